@@ -1,0 +1,8 @@
+"""Back Attention (BAN): named entity recognition with what an English tagger knows."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("backattn")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"

@@ -1,0 +1,60 @@
+"""Column files -> sentences. The ground floor on which both stages stand.
+
+:mod:`~backattn.corpus.formats` reads the files, :mod:`~backattn.corpus.tags` brings every scheme to
+BIOES, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from backattn.fingerprint import sentence_key
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A source sentence of m tokens with its BIOES tags.
+
+    :param tokens: the m source tokens, exactly as in the file (words, or Chinese characters).
+    :param tags: the m gold tags in BIOES.
+    """
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise ValueError("a sentence has at least one token")
+        if len(self.tokens) != len(self.tags):
+            raise ValueError(f"{len(self.tokens)} tokens but {len(self.tags)} tags")
+
+    @cached_property
+    def key(self) -> bytes:
+        """The sentence's 32-byte name in the stores; a label is not part of it."""
+        return sentence_key(self.tokens)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The three splits of a data set, in file order."""
+
+    train: tuple[Sentence, ...]
+    dev: tuple[Sentence, ...]
+    test: tuple[Sentence, ...]
+
+    def splits(self) -> Iterator[tuple[str, tuple[Sentence, ...]]]:
+        """Yield ``(name, sentences)`` in the order train, dev, test."""
+        for name in SPLITS:
+            yield name, getattr(self, name)
+
+    @cached_property
+    def unique(self) -> tuple[Sentence, ...]:
+        """Every different token sequence once, in the order of its first occurrence."""
+        first = {sentence.key: sentence for sentence in reversed([*self.train, *self.dev, *self.test])}
+        order = dict.fromkeys(s.key for s in [*self.train, *self.dev, *self.test])
+        return tuple(first[key] for key in order)

@@ -1,0 +1,1 @@
+"""Stage one: corpus -> store. Runs the expensive models once."""

@@ -1,0 +1,39 @@
+"""English tokens -> the states R of a pre-trained English NER tagger.
+
+:mod:`~backattn.features.english.flair` runs a model,
+:mod:`~backattn.features.english.training` makes such a model from English column files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class EnglishReading:
+    """What the English tagger made of one sentence of n tokens.
+
+    :param states: R, the BiLSTM outputs before the linear layer (eq. 4). *Shape:* (n, d), float32.
+    :param tags: the n tags that the tagger predicts from these states, in BIOES.
+    """
+
+    states: NDArray[np.float32]
+    tags: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.states.ndim != 2 or len(self.states) != len(self.tags):
+            raise ValueError(f"states of shape {self.states.shape} for {len(self.tags)} tags")
+
+
+class EnglishTagger(Protocol):
+    """Anything that reads English tokens and shows its recurrent states."""
+
+    @property
+    def width(self) -> int:
+        """d, the width of a state."""
+
+    def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
+        """Read sentences of n >= 1 tokens each; results come in the given order."""

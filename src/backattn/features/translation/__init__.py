@@ -1,0 +1,47 @@
+"""Source sentence -> English tokens and the attention A between the two.
+
+:mod:`~backattn.features.translation.fairseq` runs a model,
+:mod:`~backattn.features.translation.pieces` brings its subword attention to tokens,
+:mod:`~backattn.features.translation.training` makes such a model from parallel text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """One translated sentence: n English tokens and the attention over the source tokens.
+
+    :param english: the n English tokens; empty when the translator gave nothing.
+    :param attention: token-level attention *with* the end-of-sentence row and column last, so that
+        every EOS policy can be applied later without a new translation. Each column sums to 1
+        (eq. 2); layers are averaged (eq. 3). *Shape:* (m + 1, n + 1), float32.
+    :param segments: in how many parts the source was translated; 1 unless it was over-long.
+    """
+
+    english: tuple[str, ...]
+    attention: NDArray[np.float32]
+    segments: int = 1
+
+    def __post_init__(self) -> None:
+        if self.attention.ndim != 2 or self.attention.shape[1] != len(self.english) + 1:
+            raise ValueError(
+                f"attention of shape {self.attention.shape} for {len(self.english)} English tokens "
+                "and the end of the sentence"
+            )
+
+
+class Translator(Protocol):
+    """Anything that translates batches into English and says where it looked."""
+
+    def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
+        """Translate sentences of any length, in any number; results come in the given order.
+
+        The implementation sorts by length and cuts batches counted in tokens; a result does not
+        depend on its neighbours (beyond float rounding).
+        """

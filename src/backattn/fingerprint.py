@@ -1,0 +1,51 @@
+"""What a thing is called: digests over canonical JSON and file bytes. No pickle, no fallback.
+
+Everything that the project caches is named after its content, so that equal inputs share a name on
+every machine and a changed input can never be mistaken for the old one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+DIGEST_BYTES = 32
+_READ_BYTES = 1 << 20
+
+
+def canonical_json(value: object) -> str:
+    """Serialise to the one JSON text of a value: sorted keys, no spaces, no NaN.
+
+    :raises TypeError: for a value that JSON does not know; nothing is guessed or stringified.
+    :raises ValueError: for NaN and infinity.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: object) -> str:
+    """Sha256 (64 hexadecimal digits) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 (64 hexadecimal digits) of a file's bytes."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            state.update(block)
+    return state.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Sha256 over the names and contents of several files, independent of order and folder."""
+    return digest({path.name: file_digest(path) for path in paths})
+
+
+def sentence_key(tokens: Sequence[str]) -> bytes:
+    """The 32 bytes that name a sentence: sha256 over its exact token sequence, labels left out.
+
+    JSON keeps the token borders, so ``["a b"]`` and ``["a", "b"]`` have different keys.
+    """
+    return hashlib.sha256(canonical_json(list(tokens)).encode("utf-8")).digest()

@@ -1,0 +1,1 @@
+"""Stage two: corpus + store -> run. Never loads an expensive model."""
