@@ -392,13 +392,10 @@ def _build(cls: type[_T], table: Any, path: str, key: str) -> _T:
     for name in table:
         if name not in fields:
             raise RecipeError(f"{path}: {dotted}{name}: unknown key; expected one of {', '.join(fields)}")
-    values = {
-        name: _convert(hints[name], value, path, dotted + name) for name, value in table.items()
-    }
+    values = {name: _convert(hints[name], value, path, dotted + name) for name, value in table.items()}
     for name, described in fields.items():
         required = (
-            described.default is dataclasses.MISSING
-            and described.default_factory is dataclasses.MISSING
+            described.default is dataclasses.MISSING and described.default_factory is dataclasses.MISSING
         )
         if required and name not in values:
             raise RecipeError(f"{path}: {dotted}{name}: missing key")

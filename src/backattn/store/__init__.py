@@ -1,1 +1,6 @@
-"""The feature cache: ragged arrays in HDF5, addressed by sentence. The only importer of h5py."""
+"""The feature cache: ragged arrays in HDF5, addressed by sentence. The only importer of h5py.
+
+:mod:`~backattn.store.layout` says what a store holds, :mod:`~backattn.store.writer` makes one whole or
+not at all, :mod:`~backattn.store.reader` refuses everything that is not one, and
+:mod:`~backattn.store.lock` lets one process write at a time.
+"""
