@@ -19,9 +19,7 @@ def canonical_json(value: object) -> str:
     :raises TypeError: for a value that JSON does not know; nothing is guessed or stringified.
     :raises ValueError: for NaN and infinity.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: object) -> str:

@@ -1,0 +1,72 @@
+# Every target but install, lint and test only calls the command of its name.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# LANG is also the shell's locale variable: it is a language here only when it stands on make's own
+# command line, and it never reaches a child process as the locale.
+ifeq ($(origin LANG),command line)
+  RECIPE := $(LANG)
+else
+  RECIPE :=
+endif
+unexport LANG LC_ALL
+export PYTHONUTF8 := 1
+
+need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
+
+.PHONY: help install demo test lint bench features check train report corpus translator english clean
+
+help:
+	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
+	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
+	@echo 'make corpus LANG=es          statistics of a data set'
+	@echo 'make translator LANG=es      train the translator that the recipe names'
+	@echo 'make english                 train the English tagger'
+	@echo 'make features LANG=es        stage one: translate, tag, write the feature cache'
+	@echo 'make check LANG=es           is the cache what corpus and recipe ask for?'
+	@echo 'make train LANG=es           stage two: train the taggers'
+	@echo 'make report LANG=es          tables of the runs'
+	@echo 'Options of a command go into ARGS: make train LANG=es ARGS="--seeds 1,2"'
+
+install: $(STAMP)
+
+# fairseq and seqeval build from source against what is in place (no build isolation): their own build
+# environments would fetch a second torch of several GB.
+$(STAMP): requirements.txt requirements-build.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), f"Python 3.11 is needed, this is {sys.version}: make PYTHON=..."'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements-build.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install
+	$(BIN)/backattn demo $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m pytest tests/benchmarks --benchmarks $(ARGS)
+
+features check train corpus report: install
+	$(need-lang)
+	$(BIN)/backattn $@ $(RECIPE) $(ARGS)
+
+translator: install
+	$(need-lang)
+	$(BIN)/backattn translator train $(RECIPE) $(ARGS)
+
+english: install
+	$(BIN)/backattn english train $(or $(RECIPE),english) $(ARGS)
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

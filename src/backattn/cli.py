@@ -1,0 +1,272 @@
+"""The command line. One short function a command; the work is in the library.
+
+Heavy packages are imported inside the commands that need them: ``check``, and a ``features`` that has
+nothing to do, must not wait for torch.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from backattn import __version__
+from backattn.corpus.formats import read_corpus
+from backattn.errors import BackattnError
+from backattn.recipe import Recipe, available_recipes, cache_root, load_english, load_recipe
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class OneLine(click.Group):
+    """A user's mistake is one line on standard error and the error's exit status, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; print what the user can mend as one line."""
+        try:
+            return super().invoke(ctx)
+        except BackattnError as error:
+            click.echo(f"backattn: {error}", err=True)
+            ctx.exit(error.exit_status)
+
+
+def _recipe_options(command: _F) -> _F:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+        help="Replace one value of the recipe, as in tagger.epochs=3. May be given often.",
+    )(command)  # fmt: skip
+    return click.argument("lang")(command)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for a machine.")
+_device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: the GPU where there is one."
+)
+_trust_option = click.option(
+    "--trust", is_flag=True, help="Open an English tagger (a pickle: it can run code) without a pinned sha256."
+)
+_threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
+
+
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="backattn")
+def main() -> None:
+    """Named entity recognition with what an English tagger knows (Back Attention).
+
+    LANG is the name of a recipe in pipelines/ (de for pipelines/de.toml) or the path of one. Corpora
+    lie below data/ (or $BACKATTN_DATA), everything that is made below cache/ (or $BACKATTN_CACHE).
+
+    \b
+    The way from a corpus to scores:
+      backattn translator train de    once, where no translator is at hand
+      backattn english train          once, where no English tagger is at hand
+      backattn features de            stage one: the expensive models, once for each sentence
+      backattn train de               stage two: many small taggers on the cached features
+      backattn report de              tables of the runs
+    """
+
+
+@main.command()
+@_recipe_options
+@_json_option
+def corpus(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print the statistics of a data set (the paper's Table 1)."""
+    from backattn.corpus.statistics import corpus_statistics
+
+    statistics = corpus_statistics(read_corpus(load_recipe(lang, overrides).corpus))
+    _answer(statistics.to_json(), statistics.to_text(), as_json)
+
+
+@main.command()
+@_recipe_options
+@click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
+@_device_option
+@_trust_option
+@_json_option
+def features(
+    lang: str, overrides: tuple[str, ...], dry_run: bool, device: str, trust: bool, as_json: bool
+) -> None:
+    """Stage one: translate the corpus, tag the translation, cache T = A R. Computes what is missing."""
+    from backattn.features.check import check as check_plan
+    from backattn.features.plan import make_plan
+
+    recipe, data = _load(lang, overrides)
+    statuses = check_plan(make_plan(recipe, data))
+    if dry_run or all(status.state == "fresh" for status in statuses):
+        _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
+        return
+    from backattn.features.pipeline import make_features, pick_device
+
+    made = make_features(recipe, data, device=pick_device(device), trust=trust)
+    _answer(_plain(made), f"{_built_line(made.translation)}\n{_built_line(made.transfer)}", as_json)
+
+
+@main.command()
+@_recipe_options
+@click.option("--deep", is_flag=True, help="Read and verify every byte.")
+@_json_option
+@click.pass_context
+def check(ctx: click.Context, lang: str, overrides: tuple[str, ...], deep: bool, as_json: bool) -> None:
+    """Is the cache what this corpus and this recipe ask for?
+
+    Exit status: 0 fresh, 1 stale or missing, 2 corrupt.
+    """
+    from backattn.features.check import check as check_plan
+    from backattn.features.plan import make_plan
+
+    recipe, data = _load(lang, overrides)
+    statuses = check_plan(make_plan(recipe, data), deep=deep)
+    _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
+    ctx.exit(0 if all(status.state == "fresh" for status in statuses) else 1)
+
+
+@main.command()
+@_recipe_options
+@click.option("--inputs", default="words,words+transfer", show_default=True,
+              help="Comma-separated: words, words+transfer (BAN), transfer, random.")  # fmt: skip
+@click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
+@click.option("--sentences", default="all", show_default=True,
+              help="Comma-separated numbers of training sentences (nested samples), or all.")  # fmt: skip
+@_device_option
+@_threads_option
+@_json_option
+def train(
+    lang: str, overrides: tuple[str, ...], inputs: str, seeds: str, sentences: str, device: str,
+    threads: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Stage two: train the taggers on the cached features. A killed training goes on."""
+    from backattn.experiments import parse_grid, train_grid
+
+    recipe, data = _load(lang, overrides)
+    grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
+    runs = train_grid(recipe, data, grid, device=device, threads=threads)
+    _answer([run.to_json() for run in runs], "\n".join(run.to_text() for run in runs), as_json)
+
+
+@main.command()
+@click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@_json_option
+def report(langs: tuple[str, ...], as_json: bool) -> None:
+    """Tables of the runs: mean and deviation over the seeds, and what T adds."""
+    from backattn.report.tables import make_report
+
+    made = make_report(langs, cache_root())
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_device_option
+@_trust_option
+@click.option("--batch", default=256, show_default=True, help="Sentences read before an answer is given.")
+def tag(run: Path, file: Path | None, device: str, trust: bool, batch: int) -> None:
+    """Tag new text with a trained RUN (a folder below cache/LANG/runs), through both stages.
+
+    FILE (or standard input) holds one token a line with a blank line between sentences (further
+    columns are ignored), or, where no line has that form, one sentence a line with spaces between the
+    tokens. Chinese is split into characters. Prints token and tag in two columns.
+    """
+    from backattn.tagging import tag_text
+
+    tag_text(run, file, sys.stdout, device=device, trust=trust, batch=batch)
+
+
+@main.group()
+def translator() -> None:
+    """The translator of a recipe."""
+
+
+@translator.command("train")
+@_recipe_options
+@_threads_option
+@_json_option
+def translator_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Train the fairseq translator that the recipe describes; goes on after a kill."""
+    from backattn.features.translation.training import train_translator
+    from backattn.recipe import model_path
+
+    recipe = load_recipe(lang, overrides)
+    folder = model_path(recipe.translator.checkpoint)
+    made = train_translator(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
+@main.group()
+def english() -> None:
+    """The English tagger."""
+
+
+@english.command("train")
+@click.argument("lang", default="english")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace one value of the recipe.")
+@_threads_option
+@_json_option
+def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Train the flair English tagger that pipelines/english.toml (or LANG's) describes."""
+    from backattn.features.english.training import train_english
+    from backattn.recipe import model_path
+
+    recipe = load_english(lang, overrides)
+    folder = model_path(recipe.checkpoint).parent
+    made = train_english(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
+@main.command()
+def sample() -> None:
+    """Write the embedded sample's corpora below cache/sample/data."""
+    from backattn.sample import write_sample
+
+    folder = cache_root() / "sample" / "data"
+    write_sample(folder)
+    click.echo(f"{folder}: the sample's corpora; next: backattn translator train sample")
+
+
+@main.command()
+@_threads_option
+def demo(threads: int | None) -> None:
+    """Both stages on the embedded sample, from nothing to a table; a few minutes on two cores."""
+    from backattn.demo import run_demo
+
+    run_demo(threads=threads, say=lambda line: click.echo(line))
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes of pipelines/."""
+    click.echo("\n".join(available_recipes()))
+
+
+def _load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Any]:
+    recipe = load_recipe(lang, overrides)
+    return recipe, read_corpus(recipe.corpus)
+
+
+def _answer(value: Any, text: str, as_json: bool) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return json.loads(json.dumps(dataclasses.asdict(value), default=str))
+
+
+def _status_line(status: Any) -> str:
+    line = f"{status.kind}: {status.state}; {status.sentences} sentences, {status.missing} to compute"
+    if status.extra:
+        line += f", {status.extra} no longer in the corpus"
+    counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())
+    return "\n".join([f"{line}{counted} ({status.path})", *(f"  {reason}" for reason in status.reasons)])
+
+
+def _built_line(built: Any) -> str:
+    counted = ", ".join(f"{name}: {count}" for name, count in built.counts.items())
+    return (
+        f"{built.path}: {built.sentences} sentences, {built.computed} computed, "
+        f"{built.resumed} taken from a stopped run; {counted}"
+    )

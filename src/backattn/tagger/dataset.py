@@ -1,0 +1,231 @@
+"""Sentences and transfer vectors -> padded batches, bucketed by length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backattn.errors import StaleError
+from backattn.fingerprint import sentence_key
+from backattn.tagger.vocabulary import Vocabulary
+
+# Training shuffles all sentences, then sorts by length inside pools of this many batches: little padding,
+# and still another batch for every sentence in every epoch.
+_POOL_BATCHES = 32
+# Prediction cuts batches by tokens, padding included; the size does not change the result.
+_PREDICTION_TOKENS = 4096
+
+Ints = NDArray[np.int64]
+
+
+class TransferVectors(Protocol):
+    """Where the transfer vectors T of a corpus lie (eq. 5)."""
+
+    @property
+    def width(self) -> int:
+        """d, the width of a vector."""
+
+    @property
+    def identity(self) -> str:
+        """Id of the store: it changes whenever the numbers do."""
+
+    def vectors(self, key: bytes) -> NDArray[np.float16] | NDArray[np.float32]:
+        """T of the sentence of this key. *Shape:* (m, d)
+
+        :raises KeyError: the store does not hold the sentence.
+        """
+
+
+class RowSource(Protocol):
+    """What stands beside r^s in eq. 7: transfer vectors, or random ones in their place."""
+
+    @property
+    def width(self) -> int:
+        """d"""
+
+    def rows(self, tokens: tuple[str, ...]) -> NDArray[np.float16] | NDArray[np.float32]:
+        """One row for each token. *Shape:* (m, d)"""
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows from a store, checked against the sentence."""
+
+    vectors: TransferVectors
+
+    @property
+    def width(self) -> int:
+        """d"""
+        return self.vectors.width
+
+    def rows(self, tokens: tuple[str, ...]) -> NDArray[np.float16] | NDArray[np.float32]:
+        """T of a sentence. *Shape:* (m, d)
+
+        :raises StaleError: the store does not hold this sentence, or with another shape.
+        """
+        remedy = "run `backattn features LANG` with this recipe, then train again"
+        start = " ".join(tokens[:6])
+        try:
+            found = self.vectors.vectors(sentence_key(tokens))
+        except KeyError:
+            raise StaleError(
+                f"store {self.vectors.identity}: no vectors for the sentence `{start} ...`; {remedy}"
+            ) from None
+        if found.shape != (len(tokens), self.width):
+            raise StaleError(
+                f"store {self.vectors.identity}: vectors of shape {found.shape} for the sentence `{start} ...`, "
+                f"expected {(len(tokens), self.width)}; {remedy}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class RandomRows:
+    """Fixed random vectors in place of T (Table 5): the same for a sentence in every epoch and run.
+
+    They are standard normal; the network's standardisation brings them and T to one scale.
+    """
+
+    width: int
+
+    def rows(self, tokens: tuple[str, ...]) -> NDArray[np.float32]:
+        """The random vectors of a sentence. *Shape:* (m, d)"""
+        seed = int.from_bytes(sentence_key(tokens)[:16])
+        generator = np.random.Generator(np.random.SFC64(seed))
+        return generator.standard_normal((len(tokens), self.width), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """b sentences of at most m tokens, with u different tokens among them.
+
+    Each different token is embedded once (its characters too) and then copied to its positions.
+
+    :param words: word number of each different token. *Shape:* (u,)
+    :param characters: its character numbers, 0 is padding. *Shape:* (u, c)
+    :param positions: for each token of each sentence, which of the u it is. *Shape:* (b, m)
+    :param lengths: tokens of each sentence. *Shape:* (b,)
+    :param tags: gold tag numbers, 0 on padding; None when there is no gold. *Shape:* (b, m)
+    :param transfer: T, or random rows; None for words alone. *Shape:* (b, m, d) float32
+    """
+
+    words: Tensor
+    characters: Tensor
+    positions: Tensor
+    lengths: Tensor
+    tags: Tensor | None = None
+    transfer: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(**{name: None if x is None else x.to(device) for name, x in vars(self).items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Sentences by number, with every different token (form) encoded once.
+
+    :param tokens: the sentences.
+    :param words: word number of each form. *Shape:* (forms,)
+    :param characters: character numbers of each form, 0 is padding. *Shape:* (forms, c)
+    :param forms: for each sentence, the form of each token. *Shape:* (m,) each
+    :param tags: for each sentence its gold tag numbers. *Shape:* (m,) each
+    """
+
+    tokens: tuple[tuple[str, ...], ...]
+    words: Ints
+    characters: Ints
+    forms: tuple[Ints, ...]
+    tags: tuple[Ints, ...] | None = None
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each sentence. *Shape:* (sentences,)"""
+        return np.array([len(forms) for forms in self.forms], dtype=np.int64)
+
+    def batch(self, indices: Ints, source: RowSource | None) -> Batch:
+        """Pad the sentences of these indices to a batch; rows of T are read now, not before."""
+        forms, positions = np.unique(np.concatenate([self.forms[i] for i in indices]), return_inverse=True)
+        lengths = self.lengths_of(indices)
+        characters = self.characters[forms]
+        used = max(1, int((characters != 0).sum(1).max()))
+        return Batch(
+            words=torch.from_numpy(self.words[forms]),
+            characters=torch.from_numpy(characters[:, :used]),
+            positions=torch.from_numpy(_pad(np.split(positions, np.cumsum(lengths)[:-1]), lengths)),
+            lengths=torch.from_numpy(lengths),
+            tags=None if self.tags is None else torch.from_numpy(_pad([self.tags[i] for i in indices], lengths)),
+            transfer=None if source is None else self._transfer(indices, lengths, source),
+        )
+
+    def lengths_of(self, indices: Ints) -> Ints:
+        """Tokens of some of the sentences. *Shape:* (indices,)"""
+        return np.array([len(self.forms[i]) for i in indices], dtype=np.int64)
+
+    def _transfer(self, indices: Ints, lengths: Ints, source: RowSource) -> Tensor:
+        # shape: (b, m, d)
+        padded = torch.zeros(len(indices), int(lengths.max()), source.width)
+        for row, index in zip(padded.numpy(), indices, strict=True):
+            rows = source.rows(self.tokens[index])
+            row[: len(rows)] = rows
+        return padded
+
+
+def encode(
+    sentences: Sequence[tuple[str, ...]],
+    vocabulary: Vocabulary,
+    tags: Sequence[tuple[str, ...]] | None = None,
+) -> Encoded:
+    """Number sentences, and their gold tags when there are any."""
+    numbers: dict[str, int] = {}
+    forms = tuple(
+        np.array([numbers.setdefault(token, len(numbers)) for token in tokens], dtype=np.int64)
+        for tokens in sentences
+    )
+    spelt = [vocabulary.spell(token) for token in numbers]
+    characters = np.zeros((len(spelt), max(map(len, spelt), default=1)), dtype=np.int64)
+    for row, spelling in zip(characters, spelt, strict=True):
+        row[: len(spelling)] = spelling
+    return Encoded(
+        tokens=tuple(sentences),
+        words=np.array([vocabulary.word(token) for token in numbers], dtype=np.int64),
+        characters=characters,
+        forms=forms,
+        tags=None
+        if tags is None
+        else tuple(np.array([vocabulary.tag(tag) for tag in row], dtype=np.int64) for row in tags),
+    )
+
+
+def training_order(lengths: Ints, batch: int, generator: np.random.Generator) -> list[Ints]:
+    """Cut an epoch into shuffled batches of sentences of like length; every sentence comes once."""
+    order = generator.permutation(len(lengths))
+    pool = batch * _POOL_BATCHES
+    batches: list[Ints] = []
+    for begin in range(0, len(order), pool):
+        part = order[begin : begin + pool]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[i : i + batch] for i in range(0, len(part), batch)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def prediction_order(lengths: Ints, tokens: int = _PREDICTION_TOKENS) -> list[Ints]:
+    """Cut sentences, longest first, into batches of at most ``tokens`` padded tokens."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, begin = [], 0
+    while begin < len(order):
+        size = max(1, tokens // int(lengths[order[begin]]))
+        batches.append(order[begin : begin + size])
+        begin += size
+    return batches
+
+
+def _pad(rows: Sequence[Ints], lengths: Ints) -> Ints:
+    padded = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded

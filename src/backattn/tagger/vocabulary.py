@@ -1,0 +1,121 @@
+"""Tokens, characters and tags -> numbers, fixed by the training sample."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backattn.corpus import Sentence
+
+UNKNOWN = 0
+# Character 0 is padding and character 1 stands for all that training never saw.
+PADDING_CHARACTER = 0
+UNKNOWN_CHARACTER = 1
+_FIRST_CHARACTER = 2
+
+
+def spellings(token: str) -> Iterator[str]:
+    """The forms under which a token is looked up, best first: as it is, in lower case, digits as 0."""
+    yield token
+    yield token.lower()
+    yield digits_to_zero(token)
+    yield digits_to_zero(token.lower())
+
+
+def digits_to_zero(token: str) -> str:
+    """Write every digit as 0, so that a year or a score is one word and not ten thousand rare ones."""
+    return re.sub(r"\d", "0", token)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the tagger knows by number.
+
+    :param words: word forms; number i + 1 is ``words[i]``, 0 is every other word.
+    :param characters: number i + 2 is ``characters[i]``.
+    :param tags: ``O``, then B-, I-, E-, S- of every entity type, whether seen or not: with the full set
+        a legal path exists for a sentence of any length.
+    """
+
+    words: tuple[str, ...]
+    characters: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    @property
+    def n_words(self) -> int:
+        """Word numbers in use, the unknown word included."""
+        return len(self.words) + 1
+
+    @property
+    def n_characters(self) -> int:
+        """Character numbers in use, padding and the unknown character included."""
+        return len(self.characters) + _FIRST_CHARACTER
+
+    def word(self, token: str) -> int:
+        """Number of a token, by its best known spelling."""
+        return next((self._words[form] for form in spellings(token) if form in self._words), UNKNOWN)
+
+    def spell(self, token: str) -> list[int]:
+        """Numbers of a token's characters."""
+        return [self._characters.get(character, UNKNOWN_CHARACTER) for character in token]
+
+    def tag(self, tag: str) -> int:
+        """Number of a tag.
+
+        :raises KeyError: no training sentence has its entity type.
+        """
+        return self._tags[tag]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {name: list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Sequence[str]]) -> "Vocabulary":
+        """The inverse of :meth:`to_json`."""
+        return cls(tuple(value["words"]), tuple(value["characters"]), tuple(value["tags"]))
+
+    @cached_property
+    def _words(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words, UNKNOWN + 1)}
+
+    @cached_property
+    def _characters(self) -> dict[str, int]:
+        return {character: number for number, character in enumerate(self.characters, _FIRST_CHARACTER)}
+
+    @cached_property
+    def _tags(self) -> dict[str, int]:
+        return {tag: number for number, tag in enumerate(self.tags)}
+
+
+def build_vocabulary(sample: Sequence[Sentence], words: Iterable[str] | None = None) -> Vocabulary:
+    """The vocabulary of a training sample.
+
+    :param words: the words of given vectors; without them, the words of the sample (case kept, digits
+        as 0), sorted.
+    """
+    tokens = [token for sentence in sample for token in sentence.tokens]
+    if words is None:
+        words = sorted({digits_to_zero(token) for token in tokens})
+    types = sorted({tag[2:] for sentence in sample for tag in sentence.tags if tag != "O"})
+    return Vocabulary(
+        words=tuple(words),
+        characters=tuple(sorted({character for token in tokens for character in token})),
+        tags=("O", *(f"{prefix}-{name}" for name in types for prefix in "BIES")),
+    )
+
+
+def singletons(vocabulary: Vocabulary, sample: Sequence[Sentence]) -> NDArray[np.bool_]:
+    """Which words the sample has exactly once; in training they teach the unknown word.
+
+    :returns: *Shape:* (n_words,)
+    """
+    counts = Counter(vocabulary.word(token) for sentence in sample for token in sentence.tokens)
+    once = np.zeros(vocabulary.n_words, dtype=np.bool_)
+    once[[number for number, count in counts.items() if count == 1 and number != UNKNOWN]] = True
+    return once

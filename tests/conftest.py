@@ -1,0 +1,21 @@
+"""Shared by all tests: the helpers beside this file can be imported, and torch keeps to one thread."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--benchmarks", action="store_true", help="run the benchmarks (make bench)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Benchmarks are measurements, not tests: they run only when asked for."""
+    if collection_path.name == "benchmarks" and not config.getoption("--benchmarks"):
+        return True
+    return None

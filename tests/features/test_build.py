@@ -1,0 +1,233 @@
+"""Stage one's bookkeeping, with two fake models that count: what is computed, once, and what is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
+
+from backattn.corpus import Corpus, Sentence
+from backattn.errors import ModelError, StoreError
+from backattn.features import build
+from backattn.features.check import check
+from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
+from backattn.features.translation import Translation
+from backattn.recipe import Recipe
+from backattn.store.layout import decode_lines
+from backattn.store.reader import StoreReader
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Model files for the digests; the fakes never open them."""
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    (tmp_path / "toy/translator").mkdir(parents=True)
+    (tmp_path / "toy/translator/checkpoint.pt").write_text("translator")
+    (tmp_path / "toy/english").mkdir()
+    (tmp_path / "toy/english/tagger.pt").write_text("tagger")
+    return tmp_path
+
+
+def run(
+    corpus: Corpus,
+    recipe: Recipe | None = None,
+    translator: FakeTranslator | None = None,
+    tagger: FakeEnglishTagger | None = None,
+) -> tuple[Plan, build.Built, build.Built, FakeTranslator, FakeEnglishTagger]:
+    recipe = recipe or make_recipe()
+    translator, tagger = translator or FakeTranslator(), tagger or FakeEnglishTagger()
+    plan = make_plan(recipe, corpus)
+    first = build.build_translations(plan.translation, lambda: translator, "cpu")
+    second = build.build_transfers(
+        plan.transfer, StoreReader(plan.translation.path), recipe.transfer, lambda: tagger, "cpu"
+    )
+    return plan, first, second, translator, tagger
+
+
+def refuse_to_load() -> FakeTranslator:
+    raise AssertionError("a model was loaded though nothing is missing")
+
+
+TEXTS = [f"{'word ' * (i % 7)}sentence {i}" for i in range(60)]
+
+
+def test_the_store_holds_the_equation() -> None:
+    plan, *_ = run(make_corpus(["ab cd ef", "nothing"]))
+    sentence = make_sentence("ab cd ef")
+    translation = FakeTranslator().translate([sentence.tokens])[0]
+    states = FakeEnglishTagger().read([translation.english])[0].states
+    attention = translation.attention.astype(np.float16).astype(np.float32)
+    expected = np.zeros((3, 5), np.float32)
+    for i in range(3):
+        for j in range(2):
+            for k in range(5):
+                expected[i, k] += attention[i, j] * states[j, k]
+    store = StoreReader(plan.transfer.path)
+    np.testing.assert_allclose(store[sentence.key]["vectors"], expected, rtol=1e-3)
+    english = StoreReader(plan.translation.path).column("english", sentence.key)
+    assert decode_lines(english) == ("ba", "fe")
+
+
+def test_an_empty_translation_gives_zeros_and_is_counted() -> None:
+    plan, first, second, *_ = run(make_corpus(["nothing", "a b c d e f g h i"]))
+    assert (first.counts, second.counts) == ({"empty": 1, "segmented": 1}, {"empty": 1})
+    vectors = StoreReader(plan.transfer.path).column("vectors", make_sentence("nothing").key)
+    assert vectors.shape == (1, 5)
+    assert not vectors.any()
+
+
+def test_duplicates_are_computed_once() -> None:
+    *_, translator, tagger = run(make_corpus(["x y", "x y", "y x"], dev=["x y"], test=["y x"]))
+    assert sorted(translator.seen) == [("x", "y"), ("y", "x")]
+    assert len(tagger.seen) == 2
+
+
+def test_a_label_edit_and_a_new_order_cost_nothing() -> None:
+    run(make_corpus(["x y", "z"]))
+    edited = make_corpus(["z"], dev=["a b"], test=["c d"])
+    edited = Corpus((*edited.train, Sentence(("x", "y"), ("B-PER", "E-PER"))), edited.dev, edited.test)
+    plan = make_plan(make_recipe(), edited)
+    assert [status.state for status in check(plan, deep=True)] == ["fresh", "fresh"]
+    built = build.build_translations(plan.translation, refuse_to_load, "cpu")
+    assert built.computed == 0
+
+
+def test_an_edited_corpus_costs_its_new_sentences_and_equals_a_fresh_run(models: Path) -> None:
+    run(make_corpus(TEXTS))
+    edited = make_corpus([*TEXTS[5:], "brand new", "and another one"])
+    plan, first, second, translator, _ = run(edited)
+    assert (first.computed, second.computed) == (2, 2)
+    assert sorted(translator.seen) == [("and", "another", "one"), ("brand", "new")]
+    incremental = StoreReader(plan.transfer.path)
+    assert len(incremental) == len(edited.unique)
+    for path in (plan.translation.path, plan.transfer.path):
+        path.unlink()
+    run(edited)
+    fresh = StoreReader(plan.transfer.path)
+    assert fresh.attributes["digests"] == incremental.attributes["digests"]
+
+
+def test_a_new_english_tagger_or_policy_costs_no_translation(models: Path) -> None:
+    corpus = make_corpus(["x y", "z"])
+    old, *_ = run(corpus)
+    (models / "toy/english/tagger.pt").write_text("another tagger")
+    plan, first, second, *_ = run(corpus, tagger=FakeEnglishTagger(2.0))
+    assert (first.computed, second.computed) == (0, 4)
+    assert plan.transfer.path != old.transfer.path
+    _, first, second, *_ = run(corpus, make_recipe(transfer={"eos": "keep", "normalise": "source"}))
+    assert (first.computed, second.computed) == (0, 4)
+
+
+@pytest.mark.parametrize("shards_done", [1, 2, 3])
+def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
+    shards_done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "SHARD_TOKENS", 50)
+    corpus = make_corpus(TEXTS)
+    plan = make_plan(make_recipe(), corpus)
+    stopped = FakeTranslator(stop_after=1 + (shards_done - 1) * 9)
+    with pytest.raises(KeyboardInterrupt):
+        build.build_translations(plan.translation, lambda: stopped, "cpu")
+    assert not plan.translation.path.exists()
+    (plan.translation.shards / "half.h5.partial").write_bytes(b"left by a killed writer")
+    (plan.translation.shards / "damaged.h5").write_bytes(b"damaged")
+    _, first, _, translator, _ = run(corpus)
+    assert first.resumed == len(stopped.seen) > 0
+    assert first.computed + first.resumed == len(corpus.unique)
+    assert not set(translator.seen) & set(stopped.seen)
+    resumed = StoreReader(plan.translation.path).attributes["digests"]
+    assert not plan.translation.shards.exists()
+    plan.translation.path.unlink()
+    run(corpus)
+    assert StoreReader(plan.translation.path).attributes["digests"] == resumed
+
+
+def test_a_run_stopped_just_before_the_join_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = make_corpus(TEXTS)
+    plan = make_plan(make_recipe(), corpus)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "_counts", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build.build_translations(plan.translation, FakeTranslator, "cpu")
+    monkeypatch.undo()
+    monkeypatch.setenv("BACKATTN_CACHE", str(plan.translation.path.parents[2]))
+    built = build.build_translations(plan.translation, refuse_to_load, "cpu")
+    assert (built.computed, built.resumed) == (0, len(corpus.unique))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a * np.nan, "A is not finite"),
+        (lambda a: a[1:], "the translator saw 1 source tokens, the sentence has 2: a b"),
+    ],
+)
+def test_unusable_attention_is_refused_with_the_sentence(
+    change: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    class Broken(FakeTranslator):
+        def _one(self, tokens: tuple[str, ...]) -> Translation:
+            good = super()._one(tokens)
+            return Translation(good.english, change(good.attention))
+
+    with pytest.raises(ModelError, match=message):
+        run(make_corpus(["a b"], test=["a b"]), translator=Broken())
+
+
+def test_an_overflow_of_float16_is_refused_with_the_sentence() -> None:
+    with pytest.raises(ModelError, match=r"T is not finite as float16 for the sentence .*transfer.dtype"):
+        run(make_corpus(["a b"]), tagger=FakeEnglishTagger(1e9))
+    run(make_corpus(["a b"]), make_recipe(transfer={"dtype": "float32"}), tagger=FakeEnglishTagger(1e9))
+
+
+def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(models: Path) -> None:
+    corpus = make_corpus(["x"])
+
+    def ids(**sections: object) -> tuple[str, str]:
+        plan = make_plan(make_recipe(**sections), corpus)
+        return plan.translation.recipe_id, plan.transfer.recipe_id
+
+    base = ids()
+    (models / "moved").mkdir()
+    (models / "moved/checkpoint.pt").write_text("translator")
+    translator = {"checkpoint": "toy/translator", "source": "de"}
+    assert frozenset({"batch_tokens", "training", "checkpoint", "sha256"}) == NOT_IN_IDENTITY
+    assert ids(translator={**translator, "batch_tokens": 7, "checkpoint": "moved"}) == base
+    assert ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab"}) == base
+    for key, value in {"beam": 2, "max_len_a": 2.0, "max_len_b": 3, "segment_pieces": 9}.items():
+        translation, transfer = ids(translator={**translator, key: value})
+        assert translation != base[0]
+        assert transfer != base[1]
+    for key, value in {"eos": "keep", "normalise": "source", "dtype": "float32"}.items():
+        translation, transfer = ids(transfer={key: value})
+        assert translation == base[0]
+        assert transfer != base[1]
+
+
+def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> None:
+    corpus = make_corpus(["x y"])
+    plan = make_plan(make_recipe(), corpus)
+    assert [(s.state, s.reasons) for s in check(plan)] == [("missing", ("there is no store yet",))] * 2
+    run(corpus)
+    more = check(make_plan(make_recipe(), make_corpus(["x y", "brand new", "u", "v", "w"])))[0]
+    assert (more.state, more.missing) == ("stale", 4)
+    assert more.reasons[0] == "sentence not in the store: brand new"
+    assert more.reasons[-1] == "... and 1 more sentences"
+    fewer = check(make_plan(make_recipe(), make_corpus([], test=["a b"])))[0]
+    assert (fewer.state, fewer.extra) == ("fresh", 2)
+    changed = check(make_plan(make_recipe(transfer={"eos": "keep"}), corpus))[1]
+    assert changed.state == "missing"
+    assert changed.reasons == (f"transfer.eos: 'drop' in {plan.transfer.path.name}, 'keep' now",)
+
+
+def test_a_swapped_store_is_refused() -> None:
+    corpus = make_corpus(["x y"])
+    plan, *_ = run(corpus)
+    other, *_ = run(corpus, make_recipe(transfer={"eos": "keep"}))
+    plan.transfer.path.write_bytes(other.transfer.path.read_bytes())
+    with pytest.raises(StoreError, match="files were swapped"):
+        check(plan)
