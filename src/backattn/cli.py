@@ -46,7 +46,9 @@ _device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: the GPU where there is one."
 )
 _trust_option = click.option(
-    "--trust", is_flag=True, help="Open an English tagger (a pickle: it can run code) without a pinned sha256."
+    "--trust",
+    is_flag=True,
+    help="Open an English tagger (a pickle: it can run code) without a pinned sha256.",
 )
 _threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
 
@@ -160,19 +162,20 @@ def report(langs: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
+              help="lines: a sentence a line; columns: a token a line, an empty line between sentences.")  # fmt: skip
 @_device_option
 @_trust_option
 @click.option("--batch", default=256, show_default=True, help="Sentences read before an answer is given.")
-def tag(run: Path, file: Path | None, device: str, trust: bool, batch: int) -> None:
+def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch: int) -> None:
     """Tag new text with a trained RUN (a folder below cache/LANG/runs), through both stages.
 
-    FILE (or standard input) holds one token a line with a blank line between sentences (further
-    columns are ignored), or, where no line has that form, one sentence a line with spaces between the
-    tokens. Chinese is split into characters. Prints token and tag in two columns.
+    FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
+    Prints token and tag in two columns.
     """
     from backattn.tagging import tag_text
 
-    tag_text(run, file, sys.stdout, device=device, trust=trust, batch=batch)
+    tag_text(run, file, sys.stdout, form=form, device=device, trust=trust, batch=batch)
 
 
 @main.group()
@@ -202,7 +205,9 @@ def english() -> None:
 
 @english.command("train")
 @click.argument("lang", default="english")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace one value of the recipe.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace one value of the recipe."
+)
 @_threads_option
 @_json_option
 def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:

@@ -21,7 +21,7 @@ PIPELINES = Path("pipelines")
 # Variables that a recipe may use without the environment naming them.
 _VARIABLE_DEFAULTS = {"BACKATTN_DATA": "data", "BACKATTN_CACHE": "cache"}
 
-Scheme = Literal["IOB1", "IOB2", "BIOES"]
+Scheme = Literal["IOB1", "IOB2", "BIOES", "BMES"]
 Unit = Literal["word", "character"]
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
@@ -34,6 +34,8 @@ class ColumnFormat:
     :param token: column of the token, from 0; negative counts from the end of the line.
     :param tag: column of the tag.
     :param scheme: the tag scheme of the file; everything becomes BIOES.
+    :param orphans: an I- of IOB2 that continues nothing is refused, or (as conlleval reads it) begins an
+        entity and is counted. The released CoNLL-2002 and Weibo files have a few.
     :param separator: what stands between columns.
     :param encoding: a Python codec name.
     :param comment: lines that start with this text are no tokens; empty for none.
@@ -46,6 +48,7 @@ class ColumnFormat:
     token: int = 0
     tag: int = -1
     scheme: Scheme = "IOB2"
+    orphans: Literal["refuse", "begin"] = "refuse"
     separator: Literal["whitespace", "tab"] = "whitespace"
     encoding: str = "utf-8"
     comment: str = ""

@@ -4,8 +4,8 @@
 BIOES, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from backattn.fingerprint import sentence_key
@@ -41,11 +41,18 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The three splits of a data set, in file order."""
+    """The three splits of a data set, in file order.
+
+    :param documents: document separators (``-DOCSTART-`` lines) of a split, where its format has them;
+        they are no sentences, though the paper's Table 1 counts them for German.
+    :param orphans: tags of a split that were mended as the format's ``orphans = "begin"`` asks.
+    """
 
     train: tuple[Sentence, ...]
     dev: tuple[Sentence, ...]
     test: tuple[Sentence, ...]
+    documents: Mapping[str, int] = field(default_factory=dict)
+    orphans: Mapping[str, int] = field(default_factory=dict)
 
     def splits(self) -> Iterator[tuple[str, tuple[Sentence, ...]]]:
         """Yield ``(name, sentences)`` in the order train, dev, test."""

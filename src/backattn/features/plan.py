@@ -98,9 +98,9 @@ def translator_digest(recipe: Recipe) -> str:
         return f"hub:{recipe.translator.hub}"
     folder = model_path(recipe.translator.checkpoint)
     if not (folder / "checkpoint.pt").is_file():
+        own = recipe.name if recipe.translator.training else folder.parent.name
         raise MissingError(
-            f"{folder}: no translator there (checkpoint.pt); make it with "
-            f"`backattn translator train {recipe.name}`, "
+            f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
             f"or point translator.checkpoint in the recipe at one"
         )
     return files_digest(sorted(p for p in folder.iterdir() if p.suffix in {".pt", ".txt", ".model"}))

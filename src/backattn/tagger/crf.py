@@ -84,7 +84,8 @@ class BioesCrf(nn.Module):
         moved = self.chain.transitions[tags[:, :-1], tags[:, 1:]]
         last_tags = tags.gather(1, (lengths - 1).unsqueeze(1)).squeeze(1)
         ends = self.chain.start_transitions[tags[:, 0]] + self.chain.end_transitions[last_tags]
-        return (emitted * mask).sum(1) + (moved * mask[:, 1:]).sum(1) + ends
+        scores: Tensor = (emitted * mask).sum(1) + (moved * mask[:, 1:]).sum(1) + ends
+        return scores
 
     def _log_normaliser(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Log of the sum over all tag sequences: the forward algorithm. *Shape:* (b,)"""

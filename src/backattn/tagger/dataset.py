@@ -17,7 +17,7 @@ from backattn.tagger.vocabulary import Vocabulary
 # and still another batch for every sentence in every epoch.
 _POOL_BATCHES = 32
 # Prediction cuts batches by tokens, padding included; the size does not change the result.
-_PREDICTION_TOKENS = 4096
+_PREDICTION_TOKENS = 2048
 
 Ints = NDArray[np.int64]
 
@@ -77,8 +77,8 @@ class StoredRows:
             ) from None
         if found.shape != (len(tokens), self.width):
             raise StaleError(
-                f"store {self.vectors.identity}: vectors of shape {found.shape} for the sentence `{start} ...`, "
-                f"expected {(len(tokens), self.width)}; {remedy}"
+                f"store {self.vectors.identity}: vectors of shape {found.shape} for the sentence "
+                f"`{start} ...`, expected {(len(tokens), self.width)}; {remedy}"
             )
         return found
 
@@ -122,7 +122,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        return Batch(**{name: None if x is None else x.to(device) for name, x in vars(self).items()})
+        return Batch(
+            words=self.words.to(device),
+            characters=self.characters.to(device),
+            positions=self.positions.to(device),
+            lengths=self.lengths.to(device),
+            tags=None if self.tags is None else self.tags.to(device),
+            transfer=None if self.transfer is None else self.transfer.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +165,9 @@ class Encoded:
             characters=torch.from_numpy(characters[:, :used]),
             positions=torch.from_numpy(_pad(np.split(positions, np.cumsum(lengths)[:-1]), lengths)),
             lengths=torch.from_numpy(lengths),
-            tags=None if self.tags is None else torch.from_numpy(_pad([self.tags[i] for i in indices], lengths)),
+            tags=None
+            if self.tags is None
+            else torch.from_numpy(_pad([self.tags[i] for i in indices], lengths)),
             transfer=None if source is None else self._transfer(indices, lengths, source),
         )
 

@@ -106,7 +106,8 @@ class WordEncoder(nn.Module):
         # Sparse: a step touches a few hundred of the rows.
         self.embedding = nn.Embedding(shape.words, shape.word_dimensions, sparse=not shape.frozen_words)
         # Vectors of unit length to begin with, whatever their width (as a uniform sqrt(3 / width) gives).
-        nn.init.uniform_(self.embedding.weight, -1, 1).mul_((3 / shape.word_dimensions) ** 0.5)
+        bound = (3 / shape.word_dimensions) ** 0.5
+        nn.init.uniform_(self.embedding.weight, -bound, bound)
         self.embedding.weight.requires_grad_(not shape.frozen_words)
         self.register_buffer("rare", torch.zeros(shape.words, dtype=torch.bool), persistent=False)
         self.characters = _character_encoder(shape)
@@ -137,7 +138,7 @@ class CharacterCnn(nn.Module):
     def forward(self, characters: Tensor) -> Tensor:
         """(u, c) character numbers -> (u, width)."""
         # shape: (u, width, c)
-        convolved = self.convolution(self.embedding(characters).transpose(1, 2))
+        convolved: Tensor = self.convolution(self.embedding(characters).transpose(1, 2))
         # Padding must not win, or a word would depend on the longest word of its batch.
         padding = (characters == PADDING_CHARACTER).unsqueeze(1)
         return convolved.masked_fill(padding, float("-inf")).amax(dim=2)
@@ -185,9 +186,10 @@ class BiLstm(nn.Module):
 class Standardise(nn.Module):
     """T less its mean, over one common deviation: (T - mean) * scale, both fixed from the training set.
 
-    T comes from a frozen model at whatever scale its states have, while r^s begins small; without a common
-    scale T takes most of the gradient, whose norm is clipped, and the BiLSTM hardly learns. One scale
-    for all d keeps their relations: a direction that hardly varies is not blown up to noise.
+    T comes from a frozen model at whatever scale its states have, while r^s begins small. Unscaled, T
+    takes most of the gradient, whose norm is clipped, and the BiLSTM hardly learns (figures beside
+    ``TRANSFER_DEVIATION``). One scale for all d keeps their relations: a direction that hardly varies
+    is not blown up to noise.
     """
 
     mean: Tensor  # shape: (d,)
@@ -229,7 +231,8 @@ def _character_encoder(shape: NetworkShape) -> nn.Module | None:
 
 def _character_embedding(alphabet: int) -> nn.Embedding:
     embedding = nn.Embedding(alphabet, _CHARACTER_WIDTH, padding_idx=PADDING_CHARACTER)
-    nn.init.uniform_(embedding.weight, -1, 1).data.mul_((3 / _CHARACTER_WIDTH) ** 0.5)
+    bound = (3 / _CHARACTER_WIDTH) ** 0.5
+    nn.init.uniform_(embedding.weight, -bound, bound)
     # Training never shows the unknown character, so it must say nothing.
     embedding.weight.data[[PADDING_CHARACTER, UNKNOWN_CHARACTER]] = 0
     return embedding

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.errors import MissingError, CorpusError
+from backattn.errors import CorpusError, MissingError
 
 
 def read_word_vectors(path: Path, wanted: Collection[str]) -> tuple[tuple[str, ...], NDArray[np.float32]]:
@@ -42,8 +42,10 @@ def _header(path: Path, line: bytes) -> tuple[int, int]:
     try:
         count, width = map(int, line.split())
     except ValueError:
-        raise CorpusError(f"{path}, line 1: expected the number and the width of the vectors, as in "
-                          "`2000000 300`; tagger.embeddings takes fastText's text format") from None  # fmt: skip
+        raise CorpusError(
+            f"{path}, line 1: expected the number and the width of the vectors, as in `2000000 300`; "
+            "tagger.embeddings takes fastText's text format"
+        ) from None
     return count, width
 
 

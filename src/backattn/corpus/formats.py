@@ -1,0 +1,228 @@
+"""Column files -> sentences: CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like, and anything in columns.
+
+A file is decoded whole and split at line feeds alone, so that the other separators of Unicode (U+2028,
+U+0085, ...) may stand inside a token. Whatever does not fit is refused with file and line; only
+comments, blank lines and document separators are no tokens, and the last are counted.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from backattn.corpus import SPLITS, Corpus, Sentence
+from backattn.corpus.tags import OUTSIDE, TagError, to_bioes
+from backattn.errors import CorpusError, MissingError, RecipeError
+from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
+
+_BLANKS = " \t"
+
+
+@dataclass(frozen=True)
+class ColumnFile:
+    """What a column file holds.
+
+    :param sentences: in file order, tags in BIOES.
+    :param documents: how many document separators (``-DOCSTART-``) it has.
+    :param orphans: how many I- tags that continue nothing were read as the beginning of an entity.
+    """
+
+    sentences: tuple[Sentence, ...]
+    documents: int
+    orphans: int
+
+
+def read_corpus(recipe: CorpusRecipe) -> Corpus:
+    """Read the three splits that a recipe names.
+
+    :raises MissingError: a file is not there; says where to get it and where to put it.
+    :raises CorpusError: a file is not what the recipe says; names file and line.
+    """
+    paths = {split: data_path(getattr(recipe, split)) for split in SPLITS}
+    for split, path in paths.items():
+        if not path.is_file():
+            raise MissingError(
+                f"{path}: no such file (corpus.{split}); get it from {recipe.source}; put it there, "
+                "or set BACKATTN_DATA to the folder that holds the recipe's data"
+            )
+    files = {split: parse_column_file(path, recipe.format) for split, path in paths.items()}
+    return Corpus(
+        **{split: file.sentences for split, file in files.items()},
+        documents={split: file.documents for split, file in files.items()},
+        orphans={split: file.orphans for split, file in files.items()},
+    )
+
+
+def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
+    """The sentences of one column file, tags in BIOES.
+
+    :raises MissingError: there is no such file.
+    :raises CorpusError: it is not of the format; names file and line.
+    :raises RecipeError: the format's encoding is unknown, or its keys contradict each other.
+    """
+    return list(parse_column_file(path, format).sentences)
+
+
+def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
+    """:func:`read_column_file`, with document separators and orphans counted; raises the same."""
+    if format.orphans == "begin" and format.scheme != "IOB2":
+        raise RecipeError(
+            f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
+            "IOB2; take one of the two out of the recipe"
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read ({error.strerror}); put a column file there") from None
+    reader = _Reader(path, format)
+    sentences = tuple(reader.sentences(_decode(data, path, format.encoding)))
+    if not sentences:
+        raise CorpusError(
+            f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
+        )
+    return ColumnFile(sentences, reader.documents, reader.orphans)
+
+
+class _Reader:
+    """Walks through the lines of one file and counts document separators and orphans on its way."""
+
+    def __init__(self, path: Path, format: ColumnFormat) -> None:
+        self.path = path
+        self.format = format
+        self.documents = 0
+        self.orphans = 0
+        self._columns = 0  # of the first token line; the others must have as many
+
+    def sentences(self, text: str) -> Iterator[Sentence]:
+        """Yield the sentences of a file's text. :raises CorpusError: with file and line."""
+        tab, comment = self.format.separator == "tab", self.format.comment
+        tokens: list[str] = []
+        tags: list[str] = []
+        numbers: list[int] = []  # the line of each token
+        # One more blank line closes a last sentence that has none.
+        for number, line in enumerate([*text.split("\n"), ""], start=1):
+            if comment and line.startswith(comment):
+                continue
+            columns = line.split("\t") if tab else _split(line)
+            if self._separates(line, columns):
+                if tokens:
+                    yield self._sentence(tokens, tags, numbers)
+                    tokens, tags, numbers = [], [], []
+                continue
+            if len(columns) != self._columns:
+                self._check_columns(columns, number)
+            tokens.append(self._token(columns[self.format.token], number))
+            tags.append(columns[self.format.tag])
+            numbers.append(number)
+
+    def _separates(self, line: str, columns: list[str]) -> bool:
+        """Whether a line stands between sentences: a blank one, or one between documents."""
+        if self.format.docstart and self.format.docstart in columns:
+            self.documents += 1
+            return True
+        return not line or not line.strip(_BLANKS)
+
+    def _check_columns(self, columns: list[str], number: int) -> None:
+        count = len(columns)
+        if self._columns:
+            raise self._error(
+                number, _count(count, "column"), f"{self._columns} as in the lines before",
+                "mend the line, or the format's separator or comment in the recipe",
+            )  # fmt: skip
+        token, tag = (c + count if c < 0 else c for c in (self.format.token, self.format.tag))
+        if token == tag or not (0 <= token < count and 0 <= tag < count):
+            raise self._error(
+                number, _count(count, "column"),
+                f"the token in column {self.format.token} and the tag in column {self.format.tag}",
+                "mend the line, or the format's token, tag and separator in the recipe",
+            )  # fmt: skip
+        self._columns = count
+
+    def _token(self, token: str, number: int) -> str:
+        if self.format.segmentation_digit:
+            if token[-1:] not in set("0123456789"):
+                raise self._error(
+                    number, f"{token!r}", "a token with its segmentation digit (0 to 9) at the end",
+                    "mend the line, or set segmentation_digit = false in the recipe",
+                )  # fmt: skip
+            token = token[:-1]
+        if not token.strip(_BLANKS):
+            raise self._error(number, "an empty token", "some text in the token column", "mend the line")
+        return token
+
+    def _sentence(self, tokens: list[str], tags: list[str], numbers: list[int]) -> Sentence:
+        mending = self.format.orphans == "begin"
+        try:
+            # That an I- may begin an entity is the whole difference between IOB1 and IOB2.
+            converted = to_bioes(tags, "IOB1" if mending else self.format.scheme)
+        except TagError as error:
+            advice = "mend the tag, or the format's scheme and tag column in the recipe"
+            if error.orphan and self.format.scheme == "IOB2":
+                advice = 'mend the tag, or let it begin an entity: orphans = "begin" in the recipe\'s format'
+            raise self._error(numbers[error.position], error.found, error.expected, advice) from None
+        if mending:
+            self.orphans += sum(t[0] == "I" and c[0] in "BS" for t, c in zip(tags, converted, strict=True))
+        if self.format.types:
+            converted = self._renamed(converted, numbers)
+        return Sentence(tuple(tokens), converted)
+
+    def _renamed(self, tags: tuple[str, ...], numbers: list[int]) -> tuple[str, ...]:
+        """Map the types of whole entities, so that two neighbours stay two entities."""
+        renamed = []
+        for tag, number in zip(tags, numbers, strict=True):
+            try:
+                renamed.append(_rename(tag, self.format.types))
+            except KeyError as error:
+                known = ", ".join(self.format.types)
+                raise self._error(
+                    number, f"type {error.args[0]}", f"one of {known}",
+                    'give it a type (or "" for none) in the format\'s types in the recipe',
+                ) from None  # fmt: skip
+        return tuple(renamed)
+
+    def _error(self, number: int, found: str, expected: str, advice: str) -> CorpusError:
+        return CorpusError(f"{self.path}:{number}: found {found}, expected {expected}; {advice}")
+
+
+def _rename(tag: str, types: Mapping[str, str]) -> str:
+    """:raises KeyError: the tag's type has no mapping."""
+    if tag == OUTSIDE:
+        return tag
+    renamed = types[tag[2:]]
+    return f"{tag[:2]}{renamed}" if renamed else OUTSIDE
+
+
+def _split(line: str) -> list[str]:
+    """Columns between spaces and tabs; ``str.split()`` would split at every Unicode blank."""
+    columns = line.replace("\t", " ").split(" ")
+    return [column for column in columns if column] if "" in columns else columns
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _decode(data: bytes, path: Path, encoding: str) -> str:
+    """The text of a file, without byte order mark and with line feeds alone at line ends."""
+    try:
+        text = data.decode(encoding)
+    except LookupError:
+        raise RecipeError(
+            f"{path}: the recipe reads it in encoding {encoding!r}, which Python does not know; "
+            "expected a name like utf-8 or iso-8859-1"
+        ) from None
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        line = data.count(b"\n", 0, start) + 1
+        raise CorpusError(
+            f"{path}:{line}: found byte 0x{data[start]:02x}, expected text in {encoding}; "
+            "give the format its encoding in the recipe (iso-8859-1 for the first CoNLL-2003 edition)"
+        ) from None
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\r")
+    for character, name in (("\r", "a carriage return inside the line"), ("\0", "a NUL character")):
+        position = text.find(character)
+        if position >= 0:
+            raise CorpusError(
+                f"{path}:{text.count(chr(10), 0, position) + 1}: found {name}, expected lines that end in a "
+                f"line feed, in {encoding}; convert the file, or give the format its encoding in the recipe"
+            )
+    return text

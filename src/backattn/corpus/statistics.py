@@ -1,0 +1,98 @@
+"""What a corpus holds, in the form of the paper's Table 1, with the entities and tags counted."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from backattn.corpus import Corpus, Sentence
+from backattn.corpus.tags import spans, split_tag
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """Counts of one split.
+
+    :param sentences, tokens: as in the paper's Table 1; document separators are no sentences.
+    :param entities: type -> entities, sorted by type.
+    :param tags: BIOES tag -> tokens, sorted by type, ``O`` first.
+    :param documents: document separators (``-DOCSTART-``); Table 1 adds them to German's sentences.
+    :param orphans: I- tags that continue nothing and were read as the beginning of an entity.
+    """
+
+    sentences: int
+    tokens: int
+    entities: Mapping[str, int]
+    tags: Mapping[str, int]
+    documents: int
+    orphans: int
+
+
+@dataclass(frozen=True)
+class CorpusStatistics:
+    """Counts of the three splits.
+
+    :param splits: name of the split -> its counts, in the order train, dev, test.
+    :param unique: different token sequences in all splits: what stage one has to translate.
+    """
+
+    splits: Mapping[str, SplitStatistics]
+    unique: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as plain JSON values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """The counts as a table, one column a split."""
+        rows = [("", list(self.splits)), *((name, list(map(str, counts))) for name, counts in self._rows())]
+        first = max(len(name) for name, _ in rows)
+        width = 2 + max(len(cell) for _, cells in rows for cell in cells)
+        lines = [f"{name:<{first}}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in rows]
+        return "\n".join([*lines, f"{self.unique} different sentences"])
+
+    def _rows(self) -> Iterator[tuple[str, list[int]]]:
+        splits = list(self.splits.values())
+        yield "sentences", [split.sentences for split in splits]
+        if any(split.documents for split in splits):
+            yield "document separators", [split.documents for split in splits]
+            yield "both (as Table 1 counts)", [split.sentences + split.documents for split in splits]
+        yield "tokens", [split.tokens for split in splits]
+        yield "entities", [sum(split.entities.values()) for split in splits]
+        for kind in sorted({kind for split in splits for kind in split.entities}):
+            yield f"  {kind}", [split.entities.get(kind, 0) for split in splits]
+        yield "different tags", [len(split.tags) for split in splits]
+        for tag in sorted({tag for split in splits for tag in split.tags}, key=_order):
+            yield f"  {tag}", [split.tags.get(tag, 0) for split in splits]
+        if any(split.orphans for split in splits):
+            yield "I- read as a beginning", [split.orphans for split in splits]
+
+
+def corpus_statistics(corpus: Corpus) -> CorpusStatistics:
+    """Count a corpus."""
+    return CorpusStatistics(
+        splits={
+            name: _count(sentences, corpus.documents.get(name, 0), corpus.orphans.get(name, 0))
+            for name, sentences in corpus.splits()
+        },
+        unique=len(corpus.unique),
+    )
+
+
+def _count(sentences: tuple[Sentence, ...], documents: int, orphans: int) -> SplitStatistics:
+    tags = Counter(tag for sentence in sentences for tag in sentence.tags)
+    entities = Counter(span.type for sentence in sentences for span in spans(sentence.tags))
+    return SplitStatistics(
+        sentences=len(sentences),
+        tokens=tags.total(),
+        entities={kind: entities[kind] for kind in sorted(entities)},
+        tags={tag: tags[tag] for tag in sorted(tags, key=_order)},
+        documents=documents,
+        orphans=orphans,
+    )
+
+
+def _order(tag: str) -> tuple[str, int]:
+    """Tags of one type side by side, in the order B, I, E, S; ``O`` before all."""
+    prefix, kind = split_tag(tag)
+    return kind, "OBIES".find(prefix)

@@ -1,0 +1,67 @@
+"""``make demo``: both stages on the embedded sample, from nothing to a table, with real models."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from backattn.corpus.formats import read_corpus
+from backattn.experiments import Grid, train_grid
+from backattn.features.english.training import train_english
+from backattn.features.pipeline import make_features, pick_device
+from backattn.features.translation.training import train_translator
+from backattn.recipe import cache_root, load_english, load_recipe, model_path
+from backattn.report.tables import make_report
+from backattn.sample import write_sample
+
+SEEDS = (1, 2, 3)
+
+
+def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
+    """Write the sample, train a translator and an English tagger on it, run both stages, report.
+
+    Everything that a former run has finished is kept; delete ``cache/sample`` to start anew.
+
+    :param say: takes each line for the user.
+    """
+    start = time.monotonic()
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        say(f"{name} ...")
+        began = time.monotonic()
+        yield
+        say(f"  done in {time.monotonic() - began:.0f} s")
+
+    home = cache_root() / "sample"
+    progress = sys.stderr.isatty()
+    with step("1/6 the sample: a small bilingual world, written by a grammar"):
+        write_sample(home / "data")
+        recipe, english = load_recipe("sample"), load_english("sample")
+        corpus = read_corpus(recipe.corpus)
+    with step("2/6 a German-English fairseq translator"):
+        folder = model_path(recipe.translator.checkpoint)
+        if not (folder / "training.json").exists():
+            say(train_translator(recipe, folder=folder, threads=threads, progress=progress).to_text())
+    with step("3/6 an English flair tagger"):
+        folder = model_path(english.checkpoint).parent
+        if not (folder / "training.json").exists():
+            say(train_english(english, folder=folder, threads=threads, progress=progress).to_text())
+    with step("4/6 stage one: features, once for each sentence"):
+        made = make_features(recipe, corpus, device=pick_device("auto"))
+        for built in (made.translation, made.transfer):
+            say(f"  {built.path}: {built.sentences} sentences, {built.computed} computed")
+    with step(f"5/6 stage two: base and +BAN on {len(corpus.train)} labelled sentences, {len(SEEDS)} seeds"):
+        grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=SEEDS)
+        runs = train_grid(recipe, corpus, grid, device="auto", threads=threads)
+    with step("6/6 report"):
+        report = make_report(["sample"], cache_root())
+    say("")
+    say(report.to_text())
+    say("")
+    say(f"Where things lie: models and data in {home}, stores in {home}/translation and {home}/transfer,")
+    say(
+        f"{len(runs)} runs in {home}/runs, the report in {home}/report. {time.monotonic() - start:.0f} s in all."
+    )
+    best = max(runs, key=lambda run: run.test.f1)
+    say(f"Tag new text: echo 'Frau Weber wohnt in München .' | backattn tag {best.folder}")

@@ -1,0 +1,166 @@
+"""flair's own training of a ``SequenceTagger``; the other half of the door to flair."""
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import flair
+import torch
+from flair.data import Corpus as FlairCorpus
+from flair.data import Dictionary
+from flair.data import Sentence as FlairSentence
+from flair.datasets import FlairDatapointDataset
+from flair.embeddings import CharacterEmbeddings, OneHotEmbeddings, StackedEmbeddings
+from flair.models import SequenceTagger
+from flair.trainers import ModelTrainer
+from flair.trainers.plugins import MetricRecord, TrainerPlugin
+
+from backattn.corpus import Sentence
+from backattn.corpus.tags import spans
+from backattn.features.english.flair import batch_characters, plain_characters
+from backattn.recipe import EnglishTraining
+
+LABEL = "ner"
+
+
+class _Loss(TrainerPlugin):
+    """Keeps the training loss that flair records at the end of an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = float("nan")
+
+    @TrainerPlugin.hook
+    def metric_recorded(self, record: MetricRecord) -> None:
+        """Called by flair for every figure that it records."""
+        if tuple(record.name) == ("train", "loss"):
+            self.value = float(record.value)
+
+
+def new_tagger(train: Sequence[Sentence], training: EnglishTraining, *, folder: Path) -> SequenceTagger:
+    """A tagger with fresh weights: word and character features, BiLSTM, CRF (BIOES).
+
+    Words seen fewer than ``min_count`` times share the vector of unknown words, so that the tagger
+    learns to read names that it does not know.
+    """
+    with quiet(folder / "flair.log"):
+        torch.manual_seed(training.seed)
+        return _new_tagger(train, training)
+
+
+def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> SequenceTagger:
+    types = sorted({span.type for sentence in train for span in spans(sentence.tags)})
+    labels = Dictionary(add_unk=False)
+    labels.span_labels = True
+    for kind in types:
+        labels.add_item(kind)
+    words = OneHotEmbeddings.from_corpus(
+        FlairCorpus(train=_dataset(train), sample_missing_splits=False),
+        min_freq=training.min_count,
+        embedding_length=training.word_dimensions,
+    )
+    alphabet = Dictionary()
+    for character in sorted({c for sentence in train for token in sentence.tokens for c in token}):
+        alphabet.add_item(character)
+    size = training.character_dimensions
+    characters = CharacterEmbeddings(alphabet, char_embedding_dim=size, hidden_size_char=size)
+    tagger = SequenceTagger(
+        embeddings=StackedEmbeddings([words, characters]),
+        tag_dictionary=labels,
+        tag_type=LABEL,
+        hidden_size=training.hidden,
+        use_crf=True,
+        reproject_embeddings=False,
+        dropout=training.dropout,
+        word_dropout=0.05,
+        locked_dropout=0.0,
+    )
+    batch_characters(tagger)
+    return tagger
+
+
+def train_epoch(
+    tagger: SequenceTagger,
+    train: Sequence[Sentence],
+    training: EnglishTraining,
+    *,
+    epoch: int,
+    folder: Path,
+) -> float:
+    """One epoch with flair's ``ModelTrainer`` at that epoch's learning rate; gives the training loss.
+
+    The rate falls in a line over the epochs, to a tenth of the first. Everything random comes from the
+    seed and the number of the epoch, so that a training that was stopped goes on as it would have.
+
+    :param epoch: from 0.
+    """
+    seed = training.seed * 1000 + epoch
+    random.seed(seed)
+    flair.set_seed(seed)
+    share = epoch / max(1, training.epochs - 1)
+    shuffled = random.sample(list(train), len(train))
+    corpus = FlairCorpus(train=_dataset(shuffled), sample_missing_splits=False)
+    optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
+    loss = _Loss()
+    with quiet(folder / "flair.log"):
+        ModelTrainer(tagger, corpus).train(
+            folder / "flair",
+            learning_rate=training.learning_rate * (1 - 0.9 * share),
+            mini_batch_size=training.batch,
+            max_epochs=1,
+            optimizer=optimizer,
+            shuffle=False,
+            embeddings_storage_mode="none",
+            save_final_model=False,
+            create_loss_file=False,
+            create_file_logs=False,
+            attach_default_scheduler=False,
+            plugins=[loss],
+        )
+    return loss.value
+
+
+def save_tagger(tagger: SequenceTagger, path: Path) -> None:
+    """Write a model file that any flair opens."""
+    plain_characters(tagger)
+    tagger.save(path, checkpoint=False)
+    batch_characters(tagger)
+
+
+def load_own_tagger(path: Path, *, folder: Path) -> SequenceTagger:
+    """Open a model file that this process's own training wrote a moment ago, or before it was stopped."""
+    with quiet(folder / "flair.log"):
+        tagger = SequenceTagger.load(str(path))
+    batch_characters(tagger)
+    return tagger
+
+
+@contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Send flair's log to a file and keep its progress bars off the terminal."""
+    logger = logging.getLogger("flair")
+    handlers, propagate = logger.handlers[:], logger.propagate
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(log, encoding="utf-8")
+    logger.handlers, logger.propagate = [file], False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # flair's own use of torch and of its folder
+            yield
+    finally:
+        file.close()
+        logger.handlers, logger.propagate = handlers, propagate
+
+
+def _dataset(sentences: Sequence[Sentence]) -> FlairDatapointDataset[FlairSentence]:
+    return FlairDatapointDataset([_sentence(sentence) for sentence in sentences])
+
+
+def _sentence(sentence: Sentence) -> FlairSentence:
+    found = FlairSentence(list(sentence.tokens))
+    for span in spans(sentence.tags):
+        found[span.start : span.end].add_label(LABEL, span.type)
+    return found

@@ -1,0 +1,306 @@
+"""``backattn english train``: English column files -> a tagger's folder, with its F1 on held-out text.
+
+All work lies in ``<folder>.work/`` until the end, one model file an epoch, so that a killed training
+goes on; the result folder appears whole, its manifest written last.
+"""
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from backattn.corpus import Sentence
+from backattn.corpus.formats import read_column_file
+from backattn.errors import MissingError, RecipeError
+from backattn.features.english import EnglishTagger
+from backattn.features.english.flair import MANIFEST, FlairTagger
+from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
+from backattn.fingerprint import canonical_json, file_digest
+from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
+from backattn.store.lock import writer_lock
+
+MODEL = "tagger.pt"
+_REQUEST, _STATE = "request.json", "epochs.json"
+# With use = "split", every tenth sentence is for testing and the one before it for choosing the epoch.
+_FOLD = 10
+# The dev sentences that choose the epoch: enough to choose by, few enough not to cost an epoch.
+_DEV_LIMIT = 2000
+
+
+@dataclass(frozen=True)
+class F1:
+    """Micro-averaged strict entity F1 in [0, 1], and F1 of each type."""
+
+    f1: float
+    types: Mapping[str, float]
+    sentences: int
+
+
+@dataclass(frozen=True)
+class EnglishReport:
+    """The figures of a trained English tagger, as its ``training.json`` keeps them.
+
+    :param tests: F1 by held-out file.
+    :param epochs: loss, dev F1 and seconds of each epoch.
+    """
+
+    folder: Path
+    train_sentences: int
+    train_tokens: int
+    best_epoch: int
+    dev: F1
+    tests: Mapping[str, F1]
+    epochs: tuple[Mapping[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    def to_text(self) -> str:
+        """The figures for a reader."""
+        seconds = sum(epoch["seconds"] for epoch in self.epochs)
+        lines = [
+            f"{self.folder}: {self.train_sentences} sentences, {self.train_tokens} tokens, "
+            f"{len(self.epochs)} epochs, {seconds:.0f} s; "
+            f"F1 on dev {100 * self.dev.f1:.2f} (epoch {self.best_epoch})"
+        ]
+        for name, score in self.tests.items():
+            types = ", ".join(f"{kind} {100 * f1:.2f}" for kind, f1 in score.types.items())
+            lines.append(f"  {name}: F1 {100 * score.f1:.2f} on {score.sentences} sentences ({types})")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Data:
+    train: tuple[Sentence, ...]
+    dev: tuple[Sentence, ...]
+    tests: Mapping[str, tuple[Sentence, ...]]
+
+
+def train_english(
+    recipe: EnglishRecipe, *, folder: Path, threads: int | None, progress: bool
+) -> EnglishReport:
+    """Train the English tagger that a recipe describes and write it to ``folder``.
+
+    A finished folder of the same recipe and data is left as it is. A training that was killed goes on
+    from its last epoch and ends with the same numbers.
+
+    :param threads: of torch; None leaves torch's own choice.
+    :param progress: a bar over the epochs on standard error.
+    :raises RecipeError: the recipe has no ``[english.training]``, or its files leave a split empty.
+    :raises CorpusError, MissingError: an English file is malformed or not there.
+    """
+    training = recipe.training
+    if training is None:
+        raise RecipeError("english.training: the recipe says nothing about training an English tagger")
+    if threads:
+        torch.set_num_threads(threads)
+    data = _read(training)
+    request = {"training": as_json(training), "data": _digests(training), "version": version("flair")}
+    work = folder.with_name(folder.name + ".work")
+    with writer_lock(folder.with_name(folder.name + ".lock")):
+        if _request_of(folder) != request:
+            _claim(work, request)
+            epochs = _train(data, training, work, progress)
+            _finish(recipe, data, work, folder, request, epochs)
+    return read_report(folder)
+
+
+def read_report(folder: Path) -> EnglishReport:
+    """The report of a finished folder."""
+    value = json.loads((folder / MANIFEST).read_text("utf-8"))["report"]
+    return EnglishReport(
+        folder=folder,
+        train_sentences=value["train_sentences"],
+        train_tokens=value["train_tokens"],
+        best_epoch=value["best_epoch"],
+        dev=F1(**value["dev"]),
+        tests={name: F1(**score) for name, score in value["tests"].items()},
+        epochs=tuple(value["epochs"]),
+    )
+
+
+def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> F1:
+    """Strict F1 of BIOES tags; what the tagger predicts may be illegal, then only legal spans count."""
+    counts: dict[str, list[int]] = {}
+    for own, other in zip(gold, predicted, strict=True):
+        right, found = set(_legal(own)), set(_legal(other))
+        for position, group in enumerate((right & found, found - right, right - found)):
+            for span in group:
+                counts.setdefault(span[2], [0, 0, 0])[position] += 1
+    totals = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
+    return F1(_f1(*totals), {kind: _f1(*counts[kind]) for kind in sorted(counts)}, len(gold))
+
+
+def _read(training: EnglishTraining) -> _Data:
+    train: list[Sentence] = []
+    dev: list[Sentence] = []
+    tests: dict[str, tuple[Sentence, ...]] = {}
+    for file in training.files:
+        path = data_path(file.path)
+        if not path.is_file():
+            raise MissingError(
+                f"{path}: no such file; put the English corpus there, point BACKATTN_DATA at your corpora, "
+                "or take the file out of english.training.files"
+            )
+        sentences = read_column_file(path, file.format)
+        if file.limit:
+            step = max(1.0, len(sentences) / file.limit)
+            sentences = [sentences[int(i * step)] for i in range(min(file.limit, len(sentences)))]
+        folds = {"train": sentences, "dev": [], "test": []}
+        if file.use == "split":
+            folds = {
+                "train": [s for i, s in enumerate(sentences) if i % _FOLD < _FOLD - 2],
+                "dev": sentences[_FOLD - 2 :: _FOLD],
+                "test": sentences[_FOLD - 1 :: _FOLD],
+            }
+        elif file.use != "train":
+            folds = {"train": [], "dev": [], "test": [], file.use: sentences}
+        train += folds["train"]
+        dev += folds["dev"]
+        if folds["test"]:
+            tests[file.path] = tuple(folds["test"])
+    for name, found in (("train", train), ("dev", dev), ("test", tests)):
+        if not found:
+            raise RecipeError(
+                f'english.training.files: no {name} sentences; give a file use = "{name}" or "split"'
+            )
+    step = max(1, len(dev) // _DEV_LIMIT)
+    return _Data(tuple(train), tuple(dev[::step]), tests)
+
+
+def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -> list[dict[str, float]]:
+    """One model file an epoch; goes on after the last one that is there."""
+    epochs: list[dict[str, float]] = []
+    if (work / _STATE).exists():
+        epochs = json.loads((work / _STATE).read_text("utf-8"))
+    if epochs:
+        tagger = load_own_tagger(_model(work, len(epochs)), folder=work)
+    else:
+        tagger = new_tagger(data.train, training, folder=work)
+    bar = tqdm(total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=not progress)
+    with bar:
+        for epoch in range(len(epochs), training.epochs):
+            start = time.monotonic()
+            loss = train_epoch(tagger, data.train, training, epoch=epoch, folder=work)
+            dev = _evaluate(FlairTagger(tagger, name=MODEL, batch_tokens=4000, device="cpu"), data.dev)
+            save_tagger(tagger, _model(work, epoch + 1))
+            seconds = time.monotonic() - start
+            epochs.append({"loss": loss, "dev_f1": dev.f1, "seconds": round(seconds, 1)})
+            _write(work / _STATE, json.dumps(epochs))
+            bar.set_postfix(loss=f"{loss:.3f}", dev=f"{100 * dev.f1:.2f}")
+            bar.update()
+    return epochs
+
+
+def _finish(
+    recipe: EnglishRecipe,
+    data: _Data,
+    work: Path,
+    folder: Path,
+    request: Mapping[str, Any],
+    epochs: list[dict[str, float]],
+) -> None:
+    best = max(range(len(epochs)), key=lambda i: epochs[i]["dev_f1"]) + 1
+    source = _model(work, best)
+    result = work / "result"
+    shutil.rmtree(result, ignore_errors=True)
+    result.mkdir()
+    shutil.copyfile(source, result / MODEL)
+    digest = file_digest(result / MODEL)
+    tagger = FlairTagger.load(result / MODEL, sha256=digest, trust=False, batch_tokens=4000, device="cpu")
+    report = EnglishReport(
+        folder=folder,
+        train_sentences=len(data.train),
+        train_tokens=sum(map(len, data.train)),
+        best_epoch=best,
+        dev=_evaluate(tagger, data.dev),
+        tests={name: _evaluate(tagger, sentences) for name, sentences in data.tests.items()},
+        epochs=tuple(epochs),
+    )
+    manifest = {
+        "request": request,
+        "recipe": as_json(recipe),
+        "report": report.to_json(),
+        "versions": {
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("backattn", "torch", "flair")},
+        },
+        "files": {MODEL: digest},
+    }
+    _write(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    result.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(work)
+
+
+def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:
+    readings = tagger.read([sentence.tokens for sentence in sentences])
+    return entity_f1([s.tags for s in sentences], [reading.tags for reading in readings])
+
+
+def _legal(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Entities that are closed in their own type; on legal tags these are all of them."""
+    start, kind = -1, ""
+    for position, tag in enumerate(tags):
+        prefix, own = tag[:1], tag[2:]
+        if prefix in "BS":
+            start, kind = position, own
+        elif prefix == "O" or own != kind:
+            start = -1
+        if prefix in "ES" and start >= 0:
+            yield start, position + 1, own
+            start = -1
+
+
+def _f1(right: int, wrong: int, missed: int) -> float:
+    return 2 * right / (2 * right + wrong + missed) if right else 0.0
+
+
+def _model(work: Path, epoch: int) -> Path:
+    return work / f"epoch{epoch}.pt"
+
+
+def _digests(training: EnglishTraining) -> dict[str, str]:
+    return {file.path: file_digest(data_path(file.path)) for file in training.files}
+
+
+def _request_of(folder: Path) -> Any:
+    path = folder / MANIFEST
+    return json.loads(path.read_text("utf-8"))["request"] if path.exists() else None
+
+
+def _claim(work: Path, request: Mapping[str, Any]) -> None:
+    """Begin a work folder, or go on in one of the same recipe and data.
+
+    :raises RecipeError: it belongs to another training.
+    """
+    path = work / _REQUEST
+    if path.exists():
+        if path.read_text("utf-8") != canonical_json(request):
+            raise RecipeError(
+                f"{work}: holds a training of another recipe or other data that has not ended; end it with "
+                "that recipe, or remove the folder"
+            )
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    _write(path, canonical_json(request))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,407 @@
+"""Source tokens -> English tokens and A, with a fairseq model. The inference half of the fairseq door.
+
+tokens -> pieces -> segments -> batches -> beam search -> best hypothesis -> words and A over tokens.
+"""
+
+import argparse
+import collections
+import re
+import typing
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import omegaconf
+import torch
+from omegaconf.base import ContainerMetadata, Metadata
+from torch import Tensor
+
+from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.features.translation import Translation
+from backattn.features.translation.pieces import (
+    Array,
+    copy_unknown,
+    cut_segments,
+    join_segments,
+    merge_pieces,
+)
+from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
+from backattn.features.translation.quiet import untouched_logging
+from backattn.recipe import TranslatorRecipe
+
+with untouched_logging():
+    from fairseq import checkpoint_utils, file_utils
+    from fairseq.data import Dictionary
+    from fairseq.models.fconv import FConvDecoder
+    from fairseq.models.transformer import TransformerDecoderBase, TransformerModel
+    from fairseq.search import BeamSearch
+    from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
+    from fairseq.tasks.translation import TranslationTask
+
+# A checkpoint is a pickle. These classes, plain data all of them, are what fairseq's own ones hold; a file
+# that asks for anything else is refused, never opened in another way.
+_SAFE: list[Any] = [
+    argparse.Namespace,
+    omegaconf.DictConfig,
+    omegaconf.ListConfig,
+    omegaconf.AnyNode,
+    ContainerMetadata,
+    Metadata,
+    collections.defaultdict,
+    typing.Any,
+    dict,
+    list,
+    int,
+]
+# Bounds the (sentences x beam, vocabulary) scores of one search step.
+_MAX_SENTENCES = 256
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """What is translated in one go: p pieces of a sentence of m tokens, nearly always all of them.
+
+    :param tokens: the m tokens of the whole sentence.
+    :param pieces: indices in the source dictionary, EOS not among them.
+    :param owners: for each piece, the index of its token.
+    """
+
+    tokens: tuple[str, ...]
+    pieces: tuple[int, ...]
+    owners: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What became of a segment: n words, and attention with the rows of the whole sentence, (m + 1, n + 1)."""
+
+    words: tuple[str, ...]
+    attention: Array
+
+
+class FairseqTranslator:
+    """A :class:`~backattn.features.translation.Translator` over fairseq's fconv and transformer models.
+
+    :param models: one model, or an ensemble whose probabilities and attention are averaged.
+    :param source, target: their dictionaries.
+    :param pieces: cuts source tokens, puts target pieces together.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        source: Dictionary,
+        target: Dictionary,
+        pieces: PieceModel,
+        recipe: TranslatorRecipe,
+        *,
+        device: str,
+    ) -> None:
+        self._ensemble = _Ensemble([_prepare(model, recipe.beam, device) for model in models])
+        self._source, self._target, self._pieces = source, target, pieces
+        self._recipe, self._device = recipe, device
+        # fairseq counts EOS among its positions, the recipe does not.
+        longest_source, self._longest_target = (
+            min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)
+        )
+        self._segment_pieces = min(recipe.segment_pieces, longest_source)
+        # Symbols that stand for nothing: fairseq fills a dictionary up to a multiple of eight.
+        self._meaningless = [target.bos_word, *(s for s in target.symbols if s.startswith("madeupword"))]
+
+    @classmethod
+    def load(cls, folder: Path, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":
+        """Load ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and ``joint.model`` of a folder.
+
+        :param device: ``cpu`` (float32) or ``cuda`` (float16).
+        :raises MissingError: one of these files is not there.
+        :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
+        """
+        checkpoint = folder / "checkpoint.pt"
+        _need(checkpoint, *_dictionaries(folder, recipe))
+        pieces = Vocabulary.load(folder / "joint.model")
+        return cls(*_load_models([checkpoint], recipe), pieces, recipe, device=device)
+
+    @classmethod
+    def from_hub(cls, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":
+        """Load one of fairseq's public models into English, as ``recipe.hub`` names it.
+
+        The archive is fetched into fairseq's own cache (``PYTORCH_FAIRSEQ_CACHE``). Its ``model*.pt``
+        form an ensemble.
+
+        :raises RecipeError: fairseq has no such model into English.
+        :raises MissingError: the archive is not in the cache and cannot be fetched.
+        :raises ModelError: as for :meth:`load`.
+        """
+        archive = _hub_archives().get(recipe.hub)
+        if archive is None:
+            known = ", ".join(sorted(_hub_archives()))
+            raise RecipeError(f"translator.hub: fairseq has no {recipe.hub!r}; expected one of {known}")
+        found = file_utils.load_archive_file(archive)
+        if found is None:
+            raise MissingError(
+                f"{recipe.hub}: {archive} cannot be fetched and is not in {file_utils.PYTORCH_FAIRSEQ_CACHE}; "
+                "go online, or point translator.checkpoint at a folder of your own"
+            )
+        folder = Path(found)
+        checkpoints = sorted(folder.glob("model*.pt"))
+        _need(*_dictionaries(folder, recipe), *(checkpoints or [folder / "model.pt"]))
+        pieces = BpeCodes.load(folder / "bpecodes", recipe.source)
+        return cls(*_load_models(checkpoints, recipe), pieces, recipe, device=device)
+
+    def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
+        """Translate sentences of at least one token each; equal ones are translated once.
+
+        English words that hold an unknown piece become the source token that they looked at most
+        (:func:`~backattn.features.translation.pieces.copy_unknown`).
+
+        :raises ModelError: the model gives no attention, or numbers that are not finite.
+        """
+        segments = {tokens: self._segments(tokens) for tokens in sentences}
+        queue = [segment for parts in segments.values() for segment in parts]
+        done: dict[int, _Part] = {}
+        with torch.inference_mode():
+            for batch in self._batches(queue):
+                done |= zip(map(id, batch), self._translate_batch(batch), strict=True)
+        finished = {tokens: _join([done[id(s)] for s in parts]) for tokens, parts in segments.items()}
+        return [finished[tokens] for tokens in sentences]
+
+    def _segments(self, tokens: tuple[str, ...]) -> list[_Segment]:
+        if not tokens:
+            raise ValueError("a sentence has at least one token")
+        cuts = cut_segments([self._pieces.pieces(token) for token in tokens], self._segment_pieces)
+        return [
+            _Segment(
+                tokens,
+                tuple(self._source.index(piece) for _, piece in cut),
+                tuple(owner for owner, _ in cut),
+            )
+            for cut in cuts
+        ]
+
+    def _batches(self, segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
+        """Longest first, at most ``batch_tokens`` pieces with EOS and padding, at least one segment."""
+        batch: list[_Segment] = []
+        for segment in sorted(segments, key=lambda s: -len(s.pieces)):
+            longest = len((batch or [segment])[0].pieces) + 1
+            if batch and (
+                len(batch) == _MAX_SENTENCES or longest * (len(batch) + 1) > self._recipe.batch_tokens
+            ):
+                yield batch
+                batch = []
+            batch.append(segment)
+        if batch:
+            yield batch
+
+    def _translate_batch(self, batch: Sequence[_Segment]) -> list[_Part]:
+        limits = [self._limit(segment) for segment in batch]
+        generator = SequenceGenerator(
+            self._ensemble,
+            self._target,
+            beam_size=self._recipe.beam,
+            max_len_b=max(limits),
+            search_strategy=_OwnLimits(self._target, batch, torch.tensor(limits, device=self._device)),
+            tokens_to_suppress=self._meaningless,
+        )
+        hypotheses = generator.generate([], {"net_input": self._inputs(batch)})
+        return [self._part(segment, ranked[0]) for segment, ranked in zip(batch, hypotheses, strict=True)]
+
+    def _limit(self, segment: _Segment) -> int:
+        """Most pieces that a translation may have, EOS not among them."""
+        wanted = int(self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b)
+        return max(1, min(wanted, self._longest_target))
+
+    def _inputs(self, batch: Sequence[_Segment]) -> dict[str, Tensor]:
+        """Pieces and EOS, padded on the left as fairseq trains. *Shape:* (sentences, longest)"""
+        lengths = [len(segment.pieces) + 1 for segment in batch]
+        tokens = torch.full((len(batch), max(lengths)), self._source.pad())
+        for row, segment, length in zip(tokens, batch, lengths, strict=True):
+            row[-length:] = torch.tensor([*segment.pieces, self._source.eos()])
+        return {
+            "src_tokens": tokens.to(self._device),
+            "src_lengths": torch.tensor(lengths, device=self._device),
+        }
+
+    def _part(self, segment: _Segment, hypothesis: dict[str, Tensor]) -> _Part:
+        attention = hypothesis["attention"]
+        if not attention.numel():
+            raise ModelError(f"the translator gives no attention for the sentence {_text(segment)!r}")
+        # The first rows are padding. shape: (p + 1, q + 1)
+        pieces: Array = attention[-len(segment.pieces) - 1 :].float().cpu().numpy()
+        _check_finite(bool(torch.isfinite(attention).all()), segment)
+        symbols = [self._target[index] for index in hypothesis["tokens"][:-1].tolist()]
+        words = self._pieces.words(symbols)
+        merged = merge_pieces(pieces, segment.owners, len(segment.tokens), words)
+        return _Part(copy_unknown(words.texts, merged, segment.tokens), merged)
+
+
+class _OwnLimits(BeamSearch):  # type: ignore[misc]
+    """Beam search where each sentence ends at its own maximum length.
+
+    fairseq derives one maximum from the padded batch, so that a runaway translation would depend on its
+    neighbours.
+    """
+
+    def __init__(self, dictionary: Dictionary, batch: Sequence[_Segment], limits: Tensor) -> None:
+        super().__init__(dictionary)
+        self._batch, self._limits = batch, limits
+
+    def step(
+        self, step: int, lprobs: Tensor, scores: Tensor, tokens: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the candidates of a step.
+
+        :param lprobs: changed in place. *Shape:* (sentences left, beam, vocabulary)
+        :param places: which sentences of the batch are left.
+        """
+        over = step >= self._limits[places]
+        if over.any():
+            ends = lprobs[over, :, self.eos].clone()
+            lprobs[over] = -torch.inf
+            lprobs[over, :, self.eos] = ends
+        candidates = typing.cast(
+            tuple[Tensor, Tensor, Tensor], super().step(step, lprobs, scores, tokens, places)
+        )
+        # fairseq turns NaN into -inf, in silence; then no candidate is left.
+        lost = places[candidates[0][:, 0].isneginf()].tolist()
+        _check_finite(not lost, self._batch[lost[0]] if lost else None)
+        return candidates
+
+
+class _Ensemble(EnsembleModel):  # type: ignore[misc]
+    """fairseq's ensemble, without its copy of the encoder's states at every step.
+
+    The beams of a sentence have equal states, so an order within sentences changes nothing; only when
+    sentences leave the batch must their rows go.
+    """
+
+    def forward_encoder(self, net_input: dict[str, Tensor]) -> Any:
+        """Encode a new batch."""
+        self._rows = 0
+        return super().forward_encoder(net_input)
+
+    def reorder_incremental_state(self, incremental_states: Any, new_order: Tensor) -> None:
+        """Reorder what the decoders remember; an fconv decoder remembers the encoder's states as well."""
+        kept = FConvDecoder if self._rows == len(new_order) else ()
+        for model, state in zip(self.models, incremental_states, strict=True):
+            for module in model.decoder.modules():
+                if hasattr(module, "reorder_incremental_state") and not isinstance(module, kept):
+                    module.reorder_incremental_state(state, new_order)
+
+    def reorder_encoder_out(self, encoder_outs: Any, new_order: Tensor) -> Any:
+        """Repeat the rows for the beams, or leave out those of finished sentences."""
+        if self._rows == len(new_order):
+            return encoder_outs
+        self._rows = len(new_order)
+        return super().reorder_encoder_out(encoder_outs, new_order)
+
+
+def _prepare(model: Any, beam: int, device: str) -> Any:
+    """Make a model ready to generate, and to give attention that is averaged over its layers (eq. 3)."""
+    if isinstance(model.decoder, FConvDecoder):
+        # It averages by itself. This also takes the weight normalisation into the weights.
+        model.make_generation_fast_(beamable_mm_beam_size=beam if beam > 1 else None, need_attn=True)
+        for convolution in model.decoder.convolutions:
+            convolution._linearized_weight = convolution._get_linearized_weight()
+    else:
+        _average_layers(model.decoder)
+    model.eval()
+    return (model.half() if device.startswith("cuda") else model).to(device)
+
+
+def _average_layers(decoder: TransformerDecoderBase) -> None:
+    """Let a transformer's decoder return the mean over all its layers' attention (eq. 3) and their heads.
+
+    By itself it returns its last layer's. Hooks collect the others'; the last one hands on the mean.
+    """
+    collected: list[Tensor] = []
+    attentions = [layer.encoder_attn for layer in decoder.layers]
+
+    def collect(module: Any, _inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        states, weights = output
+        # shape: (sentences * beam, target, source), in the last layer (heads, ...)
+        collected.append(weights.mean(0) if weights.ndim == 4 else weights)
+        if module is not attentions[-1]:
+            return output
+        mean = torch.stack(collected).mean(0)
+        collected.clear()
+        return states, mean[None]  # fairseq takes the mean over the first axis, the heads
+
+    for attention in attentions:
+        attention.register_forward_hook(collect)
+
+
+def _load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[Any], Dictionary, Dictionary]:
+    """The models of checkpoints that lie in one folder, and that folder's two dictionaries."""
+    overrides = {"data": str(files[0].parent), "source_lang": recipe.source, "target_lang": "en"}
+    with torch.serialization.safe_globals(_SAFE):
+        for file in files:
+            _refuse_code(file)
+        try:
+            models, _, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(file) for file in files], arg_overrides=overrides
+            )
+        except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"{files[0]}: fairseq cannot build this model with the dictionaries beside it: {reason}"
+            ) from error
+    decoders = (FConvDecoder, TransformerDecoderBase)
+    if not isinstance(task, TranslationTask) or not all(isinstance(m.decoder, decoders) for m in models):
+        raise ModelError(f"{files[0]}: expected an fconv or transformer model of fairseq's translation task")
+    return models, task.source_dictionary, task.target_dictionary
+
+
+def _refuse_code(path: Path) -> None:
+    """Read a checkpoint as plain data, whatever the environment says about fairseq's own reading."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {found[1]}" if found else "its pickle is not plain data"
+        raise ModelError(
+            f"{path}: refused, {reason}; only fairseq checkpoints of plain data are opened"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise ModelError(f"{path}: damaged or no checkpoint; fetch or train it again") from None
+
+
+def _hub_archives() -> dict[str, str]:
+    """fairseq's public models into English: name -> address of the archive."""
+    return {
+        name: entry["path"]
+        for name, entry in TransformerModel.hub_models().items()
+        if "-en" in name and isinstance(entry, dict) and entry.get("bpe") == "fastbpe"
+    }
+
+
+def _dictionaries(folder: Path, recipe: TranslatorRecipe) -> list[Path]:
+    return [folder / f"dict.{language}.txt" for language in (recipe.source, "en")]
+
+
+def _need(*paths: Path) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise MissingError(
+                f"{path}: not there; a translator's folder has a checkpoint, two dictionaries and its pieces: "
+                "copy it whole, or make one with `backattn translator train LANG`"
+            )
+
+
+def _join(parts: Sequence[_Part]) -> Translation:
+    words = tuple(word for part in parts for word in part.words)
+    return Translation(words, join_segments([part.attention for part in parts]), segments=len(parts))
+
+
+def _text(segment: _Segment) -> str:
+    return " ".join(segment.tokens)
+
+
+def _check_finite(finite: bool, segment: _Segment | None) -> None:
+    if not finite and segment is not None:
+        raise ModelError(
+            f"the translator's numbers are not finite for the sentence {_text(segment)!r}; its checkpoint is "
+            "broken, or it must run on the CPU (float32)"
+        )

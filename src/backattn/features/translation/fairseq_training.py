@@ -1,0 +1,400 @@
+"""fairseq's own training, from Python: its models, criterion, optimisers and ``Trainer``.
+
+The training half of the fairseq door. It differs from ``fairseq-train`` in three things only: the data
+come from plain lines of pieces (no binarised files, one joint dictionary), the step runs under
+``torch.autocast`` when the recipe asks for bfloat16, and what fairseq would print goes to a log file.
+"""
+
+import argparse
+import contextlib
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import options
+from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.tasks.translation import TranslationTask
+from fairseq.trainer import Trainer
+from tqdm import tqdm
+
+from backattn.errors import ModelError, RecipeError
+from backattn.recipe import TranslatorTraining
+
+# A killed training loses at most this much work. It does not change the numbers.
+SAVE_SECONDS = 240.0
+# Adam needs a warm-up to train a transformer at all; NAG with clipped gradients does not.
+_OPTIMIZERS = {
+    "nag": ["--momentum", "0.99"],
+    "adam": ["--adam-betas", "(0.9, 0.98)", "--warmup-updates", "1000"],
+}
+# One dictionary for both languages, so one embedding for all: a name is copied by recognising itself.
+_SHARING = {"fconv": "--share-input-output-embed", "transformer": "--share-all-embeddings"}
+_STATE, _LOG = "state.pt", "fairseq.log"
+
+
+@dataclass(frozen=True)
+class PieceFiles:
+    """Where the pieces lie: one sentence a line, pieces separated by spaces.
+
+    :param folder: holds ``train.<source>``, ``train.en``, ``valid.<source>`` and ``valid.en``.
+    :param source: language code of the source side.
+    """
+
+    folder: Path
+    source: str
+
+    def lines(self, split: str, language: str) -> list[list[str]]:
+        """The sentences of one side of ``train`` or ``valid`` as lists of pieces."""
+        text = (self.folder / f"{split}.{language}").read_bytes().decode("utf-8")
+        return [line.split(" ") for line in text.split("\n")[:-1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochFigures:
+    """What one epoch cost and brought. Losses are in bits a target piece, end of sentence included.
+
+    :param loss: training loss with label smoothing.
+    :param perplexity, valid_perplexity: of the training and the held-out pieces, without smoothing.
+    :param pieces_per_second: target pieces trained on in a second, validation left out.
+    :param seconds: time of the epoch's training steps.
+    """
+
+    epoch: int
+    learning_rate: float
+    updates: int
+    pieces: int
+    loss: float
+    perplexity: float
+    valid_perplexity: float
+    pieces_per_second: float
+    seconds: float
+
+
+@dataclass
+class _Sums:
+    """Running sums of one epoch; what a killed epoch goes on from."""
+
+    loss: float = 0.0
+    nll: float = 0.0
+    pieces: int = 0
+    seconds: float = 0.0
+
+    def add(self, output: dict[str, Any]) -> None:
+        self.loss += float(output["loss"]) / math.log(2)
+        self.nll += float(output["nll_loss"]) / math.log(2)
+        self.pieces += int(output["ntokens"])
+
+    @property
+    def perplexity(self) -> float:
+        return float(2.0 ** min(self.nll / max(self.pieces, 1), 100.0))
+
+
+class _JointTranslation(TranslationTask):  # type: ignore[misc]
+    """fairseq's translation task over data in memory, with a joint dictionary and autocast."""
+
+    def __init__(self, cfg: Any, dictionary: Dictionary, precision: str) -> None:
+        super().__init__(cfg, dictionary, dictionary)
+        self._reduced = precision == "bfloat16"
+        self.sums = _Sums()
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **_: Any) -> None:
+        """Nothing to load: :func:`_dataset` filled ``self.datasets``."""
+
+    def _autocast(self, sample: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(sample["target"].device.type, dtype=torch.bfloat16, enabled=self._reduced)
+
+    def train_step(self, sample: Any, *arguments: Any, **options: Any) -> Any:
+        """One forward and backward pass; adds to the sums of the epoch."""
+        with self._autocast(sample):
+            result = super().train_step(sample, *arguments, **options)
+        self.sums.add(result[2])
+        return result
+
+    def valid_step(self, sample: Any, model: Any, criterion: Any, **options: Any) -> Any:
+        """One forward pass on held-out data; adds to the sums as well."""
+        with self._autocast(sample):
+            result = super().valid_step(sample, model, criterion, **options)
+        self.sums.add(result[2])
+        return result
+
+
+def train_model(
+    files: PieceFiles, training: TranslatorTraining, *, work: Path, progress: bool
+) -> tuple[EpochFigures, ...]:
+    """Train all epochs, going on from the state in ``work`` if there is one.
+
+    The seed is set anew for every update, so a training that was killed ends with the same numbers as
+    one that was not. Leaves ``epoch<k>.pt`` (weights) of the last ``training.average`` epochs.
+
+    :raises RecipeError: fairseq has no such architecture, or it is not of a supported family.
+    :raises ModelError: the training diverged.
+    """
+    with _quiet_fairseq(work / _LOG), torch.serialization.safe_globals([argparse.Namespace]):
+        run = _Run(files, training, work)
+        with _bar(run, training, progress) as bar:
+            while run.epoch <= len(training.learning_rates):
+                run.train_epoch(bar)
+    return tuple(run.figures)
+
+
+class _Run:
+    """One training: fairseq's trainer, where it stands, and how it is saved."""
+
+    def __init__(self, files: PieceFiles, training: TranslatorTraining, work: Path) -> None:
+        self.training, self.work = training, work
+        self.figures: list[EpochFigures] = []
+        dictionary = build_dictionary(files)
+        cfg = _configuration(training, files.source, work)
+        self.task = _JointTranslation(cfg.task, dictionary, training.precision)
+        for split in ("train", "valid"):
+            self.task.datasets[split] = _dataset(files, split, dictionary)
+        torch.manual_seed(training.seed)
+        self.trainer = Trainer(cfg, self.task, _build_model(self.task, cfg), self._criterion(cfg))
+        # Always built as for epoch 1: fairseq cuts the batches with a seed that counts the epoch in
+        # which they are first built, and a resumed training needs the batches of the first start.
+        self.batches = self.trainer.get_train_iterator(epoch=1)
+        self._resume()
+
+    def _criterion(self, cfg: Any) -> Any:
+        return self.task.build_criterion(cfg.criterion)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next, from 1."""
+        return int(self.batches.next_epoch_idx)
+
+    @property
+    def updates(self) -> int:
+        """Training steps done so far."""
+        return int(self.trainer.get_num_updates())
+
+    def train_epoch(self, bar: "tqdm[Any]") -> None:
+        """Train on what is left of the epoch, then validate, keep the weights and save the state."""
+        epoch, sums = self.epoch, self.task.sums
+        iterator = self.batches.next_epoch_itr(shuffle=True)
+        self.trainer.begin_epoch(epoch)
+        saved = started = time.monotonic()
+        before = sums.seconds
+        for sample in iterator:
+            self._step(sample, epoch)
+            now = time.monotonic()
+            sums.seconds = before + now - started
+            _show(bar, epoch, len(self.training.learning_rates), sums)
+            if now - saved > SAVE_SECONDS and iterator.has_next():
+                self._save()
+                saved = now
+        self.figures.append(self._finish_epoch(epoch, sums))
+        self._keep_weights(epoch)
+        self.trainer.lr_step(epoch)
+        self.task.sums = _Sums()
+        self._save()
+
+    def _step(self, sample: Any, epoch: int) -> None:
+        try:
+            self.trainer.train_step([sample])
+        except FloatingPointError:
+            raise ModelError(
+                f"the translator's training diverged in epoch {epoch} (gradients are not finite); "
+                "lower translator.training.learning_rates and train anew"
+            ) from None
+
+    def _finish_epoch(self, epoch: int, sums: _Sums) -> EpochFigures:
+        self.task.sums = _Sums()
+        for sample in self.trainer.get_valid_iterator("valid").next_epoch_itr(shuffle=False):
+            self.trainer.valid_step(sample)
+        return EpochFigures(
+            epoch=epoch,
+            learning_rate=self.training.learning_rates[epoch - 1],
+            updates=self.updates,
+            pieces=sums.pieces,
+            loss=sums.loss / sums.pieces,
+            perplexity=sums.perplexity,
+            valid_perplexity=self.task.sums.perplexity,
+            pieces_per_second=sums.pieces / max(sums.seconds, 1e-9),
+            seconds=sums.seconds,
+        )
+
+    def _keep_weights(self, epoch: int) -> None:
+        if epoch <= len(self.training.learning_rates) - self.training.average:
+            return
+        path = self.work / f"epoch{epoch}.pt"
+        partial = path.with_suffix(".partial")
+        torch.save({"model": self.trainer.get_model().state_dict()}, partial)
+        partial.replace(path)
+
+    def _save(self) -> None:
+        extra = {
+            "train_iterator": self.batches.state_dict(),
+            "sums": asdict(self.task.sums),
+            "figures": [asdict(figures) for figures in self.figures],
+        }
+        self.trainer.consolidate_optimizer()  # fairseq's trainer cannot write its state without
+        self.trainer.save_checkpoint(str(self.work / _STATE), extra)  # writes aside, then renames
+
+    def _resume(self) -> None:
+        path = self.work / _STATE
+        if path.exists():
+            extra = self.trainer.load_checkpoint(str(path))
+            self.batches.load_state_dict(extra["train_iterator"])
+            self.task.sums = _Sums(**extra["sums"])
+            self.figures = [EpochFigures(**figures) for figures in extra["figures"]]
+
+
+def build_dictionary(files: PieceFiles) -> Dictionary:
+    """fairseq's dictionary of all pieces of both sides of the training pairs, most frequent first."""
+    dictionary = Dictionary()
+    for language in (files.source, "en"):
+        for pieces in files.lines("train", language):
+            for piece in pieces:
+                dictionary.add_symbol(piece)
+    dictionary.finalize(padding_factor=8)
+    return dictionary
+
+
+def write_model(files: PieceFiles, training: TranslatorTraining, *, work: Path, folder: Path) -> int:
+    """Write ``checkpoint.pt`` (the average of the kept epochs) and both dictionaries into ``folder``.
+
+    The checkpoint holds weights and fairseq's own settings, no optimiser state and no machine's path;
+    it loads under ``weights_only=True`` with ``argparse.Namespace`` allowed.
+
+    :returns: the number of parameters.
+    """
+    epochs = len(training.learning_rates)
+    names = [f"epoch{epoch}.pt" for epoch in range(max(1, epochs - training.average + 1), epochs + 1)]
+    model = _average([work / name for name in names])
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = torch.load(work / _STATE, map_location="cpu", weights_only=True)
+    for part in ("checkpoint", "task"):
+        state["cfg"][part].update({"save_dir": "."} if part == "checkpoint" else {"data": "."})
+    state["cfg"]["model"].save_dir = "."
+    kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
+    torch.save(
+        {**kept, "model": model, "extra_state": {}, "last_optimizer_state": None}, folder / "checkpoint.pt"
+    )
+    dictionary = build_dictionary(files)
+    for language in (files.source, "en"):
+        dictionary.save(str(folder / f"dict.{language}.txt"))
+    # Tied weights appear under several names; a parameter counts once.
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in model.values()}.values())
+
+
+def _average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Mean of the weights of several epochs: a flatter, better place than the last one alone.
+
+    Weights that share their storage go on sharing it.
+    """
+    states = [torch.load(path, map_location="cpu", weights_only=True)["model"] for path in paths]
+    means: dict[int, torch.Tensor] = {}
+    result = {}
+    for name, tensor in states[-1].items():
+        if tensor.data_ptr() not in means:
+            mean = torch.stack([state[name].float() for state in states]).mean(0)
+            means[tensor.data_ptr()] = mean.to(tensor.dtype)
+        result[name] = means[tensor.data_ptr()]
+    return result
+
+
+def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any:
+    """The recipe as fairseq's configuration, by way of its own command-line parser."""
+    family = training.architecture.split("_")[0]
+    if family not in _SHARING or training.architecture not in ARCH_MODEL_REGISTRY:
+        known = sorted(name for name in ARCH_MODEL_REGISTRY if name.split("_")[0] in _SHARING)
+        raise RecipeError(
+            f"translator.training.architecture: fairseq has no {training.architecture!r} that can be "
+            f"trained here; expected one of {', '.join(known)}"
+        )
+    settings = {
+        "task": "translation", "source-lang": source, "target-lang": "en", "arch": training.architecture,
+        "criterion": "label_smoothed_cross_entropy", "label-smoothing": training.label_smoothing,
+        "optimizer": training.optimizer, "lr": ",".join(map(str, training.learning_rates)),
+        "lr-scheduler": "fixed", "clip-norm": training.clip_norm, "dropout": training.dropout,
+        "max-epoch": len(training.learning_rates), "max-tokens": training.max_tokens,
+        "seed": training.seed, "num-workers": 0, "data-buffer-size": 0, "save-dir": str(work),
+    }  # fmt: skip
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    switches = [_SHARING[family], *([] if torch.cuda.is_available() else ["--cpu"])]
+    parser = options.get_training_parser()
+    arguments = [".", *words, *switches, *_OPTIMIZERS[training.optimizer]]
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=arguments))
+
+
+def _build_model(task: _JointTranslation, cfg: Any) -> Any:
+    model = task.build_model(cfg.model)
+    if cfg.model.arch.startswith("fconv"):
+        # fairseq's fconv shares only the decoder's two ends; with a joint dictionary the encoder can
+        # join them, and what it sees of a name is then what the decoder must write.
+        model.encoder.embed_tokens.weight = model.decoder.embed_tokens.weight
+    return model
+
+
+def _dataset(files: PieceFiles, split: str, dictionary: Dictionary) -> LanguagePairDataset:
+    sides: list[Any] = []
+    for language in (files.source, "en"):
+        rows = [
+            torch.tensor([*map(dictionary.index, pieces), dictionary.eos()])
+            for pieces in files.lines(split, language)
+        ]
+        sizes = np.array([len(row) for row in rows])
+        sides += [ListDataset(rows, sizes), sizes, dictionary]
+    return LanguagePairDataset(*sides, left_pad_source=True, left_pad_target=False)
+
+
+def _bar(run: _Run, training: TranslatorTraining, progress: bool) -> "tqdm[Any]":
+    total = len(run.batches) * len(training.learning_rates)
+    return tqdm(
+        total=total, initial=run.updates, unit="update", disable=not progress, file=sys.stderr, mininterval=2
+    )
+
+
+def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: _Sums) -> None:
+    bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
+    rate = sums.pieces / max(sums.seconds, 1e-9)
+    bar.set_postfix_str(f"{rate:,.0f} pieces/s, perplexity {sums.perplexity:.2f}", refresh=False)
+    bar.update()
+
+
+def best_device() -> str:
+    """``cuda`` where there is one; fairseq's trainer chooses likewise."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def threads_of_torch(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads; None leaves its own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _quiet_fairseq(path: Path) -> Iterator[None]:
+    """Send what fairseq and its packages log and warn about to a file, not to the terminal."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("fairseq", "hydra", "py.warnings")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate, logger.level = propagate, level
+        handler.close()

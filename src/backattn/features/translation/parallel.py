@@ -1,0 +1,175 @@
+"""Parallel files of a recipe -> sentence pairs, with everything that is left out counted.
+
+A pair stays raw text here; :mod:`~backattn.features.translation.training` tokenises it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from backattn.errors import CorpusError, MissingError, RecipeError
+from backattn.recipe import ParallelFile, TranslatorTraining, data_path
+
+_T = TypeVar("_T")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+class Pair(NamedTuple):
+    """A foreign sentence and its English translation, both without surrounding white space."""
+
+    foreign: str
+    english: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCounts:
+    """What became of the lines of one parallel file.
+
+    :param pairs: pairs that train the translator, each counted once.
+    :param repeat: how often each of them counts.
+    :param empty: lines left out because a side is empty (a lexicon's empty cell).
+    :param held_out: pairs left out because a side is also in the held-out files.
+    """
+
+    path: str
+    pairs: int
+    repeat: int
+    empty: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """The pairs that train, tune and test one translator.
+
+    :param train: the training pairs, repeated as the recipe says, in the order of its files.
+    :param valid, test: the held-out pairs; none of their sides is a side of a training pair.
+    :param files: what became of each training file.
+    """
+
+    train: tuple[Pair, ...]
+    valid: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+    files: tuple[FileCounts, ...]
+
+
+def read_training_text(training: TranslatorTraining) -> TrainingText:
+    """Read every parallel file of a recipe and take the held-out pairs out of the training pairs.
+
+    A training pair goes when *either* side is, character by character, a side of a pair of ``valid``
+    or ``test``: the same English sentence with another translation would still give it away.
+
+    :raises CorpusError: a malformed line (names file and line), or no pair is left.
+    :raises MissingError: a file is not there.
+    :raises RecipeError: ``only`` or ``exclude`` name a group that the file does not have.
+    """
+    valid, _ = read_pairs(training.valid)
+    test, _ = read_pairs(training.test)
+    for part, pairs in ((training.valid, valid), (training.test, test)):
+        if not pairs:
+            raise CorpusError(f"{data_path(part.path)}: no pair to hold out: all lines have an empty side")
+    foreign = {pair.foreign for pair in [*valid, *test]}
+    english = {pair.english for pair in [*valid, *test]}
+    train: list[Pair] = []
+    files = []
+    for file in training.parallel:
+        pairs, empty = read_pairs(file)
+        kept = [pair for pair in pairs if pair.foreign not in foreign and pair.english not in english]
+        train += kept * file.repeat
+        held_out = len(pairs) - len(kept)
+        files.append(
+            FileCounts(path=file.path, pairs=len(kept), repeat=file.repeat, empty=empty, held_out=held_out)
+        )
+    if not train:
+        raise CorpusError("the recipe's translator.training.parallel gives no pair to train on")
+    return TrainingText(tuple(train), tuple(valid), tuple(test), tuple(files))
+
+
+def read_pairs(file: ParallelFile) -> tuple[list[Pair], int]:
+    """Read one parallel file; also return how many lines had an empty side.
+
+    :raises CorpusError: names the file and line of a missing column or an undecodable byte.
+    """
+    rows = _aligned_rows(file) if file.english_path else _column_rows(file)
+    pairs = [Pair(foreign, english) for foreign, english in rows]
+    full = [pair for pair in pairs if pair.foreign and pair.english]
+    return evenly_spread(full, file.limit), len(pairs) - len(full)
+
+
+def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
+    """At most ``limit`` items in their order, spread evenly over all of them; 0 takes all."""
+    if not limit or len(items) <= limit:
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def _column_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
+    path = data_path(file.path)
+    if file.group < 0 and (file.only or file.exclude):
+        raise RecipeError(f"{path}: only and exclude need group, the column that they speak of")
+    groups: set[str] = set()
+    last = max(file.foreign, file.english, file.group)
+    for number, line in _lines(path):
+        if file.header and number == 1:
+            continue
+        cells = line.split("\t")
+        if len(cells) <= last:
+            raise CorpusError(
+                f"{path}:{number}: expected at least {last + 1} columns separated by tabs, "
+                f"found {len(cells)}; "
+                "mend the line or the columns of the recipe's translator.training"
+            )
+        if file.group >= 0:
+            groups.add(cells[file.group])
+            if not _wanted(file, cells[file.group]):
+                continue
+        yield cells[file.foreign].strip(), cells[file.english].strip()
+    _check_groups(file, path, groups)
+
+
+def _wanted(file: ParallelFile, group: str) -> bool:
+    return group not in file.exclude and (not file.only or group in file.only)
+
+
+def _check_groups(file: ParallelFile, path: Path, known: set[str]) -> None:
+    """Refuse a misspelt group: leaving out nothing would train on the test set in silence."""
+    for key, names in (("only", file.only), ("exclude", file.exclude)):
+        for name in names:
+            if name not in known:
+                raise RecipeError(
+                    f"{path}: {key} names {name!r}, but column {file.group} holds "
+                    f"{', '.join(sorted(known)[:20])}"
+                )
+
+
+def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
+    paths = data_path(file.path), data_path(file.english_path)
+    foreign, english = ([line.strip() for _, line in _lines(path)] for path in paths)
+    if len(foreign) != len(english):
+        raise CorpusError(
+            f"{paths[0]}: {len(foreign)} lines, but {paths[1]} has {len(english)}; "
+            "line-aligned files need one line for each line of the other"
+        )
+    yield from zip(foreign, english, strict=True)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield ``(line number, line)``; only a line feed ends a line, other separators are text."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise MissingError(
+            f"{path}: cannot be read ({error.strerror}); put the parallel file there, or set BACKATTN_DATA "
+            "to the folder that holds it"
+        ) from None
+    with file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; "
+                    "convert the file to UTF-8"
+                ) from None
+            yield number, line.removeprefix(_BYTE_ORDER_MARK).rstrip("\r\n")

@@ -1,0 +1,258 @@
+"""``backattn translator train LANG``: parallel text -> a translator's folder, with its BLEU.
+
+pairs -> joint sentencepiece -> fairseq's training -> average of the last epochs -> BLEU. All work lies
+in ``<folder>.work/`` until the end, so that a killed training goes on; the result folder appears whole.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sacrebleu
+from tqdm import tqdm
+
+from backattn.errors import RecipeError
+from backattn.features.translation.fairseq_training import (
+    EpochFigures,
+    PieceFiles,
+    best_device,
+    threads_of_torch,
+    train_model,
+    write_model,
+)
+from backattn.features.translation.parallel import Pair, TrainingText, read_training_text
+from backattn.features.translation.vocabulary import Vocabulary, detokenise, tokenise, train_vocabulary
+from backattn.fingerprint import canonical_json, file_digest
+from backattn.recipe import Recipe, TranslatorTraining, as_json, data_path
+from backattn.store.lock import writer_lock
+
+# Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
+# result of another version is not gone on from.
+FORMAT_VERSION = 1
+_PACKAGES = ("backattn", "torch", "fairseq-fixed", "sentencepiece", "sacremoses", "sacrebleu")
+_PREPARED, _FIGURES = "prepared.json", "training.json"
+# Sentences between two moves of the bar; a translation does not depend on its neighbours.
+_BLEU_CHUNK = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorReport:
+    """The figures of a trained translator, as its ``training.json`` keeps them.
+
+    :param folder: what ``translator.checkpoint`` of the recipe names.
+    :param train_pairs, valid_pairs: pairs that were trained on (repeats included) and held out.
+    :param empty, held_out, too_long: pairs left out: a side is empty, is also in the held-out files, or
+        has more pieces than the recipe's ``max_pieces``.
+    :param epochs: loss, perplexity, speed and time of each epoch.
+    :param bleu: sacrebleu's BLEU of the detokenised translation of the held-out test file.
+    :param bleu_signature: how that number was computed, as sacrebleu writes it.
+    :param test_sentences: how many sentences it was computed on.
+    """
+
+    folder: Path
+    train_pairs: int
+    valid_pairs: int
+    empty: int
+    held_out: int
+    too_long: int
+    parameters: int
+    epochs: tuple[EpochFigures, ...]
+    bleu: float
+    bleu_signature: str
+    test_sentences: int
+
+
+def train_translator(
+    recipe: Recipe, *, folder: Path, threads: int | None, progress: bool
+) -> TranslatorReport:
+    """Train the translator that a recipe describes and write it to ``folder``.
+
+    A finished folder of the same recipe and data is left as it is; one of another recipe is replaced
+    when the new one is ready. A training that was killed goes on from its last state.
+
+    :param threads: of torch; None leaves torch's own choice.
+    :param progress: show bars with rate and time left on standard error.
+    :raises RecipeError: the recipe has no ``[translator.training]``, or the work folder belongs to
+        another one.
+    :raises CorpusError, MissingError: a parallel file is malformed or not there.
+    :raises BusyError: another process trains into the same folder.
+    """
+    training = recipe.translator.training
+    if training is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: no [translator.training]: it says nothing about training a translator"
+        )
+    identity = _identity(recipe, training)
+    work = folder.with_name(folder.name + ".work")
+    with writer_lock(folder.with_name(folder.name + ".lock")), threads_of_torch(threads):
+        if _identity_of(folder) != identity:
+            _claim(work, identity)
+            _train(recipe, training, identity=identity, folder=folder, work=work, progress=progress)
+        return read_report(folder)
+
+
+def read_report(folder: Path) -> TranslatorReport:
+    """The report of a finished result folder."""
+    figures = json.loads((folder / _FIGURES).read_text("utf-8"))
+    pairs, bleu = figures["pairs"], figures["bleu"]
+    return TranslatorReport(
+        folder=folder,
+        train_pairs=pairs["train"],
+        valid_pairs=pairs["valid"],
+        empty=sum(file["empty"] for file in pairs["files"]),
+        held_out=sum(file["held_out"] for file in pairs["files"]),
+        too_long=pairs["too_long"],
+        parameters=figures["parameters"],
+        epochs=tuple(EpochFigures(**epoch) for epoch in figures["epochs"]),
+        bleu=bleu["score"],
+        bleu_signature=bleu["signature"],
+        test_sentences=bleu["sentences"],
+    )
+
+
+def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
+    """Everything that the numbers of a training depend on, down to the bytes of the parallel files."""
+    files = [*training.parallel, training.valid, training.test]
+    names = sorted({name for file in files for name in (file.path, file.english_path) if name})
+    return {
+        "format": FORMAT_VERSION,
+        "source": recipe.translator.source,
+        "unit": recipe.corpus.unit,
+        "training": as_json(training),
+        "data": {name: _data_digest(name) for name in names},
+    }
+
+
+def _data_digest(name: str) -> str:
+    path = data_path(name)
+    # A missing file is named, with what to do, by the one place that reads it.
+    return file_digest(path) if path.is_file() else ""
+
+
+def _identity_of(folder: Path) -> Any:
+    path = folder / _FIGURES
+    return json.loads(path.read_text("utf-8"))["identity"] if path.exists() else None
+
+
+def _claim(work: Path, identity: dict[str, Any]) -> None:
+    """Make the work folder this recipe's own, or refuse when it holds another's unfinished training."""
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / "identity.json"
+    if path.exists() and path.read_text("utf-8") != canonical_json(identity):
+        raise RecipeError(
+            f"{work}: holds the unfinished training of another recipe or of other data; "
+            "delete the folder to train anew, or restore what the recipe named before"
+        )
+    _write_text(path, canonical_json(identity))
+
+
+def _train(
+    recipe: Recipe,
+    training: TranslatorTraining,
+    *,
+    identity: dict[str, Any],
+    folder: Path,
+    work: Path,
+    progress: bool,
+) -> None:
+    source = recipe.translator.source
+    text = read_training_text(training)
+    if not (work / _PREPARED).exists():
+        _prepare(recipe, training, text, work, progress)
+    pieces = PieceFiles(work, source)
+    epochs = train_model(pieces, training, work=work, progress=progress)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    parameters = write_model(pieces, training, work=work, folder=partial)
+    shutil.copyfile(work / "joint.model", partial / "joint.model")
+    figures = {
+        "identity": identity,
+        "recipe": as_json(recipe.translator),
+        "pairs": json.loads((work / _PREPARED).read_text("utf-8")),
+        "parameters": parameters,
+        "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
+        "bleu": _bleu(recipe, training, text.test, partial, progress),
+        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "files": {path.name: file_digest(path) for path in sorted(partial.iterdir())},
+    }
+    _write_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    _publish(partial, folder)
+    shutil.rmtree(work)
+
+
+def _prepare(
+    recipe: Recipe, training: TranslatorTraining, text: TrainingText, work: Path, progress: bool
+) -> None:
+    """Tokenise, learn the joint pieces, and write each side as lines of pieces; counts come last."""
+    source, unit = recipe.translator.source, recipe.corpus.unit
+    foreign = {side: tokenise(side, source, unit) for side in _sides(text, 0, f"tokenise {source}", progress)}
+    english = {side: tokenise(side, "en", "word") for side in _sides(text, 1, "tokenise en", progress)}
+    lines = (" ".join(tokens) for pair in text.train for tokens in (foreign[pair[0]], english[pair[1]]))
+    train_vocabulary(lines, work / "joint.model", training.pieces)
+    vocabulary = Vocabulary.load(work / "joint.model")
+    counts: dict[str, Any] = {"files": [dataclasses.asdict(file) for file in text.files]}
+    for split, pairs in (("train", text.train), ("valid", text.valid)):
+        rows = [(_pieces(vocabulary, foreign[f]), _pieces(vocabulary, english[e])) for f, e in pairs]
+        kept = [row for row in rows if all(0 < len(side) <= training.max_pieces for side in row)]
+        for language, column in ((source, 0), ("en", 1)):
+            _write_text(work / f"{split}.{language}", "".join(" ".join(row[column]) + "\n" for row in kept))
+        counts[split] = len(kept)
+        counts["too_long" if split == "train" else "valid_too_long"] = len(rows) - len(kept)
+    _write_text(work / _PREPARED, canonical_json(counts))
+
+
+def _sides(text: TrainingText, column: int, name: str, progress: bool) -> "tqdm[str]":
+    """Every different text of one side once: names and news lines may be repeated many times."""
+    unique = dict.fromkeys(pair[column] for pair in [*text.train, *text.valid])
+    return tqdm(unique, desc=name, unit="line", disable=not progress)
+
+
+def _pieces(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[str]:
+    return [piece for token in tokens for piece in vocabulary.pieces(token)]
+
+
+def _bleu(
+    recipe: Recipe, training: TranslatorTraining, test: Sequence[Pair], folder: Path, progress: bool
+) -> dict[str, Any]:
+    """Translate the held-out test pairs with the model just made, as stage one will, and score them."""
+    from backattn.features.translation.fairseq import FairseqTranslator
+
+    pairs = list(test)[: training.test_limit or None]
+    sources = [tuple(tokenise(pair.foreign, recipe.translator.source, recipe.corpus.unit)) for pair in pairs]
+    translator = FairseqTranslator.load(folder, recipe.translator, device=best_device())
+    english: list[str] = []
+    with tqdm(total=len(pairs), desc="translate for BLEU", unit="sentence", disable=not progress) as bar:
+        for start in range(0, len(sources), _BLEU_CHUNK):
+            translations = translator.translate(sources[start : start + _BLEU_CHUNK])
+            english += [detokenise(translation.english) for translation in translations]
+            bar.update(len(translations))
+    metric = sacrebleu.BLEU(tokenize="13a")
+    score = metric.corpus_score(english, [[pair.english for pair in pairs]])
+    return {
+        "score": score.score,
+        "signature": str(metric.get_signature()),
+        "sentences": len(pairs),
+        "beam": recipe.translator.beam,
+    }
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Put the finished folder in its place; an older one goes only when the new one is complete."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,208 @@
+"""Text -> tokens -> pieces of a translator's vocabulary. The only importer of sentencepiece and sacremoses."""
+
+import html
+import io
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import sentencepiece
+from sacremoses import MosesDetokenizer, MosesTokenizer
+
+from backattn.errors import MissingError, ModelError
+from backattn.features.translation.pieces import (
+    CONTINUED,
+    UNKNOWN,
+    Words,
+    words_of_bpe,
+    words_of_sentencepieces,
+)
+from backattn.recipe import Unit
+
+# Share of the characters of the text that get a piece of their own; Chinese has many rare ones.
+_CHARACTER_COVERAGE = 0.9998
+# Bytes of the longest line; sentencepiece skips longer ones without a word.
+_LONGEST_LINE = 1 << 20
+# Different tokens whose pieces are remembered.
+_REMEMBERED = 1 << 17
+_WORD_END = "</w>"
+
+
+class PieceModel(Protocol):
+    """Cuts source tokens into pieces, and puts target pieces together to words."""
+
+    def pieces(self, token: str) -> list[str]:
+        """The pieces of one source token, at least one."""
+
+    def words(self, pieces: Sequence[str]) -> Words:
+        """The English words of target pieces."""
+
+
+class Vocabulary:
+    """A joint sentencepiece model; tokens are encoded one by one, so that each piece has one owner."""
+
+    def __init__(self, model: bytes) -> None:
+        self._model = sentencepiece.SentencePieceProcessor()
+        self._model.LoadFromSerializedProto(model)
+        self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Read a sentencepiece model.
+
+        :raises MissingError: there is no such file.
+        :raises ModelError: it is no sentencepiece model.
+        """
+        try:
+            return cls(path.read_bytes())
+        except FileNotFoundError:
+            raise MissingError(
+                f"{path}: no sentencepiece model there; `backattn translator train LANG` makes one"
+            ) from None
+        except (RuntimeError, OSError):
+            raise ModelError(
+                f"{path}: not a sentencepiece model; put the translator's own file there"
+            ) from None
+
+    def pieces(self, token: str) -> list[str]:
+        """The pieces of one token, at least one; the first begins with ``▁``.
+
+        A token that normalisation leaves nothing of (a zero-width space) becomes ``<unk>``.
+        """
+        return list(self._encode(token))
+
+    def words(self, pieces: Sequence[str]) -> Words:
+        """The words of sentencepieces."""
+        return words_of_sentencepieces(pieces)
+
+    def _pieces(self, token: str) -> tuple[str, ...]:
+        return tuple(self._model.encode(token, out_type=str)) or (UNKNOWN,)
+
+
+class BpeCodes:
+    """The Moses words and fastBPE codes of fairseq's public models.
+
+    Moses may cut a source token further (``Baden @-@ Württemberg``) and writes ``'`` as ``&apos;``;
+    :meth:`words` undoes both on the English side.
+
+    :param codes: the merges, best first.
+    :param language: source language, for Moses.
+    """
+
+    def __init__(self, codes: Iterable[tuple[str, str]], language: str) -> None:
+        self._ranks = {pair: rank for rank, pair in enumerate(codes)}
+        self._language = language
+        self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
+
+    @classmethod
+    def load(cls, path: Path, language: str) -> "BpeCodes":
+        """Read a file of fastBPE codes: two symbols and a count a line.
+
+        :raises MissingError: there is no such file.
+        :raises ModelError: it is no file of codes.
+        """
+        try:
+            rows = [line.split() for line in path.read_text("utf-8").splitlines()]
+        except OSError:
+            raise MissingError(f"{path}: no BPE codes there; fetch the model's archive again") from None
+        if not rows or any(len(row) != 3 for row in rows):
+            raise ModelError(f"{path}: expected lines of two symbols and a count (fastBPE codes)")
+        return cls(((left, right) for left, right, _ in rows), language)
+
+    def pieces(self, token: str) -> list[str]:
+        """The pieces of one token, at least one; all but a Moses word's last end in ``@@``."""
+        return list(self._encode(token))
+
+    def words(self, pieces: Sequence[str]) -> Words:
+        """The words of BPE pieces, Moses' escapes and cut hyphens undone."""
+        words = words_of_bpe(pieces)
+        return Words(tuple(map(html.unescape, words.texts)), words.owners)
+
+    def _pieces(self, token: str) -> tuple[str, ...]:
+        words = _tokeniser(self._language).tokenize(token, aggressive_dash_splits=True, escape=True)
+        return tuple(piece for word in words for piece in self._cut(word)) or (UNKNOWN,)
+
+    def _cut(self, word: str) -> list[str]:
+        symbols = [*word[:-1], word[-1] + _WORD_END]
+        while len(symbols) > 1:
+            pairs = set(zip(symbols, symbols[1:], strict=False)) & self._ranks.keys()
+            if not pairs:
+                break
+            symbols = _merge(symbols, min(pairs, key=self._ranks.__getitem__))
+        return [*(symbol + CONTINUED for symbol in symbols[:-1]), symbols[-1].removesuffix(_WORD_END)]
+
+
+def _merge(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
+    """Join every occurrence of a pair, from the left."""
+    merged: list[str] = []
+    joinable = False
+    for symbol in symbols:
+        if joinable and (merged[-1], symbol) == pair:
+            merged[-1] += symbol
+            joinable = False
+        else:
+            merged.append(symbol)
+            joinable = True
+    return merged
+
+
+def train_vocabulary(lines: Iterable[str], path: Path, size: int) -> None:
+    """Train a joint BPE model on lines of tokens separated by spaces, both languages together.
+
+    Names that both languages write alike become the same pieces: the translator learns to copy them.
+
+    :param size: number of pieces; a small text may give fewer.
+    :raises ModelError: there is too little text for any model, or too many characters for ``size``.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            hard_vocab_limit=False,
+            character_coverage=_CHARACTER_COVERAGE,
+            max_sentence_length=_LONGEST_LINE,
+            num_threads=1,  # the merges must not depend on the machine
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{path}: no vocabulary of {size} pieces can be made of this text: {reason}"
+        ) from None
+    path.write_bytes(model.getvalue())
+
+
+def tokenise(text: str, language: str, unit: Unit) -> list[str]:
+    """Split raw text the way the corpora are split: into words (Moses), or into characters."""
+    return split_characters(text) if unit == "character" else split_words(text, language)
+
+
+def split_words(text: str, language: str) -> list[str]:
+    """Moses words; nothing is escaped."""
+    tokens: list[str] = _tokeniser(language).tokenize(text, escape=False)
+    return tokens
+
+
+def split_characters(text: str) -> list[str]:
+    """Every character but white space is a token."""
+    return [character for character in text if not character.isspace()]
+
+
+def detokenise(words: Sequence[str]) -> str:
+    """English Moses words -> text as BLEU wants it."""
+    text: str = _detokeniser().detokenize(list(words), unescape=False)
+    return text
+
+
+@lru_cache
+def _tokeniser(language: str) -> MosesTokenizer:
+    return MosesTokenizer(language)
+
+
+@lru_cache
+def _detokeniser() -> MosesDetokenizer:
+    return MosesDetokenizer("en")

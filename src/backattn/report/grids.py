@@ -1,0 +1,148 @@
+"""Tables as plain cells, made once for Markdown and for HTML. F1 is in percent here, as in the paper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backattn.report.comparison import OVERALL, LangReport, Measure, Row, Table
+from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+
+NOTHING = "–"
+DIFFERENCE = "Difference to words"
+INTERVAL = f"{100 * LEVEL:.0f} % interval"
+_SMALLEST_P = 0.001
+_FEW_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts.
+
+    :param text_columns: how many columns, from the left, hold words and not figures.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int
+
+
+def score_grid(table: Table) -> Grid:
+    """Training sentences x inputs, as the paper's Tables 3 to 5, with what T adds."""
+    measures = list(table.rows[0].measures)
+    settings = any(row.setting for row in table.rows)
+    header = (
+        "Sentences", "Inputs", *(["Setting"] if settings else []),
+        *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p", "Seeds", "Epochs",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            f"{row.sentences:,}", row.inputs, *([", ".join(row.setting)] if settings else []),
+            *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
+            *_difference_cells(row.difference), str(len(row.seeds)), str(row.epochs),
+        )
+        for row in table.rows
+    )  # fmt: skip
+    return Grid("Test F1", header, rows, 3 if settings else 2)
+
+
+def type_grid(table: Table) -> Grid:
+    """Test F1 of each entity type; the header says how many entities the test set has."""
+    settings = any(row.setting for row in table.rows)
+    header = (
+        "Sentences", "Inputs", *(["Setting"] if settings else []),
+        *(f"{name} ({count:,})" for name, count in table.support.items()),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            f"{row.sentences:,}", row.inputs, *([", ".join(row.setting)] if settings else []),
+            *(spread(row.types[name]) for name in table.support),
+        )
+        for row in table.rows
+    )  # fmt: skip
+    return Grid("Test F1 by entity type (entities in the test set)", header, rows, 3 if settings else 2)
+
+
+def run_grid(table: Table) -> Grid:
+    """Every run by itself."""
+    header = ("Run", "Seed", "Test F1", "Dev F1", "Best epoch", "Time", "Device")
+    rows = tuple(
+        (
+            run.folder.name, str(run.seed), percent(row.measures[OVERALL].values[index]), percent(run.dev_f1),
+            f"{run.best_epoch} of {len(run.curve)}", _time(run.seconds), run.device,
+        )
+        for row in table.rows
+        for index, run in enumerate(row.runs)
+    )  # fmt: skip
+    return Grid("Runs", header, rows, 1)
+
+
+def notes(table: Table) -> tuple[str, ...]:
+    """How to read the table, what limits it, and the recipe of its numbers."""
+    remarks = [f"{row.sentences:,} sentences, {row.name}: {row.remark}." for row in table.rows if row.remark]
+    fewest = min((len(row.difference.seeds) for row in table.rows if row.difference), default=_FEW_SEEDS)
+    if fewest < _FEW_SEEDS:
+        counted = "one seed" if fewest == 1 else f"{fewest} seeds"
+        remarks.append(
+            f"Intervals over {counted} know little of the spread between seeds: they are too narrow."
+        )
+    return (
+        "F1 in percent, of the best dev epoch: mean ± standard deviation over the seeds.",
+        f"Differences are to words at the same sentences and settings: paired bootstrap over test "
+        f"sentences and seeds, {RESAMPLES:,} resamples, seed {SEED}; percentile interval, "
+        "two-sided p.",
+        *remarks,
+    )
+
+
+def findings(table: Table) -> tuple[str, ...]:
+    """One sentence a comparison: better, worse, or not to be told apart."""
+    return tuple(_finding(row, row.difference) for row in table.rows if row.difference)
+
+
+def unfinished_notes(report: LangReport) -> tuple[str, ...]:
+    """The runs that are not in the tables, by name."""
+    if not report.unfinished:
+        return ()
+    names = ", ".join(f"{run.name} ({run.epochs} epochs done)" for run in report.unfinished)
+    count = len(report.unfinished)
+    return (f"Not counted: {count} unfinished {'run' if count == 1 else 'runs'}: {names}.",)
+
+
+def percent(value: float) -> str:
+    """An F1 in [0, 1] as percent with two decimals."""
+    return f"{100 * value:.2f}"
+
+
+def spread(measure: Measure) -> str:
+    """Mean and deviation; the mean alone where there is one seed."""
+    if measure.deviation is None:
+        return percent(measure.mean)
+    return f"{percent(measure.mean)} ± {percent(measure.deviation)}"
+
+
+def points(value: float) -> str:
+    """A difference in percentage points, signed."""
+    rounded = round(100 * value, 2) + 0.0  # + 0.0 makes a negative zero positive
+    return f"{rounded:+.2f}".replace("-", "−")  # a true minus: it is as wide as the plus
+
+
+def _difference_cells(difference: Difference | None) -> Sequence[str]:
+    if difference is None:
+        return NOTHING, NOTHING, NOTHING
+    interval = f"[{points(difference.low)}, {points(difference.high)}]"
+    p = f"< {_SMALLEST_P}" if difference.p < _SMALLEST_P else f"{difference.p:.3f}"
+    return points(difference.value), interval, p
+
+
+def _finding(row: Row, difference: Difference) -> str:
+    verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else ""
+    size = f"{percent(abs(difference.value))} points"
+    interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}"
+    where = f"{row.sentences:,} sentences: {row.name}"
+    if verdict:
+        return f"{where} is {size} {verdict} words ({interval})."
+    return f"{where} cannot be told from words ({points(difference.value)} points, {interval})."
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"

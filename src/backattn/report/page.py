@@ -1,0 +1,172 @@
+"""The report of one LANG as one self-contained page."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from backattn.report.comparison import OVERALL, LangReport, Row, Table
+from backattn.report.grids import (
+    DIFFERENCE,
+    Grid,
+    findings,
+    notes,
+    run_grid,
+    score_grid,
+    type_grid,
+    unfinished_notes,
+)
+from backattn.report.markup import document, element, text
+from backattn.report.plots import Point, Series, legend, line_chart
+
+
+def page(report: LangReport) -> str:
+    """HTML with inline SVG; no script, nothing from elsewhere."""
+    soft = {"class": "soft"}
+    runs = sum(len(row.runs) for table in report.tables for row in table.rows)
+    parts = [
+        element("h1", f"{text(report.lang)}: what Back Attention adds"),
+        element("p", text(f"{runs} finished runs. " + " ".join(unfinished_notes(report))), soft),
+    ]
+    for table in report.tables:
+        if len(report.tables) > 1:
+            parts.append(element("h2", text(f"Corpus {table.corpus[:10]}")))
+        parts += _table_section(table)
+    return document(f"{report.lang}: backattn report", "\n".join(parts))
+
+
+def _table_section(table: Table) -> list[str]:
+    styles = {
+        name: style for style, name in enumerate(dict.fromkeys(_line_name(r, table) for r in table.rows))
+    }
+    runs = run_grid(table)
+    return [
+        _items(findings(table)),
+        grid_html(score_grid(table), _verdicts(table)),
+        element("p", text(" ".join(notes(table))), {"class": "soft"}),
+        *_learning_curve(table, styles),
+        *_training_curves(table, styles),
+        *_types(table),
+        element("details", element("summary", "Every run") + grid_html(runs)),
+        element("h3", "Recipe of these numbers"),
+        element("p", element("code", text(table.signature).replace("|", "|<wbr />")), {"class": "recipe"}),
+    ]
+
+
+def grid_html(grid: Grid, classes: dict[tuple[int, int], str] | None = None) -> str:
+    """A table that scrolls by itself on a narrow screen.
+
+    :param classes: style of single cells, by row and column.
+    """
+    head = "".join(_cell("th", name, column, grid) for column, name in enumerate(grid.header))
+    lines, before = [], None
+    for number, row in enumerate(grid.rows):
+        cells = "".join(
+            _cell("td", value, column, grid, (classes or {}).get((number, column), ""))
+            for column, value in enumerate(row)
+        )
+        lines.append(element("tr", cells, {"class": "first"} if row[0] != before else None))
+        before = row[0]
+    whole = element("thead", element("tr", head)) + element("tbody", "".join(lines))
+    return element("div", element("table", whole), {"class": "scroll"})
+
+
+def _cell(name: str, value: str, column: int, grid: Grid, style: str = "") -> str:
+    words = column < grid.text_columns and (column or grid.text_columns == 1)
+    names = " ".join(part for part in ("words" if words else "", style) if part)
+    return element(name, text(value), {"class": names} if names else None)
+
+
+def _verdicts(table: Table) -> dict[tuple[int, int], str]:
+    """Differences whose interval leaves out 0 are coloured; the sign says the same without colour."""
+    column = score_grid(table).header.index(DIFFERENCE)
+    found = {}
+    for number, row in enumerate(table.rows):
+        if row.difference and (row.difference.low > 0 or row.difference.high < 0):
+            found[number, column] = "good" if row.difference.low > 0 else "bad"
+    return found
+
+
+def _line_name(row: Row, table: Table) -> str:
+    """A line joins the sizes of one setting; epochs are part of it where one size has several."""
+    counts: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for other in table.rows:
+        counts[other.sentences, other.name].add(other.epochs)
+    several = any(len(counts[key]) > 1 for key in counts if key[1] == row.name)
+    return f"{row.name}, {row.epochs} epochs" if several else row.name
+
+
+def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
+    sizes = sorted({row.sentences for row in table.rows})
+    if len(sizes) < 2:
+        return []
+    lines: dict[str, list[Point]] = defaultdict(list)
+    for row in table.rows:
+        measure = row.measures[OVERALL]
+        spread = 100 * (measure.deviation or 0.0)
+        point = Point(
+            row.sentences, 100 * measure.mean, 100 * measure.mean - spread, 100 * measure.mean + spread
+        )
+        lines[_line_name(row, table)].append(point)
+    series = [Series(name, styles[name], tuple(points)) for name, points in lines.items()]
+    title = "Test F1 by training sentences"
+    chart = line_chart(series, title=title, x_label="training sentences", y_label="test F1", x_ticks=sizes)
+    caption = "Test F1 by training sentences (band: ± standard deviation over the seeds)"
+    return [element("h3", "Learning curve"), _plots([(caption, chart)], series)]
+
+
+def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:
+    """One plot for each size: dev F1 after each epoch, mean and range over the seeds."""
+    charts: list[tuple[str, str]] = []
+    shown: dict[str, Series] = {}
+    for size in sorted({row.sentences for row in table.rows}):
+        series = [
+            Series(name, styles[name], points)
+            for row in table.rows
+            if row.sentences == size and (points := _mean_curve(row))
+            for name in [_line_name(row, table)]
+        ]
+        if not series:
+            continue
+        shown |= {line.name: line for line in series}
+        title = f"Dev F1 by epoch, {size:,} training sentences"
+        charts.append((title, line_chart(series, title=title, x_label="epoch", y_label="dev F1")))
+    if not charts:
+        return []
+    heading = element("h3", "Training curves")
+    return [
+        heading,
+        _plots(charts, list(shown.values())),
+        _soft("Lines are means, bands the range over the seeds."),
+    ]
+
+
+def _mean_curve(row: Row) -> tuple[Point, ...]:
+    curves = [run.curve for run in row.runs]
+    epochs = min(map(len, curves))
+    columns = [[100 * curve[epoch] for curve in curves] for epoch in range(epochs)]
+    return tuple(
+        Point(epoch, sum(values) / len(values), min(values), max(values))
+        for epoch, values in enumerate(columns, 1)
+    )
+
+
+def _types(table: Table) -> list[str]:
+    if not table.support:
+        return []
+    grid = type_grid(table)
+    return [element("h3", text(grid.title)), grid_html(grid)]
+
+
+def _plots(charts: Sequence[tuple[str, str]], series: Sequence[Series]) -> str:
+    figures = "".join(
+        element("figure", element("figcaption", text(title)) + chart) for title, chart in charts
+    )
+    lines = legend([(line.name, line.style) for line in series])
+    return lines + element("div", figures, {"class": "plots"})
+
+
+def _items(lines: Sequence[str]) -> str:
+    return element("ul", "".join(element("li", text(line)) for line in lines)) if lines else ""
+
+
+def _soft(line: str) -> str:
+    return element("p", text(line), {"class": "soft"})

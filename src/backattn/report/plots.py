@@ -1,0 +1,158 @@
+"""Line charts as SVG text: bands over seeds, light and dark through the page's style."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backattn.report.markup import element, text
+from backattn.report.style import SERIES_COLOURS
+
+# The drawing's own units; narrow, so that its letters stay readable when a phone shrinks it.
+WIDTH, HEIGHT = 440, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 42
+_DASHES = ("", "", "7 4", "2 4", "9 3 2 3", "4 2")
+_Y_TICKS, _X_TICKS = 5, 6
+_GAP = 30  # units between two labels below the axis
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean and its band."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line.
+
+    :param style: number of its colour and dashes: the same inputs look the same in every plot.
+    """
+
+    name: str
+    style: int
+    points: tuple[Point, ...]
+
+
+def line_chart(
+    series: Sequence[Series], *, title: str, x_label: str, y_label: str, x_ticks: Sequence[float] = ()
+) -> str:
+    """An SVG of several lines, as markup.
+
+    :param x_ticks: labels of a logarithmic axis (sizes of training samples); without them the axis is
+        linear with round numbers.
+    """
+    axes = _Axes.of(series, tuple(x_ticks))
+    parts = [*_grid(axes, x_label, y_label), *(_line(axes, line) for line in series)]
+    attributes = {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "class": "plot", "role": "img", "aria-label": title}
+    return element("svg", element("title", text(title)) + "".join(parts), attributes)
+
+
+def legend(series: Sequence[tuple[str, int]]) -> str:
+    """Names and styles of lines, as a list that wraps."""
+    items = []
+    for name, style in series:
+        line = _path("M0 6H26", style)
+        dot = element("circle", "", {"cx": 13, "cy": 6, "r": 3, "class": f"d{style % SERIES_COLOURS}"})
+        drawing = element("svg", line + dot, {"width": 26, "height": 12, "aria-hidden": "true"})
+        items.append(element("li", drawing + element("span", text(name))))
+    return element("ul", "".join(items), {"class": "legend"})
+
+
+@dataclass(frozen=True)
+class _Axes:
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    x_ticks: tuple[float, ...]
+    y_ticks: tuple[float, ...]
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, series: Sequence[Series], x_ticks: tuple[float, ...]) -> "_Axes":
+        points = [point for line in series for point in line.points]
+        y_ticks = round_ticks(min(p.low for p in points), max(p.high for p in points), _Y_TICKS)
+        xs = [point.x for point in points]
+        if x_ticks:
+            margin = 1.12  # room beside the outermost points, on a logarithmic axis
+            return cls(min(xs) / margin, max(xs) * margin, y_ticks[0], y_ticks[-1], x_ticks, y_ticks, True)
+        high = max(max(xs), min(xs) + 1)
+        ticks = tuple(t for t in round_ticks(min(xs), high, _X_TICKS) if min(xs) <= t <= high and t == int(t))
+        return cls(min(xs), high, y_ticks[0], y_ticks[-1], ticks, y_ticks, False)
+
+    def x(self, value: float) -> float:
+        scale = math.log if self.logarithmic else float
+        share = (scale(value) - scale(self.x_low)) / (scale(self.x_high) - scale(self.x_low))
+        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def round_ticks(low: float, high: float, wanted: int) -> tuple[float, ...]:
+    """Round numbers, about as many as wanted, the first not above ``low``, the last not below ``high``."""
+    span = max(high - low, 1e-3 * max(abs(low), abs(high), 1.0))
+    raw = span / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return tuple(round(index * step, 10) for index in range(first, max(last, first + 1) + 1))
+
+
+def _grid(axes: _Axes, x_label: str, y_label: str) -> list[str]:
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    parts = []
+    for tick in axes.y_ticks:
+        y = axes.y(tick)
+        parts.append(element("path", "", {"d": f"M{_LEFT} {y}H{right}", "class": "grid"}))
+        parts.append(_label(_LEFT - 7, y + 4, f"{tick:g}", "end"))
+    parts.append(element("path", "", {"d": f"M{_LEFT} {bottom}H{right}", "class": "axis"}))
+    last = -math.inf
+    for tick in axes.x_ticks:
+        x = axes.x(tick)
+        parts.append(element("path", "", {"d": f"M{x} {bottom}v5", "class": "axis"}))
+        if x - last >= _GAP:
+            parts.append(_label(x, bottom + 18, f"{tick:,.0f}", "middle"))
+            last = x
+    parts.append(_label((_LEFT + right) / 2, HEIGHT - 6, x_label, "middle"))
+    turned = {"transform": f"rotate(-90 11 {(_TOP + bottom) / 2})"}
+    parts.append(_label(11, (_TOP + bottom) / 2 + 4, y_label, "middle", turned))
+    return parts
+
+
+def _line(axes: _Axes, series: Series) -> str:
+    colour = series.style % SERIES_COLOURS
+    parts = []
+    if len(series.points) > 1 and any(point.high > point.low for point in series.points):
+        upper = [f"{axes.x(p.x)},{axes.y(p.high)}" for p in series.points]
+        lower = [f"{axes.x(p.x)},{axes.y(p.low)}" for p in reversed(series.points)]
+        parts.append(element("polygon", "", {"points": " ".join(upper + lower), "class": f"b{colour}"}))
+    steps = "L".join(f"{axes.x(p.x)} {axes.y(p.y)}" for p in series.points)
+    parts.append(_path(f"M{steps}", series.style))
+    if len(series.points) <= 12:  # dots mark single measurements; on a long curve they would hide it
+        for p in series.points:
+            dot = {"cx": axes.x(p.x), "cy": axes.y(p.y), "r": 3.2, "class": f"d{colour}"}
+            parts.append(element("circle", element("title", text(f"{series.name}: {p.y:.2f}")), dot))
+    return "".join(parts)
+
+
+def _path(d: str, style: int) -> str:
+    attributes = {
+        "d": d,
+        "class": f"s{style % SERIES_COLOURS}",
+        "stroke-width": 2.2,
+        "stroke-linejoin": "round",
+    }
+    if dashes := _DASHES[style % len(_DASHES)]:
+        attributes["stroke-dasharray"] = dashes
+    return element("path", "", attributes)
+
+
+def _label(x: float, y: float, value: str, anchor: str, more: dict[str, str] | None = None) -> str:
+    place = {"x": round(x, 1), "y": round(y, 1), "text-anchor": anchor, **(more or {})}
+    return element("text", text(value), place)

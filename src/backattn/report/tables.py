@@ -1,0 +1,159 @@
+"""``backattn report``: the runs of each LANG as Markdown, JSON and one self-contained page."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
+from backattn.report.files import write_text
+from backattn.report.grids import Grid, findings, notes, score_grid, type_grid, unfinished_notes
+from backattn.report.page import page
+from backattn.report.runs import find_runs
+from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What ``backattn report`` says.
+
+    :param written: the files, LANG by LANG: Markdown, JSON, HTML.
+    """
+
+    langs: tuple[LangReport, ...]
+    written: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; F1 in [0, 1]."""
+        return {
+            "langs": {report.lang: lang_json(report) for report in self.langs},
+            "written": [str(path) for path in self.written],
+        }
+
+    def to_text(self) -> str:
+        """Markdown, and where the files are."""
+        texts = [markdown(report).rstrip("\n") for report in self.langs]
+        return "\n\n".join([*texts, "\n".join(f"Written: {path}" for path in self.written)])
+
+
+def make_report(langs: Sequence[str], cache: Path) -> Report:
+    """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
+
+    Nothing is written unless every LANG has a run.
+
+    :param langs: names of recipes, or paths of their files.
+    :raises MissingError: a LANG has no finished run.
+    :raises ModelError: a run is damaged, or two folders hold the same one.
+    """
+    names = [Path(lang).stem if lang.endswith(".toml") else lang for lang in langs]
+    reports = tuple(_lang_report(name, cache) for name in dict.fromkeys(names))
+    return Report(reports, tuple(path for report in reports for path in _write(report, cache)))
+
+
+def markdown(report: LangReport) -> str:
+    """The tables of one LANG as Markdown."""
+    blocks = []
+    for table in report.tables:
+        corpus = f", corpus {table.corpus[:10]}" if len(report.tables) > 1 else ""
+        blocks.append(f"## {report.lang}{corpus}")
+        blocks.append(_grid_markdown(score_grid(table)))
+        blocks.append("\n".join(f"- {line}" for line in (*findings(table), *notes(table))))
+        if table.support:
+            grid = type_grid(table)
+            blocks += [f"{grid.title}:", _grid_markdown(grid)]
+        blocks.append(f"Recipe: `{table.signature}`")
+    blocks += unfinished_notes(report)
+    return "\n\n".join(blocks) + "\n"
+
+
+def lang_json(report: LangReport) -> dict[str, Any]:
+    """One LANG as plain JSON values."""
+    return {
+        "tables": [_table_json(table) for table in report.tables],
+        "unfinished": [asdict(run) for run in report.unfinished],
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
+    }
+
+
+def _lang_report(lang: str, cache: Path) -> LangReport:
+    runs, unfinished = find_runs(cache, lang)
+    return LangReport(lang, build_tables(runs), tuple(unfinished))
+
+
+def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
+    folder = cache / report.lang / "report"
+    texts = {
+        folder / "report.md": markdown(report),
+        folder / "report.json": json.dumps(lang_json(report), ensure_ascii=False, indent=1) + "\n",
+        folder / "report.html": page(report),
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+    return tuple(texts)
+
+
+def _grid_markdown(grid: Grid) -> str:
+    """A table with aligned columns: as easy to read in a terminal as on a page."""
+    cells = [[_cell(text) for text in row] for row in (grid.header, *grid.rows)]
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(grid.header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            text.ljust(width) if column < grid.text_columns and column else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )  # fmt: skip
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        "-" * width if column < grid.text_columns and column else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _table_json(table: Table) -> dict[str, Any]:
+    return {
+        "corpus": table.corpus,
+        "support": dict(table.support),
+        "signature": table.signature,
+        "rows": [_row_json(row) for row in table.rows],
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "sentences": row.sentences,
+        "inputs": row.inputs,
+        "setting": list(row.setting),
+        "epochs": row.epochs,
+        "seeds": list(row.seeds),
+        "test_f1": {name: _measure_json(measure) for name, measure in row.measures.items()},
+        "types_f1": {name: _measure_json(measure) for name, measure in row.types.items()},
+        "difference": _difference_json(row.difference) if row.difference else None,
+        "remark": row.remark,
+        "runs": [
+            {
+                "folder": run.folder.name,
+                "seed": run.seed,
+                "dev_f1": run.dev_f1,
+                "best_epoch": run.best_epoch,
+                "seconds": run.seconds,
+                "device": run.device,
+                "signature": run.signature,
+            }
+            for run in row.runs
+        ],
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, Any]:
+    return {**asdict(difference), "seeds": list(difference.seeds)}
+
+
+def _measure_json(measure: Measure) -> dict[str, Any]:
+    return {"mean": measure.mean, "deviation": measure.deviation, "values": list(measure.values)}

@@ -1,0 +1,47 @@
+"""Tagged words for people: how wide they are, and where their entities lie."""
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def width(word: str) -> int:
+    """Columns of a terminal: a Chinese character takes two, a combining mark none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in word
+    )
+
+
+def pad(word: str, columns: int) -> str:
+    """Fill up with spaces to so many columns of a terminal."""
+    return word + " " * (columns - width(word))
+
+
+def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+    """``(first, end, type)`` of BIOES tags, ends exclusive; what is not legal is shown as it stands.
+
+    An I- or E- that continues nothing begins an entity: a page shows what a model said, it does not judge.
+    """
+    found: list[tuple[int, int, str]] = []
+    first = 0
+    for index, tag in enumerate(tags):
+        kind = tag[2:]
+        goes_on = tag[:1] in ("I", "E") and index > first and tags[index - 1][:1] in ("B", "I")
+        if not (goes_on and tags[index - 1][2:] == kind):
+            first = index
+        ends = index + 1 == len(tags) or tags[index + 1][:1] not in ("I", "E") or tags[index + 1][2:] != kind
+        if kind and (ends or tag[:1] in ("E", "S")):
+            found.append((first, index + 1, kind))
+            first = index + 1
+    return found
+
+
+def bracketed(tokens: Sequence[str], tags: Sequence[str], gap: str = " ") -> str:
+    """A sentence as one line, entities in brackets with their type: ``[Angela Merkel PER] lacht``.
+
+    :param gap: what stands between two tokens; nothing for Chinese.
+    """
+    parts, position = [], 0
+    for first, end, kind in entities(tags):
+        parts += [*tokens[position:first], f"[{gap.join(tokens[first:end])} {kind}]"]
+        position = end
+    return gap.join([*parts, *tokens[position:]])

@@ -1,0 +1,248 @@
+"""The folder of a run: what training leaves behind, written so that a kill costs at most one epoch.
+
+``run.json`` is written last: where it is, the run is complete. No pickle anywhere.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from backattn.corpus import Sentence
+from backattn.errors import MissingError, ModelError, StaleError
+from backattn.fingerprint import canonical_json
+from backattn.tagger.evaluation import Score
+
+RUN_FORMAT = 1
+
+Inputs = Literal["words", "words+transfer", "transfer", "random"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    :param folder: where it lies.
+    :param request: everything that decides its numbers (inputs, seed, tagger recipe, corpus, store).
+    :param best_epoch: the epoch of the best F1 on dev, from 1; the weights and scores are its.
+    :param history: one row for each epoch, as in ``epochs.jsonl``.
+    :param environment: versions, device and threads, for the record.
+    :param seconds: time spent in epochs, over all processes that worked on the run.
+    """
+
+    folder: Path
+    request: Mapping[str, Any]
+    best_epoch: int
+    dev: Score
+    test: Score
+    history: tuple[Mapping[str, Any], ...]
+    environment: Mapping[str, Any]
+    seconds: float
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the CRF saw: the row of Table 5."""
+        inputs: Inputs = self.request["inputs"]
+        return inputs
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random."""
+        return int(self.request["seed"])
+
+    @property
+    def sentences(self) -> int:
+        """How many training sentences it learnt from."""
+        return int(self.request["sentences"])
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names in a run's folder, and how each file is written and read."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.path / "lock"
+
+    @property
+    def manifest(self) -> Path:
+        """The finished run."""
+        return self.path / "run.json"
+
+    @property
+    def epochs(self) -> Path:
+        """One JSON line for each epoch."""
+        return self.path / "epochs.jsonl"
+
+    @property
+    def vocabulary(self) -> Path:
+        """What the tagger knows by number."""
+        return self.path / "vocabulary.json"
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the best epoch on dev."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last epoch; gone when the run is complete."""
+        return self.path / "checkpoint.safetensors"
+
+    def predictions(self, split: str) -> Path:
+        """Columns token, gold tag, predicted tag; a blank line between sentences."""
+        return self.path / f"predictions.{split}.tsv"
+
+    def write_run(self, run: Run) -> None:
+        """Write ``run.json``: the run is complete from here on."""
+        value = {
+            "format": RUN_FORMAT,
+            "request": run.request,
+            "epochs": len(run.history),
+            "best_epoch": run.best_epoch,
+            "environment": run.environment,
+            "seconds": run.seconds,
+            "dev": run.dev.to_json(),
+            "test": run.test.to_json(),
+        }
+        write_whole(self.manifest, (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8"))
+
+    def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``epochs.jsonl`` anew."""
+        lines = "".join(json.dumps(row) + "\n" for row in history)
+        write_whole(self.epochs, lines.encode("utf-8"))
+
+    def write_predictions(
+        self, split: str, gold: Sequence[Sentence], predicted: Sequence[Sequence[str]]
+    ) -> None:
+        """Write the predictions of a split."""
+        blocks = (
+            "".join(f"{row[0]}\t{row[1]}\t{row[2]}\n" for row in zip(s.tokens, s.tags, tags, strict=True))
+            for s, tags in zip(gold, predicted, strict=True)
+        )
+        write_whole(self.predictions(split), "\n".join(blocks).encode("utf-8"))
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    :raises MissingError: there is none, or it is not finished.
+    :raises ModelError: the folder's files are damaged or of another version.
+    """
+    files = RunFolder(folder)
+    if not files.manifest.is_file():
+        state = "is not finished" if files.checkpoint.is_file() else "holds no run"
+        raise MissingError(f"{folder}: {state}; `backattn train LANG` makes it")
+    value = read_json(files.manifest)
+    if value.get("format") != RUN_FORMAT:
+        raise ModelError(
+            f"{files.manifest}: format {value.get('format')}, this program reads {RUN_FORMAT}; "
+            "remove the folder and train again"
+        )
+    try:
+        history = tuple(json.loads(line) for line in files.epochs.read_text("utf-8").splitlines())
+        if len(history) != value["epochs"]:
+            raise ValueError(f"{files.epochs.name} has {len(history)} of {value['epochs']} epochs")
+        return Run(
+            folder,
+            value["request"],
+            value["best_epoch"],
+            Score.from_json(value["dev"]),
+            Score.from_json(value["test"]),
+            history,
+            value["environment"],
+            value["seconds"],
+        )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{folder}: damaged run ({error}); remove the folder and train again") from None
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """What a run was made with, for the record: versions, device and threads."""
+    packages = ("backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "device": device,
+        "threads": threads,
+    }
+
+
+def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to take one run for another.
+
+    :raises StaleError: names what differs.
+    """
+    differing = [
+        key
+        for key in sorted({*found, *wanted})
+        if canonical_json(found.get(key)) != canonical_json(wanted.get(key))
+    ]
+    if differing:
+        raise StaleError(
+            f"{folder}: holds a run with another {', '.join(differing)}; remove the folder to train again"
+        )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or the old one, even after a power cut."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Write tensors as safetensors with a JSON value in the header: one file, so one rename."""
+    metadata = None if about is None else {"about": json.dumps(about)}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, safetensors.torch.save(plain, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of :func:`write_tensors`.
+
+    :raises MissingError: there is no such file.
+    :raises ModelError: it is damaged.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: missing; remove the folder and train again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get("about", "{}")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise ModelError(f"{path}: damaged ({error}); remove the folder and train again") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON table of a run's folder.
+
+    :raises MissingError: there is no such file.
+    :raises ModelError: it is damaged.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{path}: missing; remove the folder and train again") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: damaged ({error}); remove the folder and train again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: damaged (not a table); remove the folder and train again")
+    return value

@@ -1,0 +1,242 @@
+"""Corpus + transfer vectors + recipe + seed -> one run (section 3.2 of the paper).
+
+Everything random in an epoch comes from the seed and the epoch's number alone. So a run that was killed
+goes on from its last epoch to the same numbers, bit for bit, as one that was not (on one machine,
+with as many threads).
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from backattn.corpus import Corpus
+from backattn.errors import ModelError
+from backattn.fingerprint import canonical_json
+from backattn.recipe import TaggerRecipe, as_json
+from backattn.store.lock import writer_lock
+from backattn.tagger.dataset import TransferVectors, training_order
+from backattn.tagger.evaluation import Score, legal_spans, score, span_f1
+from backattn.tagger.optimisation import Annealing, sgd_step
+from backattn.tagger.prediction import decode
+from backattn.tagger.run import (
+    Inputs,
+    Precision,
+    Run,
+    RunFolder,
+    check_request,
+    environment,
+    read_run,
+    read_tensors,
+    write_tensors,
+    write_whole,
+)
+from backattn.tagger.setup import Setup, prepare, sample_size, transfer_name
+
+
+def train_run(
+    corpus: Corpus,
+    vectors: TransferVectors | None,
+    recipe: TaggerRecipe,
+    *,
+    inputs: Inputs,
+    seed: int,
+    folder: Path,
+    identity: Mapping[str, Any],
+    groups: Mapping[str, str] | None = None,
+    precision: Precision = "float32",
+    progress: bool = False,
+    device: str = "cpu",
+    threads: int = 1,
+) -> Run:
+    """Train a tagger, or go on with a training that was stopped, or give the run that is there.
+
+    :param vectors: the transfer vectors; for ``words`` not used, for ``random`` only their width.
+    :param identity: JSON facts that decide the numbers and are not otherwise known here (digest of the
+        corpus, recipe); they are kept in ``run.json`` and must agree when a training goes on.
+    :param groups: named scores, as for :func:`~backattn.tagger.evaluation.score`.
+    :param precision: ``bfloat16`` runs the BiLSTM's training step in autocast: other numbers, nearly twice
+        as fast on processors that know it.
+    :param threads: CPU threads of torch; does not belong to the identity.
+    :raises StaleError: the folder holds a run with another identity, or a sentence has no vectors.
+    :raises BusyError: another process trains in this folder.
+    :raises ModelError: the training diverged, or the folder is damaged.
+    """
+    files = RunFolder(folder)
+    request = {
+        **identity,
+        "inputs": inputs,
+        "seed": seed,
+        "precision": precision,
+        "sentences": sample_size(corpus, recipe),
+        "tagger": as_json(recipe),
+        "transfer": transfer_name(inputs, vectors),
+    }
+    with writer_lock(files.lock), _threads(threads), torch.random.fork_rng():
+        if files.manifest.is_file():
+            run = read_run(folder)
+            check_request(folder, run.request, request)
+            files.checkpoint.unlink(missing_ok=True)
+            return run
+        torch.manual_seed(seed)
+        setup = prepare(corpus, vectors, recipe, inputs, reduced=precision == "bfloat16", device=device)
+        return _Training(setup, recipe, files, request, dict(groups or {}), threads).run(progress)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where a training stands after an epoch; with the weights, all that the next one needs."""
+
+    epoch: int
+    annealing: Annealing
+    best_epoch: int = 0
+    best_f1: float = -1.0
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "_State":
+        return cls(
+            **{**value, "annealing": Annealing(**value["annealing"]), "history": tuple(value["history"])}
+        )
+
+
+class _Training:
+    """One training: its network and the folder that it keeps up to date."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        recipe: TaggerRecipe,
+        files: RunFolder,
+        request: Mapping[str, Any],
+        groups: Mapping[str, str],
+        threads: int,
+    ) -> None:
+        self.setup, self.recipe, self.files, self.request = setup, recipe, files, request
+        self.groups, self.threads = groups, threads
+        self.network = setup.network
+        self.learning = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+        self.dev_gold = legal_spans(sentence.tags for sentence in setup.corpus.dev)
+
+    def run(self, progress: bool) -> Run:
+        """Train to the last epoch and write the run."""
+        state = self._resume()
+        sentences = len(self.setup.train.forms)
+        total = self.recipe.epochs * sentences
+        with tqdm(total=total, initial=state.epoch * sentences, unit="sentence", disable=not progress) as bar:
+            while state.epoch < self.recipe.epochs:
+                state = self._after_epoch(state, bar)
+        return self._finish(state)
+
+    def _resume(self) -> _State:
+        if not self.files.checkpoint.is_file():
+            vocabulary = canonical_json(self.setup.vocabulary.to_json())
+            write_whole(self.files.vocabulary, vocabulary.encode("utf-8"))
+            return _State(0, Annealing(self.recipe.learning_rate))
+        tensors, about = read_tensors(self.files.checkpoint)
+        check_request(self.files.path, about["request"], self.request)
+        self.network.load_state_dict(tensors, strict=False)
+        return _State.from_json(about["state"])
+
+    def _after_epoch(self, state: _State, bar: "tqdm[Any]") -> _State:
+        """Train one epoch, score it on dev, and write both down."""
+        begin, epoch = time.perf_counter(), state.epoch + 1
+        loss = self._epoch(epoch, state.annealing.rate, bar)
+        trained = time.perf_counter()
+        setup = self.setup
+        predicted = decode(self.network, setup.vocabulary, setup.dev, setup.source)
+        f1 = span_f1(self.dev_gold, legal_spans(predicted))
+        better = f1 > state.best_f1
+        row = {
+            "epoch": epoch,
+            "loss": loss,
+            "dev_f1": f1,
+            "learning_rate": state.annealing.rate,
+            "seconds": round(time.perf_counter() - begin, 3),
+            "tokens_per_second": round(int(setup.train.lengths.sum()) / (trained - begin)),
+        }
+        bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}", dev=f"{f1:.4f}")
+        annealing = state.annealing.after(loss, patience=self.recipe.patience, factor=self.recipe.anneal)
+        best_epoch, best_f1 = (epoch, f1) if better else (state.best_epoch, state.best_f1)
+        state = _State(epoch, annealing, best_epoch, best_f1, (*state.history, row))
+        self._save(state, better)
+        return state
+
+    def _epoch(self, epoch: int, rate: float, bar: "tqdm[Any]") -> float:
+        """One pass over the training sample; returns the mean loss of a sentence."""
+        seed = _epoch_seed(int(self.request["seed"]), epoch)
+        torch.manual_seed(seed)
+        train, network = self.setup.train, self.network.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.setup.device)
+        for indices in training_order(train.lengths, self.recipe.batch, np.random.default_rng(seed)):
+            loss = network.loss(train.batch(indices, self.setup.source).to(self.setup.device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            sgd_step(self.learning.values(), rate=rate, clip_norm=self.recipe.clip_norm)
+            loss_sum += loss.detach() * len(indices)
+            bar.update(len(indices))
+        mean = float(loss_sum) / len(train.forms)
+        if not np.isfinite(mean):
+            raise ModelError(
+                f"{self.files.path}: the training loss of epoch {epoch} is {mean}; "
+                "a lower tagger.learning_rate or tagger.clip_norm keeps it finite"
+            )
+        return mean
+
+    def _save(self, state: _State, better: bool) -> None:
+        # A kill between the two leaves weights of an epoch that will be done again, to the same bits.
+        if better:
+            write_tensors(self.files.weights, self.network.state_dict(), {"shape": asdict(self.setup.shape)})
+        about = {"request": self.request, "state": asdict(state)}
+        write_tensors(self.files.checkpoint, self.learning, about)
+        self.files.write_history(state.history)
+
+    def _finish(self, state: _State) -> Run:
+        """Score the best epoch on dev and test, write all of it, and last that it is complete."""
+        self.network.load_state_dict(read_tensors(self.files.weights)[0])
+        run = Run(
+            folder=self.files.path,
+            request=self.request,
+            best_epoch=state.best_epoch,
+            dev=self._score("dev", state),
+            test=self._score("test", state),
+            history=state.history,
+            environment=environment(str(self.setup.device), self.threads),
+            seconds=sum(row["seconds"] for row in state.history),
+        )
+        self.files.write_run(run)
+        self.files.checkpoint.unlink(missing_ok=True)
+        return run
+
+    def _score(self, split: str, state: _State) -> Score:
+        sentences = getattr(self.setup.corpus, split)
+        encoded = self.setup.dev if split == "dev" else self.setup.encode(sentences)
+        predicted = decode(self.network, self.setup.vocabulary, encoded, self.setup.source)
+        self.files.write_predictions(split, sentences, predicted)
+        told = ("inputs", "seed", "sentences", "precision")
+        about = {"split": split, **{name: self.request[name] for name in told}}
+        about |= {"epochs": state.epoch, "best_epoch": state.best_epoch}
+        about |= {"transfer": self.request["transfer"] or "none"}
+        return score([s.tags for s in sentences], predicted, self.groups, about)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything random in one epoch, a 63-bit number."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8]) >> 1
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many CPU threads, and put its old number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

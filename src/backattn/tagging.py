@@ -1,0 +1,115 @@
+"""New text through both stages: source tokens -> translation -> T -> tags."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TextIO
+
+from backattn.corpus import Sentence
+from backattn.errors import CorpusError, MissingError
+from backattn.experiments import StoredVectors
+from backattn.features.build import transfer_entries, translation_entries
+from backattn.features.pipeline import load_english_tagger, load_translator, pick_device
+from backattn.recipe import Recipe, Unit, from_json
+from backattn.tagger.prediction import TaggerModel, load_run, predict
+
+Tokens = tuple[str, ...]
+Form = Literal["lines", "columns"]
+
+
+class TextTagger:
+    """A finished run with the expensive models that it needs, loaded once.
+
+    :param trust: open an English tagger that has no pinned digest.
+    :raises MissingError: the run or a model is not there.
+    """
+
+    def __init__(self, run: Path, *, device: str = "auto", trust: bool = False) -> None:
+        self._device = pick_device(device)
+        self._model: TaggerModel = load_run(run, self._device)
+        self.recipe: Recipe = from_json(self._model.run.request["recipe"], f"{run}/run.json: request.recipe")
+        if self._model.needs_transfer:
+            self._translator = load_translator(self.recipe, self._device)
+            self._english = load_english_tagger(self.recipe, self._device, trust=trust)
+
+    def tag(self, sentences: Sequence[Tokens]) -> list[Tokens]:
+        """The BIOES tags of sentences of at least one token, in the given order."""
+        return predict(self._model, sentences, self._vectors(sentences))
+
+    def _vectors(self, sentences: Sequence[Tokens]) -> StoredVectors | None:
+        """T of these sentences, each computed once, by the very functions of stage one."""
+        if not self._model.needs_transfer:
+            return None
+        unique = [Sentence(tokens, ("O",) * len(tokens)) for tokens in dict.fromkeys(sentences)]
+        keys = [sentence.key for sentence in unique]
+        translations = dict(zip(keys, translation_entries(self._translator, unique), strict=True))
+        transfers = transfer_entries(self._english, self.recipe.transfer, unique, translations)
+        entries = dict(zip(keys, transfers, strict=True))
+        return StoredVectors(entries, self._english.width, "new text")
+
+
+def tag_text(
+    run: Path, file: Path | None, out: TextIO, *, form: Form, device: str, trust: bool, batch: int
+) -> None:
+    """Tag a file (or standard input) and write token and tag in two columns.
+
+    :param batch: sentences that are read, tagged and written at a time; memory stays flat.
+    """
+    with _open(file) as source:
+        tagger = TextTagger(run, device=device, trust=trust)
+        read = read_columns if form == "columns" else read_lines
+        sentences = read(source, tagger.recipe.corpus.unit, str(file or "standard input"))
+        while part := list(islice(sentences, batch)):
+            for tokens, tags in zip(part, tagger.tag(part), strict=True):
+                out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
+                out.write("\n")
+            out.flush()
+
+
+def read_lines(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
+    """One sentence a line, with spaces between the tokens; an empty line is no sentence.
+
+    Where the unit is a character, every character but a space is a token.
+
+    :raises CorpusError: an undecodable byte; names the file.
+    """
+    for line in _lines(source, name):
+        if words := line.split():
+            yield tuple("".join(words)) if unit == "character" else tuple(words)
+
+
+def read_columns(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
+    """One token a line in the first column, an empty line between sentences; other columns are ignored.
+
+    :raises CorpusError: an undecodable byte, or a token of several characters where the unit is one.
+    """
+    pending: list[str] = []
+    for number, line in enumerate(_lines(source, name), 1):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if not cells and pending:
+            yield tuple(pending)
+            pending = []
+        elif cells and (not cells[0] or (unit == "character" and len(cells[0]) > 1)):
+            raise CorpusError(f"{name}:{number}: found {cells[0]!r}, expected one {unit} in the first column")
+        elif cells:
+            pending.append(cells[0])
+    if pending:
+        yield tuple(pending)
+
+
+def _lines(source: TextIO, name: str) -> Iterator[str]:
+    try:
+        for line in source:
+            yield line.rstrip("\n").rstrip("\r")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{name}: not UTF-8 ({error}); convert it, then run again") from None
+
+
+def _open(file: Path | None) -> TextIO:
+    if file is None:
+        return open(sys.stdin.fileno(), encoding="utf-8", newline="\n", closefd=False)
+    try:
+        return file.open(encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise MissingError(f"{file}: cannot be read ({error.strerror}); name a text file, or none") from None

@@ -1,0 +1,146 @@
+"""Tag schemes: golden rows, round trips over random entities, seqeval and brute force as judges."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from seqeval.scheme import IOB1, IOB2, IOBES, Entities
+
+from backattn.corpus.tags import Span, TagError, check_bioes, from_spans, legal_transitions, spans, to_bioes
+from backattn.recipe import Scheme
+
+SEQEVAL = {"IOB1": IOB1, "IOB2": IOB2, "BIOES": IOBES}
+
+GOLDEN: list[tuple[Scheme, str, str]] = [
+    ("IOB2", "", ""),
+    ("IOB2", "O", "O"),
+    ("IOB2", "B-A", "S-A"),
+    ("IOB2", "B-A I-A", "B-A E-A"),
+    ("IOB2", "B-A I-A I-A O", "B-A I-A E-A O"),
+    ("IOB2", "B-A B-A I-A B-B", "S-A B-A E-A S-B"),
+    ("IOB1", "I-A", "S-A"),
+    ("IOB1", "I-A I-A O I-A", "B-A E-A O S-A"),
+    ("IOB1", "I-A I-B I-B", "S-A B-B E-B"),
+    ("IOB1", "I-A B-A I-A", "S-A B-A E-A"),
+    ("IOB1", "B-A I-A B-A", "B-A E-A S-A"),
+    ("BIOES", "O S-A B-B I-B E-B", "O S-A B-B I-B E-B"),
+    ("BMES", "O S-A B-B M-B M-B E-B", "O S-A B-B I-B I-B E-B"),
+    ("IOB2", "B-PER.NAM I-PER.NAM", "B-PER.NAM E-PER.NAM"),
+    ("IOB2", "B-A-B I-A-B", "B-A-B E-A-B"),
+]
+
+
+@pytest.mark.parametrize(("scheme", "tags", "expected"), GOLDEN)
+def test_golden(scheme: Scheme, tags: str, expected: str) -> None:
+    assert to_bioes(tags.split(), scheme) == tuple(expected.split())
+
+
+OFFENCES: list[tuple[Scheme, str, int, str]] = [
+    ("IOB2", "I-A", 0, "I-A at the start of the sentence, expected B-A to begin an entity"),
+    ("IOB2", "O I-A", 1, "I-A after O, expected B-A"),
+    ("IOB2", "B-A I-B", 1, "I-B after B-A, expected B-B"),
+    ("IOB2", "B-A I-A S-A", 2, "tag 'S-A', expected O or one of B-TYPE, I-TYPE"),
+    ("IOB2", "O PER", 1, "tag 'PER'"),
+    ("IOB2", "O-PER", 0, "tag 'O-PER'"),
+    ("IOB2", "B-", 0, "tag 'B-'"),
+    ("IOB2", "o", 0, "tag 'o'"),
+    ("IOB2", "O I-A X", 1, "I-A after O"),
+    ("BIOES", "B-A O", 1, "O after B-A, expected I-A or E-A to go on with the entity"),
+    ("BIOES", "O B-A", 1, "B-A at the end of the sentence, expected I-A or E-A"),
+    ("BIOES", "B-A I-B E-B", 1, "I-B after B-A, expected I-A or E-A"),
+    ("BIOES", "S-A E-A", 1, "E-A after S-A, expected B-A or S-A to begin an entity"),
+    ("BIOES", "B-A B-A E-A", 1, "B-A after B-A, expected I-A or E-A"),
+    ("BMES", "B-A I-A E-A", 1, "tag 'I-A', expected O or one of B-TYPE, E-TYPE, M-TYPE, S-TYPE"),
+    ("BMES", "M-A", 0, "M-A at the start of the sentence, expected B-A or S-A"),
+]
+
+
+@pytest.mark.parametrize(("scheme", "tags", "position", "message"), OFFENCES)
+def test_the_first_offence_is_named(scheme: Scheme, tags: str, position: int, message: str) -> None:
+    with pytest.raises(TagError) as caught:
+        to_bioes(tags.split(), scheme)
+    assert caught.value.position == position
+    assert message in str(caught.value)
+
+
+def test_a_blank_inside_a_type_is_a_column_that_was_not_split() -> None:
+    with pytest.raises(TagError, match="'B-PER '"):
+        to_bioes(["O", "B-PER "], "IOB2")
+
+
+def encode(entities: list[Span], length: int, scheme: Scheme) -> list[str]:
+    """A second implementation: write entities in any scheme, one after the other."""
+    tags = ["O"] * length
+    for number, entity in enumerate(entities):
+        touches = number and entities[number - 1].end == entity.start
+        same = touches and entities[number - 1].type == entity.type
+        for position in range(entity.start, entity.end):
+            first, last = position == entity.start, position == entity.end - 1
+            if scheme == "IOB1":
+                prefix = "B" if first and same else "I"
+            elif scheme == "IOB2":
+                prefix = "B" if first else "I"
+            elif first and last:
+                prefix = "S"
+            else:
+                prefix = "B" if first else "E" if last else {"BIOES": "I", "BMES": "M"}[scheme]
+            tags[position] = f"{prefix}-{entity.type}"
+    return tags
+
+
+@st.composite
+def sentences(draw: st.DrawFn) -> tuple[list[Span], int]:
+    """Entities of one to four tokens with gaps of none to three, so that neighbours often touch."""
+    entities, position = [], 0
+    for _ in range(draw(st.integers(0, 5))):
+        start = position + draw(st.integers(0, 3))
+        position = start + draw(st.integers(1, 4))
+        entities.append(Span(start, position, draw(st.sampled_from(["PER", "LOC", "ORG.NOM", "X-Y"]))))
+    return entities, position + draw(st.integers(0, 2))
+
+
+@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "BIOES", "BMES"])
+@given(sentence=sentences())
+def test_entities_survive_every_scheme(scheme: Scheme, sentence: tuple[list[Span], int]) -> None:
+    entities, length = sentence
+    converted = to_bioes(encode(entities, length, scheme), scheme)
+    assert converted == from_spans(entities, length)
+    assert list(spans(converted)) == entities
+    assert to_bioes(converted, "BIOES") == converted
+
+
+@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "BIOES"])
+@given(sentence=sentences())
+def test_seqeval_finds_the_same_entities(scheme: Scheme, sentence: tuple[list[Span], int]) -> None:
+    entities, length = sentence
+    tags = encode(entities, length, scheme)
+    found = Entities([tags], SEQEVAL[scheme]).entities[0]
+    assert [(e.start, e.end, e.tag) for e in found] == [
+        (s.start, s.end, s.type) for s in spans(to_bioes(tags, scheme))
+    ]
+
+
+BIOES = ["O", *(f"{prefix}-{kind}" for kind in "AB" for prefix in "BIES")]
+
+
+def test_legal_transitions_allow_just_what_is_legal() -> None:
+    """Brute force: a sequence is legal exactly where it is its entities, written again."""
+    legal = legal_transitions(BIOES)
+    assert legal.shape == (10, 10)
+    assert legal.dtype == np.bool_
+    for length in (1, 2, 3):
+        for path in product(range(len(BIOES)), repeat=length):
+            tags = [BIOES[tag] for tag in path]
+            # Entities of whatever the tags mean to a lenient eye; legal tags alone survive the round trip.
+            found = [(e.start, e.end, e.tag) for e in Entities([tags], IOBES).entities[0]]
+            rewritten = from_spans([Span(*entity) for entity in found], length)
+            expected = list(rewritten) == tags
+            by_table = all(legal[i, j] for i, j in zip([-1, *path], [*path, -1], strict=True))
+            assert by_table == expected, tags
+            if expected:
+                check_bioes(tags)
+            else:
+                with pytest.raises(TagError):
+                    check_bioes(tags)

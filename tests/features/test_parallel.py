@@ -1,0 +1,130 @@
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backattn.errors import CorpusError, MissingError, RecipeError
+from backattn.features.translation.parallel import Pair, evenly_spread, read_pairs, read_training_text
+from backattn.recipe import ParallelFile, TranslatorTraining
+
+
+def write(path: Path, *lines: str) -> str:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def test_columns_in_any_order_with_a_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "names.tsv", "type\ten\tde", "city\tMunich\tMünchen", "city\tCologne\tKöln")
+    pairs, empty = read_pairs(ParallelFile(path=path, header=True, foreign=2, english=1))
+    assert pairs == [Pair("München", "Munich"), Pair("Köln", "Cologne")]
+    assert empty == 0
+
+
+def test_line_aligned_files(tmp_path: Path) -> None:
+    foreign = write(tmp_path / "a.de", "eins", "", "drei")
+    english = write(tmp_path / "a.en", "one", "two", "three")
+    pairs, empty = read_pairs(ParallelFile(path=foreign, english_path=english))
+    assert (pairs, empty) == ([Pair("eins", "one"), Pair("drei", "three")], 1)
+
+
+def test_empty_cells_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "names.tsv", "Rom\tRome", "\tParis", "Wien\t ", "Prag\tPrague")
+    assert read_pairs(ParallelFile(path=path)) == ([Pair("Rom", "Rome"), Pair("Prag", "Prague")], 2)
+
+
+def test_groups_are_taken_alone_or_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "news.tsv", "a\tA\t2012", "b\tB\t2013", "c\tC\t2014")
+    only, _ = read_pairs(ParallelFile(path=path, group=2, only=("2012", "2014")))
+    rest, _ = read_pairs(ParallelFile(path=path, group=2, exclude=("2013",)))
+    assert only == rest == [Pair("a", "A"), Pair("c", "C")]
+
+
+def test_a_byte_order_mark_and_carriage_returns_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "windows.tsv"
+    path.write_bytes(b"\xef\xbb\xbfeins\tone\r\nzwei\ttwo\r\n")
+    assert read_pairs(ParallelFile(path=str(path)))[0] == [Pair("eins", "one"), Pair("zwei", "two")]
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "odd.tsv", "eins\u2028zwei\tone\x85two")
+    assert read_pairs(ParallelFile(path=path))[0] == [Pair("eins\u2028zwei", "one\x85two")]
+
+
+@given(size=st.integers(0, 60), limit=st.integers(0, 70))
+def test_evenly_spread_takes_so_many_in_order_with_even_gaps(size: int, limit: int) -> None:
+    taken = evenly_spread(range(size), limit)
+    assert len(taken) == (min(size, limit) if limit else size)
+    gaps = {after - before for before, after in itertools.pairwise(taken)}
+    assert all(gap >= 1 for gap in gaps)
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def training(tmp_path: Path, lines: list[str], **options: int) -> TranslatorTraining:
+    return TranslatorTraining(
+        parallel=(ParallelFile(path=write(tmp_path / "train.tsv", *lines), **options),),
+        valid=ParallelFile(path=write(tmp_path / "valid.tsv", "v1\tV1", "v2\tV2")),
+        test=ParallelFile(path=write(tmp_path / "test.tsv", "t1\tT1")),
+    )
+
+
+def test_held_out_pairs_leave_the_training_by_either_side(tmp_path: Path) -> None:
+    lines = ["a\tA", "v1\tother", "other\tV2", "t1\tT1", "b\tB", "\tV1", "t1 \tx", "T1\tt1"]
+    text = read_training_text(training(tmp_path, lines, repeat=2))
+    kept = [Pair("a", "A"), Pair("b", "B"), Pair("T1", "t1")]
+    assert list(text.train) == kept * 2
+    assert (len(text.valid), len(text.test)) == (2, 1)
+    (counts,) = text.files
+    assert (counts.pairs, counts.repeat, counts.empty, counts.held_out) == (3, 2, 1, 4)
+    # Second opinion: every line is accounted for.
+    assert counts.pairs + counts.empty + counts.held_out == len(lines)
+
+
+def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="gives no pair to train on"):
+        read_training_text(training(tmp_path, ["v1\tV1", "\t"]))
+
+
+def test_nothing_to_hold_out_is_refused(tmp_path: Path) -> None:
+    recipe = training(tmp_path, ["a\tA"])
+    write(tmp_path / "test.tsv", "\tT1")
+    with pytest.raises(CorpusError, match=r"test\.tsv: no pair to hold out"):
+        read_training_text(recipe)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"a\tA\nb\n", {}, r"bad\.tsv:2: expected at least 2 columns separated by tabs, found 1"),
+        (b"a\tA\n\n", {}, r"bad\.tsv:2: expected at least 2 columns"),
+        (b"a\tA\n", {"group": 3}, r"bad\.tsv:1: expected at least 4 columns separated by tabs, found 2"),
+        (b"a\tA\nb\tB\xff\n", {}, r"bad\.tsv:2: byte 4 of the line is not UTF-8"),
+    ],
+)
+def test_malformed_lines_name_file_and_line(
+    tmp_path: Path, content: bytes, options: dict[str, int], message: str
+) -> None:
+    path = tmp_path / "bad.tsv"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        read_pairs(ParallelFile(path=str(path), **options))
+
+
+def test_line_aligned_files_of_different_length_are_refused(tmp_path: Path) -> None:
+    foreign, english = write(tmp_path / "a.de", "eins", "zwei"), write(tmp_path / "a.en", "one")
+    with pytest.raises(CorpusError, match=r"a\.de: 2 lines, but .*a\.en has 1"):
+        read_pairs(ParallelFile(path=foreign, english_path=english))
+
+
+def test_a_group_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "news.tsv", "a\tA\t2012")
+    with pytest.raises(RecipeError, match="exclude names '2019', but column 2 holds 2012"):
+        read_pairs(ParallelFile(path=path, group=2, exclude=("2019",)))
+    with pytest.raises(RecipeError, match="only and exclude need group"):
+        read_pairs(ParallelFile(path=path, only=("2012",)))
+
+
+def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"absent\.tsv: cannot be read .* or set BACKATTN_DATA"):
+        read_pairs(ParallelFile(path=str(tmp_path / "absent.tsv")))

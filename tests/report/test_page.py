@@ -1,0 +1,128 @@
+"""The page: well-formed, escaped, self-contained, with the plots that the runs call for."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_folders import make_run
+
+from backattn.report.markup import document, element, text
+from backattn.report.plots import Point, Series, line_chart, round_ticks
+from backattn.report.tables import make_report
+
+HOSTILE = "<script>alert('x')</script>&\"|\x00"
+
+
+class Tags(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def read(html: str) -> Tags:
+    ElementTree.fromstring(html.removeprefix("<!DOCTYPE html>\n"))  # strict: every tag closed, all escaped
+    parser = Tags()
+    parser.feed(html)
+    parser.close()
+    return parser
+
+
+def make_page(cache: Path) -> str:
+    make_report(["es"], cache)
+    return (cache / "es" / "report" / "report.html").read_text("utf-8")
+
+
+def fill(cache: Path, sizes: tuple[int, ...], **options: object) -> None:
+    for sentences in sizes:
+        for seed in (1, 2):
+            for inputs in ("words", "words+transfer"):
+                make_run(cache / "es" / "runs", inputs, seed, sentences=sentences, **options)
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path) -> None:
+    fill(tmp_path, (500, 2000))
+    html = make_page(tmp_path)
+    seen = read(html)
+    assert not {"script", "link", "img", "iframe", "object"} & set(seen.tags)
+    assert not [
+        name for name, _ in seen.attributes if name in ("src", "href", "xlink:href") or name[:2] == "on"
+    ]
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "prefers-color-scheme: dark" in html
+    assert "width=device-width" in html
+
+
+@pytest.mark.parametrize(("sizes", "plots"), [((500,), 1), ((500, 2000), 3), ((5, 50, 500), 4)])
+def test_a_learning_curve_where_there_are_sizes_and_training_curves_for_each(
+    tmp_path: Path, sizes: tuple[int, ...], plots: int
+) -> None:
+    fill(tmp_path, sizes)
+    html = make_page(tmp_path)
+    assert len(re.findall(r'class="plot"', html)) == plots
+    assert ("Learning curve" in html) == (len(sizes) > 1)
+    assert "Dev F1 by epoch, 500 training sentences" in html
+
+
+def test_one_epoch_and_one_seed_still_make_a_page(tmp_path: Path) -> None:
+    make_run(tmp_path / "es" / "runs", epochs=1)
+    read(make_page(tmp_path))
+
+
+def test_names_from_the_data_are_escaped(tmp_path: Path) -> None:
+    make_run(tmp_path / "es" / "runs", types={HOSTILE: (1, 1, 1)}, tagger={"embeddings": HOSTILE})
+    make_run(tmp_path / "es" / "runs", "words+transfer", precision=HOSTILE)
+    html = make_page(tmp_path)
+    assert "script" not in read(html).tags
+    assert "&lt;script&gt;" in html
+    assert "\x00" not in html
+
+
+def test_settings_make_their_own_lines(tmp_path: Path) -> None:
+    fill(tmp_path, (500, 2000))
+    fill(tmp_path, (500,), epochs=8)
+    html = make_page(tmp_path)
+    read(html)
+    assert "words+transfer, 8 epochs" in html
+    assert "words+transfer, 3 epochs" in html
+
+
+@given(st.text())
+def test_any_text_is_safe_in_content_and_in_attributes(value: str) -> None:
+    html = document(value, element("p", text(value), {"title": value}))
+    assert read(html).tags == ["html", "head", "meta", "meta", "meta", "title", "style", "body", "p"]
+
+
+values = st.floats(0, 100, allow_nan=False)
+
+
+@given(st.lists(st.tuples(values, values, values), min_size=1, max_size=20), st.booleans())
+def test_every_point_lies_within_the_drawing(rows: list[tuple[float, float, float]], sizes: bool) -> None:
+    points = tuple(Point(i, sorted(r)[1], min(r), max(r)) for i, r in enumerate(rows, 1))
+    ticks = [p.x for p in points] if sizes else []
+    chart = line_chart([Series("a", 0, points)], title="t", x_label="x", y_label="y", x_ticks=ticks)
+    ElementTree.fromstring(chart)
+    places = [tuple(map(float, xy)) for xy in re.findall(r"([\d.-]+),([\d.-]+)", chart)]
+    places += [tuple(map(float, xy)) for xy in re.findall(r'cx="([\d.-]+)" cy="([\d.-]+)"', chart)]
+    assert all(40 <= x <= 440 and 0 <= y <= 280 for x, y in places)
+
+
+@given(values, values, st.integers(2, 9))
+def test_ticks_are_round_and_enclose(low: float, high: float, wanted: int) -> None:
+    low, high = sorted((low, high))
+    ticks = round_ticks(low, high, wanted)
+    slack = 1e-6 * max(1.0, high)
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
+    assert 2 <= len(ticks) <= wanted + 3

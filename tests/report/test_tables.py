@@ -1,0 +1,238 @@
+"""Run folders -> rows, differences and files; which runs share a row, and which errors are told."""
+
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_folders import draw_counts, make_run
+
+from backattn.errors import MissingError, ModelError
+from backattn.report.comparison import OVERALL, LangReport
+from backattn.report.runs import RUN_FORMAT
+from backattn.report.tables import make_report
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "es" / "runs"
+
+
+def grid(runs: Path, sizes: tuple[int, ...] = (500,), seeds: tuple[int, ...] = (1, 2, 3)) -> None:
+    for sentences in sizes:
+        for seed in seeds:
+            make_run(runs, "words", seed, sentences=sentences, skill=0.5)
+            make_run(runs, "words+transfer", seed, sentences=sentences, skill=0.7)
+
+
+def only(cache: Path) -> LangReport:
+    return make_report(["es"], cache).langs[0]
+
+
+def test_rows_are_means_over_seeds_and_differences_to_words(runs: Path, tmp_path: Path) -> None:
+    grid(runs, (2000, 500))
+    (table,) = only(tmp_path).tables
+    assert [(row.sentences, row.inputs) for row in table.rows] == [
+        (500, "words"), (500, "words+transfer"), (2000, "words"), (2000, "words+transfer"),
+    ]  # fmt: skip
+    row = table.rows[1]
+    scores = []
+    for seed in (1, 2, 3):
+        tp, fp, fn = draw_counts(0.7, seed).sum(0)
+        scores.append(2 * tp / (2 * tp + fp + fn))
+    assert row.seeds == (1, 2, 3)
+    assert row.measures[OVERALL].mean == pytest.approx(statistics.mean(scores))
+    assert row.measures[OVERALL].deviation == pytest.approx(statistics.stdev(scores))
+    assert table.rows[0].difference is None
+    assert row.difference is not None
+    assert row.difference.low > 0
+    base = table.rows[0].measures[OVERALL].mean
+    assert row.difference.value == pytest.approx(row.measures[OVERALL].mean - base)
+
+
+def test_equal_runs_differ_by_zero(runs: Path, tmp_path: Path) -> None:
+    for inputs in ("words", "words+transfer"):
+        make_run(runs, inputs, counts=draw_counts(0.6, 4))
+    found = only(tmp_path).tables[0].rows[1].difference
+    assert found is not None
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert "cannot be told from words (+0.00 points" in make_report(["es"], tmp_path).to_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"tagger": {"dropout": 0.3}}, "tagger.dropout=0.3"),
+        ({"precision": "bfloat16"}, "precision=bfloat16"),
+        ({"recipe": {"name": "es", "transfer": {"eos": "keep"}}}, "transfer.eos=keep"),
+        ({"store": "1-9999999999"}, "store=1-99999999"),
+        ({"tagger": {"sentences": 0}}, "tagger.sentences=0"),
+        ({"epochs": 9}, "| 3 |"),
+    ],
+)
+def test_rows_never_mix_recipes(runs: Path, tmp_path: Path, change: dict, shown: str) -> None:
+    grid(runs, seeds=(1, 2))
+    for seed in (1, 2, 3):
+        make_run(runs, "words+transfer", seed, **change)
+    report = make_report(["es"], tmp_path)
+    (table,) = report.langs[0].tables
+    assert sorted(len(row.runs) for row in table.rows) == [2, 2, 3]
+    for row in table.rows:
+        assert len({json.dumps({**run.request, "seed": 0}, sort_keys=True) for run in row.runs}) == 1
+    names = [(row.sentences, row.epochs, row.name) for row in table.rows]
+    assert len(set(names)) == len(names)
+    assert shown in report.to_text().replace("      ", " ").replace("     ", " ")
+
+
+def test_another_corpus_is_another_table(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, "words", corpus="aa" * 32)
+    make_run(runs, "words+transfer", corpus="bb" * 32)
+    first, second = only(tmp_path).tables
+    assert (first.corpus, second.corpus) == ("aa" * 32, "bb" * 32)
+    assert second.rows[0].difference is None
+    assert second.rows[0].remark == "no runs on words with the same sentences and settings"
+
+
+def test_a_difference_is_over_common_seeds_and_says_so(runs: Path, tmp_path: Path) -> None:
+    grid(runs, seeds=(1, 2))
+    make_run(runs, "words+transfer", 3, skill=0.7)
+    row = only(tmp_path).tables[0].rows[1]
+    assert row.difference is not None
+    assert row.difference.seeds == (1, 2)
+    assert row.seeds == (1, 2, 3)
+    assert "difference over the 2 seeds that words has too" in make_report(["es"], tmp_path).to_text()
+
+
+def test_no_common_seed_gives_no_difference(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, "words", 1)
+    make_run(runs, "words+transfer", 2)
+    row = only(tmp_path).tables[0].rows[1]
+    assert (row.difference, row.remark) == (None, "no seed in common with words")
+
+
+def test_the_base_of_the_same_recipe_comes_first(runs: Path, tmp_path: Path) -> None:
+    """A change that words never see does not take the base away; where both exist, the nearest counts."""
+    keep = {"name": "es", "transfer": {"eos": "keep"}}
+    make_run(runs, "words", skill=0.5)
+    make_run(runs, "words+transfer", recipe=keep, skill=0.7)
+    alone = only(tmp_path).tables[0].rows[1].difference
+    make_run(runs, "words", recipe=keep, skill=0.7)
+    beside = only(tmp_path).tables[0].rows[2].difference
+    assert alone is not None
+    assert beside is not None
+    assert alone.value > 0.1
+    assert beside.value == 0
+
+
+def test_groups_have_their_columns(runs: Path, tmp_path: Path) -> None:
+    counts = draw_counts(0.6, 1)
+    make_run(runs, counts=counts, groups={"NE": counts * [1, 0, 0], "NM": counts * [0, 1, 1]})
+    text = make_report(["es"], tmp_path).to_text()
+    assert "| NE F1 | NM F1 | Overall F1 |" in " ".join(text.split())
+    assert "100.00" in text
+    assert "0.00" in text
+
+
+def test_types_that_a_run_never_saw_count_as_missed(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, seed=1, types={"PER": (3, 1, 2)})
+    make_run(runs, seed=2, types={"PER": (3, 1, 2), "MISC": (0, 4, 0)})
+    table = only(tmp_path).tables[0]
+    assert table.support == {"MISC": 0, "PER": 5}
+    assert table.rows[0].types["MISC"].values == (0, 0)
+    assert table.rows[0].types["PER"].mean == pytest.approx(6 / 9)
+
+
+def test_unfinished_runs_are_counted_and_named(runs: Path, tmp_path: Path) -> None:
+    make_run(runs)
+    (runs / "words-500-seed9-12345678").mkdir()
+    (runs / "words-500-seed9-12345678" / "epochs.jsonl").write_text("{}\n{}\n", "utf-8")
+    report = make_report(["es"], tmp_path)
+    line = "Not counted: 1 unfinished run: words-500-seed9-12345678 (2 epochs done)."
+    assert line in report.to_text()
+    assert report.to_json()["langs"]["es"]["unfinished"] == [
+        {"name": "words-500-seed9-12345678", "epochs": 2}
+    ]
+
+
+def test_files_are_written_whole_and_say_the_same(runs: Path, tmp_path: Path) -> None:
+    grid(runs)
+    report = make_report([str(tmp_path / "es.toml")], tmp_path)
+    folder = tmp_path / "es" / "report"
+    assert report.written == tuple(folder / f"report.{kind}" for kind in ("md", "json", "html"))
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert (folder / "report.md").read_text("utf-8").rstrip() in report.to_text()
+    assert json.loads((folder / "report.json").read_text("utf-8")) == report.to_json()["langs"]["es"]
+    assert f"Written: {folder / 'report.html'}" in report.to_text()
+    assert (
+        "Recipe: `scheme:IOBES|mode:strict|split:test|inputs:words,words+transfer|seed:1,2,3|"
+        in report.to_text()
+    )
+
+
+def test_markdown_cells_keep_their_borders(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, types={"A|B": (1, 0, 0)})
+    assert "A\\|B (1)" in make_report(["es"], tmp_path).to_text()
+
+
+def test_no_run_at_all_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"es/runs: no finished run; train some with `backattn train es`$"):
+        make_report(["es"], tmp_path)
+    (tmp_path / "es" / "runs" / "a").mkdir(parents=True)
+    with pytest.raises(MissingError, match=r"no finished run, 1 not finished; train some"):
+        make_report(["es"], tmp_path)
+
+
+def test_nothing_is_written_where_one_lang_has_no_run(runs: Path, tmp_path: Path) -> None:
+    make_run(runs)
+    with pytest.raises(MissingError):
+        make_report(["es", "de"], tmp_path)
+    assert not (tmp_path / "es" / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda value: {**value, "format": 99},
+            "run.json: format 99, this program reads 1; remove the folder",
+        ),
+        (lambda value: {k: v for k, v in value.items() if k != "test"}, r"damaged run \(KeyError: 'test'\)"),
+        (lambda value: [], "damaged run"),
+    ],
+)
+def test_a_damaged_run_is_named(runs: Path, tmp_path: Path, damage, message: str) -> None:
+    path = make_run(runs) / "run.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text("utf-8")))), "utf-8")
+    with pytest.raises(ModelError, match=message):
+        make_report(["es"], tmp_path)
+
+
+def test_a_copied_run_does_not_count_twice(runs: Path, tmp_path: Path) -> None:
+    first = make_run(runs)
+    copy = runs / "copy"
+    copy.mkdir()
+    for name in ("run.json", "epochs.jsonl"):
+        (copy / name).write_bytes((first / name).read_bytes())
+    with pytest.raises(ModelError, match=r"the same run as .*copy \(seed 1\); remove one of them"):
+        make_report(["es"], tmp_path)
+
+
+def test_runs_of_one_corpus_score_the_same_sentences(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, counts=draw_counts(0.5, 1, 20))
+    make_run(runs, "words+transfer", counts=draw_counts(0.5, 1, 21))
+    with pytest.raises(ModelError, match=r"scores 2[01] test sentences, .* scores 2[01] of the same corpus"):
+        make_report(["es"], tmp_path)
+
+
+def test_a_run_that_found_nothing_scores_zero(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, counts=np.tile([0, 0, 1], (30, 1)))
+    make_run(runs, "words+transfer", counts=np.tile([0, 0, 1], (30, 1)))
+    (table,) = only(tmp_path).tables
+    assert [row.measures[OVERALL].mean for row in table.rows] == [0, 0]
+
+
+def test_the_format_is_the_one_that_training_writes() -> None:
+    from backattn.tagger import run
+
+    assert run.RUN_FORMAT == RUN_FORMAT

@@ -1,0 +1,92 @@
+"""Batches hold every sentence once, padded and masked, with its own rows of T."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tagger_samples import WIDTH, DictVectors, make_corpus
+
+from backattn.errors import StaleError
+from backattn.tagger.dataset import RandomRows, StoredRows, encode, prediction_order, training_order
+from backattn.tagger.vocabulary import build_vocabulary
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=200).map(np.array)
+
+
+def encoded_corpus():
+    corpus = make_corpus()
+    vocabulary = build_vocabulary(corpus.train)
+    sentences = [s.tokens for s in corpus.train]
+    return corpus, vocabulary, encode(sentences, vocabulary, [s.tags for s in corpus.train])
+
+
+def test_a_batch_says_what_the_sentences_say():
+    corpus, vocabulary, encoded = encoded_corpus()
+    vectors = DictVectors(corpus)
+    indices = np.array([5, 0, 11, 0])
+    batch = encoded.batch(indices, StoredRows(vectors))
+    for row, index in enumerate(indices):
+        sentence, m = corpus.train[index], len(corpus.train[index])
+        assert batch.lengths[row] == m
+        forms = batch.positions[row, :m]
+        assert batch.words[forms].tolist() == [vocabulary.word(token) for token in sentence.tokens]
+        for token, characters in zip(sentence.tokens, batch.characters[forms].tolist(), strict=True):
+            assert characters[: len(token)] == vocabulary.spell(token)
+            assert not any(characters[len(token) :])
+        assert [vocabulary.tags[tag] for tag in batch.tags[row, :m]] == list(sentence.tags)
+        assert np.array_equal(
+            batch.transfer[row, :m].numpy(), vectors.vectors(sentence.key).astype(np.float32)
+        )
+        assert not batch.tags[row, m:].any()
+        assert not batch.transfer[row, m:].any()
+    assert len(set(batch.words.tolist())) <= len(batch.words) < batch.lengths.sum()  # each token once
+
+
+@given(LENGTHS, st.integers(1, 16), st.integers(0, 5))
+def test_training_order_holds_every_sentence_once(lengths, size, seed):
+    batches = training_order(lengths, size, np.random.default_rng(seed))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert max(map(len, batches)) <= size
+    again = training_order(lengths, size, np.random.default_rng(seed))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_prediction_order_holds_every_sentence_once_within_the_budget(lengths, tokens):
+    batches = prediction_order(lengths, tokens)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= tokens
+
+
+def test_buckets_save_padding():
+    lengths = np.random.default_rng(0).integers(1, 80, size=2000)
+    order = training_order(lengths, 16, np.random.default_rng(1))
+    padded = sum(len(batch) * lengths[batch].max() for batch in order)
+    assert padded < 1.1 * lengths.sum()
+    epochs = [training_order(lengths, 16, np.random.default_rng(seed)) for seed in (1, 2)]
+    assert {frozenset(batch) for batch in epochs[0]}.isdisjoint({frozenset(batch) for batch in epochs[1]})
+
+
+def test_random_rows_belong_to_the_sentence():
+    rows = RandomRows(512)
+    first, second = rows.rows(("a", "b")), rows.rows(("a", "c"))
+    assert np.array_equal(first, RandomRows(512).rows(("a", "b")))
+    assert first.shape == (2, 512)
+    assert not np.isclose(first, second).any()
+    assert abs(first.std() - 1) < 0.1
+
+
+def test_stored_rows_must_fit_the_sentence():
+    corpus = make_corpus()
+    vectors = DictVectors(corpus)
+    rows = StoredRows(vectors)
+    assert rows.rows(corpus.dev[0].tokens).shape == (len(corpus.dev[0]), WIDTH)
+    with pytest.raises(
+        StaleError, match=r"store store-1: no vectors for the sentence `never seen \.\.\.`; run"
+    ):
+        rows.rows(("never", "seen"))
+    key = corpus.dev[0].key
+    vectors.rows[key] = vectors.rows[key][:-1]
+    with pytest.raises(StaleError, match=r"vectors of shape \(\d+, 6\) for the sentence"):
+        rows.rows(corpus.dev[0].tokens)

@@ -1,0 +1,328 @@
+"""Runs: the folder, resuming after a real kill, the four inputs, and what is refused."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from tagger_samples import TINY, WIDTH, DictVectors, make_corpus
+
+from backattn.corpus import Corpus
+from backattn.corpus.tags import check_bioes
+from backattn.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
+from backattn.recipe import TaggerRecipe
+from backattn.store.lock import writer_lock
+from backattn.tagger.dataset import RandomRows, StoredRows
+from backattn.tagger.network import Standardise
+from backattn.tagger.prediction import load_run, predict
+from backattn.tagger.run import Inputs, Run, RunFolder, read_run
+from backattn.tagger.setup import TRANSFER_DEVIATION, fit_standardise, nested_sample, sample_size
+from backattn.tagger.training import train_run
+
+ALL_INPUTS: tuple[Inputs, ...] = ("words", "words+transfer", "transfer", "random")
+
+
+def train(folder: Path, recipe: TaggerRecipe = TINY, corpus: Corpus | None = None, **changes) -> Run:
+    corpus = corpus or make_corpus()
+    options = {"inputs": "words+transfer", "seed": 3, "identity": {"corpus": "c"}, **changes}
+    return train_run(corpus, DictVectors(corpus), recipe, folder=folder, **options)
+
+
+def result_of(folder: Path) -> dict[str, object]:
+    """Everything of a finished run but the clock."""
+    files = RunFolder(folder)
+    manifest = json.loads(files.manifest.read_text("utf-8"))
+    del manifest["seconds"]
+    clocks = ("seconds", "tokens_per_second")
+    rows = [json.loads(line) for line in files.epochs.read_text("utf-8").splitlines()]
+    return {
+        "weights": {name: array.tobytes() for name, array in load_file(files.weights).items()},
+        "manifest": manifest,
+        "epochs": [{k: v for k, v in row.items() if k not in clocks} for row in rows],
+        "predictions": [files.predictions(split).read_bytes() for split in ("dev", "test")],
+    }
+
+
+@pytest.mark.parametrize("inputs", ALL_INPUTS)
+def test_a_run_leaves_a_whole_folder(tmp_path, inputs):
+    corpus = make_corpus()
+    run = train(tmp_path, corpus=corpus, inputs=inputs, groups={"places": "LOC"})
+    assert read_run(tmp_path) == run
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"run.json", "epochs.jsonl", "vocabulary.json", "weights.safetensors", "lock",
+                     "predictions.dev.tsv", "predictions.test.tsv"}  # fmt: skip
+    assert (run.inputs, run.seed, run.sentences) == (inputs, 3, 24)
+    assert len(run.history) == TINY.epochs
+    best = run.history[run.best_epoch - 1]["dev_f1"]
+    assert best == max(row["dev_f1"] for row in run.history) == run.dev.overall.f1
+    assert run.test.group("places") == run.test.types["LOC"]
+    assert f"|inputs:{inputs}|seed:3|sentences:24|" in run.test.signature
+    told = {"words": "none", "random": f"random-{WIDTH}"}.get(inputs, "store-1")
+    assert run.test.signature.endswith(f"|transfer:{told}")
+    blocks = (tmp_path / "predictions.test.tsv").read_text("utf-8").split("\n\n")
+    for block, sentence in zip(blocks, corpus.test, strict=True):
+        tokens, gold, predicted = zip(*(line.split("\t") for line in block.splitlines()), strict=True)
+        assert (tokens, gold) == (sentence.tokens, sentence.tags)
+        check_bioes(predicted)
+
+
+@pytest.mark.parametrize("inputs", ALL_INPUTS)
+def test_a_loaded_run_predicts_what_it_predicted(tmp_path, inputs):
+    corpus = make_corpus()
+    train(tmp_path, corpus=corpus, inputs=inputs)
+    model = load_run(tmp_path)
+    assert model.needs_transfer == ("transfer" in inputs)
+    tagged = predict(model, [s.tokens for s in corpus.test], DictVectors(corpus))
+    lines = (tmp_path / "predictions.test.tsv").read_text("utf-8").replace("\n\n", "\n").splitlines()
+    assert [tag for tags in tagged for tag in tags] == [line.split("\t")[2] for line in lines]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision):
+    recipe = dataclasses.replace(TINY, characters="cnn")
+    train(tmp_path / "whole", recipe, precision=precision)
+    for last in range(1, TINY.epochs):
+        stop_after_epoch(monkeypatch, last)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / str(last), recipe, precision=precision)
+        monkeypatch.undo()
+        assert not RunFolder(tmp_path / str(last)).manifest.exists()
+        train(tmp_path / str(last), recipe, precision=precision)
+        assert result_of(tmp_path / str(last)) == result_of(tmp_path / "whole")
+
+
+def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """Stop right after an epoch was saved."""
+    write = RunFolder.write_history
+
+    def stopping(self: RunFolder, history: list[object]) -> None:
+        write(self, history)
+        if len(history) == last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "write_history", stopping)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from test_training import train
+import dataclasses
+from tagger_samples import TINY
+train(Path(sys.argv[1]), dataclasses.replace(TINY, epochs=40))
+"""
+
+
+@pytest.mark.slow
+def test_resumed_equals_uninterrupted_after_real_kills(tmp_path):
+    """SIGKILL at any moment, again and again, until a process lives to the end."""
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    generator, kills = np.random.default_rng(0), 0
+    while not RunFolder(killed).manifest.exists():
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed)], env=environment)
+        if kills < 3:
+            lines = wait_for_epoch(killed, process)
+            time.sleep(generator.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+            assert lines < 40
+        assert process.wait(timeout=60) in (0, -signal.SIGKILL)
+    assert kills == 3
+    train(whole, dataclasses.replace(TINY, epochs=40))
+    assert result_of(killed) == result_of(whole)
+
+
+def wait_for_epoch(folder: Path, process: "subprocess.Popen[bytes]") -> int:
+    """Wait until the process has written five more epochs; returns how many there are."""
+    before, count = -1, 0
+    while process.poll() is None and (before < 0 or count < before + 5):
+        path = RunFolder(folder).epochs
+        count = len(path.read_text("utf-8").splitlines()) if path.exists() else 0
+        before = count if before < 0 else before
+        time.sleep(0.005)
+    return count
+
+
+def test_a_kill_between_weights_and_checkpoint_costs_nothing(tmp_path, monkeypatch):
+    train(tmp_path / "whole")
+    stop_after_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "torn")
+    monkeypatch.undo()
+    # As if epoch 3 had been the best and the kill came before its checkpoint.
+    weights = RunFolder(tmp_path / "torn").weights
+    weights.write_bytes(RunFolder(tmp_path / "whole").weights.read_bytes())
+    train(tmp_path / "torn")
+    assert result_of(tmp_path / "torn") == result_of(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(tmp_path)
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != "lock"}
+    assert train(tmp_path) == first
+    assert times == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != "lock"}
+
+
+def test_a_seed_decides_everything_and_torch_keeps_its_own(tmp_path):
+    torch.manual_seed(1)
+    train(tmp_path / "a")
+    mine = torch.rand(3)
+    torch.manual_seed(2)
+    train(tmp_path / "b")
+    train(tmp_path / "c", seed=4)
+    assert result_of(tmp_path / "a") == result_of(tmp_path / "b")
+    assert result_of(tmp_path / "a")["weights"] != result_of(tmp_path / "c")["weights"]
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), mine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("characters", ["none", "cnn", "lstm"])
+def test_it_learns(tmp_path, characters):
+    recipe = dataclasses.replace(TINY, hidden=24, word_dimensions=24, characters=characters, epochs=25)
+    run = train(tmp_path, recipe, make_corpus(120, 30, 30), inputs="words")
+    assert run.test.overall.f1 > 0.95
+    assert run.history[-1]["loss"] < run.history[0]["loss"] / 5
+
+
+def test_given_word_vectors_stay_as_they_are(tmp_path):
+    path = tmp_path / "cc.vec"
+    path.write_text("3 2\nada 1 2\nsees 3 4\n0000 5 6\n", encoding="utf-8")
+    run = train(tmp_path / "run", dataclasses.replace(TINY, embeddings=str(path)), inputs="words")
+    weights = load_file(RunFolder(run.folder).weights)["words.embedding.weight"]
+    assert weights.tolist() == [[0, 0], [1, 2], [3, 4], [5, 6]]
+    model = load_run(run.folder)
+    assert [model.vocabulary.word(token) for token in ("Ada", "sees", "1987", "Ulm")] == [1, 2, 3, 0]
+
+
+class TestSample:
+    def test_is_nested_and_in_file_order(self):
+        sentences = make_corpus(60).train  # some sentences occur more than once
+        samples = [nested_sample(sentences, size) for size in range(1, 61)]
+        for size, sample in enumerate(samples, 1):
+            assert len(sample) == size
+            remaining = iter(sentences)
+            assert all(any(s is other for other in remaining) for s in sample)
+        for small, large in pairwise(samples):
+            assert {id(s) for s in small} < {id(s) for s in large}
+        assert samples[-1] == sentences
+
+    def test_the_vocabulary_is_the_sample_s(self, tmp_path):
+        corpus = make_corpus(60)
+        run = train(tmp_path, dataclasses.replace(TINY, sentences=5), corpus)
+        known = set(load_run(tmp_path).vocabulary.words)
+        assert run.sentences == 5
+        assert known <= {
+            t if not t.isdigit() else "0000" for s in nested_sample(corpus.train, 5) for t in s.tokens
+        }
+
+    def test_cannot_be_larger_than_the_corpus(self):
+        with pytest.raises(
+            RecipeError, match=r"tagger\.sentences: 99 asked for, but the training file has 24"
+        ):
+            sample_size(make_corpus(), dataclasses.replace(TINY, sentences=99))
+
+
+@pytest.mark.parametrize("kind", ["stored", "random"])
+def test_transfer_is_standardised_on_the_training_sample(kind):
+    corpus = make_corpus()
+    source = StoredRows(DictVectors(corpus)) if kind == "stored" else RandomRows(WIDTH)
+    module, tokens = Standardise(WIDTH), [s.tokens for s in corpus.train]
+    fit_standardise(module, source, tokens)
+    rows = module(torch.from_numpy(np.concatenate([source.rows(t) for t in tokens])).float())
+    assert torch.allclose(rows.mean(0), torch.zeros(WIDTH), atol=1e-5)
+    assert float(rows.square().mean().sqrt()) == pytest.approx(TRANSFER_DEVIATION, rel=1e-4)
+
+
+def test_vectors_that_never_vary_have_a_finite_scale():
+    class Zeros:
+        width = 3
+
+        def rows(self, tokens):
+            return np.zeros((len(tokens), 3), np.float16)
+
+    module = Standardise(3)
+    fit_standardise(module, Zeros(), [("a", "b")])
+    assert module.scale == 1
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            ({"inputs": "random"}, "inputs, transfer"),
+            ({"seed": 9}, "seed"),
+            ({"identity": {"corpus": "edited"}}, "corpus"),
+            ({"recipe": dataclasses.replace(TINY, hidden=9)}, "tagger"),
+        ],
+    )
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_another_run_in_the_folder(self, tmp_path, monkeypatch, changes, named, finished):
+        if finished:
+            train(tmp_path)
+        else:
+            stop_after_epoch(monkeypatch, 1)
+            with pytest.raises(KeyboardInterrupt):
+                train(tmp_path)
+        with pytest.raises(StaleError, match=f"holds a run with another {named}; remove the folder"):
+            train(tmp_path, **changes)
+
+    def test_another_process_in_the_folder(self, tmp_path):
+        with writer_lock(tmp_path / "lock"), pytest.raises(BusyError, match="held by process"):
+            train(tmp_path)
+
+    def test_transfer_from_another_store(self, tmp_path):
+        corpus = make_corpus()
+        train(tmp_path)
+        options = {"inputs": "words+transfer", "seed": 3, "identity": {"corpus": "c"}}
+        with pytest.raises(StaleError, match="holds a run with another transfer; remove"):
+            train_run(corpus, DictVectors(corpus, "store-2"), TINY, folder=tmp_path, **options)
+
+    def test_divergence(self, tmp_path):
+        with pytest.raises(ModelError, match=r"the training loss of epoch \d is (nan|inf); a lower"):
+            train(tmp_path, dataclasses.replace(TINY, learning_rate=1e38, clip_norm=1e38))
+
+    def test_an_odd_character_lstm(self, tmp_path):
+        recipe = dataclasses.replace(TINY, characters="lstm", character_dimensions=7)
+        with pytest.raises(RecipeError, match=r"tagger\.character_dimensions: 7 for an lstm"):
+            train(tmp_path, recipe)
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(MissingError, match="holds no run; `backattn train LANG` makes it"):
+            read_run(tmp_path)
+
+    @pytest.mark.parametrize("name", ["weights.safetensors", "run.json", "vocabulary.json", "epochs.jsonl"])
+    @pytest.mark.parametrize("damage", ["cut", "emptied", "removed"])
+    def test_damaged_files(self, tmp_path, name, damage):
+        train(tmp_path)
+        path = tmp_path / name
+        data = path.read_bytes()
+        if damage == "removed":
+            path.unlink()
+        else:
+            path.write_bytes(data[: len(data) // 3] if damage == "cut" else b"")
+        with pytest.raises(BackattnError, match=str(tmp_path)) as caught:
+            load_run(tmp_path)
+        assert "\n" not in str(caught.value)
+
+    def test_another_format(self, tmp_path):
+        train(tmp_path)
+        path = RunFolder(tmp_path).manifest
+        path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "format": 99}), encoding="utf-8")
+        with pytest.raises(ModelError, match="format 99, this program reads 1; remove the folder"):
+            read_run(tmp_path)
+
+    def test_prediction_without_its_vectors(self, tmp_path):
+        train(tmp_path)
+        with pytest.raises(ModelError, match="reads transfer vectors of width 6; none were given"):
+            predict(load_run(tmp_path), [("Ada",)])
