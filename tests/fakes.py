@@ -53,7 +53,9 @@ def make_sentence(text: str, tag: str = "O") -> Sentence:
     return Sentence(tokens, (tag,) * len(tokens))
 
 
-def make_corpus(train: Sequence[str], dev: Sequence[str] = ("a b",), test: Sequence[str] = ("c d",)) -> Corpus:
+def make_corpus(
+    train: Sequence[str], dev: Sequence[str] = ("a b",), test: Sequence[str] = ("c d",)
+) -> Corpus:
     return Corpus(*(tuple(map(make_sentence, texts)) for texts in (train, dev, test)))
 
 

@@ -145,7 +145,7 @@ def train(
     recipe, data = _load(lang, overrides)
     grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
     runs = train_grid(recipe, data, grid, device=device, threads=threads)
-    _answer([run.to_json() for run in runs], "\n".join(run.to_text() for run in runs), as_json)
+    _answer([_run_json(run) for run in runs], "\n".join(map(_run_line, runs)), as_json)
 
 
 @main.command()
@@ -176,6 +176,25 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
     from backattn.tagging import tag_text
 
     tag_text(run, file, sys.stdout, form=form, device=device, trust=trust, batch=batch)
+
+
+@main.command()
+@click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
+@_recipe_options
+@click.option("--run", type=click.Path(path_type=Path), help="Show this run's predictions too.")
+@_json_option
+def inspect(
+    lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, as_json: bool
+) -> None:
+    """Show how one SENTENCE was translated, attended to and tagged; writes a page for each.
+
+    SENTENCE is a place in the corpus, such as test:12 (from 1), or the exact tokens with spaces between.
+    """
+    from backattn.report.inspection import inspect as inspect_sentences
+
+    recipe, data = _load(lang, overrides)
+    made = inspect_sentences(recipe, data, sentences, run, cache_root())
+    _answer(made.to_json(), made.to_text(), as_json)
 
 
 @main.group()
@@ -274,4 +293,18 @@ def _built_line(built: Any) -> str:
     return (
         f"{built.path}: {built.sentences} sentences, {built.computed} computed, "
         f"{built.resumed} taken from a stopped run; {counted}"
+    )
+
+
+def _run_json(run: Any) -> dict[str, Any]:
+    figures = {"dev": run.dev.overall.f1, "test": run.test.overall.f1, "best_epoch": run.best_epoch}
+    return {"folder": str(run.folder), **figures, "seconds": run.seconds, "signature": run.test.signature}
+
+
+def _run_line(run: Any) -> str:
+    groups = "".join(f", {name} {100 * run.test.group(name).f1:.2f}" for name in run.test.groups)
+    return (
+        f"{run.inputs}, {run.sentences} sentences, seed {run.seed}: test F1 {100 * run.test.overall.f1:.2f}"
+        f"{groups} (dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; {run.folder})"
+        f"\n  {run.test.signature}"
     )

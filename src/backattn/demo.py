@@ -63,5 +63,5 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
     say(
         f"{len(runs)} runs in {home}/runs, the report in {home}/report. {time.monotonic() - start:.0f} s in all."
     )
-    best = max(runs, key=lambda run: run.test.f1)
+    best = max(runs, key=lambda run: run.dev.overall.f1)
     say(f"Tag new text: echo 'Frau Weber wohnt in München .' | backattn tag {best.folder}")

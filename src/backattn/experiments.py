@@ -1,6 +1,7 @@
 """Recipe + stores -> many runs: inputs x training sentences x seeds. Where both wings meet."""
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,11 +18,13 @@ from backattn.fingerprint import digest
 from backattn.recipe import Recipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import Inputs, Run
+from backattn.tagger.run import Inputs, Run, write_whole
 from backattn.tagger.training import train_run
 
 # Inputs whose runs need the transfer store (``random`` takes its width from there).
 WITH_STORE = frozenset({"words+transfer", "transfer", "random"})
+# The recipe that a run was made with, in its folder.
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,15 @@ def train_grid(recipe: Recipe, corpus: Corpus, grid: Grid, *, device: str, threa
     """
     vectors = open_vectors(recipe, corpus) if WITH_STORE & set(grid.inputs) else None
     runs = []
-    facts = {"lang": recipe.name, "corpus": corpus_digest(corpus), "recipe": as_json(recipe)}
+    facts = {"lang": recipe.name, "corpus": corpus_digest(corpus), "groups": as_json(recipe.corpus.groups)}
     for sentences, seed, inputs in grid:
         tagger = dataclasses.replace(recipe.tagger, sentences=sentences)
         store = vectors.identity if vectors is not None and inputs in WITH_STORE else None
-        name = digest([facts["corpus"], as_json(tagger), inputs, seed, store])[:8]
+        name = digest([facts, as_json(tagger), inputs, seed, store])[:8]
         folder = _runs(recipe) / f"{inputs}-{sentences or 'all'}-seed{seed}-{name}"
         if sys.stderr.isatty():
             print(f"{folder.name}", file=sys.stderr)
+        _keep_recipe(recipe, folder)
         runs.append(
             train_run(
                 corpus,
@@ -129,6 +133,17 @@ def open_vectors(recipe: Recipe, corpus: Corpus) -> StoredVectors:
 def corpus_digest(corpus: Corpus) -> str:
     """Name of a corpus with its labels: the same tokens and tags in the same order and splits."""
     return digest({name: [[s.tokens, s.tags] for s in sentences] for name, sentences in corpus.splits()})
+
+
+def _keep_recipe(recipe: Recipe, folder: Path) -> None:
+    """Leave the whole recipe beside a run, for ``backattn tag``: it also says where the models lie.
+
+    It is not part of the run's identity, which holds only what decides the numbers.
+    """
+    path = folder / RECIPE
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
 
 
 def _runs(recipe: Recipe) -> Path:

@@ -8,11 +8,12 @@ from typing import Literal, TextIO
 
 from backattn.corpus import Sentence
 from backattn.errors import CorpusError, MissingError
-from backattn.experiments import StoredVectors
+from backattn.experiments import RECIPE, StoredVectors
 from backattn.features.build import transfer_entries, translation_entries
 from backattn.features.pipeline import load_english_tagger, load_translator, pick_device
 from backattn.recipe import Recipe, Unit, from_json
 from backattn.tagger.prediction import TaggerModel, load_run, predict
+from backattn.tagger.run import read_json
 
 Tokens = tuple[str, ...]
 Form = Literal["lines", "columns"]
@@ -28,7 +29,7 @@ class TextTagger:
     def __init__(self, run: Path, *, device: str = "auto", trust: bool = False) -> None:
         self._device = pick_device(device)
         self._model: TaggerModel = load_run(run, self._device)
-        self.recipe: Recipe = from_json(self._model.run.request["recipe"], f"{run}/run.json: request.recipe")
+        self.recipe: Recipe = from_json(read_json(run / RECIPE), str(run / RECIPE))
         if self._model.needs_transfer:
             self._translator = load_translator(self.recipe, self._device)
             self._english = load_english_tagger(self.recipe, self._device, trust=trust)

@@ -44,7 +44,7 @@ def make_run(
     whole = {
         "lang": "es", "corpus": "c0ffee" * 8,
         "recipe": {"name": "es", "transfer": {"eos": "drop"}, "tagger": settings},
-        "inputs": inputs, "seed": seed, "precision": "float32", "sentences": sentences, "tagger": settings,
+        "inputs": inputs, "seed": seed, "sentences": sentences, "tagger": settings,
         "transfer": store if inputs in ("words+transfer", "transfer") else None, **request,
     }  # fmt: skip
     digest = abs(hash(json.dumps(whole, sort_keys=True))) % 16**8

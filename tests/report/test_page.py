@@ -82,7 +82,7 @@ def test_one_epoch_and_one_seed_still_make_a_page(tmp_path: Path) -> None:
 
 def test_names_from_the_data_are_escaped(tmp_path: Path) -> None:
     make_run(tmp_path / "es" / "runs", types={HOSTILE: (1, 1, 1)}, tagger={"embeddings": HOSTILE})
-    make_run(tmp_path / "es" / "runs", "words+transfer", precision=HOSTILE)
+    make_run(tmp_path / "es" / "runs", "words+transfer", tagger={"precision": HOSTILE})
     html = make_page(tmp_path)
     assert "script" not in read(html).tags
     assert "&lt;script&gt;" in html

@@ -64,7 +64,7 @@ def test_equal_runs_differ_by_zero(runs: Path, tmp_path: Path) -> None:
     ("change", "shown"),
     [
         ({"tagger": {"dropout": 0.3}}, "tagger.dropout=0.3"),
-        ({"precision": "bfloat16"}, "precision=bfloat16"),
+        ({"tagger": {"precision": "bfloat16"}}, "tagger.precision=bfloat16"),
         ({"recipe": {"name": "es", "transfer": {"eos": "keep"}}}, "transfer.eos=keep"),
         ({"store": "1-9999999999"}, "store=1-99999999"),
         ({"tagger": {"sentences": 0}}, "tagger.sentences=0"),

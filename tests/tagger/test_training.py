@@ -88,15 +88,15 @@ def test_a_loaded_run_predicts_what_it_predicted(tmp_path, inputs):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision):
-    recipe = dataclasses.replace(TINY, characters="cnn")
-    train(tmp_path / "whole", recipe, precision=precision)
+    recipe = dataclasses.replace(TINY, characters="cnn", precision=precision)
+    train(tmp_path / "whole", recipe)
     for last in range(1, TINY.epochs):
         stop_after_epoch(monkeypatch, last)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / str(last), recipe, precision=precision)
+            train(tmp_path / str(last), recipe)
         monkeypatch.undo()
         assert not RunFolder(tmp_path / str(last)).manifest.exists()
-        train(tmp_path / str(last), recipe, precision=precision)
+        train(tmp_path / str(last), recipe)
         assert result_of(tmp_path / str(last)) == result_of(tmp_path / "whole")
 
 

@@ -1,6 +1,5 @@
 """The paper's one formula: transfer vectors are the English states, brought home by the attention."""
 
-import torch
 from torch import Tensor
 
 
@@ -18,6 +17,7 @@ def back_attention(attention: Tensor, states: Tensor) -> Tensor:
     """
     if attention.ndim != 2 or states.ndim != 2 or attention.shape[1] != states.shape[0]:
         raise ValueError(
-            f"A of shape {tuple(attention.shape)} and R of shape {tuple(states.shape)}: expected (m, n) and (n, d)"
+            f"A of shape {tuple(attention.shape)} and R of shape {tuple(states.shape)}: "
+            "expected (m, n) and (n, d)"
         )
     return attention.float() @ states.float()  # shape: (m, d)

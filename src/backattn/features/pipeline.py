@@ -51,10 +51,18 @@ def load_translator(recipe: Recipe, device: str) -> FairseqTranslator:
 def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> FlairTagger:
     """The English tagger of a recipe, from its file or the hub."""
     english = recipe.english
-    options = {"sha256": english.sha256, "trust": trust, "batch_tokens": english.batch_tokens, "device": device}
+    batch_tokens = english.batch_tokens
     if english.hub:
-        return FlairTagger.from_hub(english.hub, **options)
-    return FlairTagger.load(model_path(english.checkpoint), **options)
+        return FlairTagger.from_hub(
+            english.hub, sha256=english.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+        )
+    return FlairTagger.load(
+        model_path(english.checkpoint),
+        sha256=english.sha256,
+        trust=trust,
+        batch_tokens=batch_tokens,
+        device=device,
+    )
 
 
 def pick_device(wanted: str) -> str:

@@ -1,7 +1,7 @@
 """Records of runs -> rows (means over seeds) and what T adds to them.
 
 Runs share a row only when nothing but the seed differs. A difference is taken against the row of
-``words`` that has the same corpus, tagger, training sentences and precision.
+``words`` that has the same corpus, tagger, and training sentences.
 """
 
 from collections import defaultdict

@@ -13,7 +13,7 @@ _PAGE = """
   --s0: #94a6b8; --s1: #fb923c; --s2: #2dd4bf; --s3: #a78bfa; --s4: #f472b6; --s5: #60a5fa;
   --heat: #fb923c; --good: #2dd4bf; --bad: #f28b82; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 64rem;
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 70rem;
   background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
   -webkit-text-size-adjust: 100%; }
@@ -45,7 +45,8 @@ svg .grid { stroke: var(--line); stroke-width: 1; } svg .axis { stroke: var(--so
   padding: 0; list-style: none; }
 .legend li { display: flex; align-items: center; gap: .45rem; margin: 0; }
 details { margin: 1.2rem 0; } summary { cursor: pointer; font-weight: 600; margin-bottom: .5rem; }
-.tokens { line-height: 2.3; } .entity { border-radius: .3rem; padding: .12rem .35rem; white-space: nowrap;
+.tokens { line-height: 2.3; }
+.entity { border-radius: .3rem; padding: .12rem .35rem; box-decoration-break: clone;
   border: 1px solid var(--heat); background: color-mix(in srgb, var(--heat) 14%, transparent); }
 .entity small { color: var(--soft); font-size: .68rem; margin-left: .3rem; }
 svg .strong { fill: var(--ink); } svg .tag { fill: var(--heat); font-weight: 600; }

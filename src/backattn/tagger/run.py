@@ -25,7 +25,6 @@ from backattn.tagger.evaluation import Score
 RUN_FORMAT = 1
 
 Inputs = Literal["words", "words+transfer", "transfer", "random"]
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

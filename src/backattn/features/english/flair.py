@@ -5,7 +5,10 @@ would be the input of the RNN. ``predict`` is not used: it clears embeddings of 
 batch (quadratic in the corpus) and keeps no states.
 """
 
+import hashlib
+import io
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +16,21 @@ from typing import Any
 import flair
 import numpy as np
 import torch
-from flair.data import Sentence
+from flair.data import Sentence, get_spans_from_bio
 from flair.embeddings import CharacterEmbeddings
 from flair.models import SequenceTagger
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from backattn.corpus.tags import Span, from_spans
 from backattn.errors import MissingError, ModelError
 from backattn.features.english import EnglishReading
-from backattn.fingerprint import file_digest
 
 MANIFEST = "training.json"
 # flair leaves out tokens that are empty or white space; this stands in, so that columns of A stay aligned.
 _PLACEHOLDER = "_"
+# flair's names of "no entity", its old and inner ones included.
+_NO_ENTITY = {"O", "_", "", "<unk>", "<START>", "<STOP>"}
 
 
 class BatchedCharacters(CharacterEmbeddings):
@@ -65,6 +70,10 @@ class FlairTagger:
                 f"{name}: this flair tagger has no RNN, so there are no states R to bring back (eq. 4); "
                 "take one that was trained with use_rnn=True"
             )
+        if not tagger.predict_spans:
+            raise ModelError(
+                f"{name}: this flair tagger predicts {tagger.tag_type!r}, not entities; take one of those"
+            )
         flair.device = torch.device(device)
         batch_characters(tagger)
         self._tagger = tagger.to(flair.device).eval()
@@ -82,9 +91,11 @@ class FlairTagger:
         """
         if not path.is_file():
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
+        # The very bytes whose digest was checked are opened: nobody can change the file in between.
+        data = path.read_bytes()
         if not trust:
-            _check_digest(path, sha256)
-        return cls(_open(str(path)), name=str(path), batch_tokens=batch_tokens, device=device)
+            _check_digest(path, data, sha256)
+        return cls(_open(data, path), name=str(path), batch_tokens=batch_tokens, device=device)
 
     @classmethod
     def from_hub(
@@ -148,10 +159,10 @@ class FlairTagger:
         if tagger.use_crf:
             scores = (tagger.crf(features), lengths, tagger.crf.transitions)
             decoded, _ = tagger.viterbi_decoder.decode(scores, False, texts)
-            return [tuple(_plain(label[0]) for label in sentence) for sentence in decoded]
+            return [_bioes([label[0] for label in sentence]) for sentence in decoded]
         best = features.argmax(-1).cpu().tolist()
         return [
-            tuple(_plain(self._tags[number]) for number in row[:length])
+            _bioes([self._tags[number] for number in row[:length]])
             for row, length in zip(best, lengths.tolist(), strict=True)
         ]
 
@@ -186,19 +197,22 @@ def _visible(token: str) -> str:
     return token if token.strip() else _PLACEHOLDER
 
 
-def _plain(tag: str) -> str:
-    """flair's names of "no entity" are all O here."""
-    return "O" if tag in {"<unk>", "_", "<START>", "<STOP>"} else tag
+def _bioes(tags: list[str]) -> tuple[str, ...]:
+    """A tagger's own tags, BIOES or BIO, legal or not -> legal BIOES of the spans that flair sees there."""
+    plain = ["O" if tag in _NO_ENTITY else tag for tag in tags]
+    found = get_spans_from_bio(plain)  # it appends to its argument
+    entities = [Span(positions[0], positions[-1] + 1, kind) for positions, _, kind in found]
+    return from_spans(entities, len(tags))
 
 
-def _check_digest(path: Path, pinned: str) -> None:
+def _check_digest(path: Path, data: bytes, pinned: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
     expected = pinned or _manifest_digest(path)
     if not expected:
         raise ModelError(
-            f"{path}: a flair file is a pickle and can run code; pin its digest as english.sha256, "
-            "or pass --trust"
+            f"{path}: a flair file is a pickle and can run code; if you know where it comes from, pin its "
+            f'digest in the recipe (english.sha256 = "{found}"), or pass --trust'
         )
-    found = file_digest(path)
     if found != expected:
         raise ModelError(
             f"{path}: sha256 is {found}, expected {expected}; the file was changed: train it again, or pin "
@@ -214,12 +228,15 @@ def _manifest_digest(path: Path) -> str:
         return ""
 
 
-def _open(path: str) -> SequenceTagger:
+def _open(data: bytes, path: Path) -> SequenceTagger:
     try:
-        model = SequenceTagger.load(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # older files name classes that have moved
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+        kind = state.get("__cls__", "SequenceTagger") if isinstance(state, dict) else type(state).__name__
+        if kind == "SequenceTagger":
+            return SequenceTagger.load(state)
     except Exception as error:  # an unpickled file may fail in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path}: not a flair SequenceTagger ({reason}); name another file") from None
-    if not isinstance(model, SequenceTagger):
-        raise ModelError(f"{path}: a flair {type(model).__name__}, expected a SequenceTagger")
-    return model
+    raise ModelError(f"{path}: a flair {kind}, expected a SequenceTagger; name another file")

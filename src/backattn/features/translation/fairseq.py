@@ -76,7 +76,11 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Part:
-    """What became of a segment: n words, and attention with the rows of the whole sentence, (m + 1, n + 1)."""
+    """What became of a segment.
+
+    :param words: its n English words.
+    :param attention: with the rows of the whole sentence. *Shape:* (m + 1, n + 1)
+    """
 
     words: tuple[str, ...]
     attention: Array
@@ -104,10 +108,9 @@ class FairseqTranslator:
         self._source, self._target, self._pieces = source, target, pieces
         self._recipe, self._device = recipe, device
         # fairseq counts EOS among its positions, the recipe does not.
-        longest_source, self._longest_target = (
-            min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)
-        )
-        self._segment_pieces = min(recipe.segment_pieces, longest_source)
+        longest = [min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)]
+        self._segment_pieces = min(recipe.segment_pieces, int(longest[0]))
+        self._longest_target = int(longest[1])
         # Symbols that stand for nothing: fairseq fills a dictionary up to a multiple of eight.
         self._meaningless = [target.bos_word, *(s for s in target.symbols if s.startswith("madeupword"))]
 
@@ -142,8 +145,8 @@ class FairseqTranslator:
         found = file_utils.load_archive_file(archive)
         if found is None:
             raise MissingError(
-                f"{recipe.hub}: {archive} cannot be fetched and is not in {file_utils.PYTORCH_FAIRSEQ_CACHE}; "
-                "go online, or point translator.checkpoint at a folder of your own"
+                f"{recipe.hub}: {archive} cannot be fetched and is not in "
+                f"{file_utils.PYTORCH_FAIRSEQ_CACHE}; go online, or point translator.checkpoint at a folder of your own"
             )
         folder = Path(found)
         checkpoints = sorted(folder.glob("model*.pt"))
@@ -210,8 +213,8 @@ class FairseqTranslator:
 
     def _limit(self, segment: _Segment) -> int:
         """Most pieces that a translation may have, EOS not among them."""
-        wanted = int(self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b)
-        return max(1, min(wanted, self._longest_target))
+        wanted = self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b
+        return max(1, min(int(wanted), self._longest_target))
 
     def _inputs(self, batch: Sequence[_Segment]) -> dict[str, Tensor]:
         """Pieces and EOS, padded on the left as fairseq trains. *Shape:* (sentences, longest)"""
@@ -300,15 +303,19 @@ class _Ensemble(EnsembleModel):  # type: ignore[misc]
 
 def _prepare(model: Any, beam: int, device: str) -> Any:
     """Make a model ready to generate, and to give attention that is averaged over its layers (eq. 3)."""
-    if isinstance(model.decoder, FConvDecoder):
+    fconv = isinstance(model.decoder, FConvDecoder)
+    if fconv:
         # It averages by itself. This also takes the weight normalisation into the weights.
         model.make_generation_fast_(beamable_mm_beam_size=beam if beam > 1 else None, need_attn=True)
-        for convolution in model.decoder.convolutions:
-            convolution._linearized_weight = convolution._get_linearized_weight()
     else:
         _average_layers(model.decoder)
     model.eval()
-    return (model.half() if device.startswith("cuda") else model).to(device)
+    model = (model.half() if device.startswith("cuda") else model).to(device)
+    if fconv:
+        for convolution in model.decoder.convolutions:
+            # fairseq would lay out these weights anew at every step.
+            convolution._linearized_weight = convolution._get_linearized_weight()
+    return model
 
 
 def _average_layers(decoder: TransformerDecoderBase) -> None:
@@ -385,8 +392,8 @@ def _need(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
             raise MissingError(
-                f"{path}: not there; a translator's folder has a checkpoint, two dictionaries and its pieces: "
-                "copy it whole, or make one with `backattn translator train LANG`"
+                f"{path}: not there; a translator's folder has a checkpoint, two dictionaries and its "
+                "pieces: copy it whole, or make one with `backattn translator train LANG`"
             )
 
 

@@ -8,26 +8,33 @@ come from plain lines of pieces (no binarised files, one joint dictionary), the 
 import argparse
 import contextlib
 import logging
-import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq import options
-from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import ARCH_MODEL_REGISTRY
-from fairseq.tasks.translation import TranslationTask
-from fairseq.trainer import Trainer
 from tqdm import tqdm
 
 from backattn.errors import ModelError, RecipeError
+from backattn.features.translation.averaging import STATE, averaged_epochs, epoch_weights
+from backattn.features.translation.epoch_figures import EpochFigures, EpochSums
+from backattn.features.translation.piece_files import PieceFiles
+from backattn.features.translation.quiet import untouched_logging
+from backattn.features.translation.smoothed_loss import smoothed_loss
 from backattn.recipe import TranslatorTraining
+
+with untouched_logging():
+    from fairseq import options
+    from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+    from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.models import ARCH_MODEL_REGISTRY
+    from fairseq.tasks.translation import TranslationTask
+    from fairseq.trainer import Trainer
 
 # A killed training loses at most this much work. It does not change the numbers.
 SAVE_SECONDS = 240.0
@@ -38,64 +45,7 @@ _OPTIMIZERS = {
 }
 # One dictionary for both languages, so one embedding for all: a name is copied by recognising itself.
 _SHARING = {"fconv": "--share-input-output-embed", "transformer": "--share-all-embeddings"}
-_STATE, _LOG = "state.pt", "fairseq.log"
-
-
-@dataclass(frozen=True)
-class PieceFiles:
-    """Where the pieces lie: one sentence a line, pieces separated by spaces.
-
-    :param folder: holds ``train.<source>``, ``train.en``, ``valid.<source>`` and ``valid.en``.
-    :param source: language code of the source side.
-    """
-
-    folder: Path
-    source: str
-
-    def lines(self, split: str, language: str) -> list[list[str]]:
-        """The sentences of one side of ``train`` or ``valid`` as lists of pieces."""
-        text = (self.folder / f"{split}.{language}").read_bytes().decode("utf-8")
-        return [line.split(" ") for line in text.split("\n")[:-1]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochFigures:
-    """What one epoch cost and brought. Losses are in bits a target piece, end of sentence included.
-
-    :param loss: training loss with label smoothing.
-    :param perplexity, valid_perplexity: of the training and the held-out pieces, without smoothing.
-    :param pieces_per_second: target pieces trained on in a second, validation left out.
-    :param seconds: time of the epoch's training steps.
-    """
-
-    epoch: int
-    learning_rate: float
-    updates: int
-    pieces: int
-    loss: float
-    perplexity: float
-    valid_perplexity: float
-    pieces_per_second: float
-    seconds: float
-
-
-@dataclass
-class _Sums:
-    """Running sums of one epoch; what a killed epoch goes on from."""
-
-    loss: float = 0.0
-    nll: float = 0.0
-    pieces: int = 0
-    seconds: float = 0.0
-
-    def add(self, output: dict[str, Any]) -> None:
-        self.loss += float(output["loss"]) / math.log(2)
-        self.nll += float(output["nll_loss"]) / math.log(2)
-        self.pieces += int(output["ntokens"])
-
-    @property
-    def perplexity(self) -> float:
-        return float(2.0 ** min(self.nll / max(self.pieces, 1), 100.0))
+_LOG = "fairseq.log"
 
 
 class _JointTranslation(TranslationTask):  # type: ignore[misc]
@@ -104,7 +54,7 @@ class _JointTranslation(TranslationTask):  # type: ignore[misc]
     def __init__(self, cfg: Any, dictionary: Dictionary, precision: str) -> None:
         super().__init__(cfg, dictionary, dictionary)
         self._reduced = precision == "bfloat16"
-        self.sums = _Sums()
+        self.sums = EpochSums()
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **_: Any) -> None:
         """Nothing to load: :func:`_dataset` filled ``self.datasets``."""
@@ -125,6 +75,20 @@ class _JointTranslation(TranslationTask):  # type: ignore[misc]
             result = super().valid_step(sample, model, criterion, **options)
         self.sums.add(result[2])
         return result
+
+
+class _Criterion(LabelSmoothedCrossEntropyCriterion):  # type: ignore[misc]
+    """fairseq's criterion with the leaner loss."""
+
+    def compute_loss(self, model: Any, net_output: Any, sample: Any, reduce: bool = True) -> Any:
+        """Loss and negative log-likelihood, both summed over the batch."""
+        logits = net_output[0]
+        return smoothed_loss(
+            logits.view(-1, logits.shape[-1]),
+            model.get_targets(sample, net_output).view(-1),
+            self.eps,
+            self.padding_idx,
+        )
 
 
 def train_model(
@@ -158,14 +122,12 @@ class _Run:
         for split in ("train", "valid"):
             self.task.datasets[split] = _dataset(files, split, dictionary)
         torch.manual_seed(training.seed)
-        self.trainer = Trainer(cfg, self.task, _build_model(self.task, cfg), self._criterion(cfg))
+        criterion = _Criterion.build_criterion(cfg.criterion, self.task)
+        self.trainer = Trainer(cfg, self.task, _build_model(self.task, cfg), criterion)
         # Always built as for epoch 1: fairseq cuts the batches with a seed that counts the epoch in
         # which they are first built, and a resumed training needs the batches of the first start.
         self.batches = self.trainer.get_train_iterator(epoch=1)
         self._resume()
-
-    def _criterion(self, cfg: Any) -> Any:
-        return self.task.build_criterion(cfg.criterion)
 
     @property
     def epoch(self) -> int:
@@ -195,7 +157,7 @@ class _Run:
         self.figures.append(self._finish_epoch(epoch, sums))
         self._keep_weights(epoch)
         self.trainer.lr_step(epoch)
-        self.task.sums = _Sums()
+        self.task.sums = EpochSums()
         self._save()
 
     def _step(self, sample: Any, epoch: int) -> None:
@@ -207,8 +169,8 @@ class _Run:
                 "lower translator.training.learning_rates and train anew"
             ) from None
 
-    def _finish_epoch(self, epoch: int, sums: _Sums) -> EpochFigures:
-        self.task.sums = _Sums()
+    def _finish_epoch(self, epoch: int, sums: EpochSums) -> EpochFigures:
+        self.task.sums = EpochSums()
         for sample in self.trainer.get_valid_iterator("valid").next_epoch_itr(shuffle=False):
             self.trainer.valid_step(sample)
         return EpochFigures(
@@ -224,12 +186,11 @@ class _Run:
         )
 
     def _keep_weights(self, epoch: int) -> None:
-        if epoch <= len(self.training.learning_rates) - self.training.average:
-            return
-        path = self.work / f"epoch{epoch}.pt"
-        partial = path.with_suffix(".partial")
-        torch.save({"model": self.trainer.get_model().state_dict()}, partial)
-        partial.replace(path)
+        if epoch in averaged_epochs(self.training):
+            path = epoch_weights(self.work, epoch)
+            partial = path.with_suffix(".partial")
+            torch.save({"model": self.trainer.get_model().state_dict()}, partial)
+            partial.replace(path)
 
     def _save(self) -> None:
         extra = {
@@ -238,14 +199,14 @@ class _Run:
             "figures": [asdict(figures) for figures in self.figures],
         }
         self.trainer.consolidate_optimizer()  # fairseq's trainer cannot write its state without
-        self.trainer.save_checkpoint(str(self.work / _STATE), extra)  # writes aside, then renames
+        self.trainer.save_checkpoint(str(self.work / STATE), extra)  # writes aside, then renames
 
     def _resume(self) -> None:
-        path = self.work / _STATE
+        path = self.work / STATE
         if path.exists():
             extra = self.trainer.load_checkpoint(str(path))
             self.batches.load_state_dict(extra["train_iterator"])
-            self.task.sums = _Sums(**extra["sums"])
+            self.task.sums = EpochSums(**extra["sums"])
             self.figures = [EpochFigures(**figures) for figures in extra["figures"]]
 
 
@@ -260,47 +221,11 @@ def build_dictionary(files: PieceFiles) -> Dictionary:
     return dictionary
 
 
-def write_model(files: PieceFiles, training: TranslatorTraining, *, work: Path, folder: Path) -> int:
-    """Write ``checkpoint.pt`` (the average of the kept epochs) and both dictionaries into ``folder``.
-
-    The checkpoint holds weights and fairseq's own settings, no optimiser state and no machine's path;
-    it loads under ``weights_only=True`` with ``argparse.Namespace`` allowed.
-
-    :returns: the number of parameters.
-    """
-    epochs = len(training.learning_rates)
-    names = [f"epoch{epoch}.pt" for epoch in range(max(1, epochs - training.average + 1), epochs + 1)]
-    model = _average([work / name for name in names])
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        state = torch.load(work / _STATE, map_location="cpu", weights_only=True)
-    for part in ("checkpoint", "task"):
-        state["cfg"][part].update({"save_dir": "."} if part == "checkpoint" else {"data": "."})
-    state["cfg"]["model"].save_dir = "."
-    kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
-    torch.save(
-        {**kept, "model": model, "extra_state": {}, "last_optimizer_state": None}, folder / "checkpoint.pt"
-    )
+def write_dictionaries(files: PieceFiles, folder: Path) -> None:
+    """Write the joint dictionary twice, as ``dict.<source>.txt`` and ``dict.en.txt``."""
     dictionary = build_dictionary(files)
     for language in (files.source, "en"):
         dictionary.save(str(folder / f"dict.{language}.txt"))
-    # Tied weights appear under several names; a parameter counts once.
-    return sum({tensor.data_ptr(): tensor.numel() for tensor in model.values()}.values())
-
-
-def _average(paths: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """Mean of the weights of several epochs: a flatter, better place than the last one alone.
-
-    Weights that share their storage go on sharing it.
-    """
-    states = [torch.load(path, map_location="cpu", weights_only=True)["model"] for path in paths]
-    means: dict[int, torch.Tensor] = {}
-    result = {}
-    for name, tensor in states[-1].items():
-        if tensor.data_ptr() not in means:
-            mean = torch.stack([state[name].float() for state in states]).mean(0)
-            means[tensor.data_ptr()] = mean.to(tensor.dtype)
-        result[name] = means[tensor.data_ptr()]
-    return result
 
 
 def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any:
@@ -355,7 +280,7 @@ def _bar(run: _Run, training: TranslatorTraining, progress: bool) -> "tqdm[Any]"
     )
 
 
-def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: _Sums) -> None:
+def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: EpochSums) -> None:
     bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
     rate = sums.pieces / max(sums.seconds, 1e-9)
     bar.set_postfix_str(f"{rate:,.0f} pieces/s, perplexity {sums.perplexity:.2f}", refresh=False)

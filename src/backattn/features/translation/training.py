@@ -17,16 +17,18 @@ import sacrebleu
 from tqdm import tqdm
 
 from backattn.errors import RecipeError
+from backattn.features.translation.averaging import write_checkpoint
+from backattn.features.translation.epoch_figures import EpochFigures
+from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import (
-    EpochFigures,
-    PieceFiles,
     best_device,
     threads_of_torch,
     train_model,
-    write_model,
+    write_dictionaries,
 )
-from backattn.features.translation.parallel import Pair, TrainingText, read_training_text
-from backattn.features.translation.vocabulary import Vocabulary, detokenise, tokenise, train_vocabulary
+from backattn.features.translation.parallel import Pair, read_training_text
+from backattn.features.translation.piece_files import PieceFiles, prepare, write_text
+from backattn.features.translation.vocabulary import detokenise, tokenise
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.recipe import Recipe, TranslatorTraining, as_json, data_path
 from backattn.store.lock import writer_lock
@@ -35,7 +37,7 @@ from backattn.store.lock import writer_lock
 # result of another version is not gone on from.
 FORMAT_VERSION = 1
 _PACKAGES = ("backattn", "torch", "fairseq-fixed", "sentencepiece", "sacremoses", "sacrebleu")
-_PREPARED, _FIGURES = "prepared.json", "training.json"
+_FIGURES = "training.json"
 # Sentences between two moves of the bar; a translation does not depend on its neighbours.
 _BLEU_CHUNK = 100
 
@@ -65,6 +67,25 @@ class TranslatorReport:
     bleu: float
     bleu_signature: str
     test_sentences: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {**dataclasses.asdict(self), "folder": str(self.folder)}
+
+    def to_text(self) -> str:
+        """The report in a few lines, for a person."""
+        minutes = sum(epoch.seconds for epoch in self.epochs) / 60
+        last = self.epochs[-1]
+        speed = sum(epoch.pieces for epoch in self.epochs) / max(60 * minutes, 1e-9)
+        return (
+            f"{self.folder}: {self.parameters:,} parameters, {self.train_pairs:,} pairs, "
+            f"{len(self.epochs)} epochs in {minutes:.0f} minutes ({speed:,.0f} pieces/s)\n"
+            f"left out: {self.empty:,} with an empty side, {self.held_out:,} held out, "
+            f"{self.too_long:,} too long\n"
+            f"perplexity of a piece: {last.perplexity:.2f} in training, "
+            f"{last.valid_perplexity:.2f} held out\n"
+            f"BLEU {self.bleu:.1f} on {self.test_sentences:,} sentences ({self.bleu_signature})"
+        )
 
 
 def train_translator(
@@ -104,7 +125,7 @@ def read_report(folder: Path) -> TranslatorReport:
         folder=folder,
         train_pairs=pairs["train"],
         valid_pairs=pairs["valid"],
-        empty=sum(file["empty"] for file in pairs["files"]),
+        empty=pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
         held_out=sum(file["held_out"] for file in pairs["files"]),
         too_long=pairs["too_long"],
         parameters=figures["parameters"],
@@ -148,7 +169,7 @@ def _claim(work: Path, identity: dict[str, Any]) -> None:
             f"{work}: holds the unfinished training of another recipe or of other data; "
             "delete the folder to train anew, or restore what the recipe named before"
         )
-    _write_text(path, canonical_json(identity))
+    write_text(path, canonical_json(identity))
 
 
 def _train(
@@ -162,67 +183,34 @@ def _train(
 ) -> None:
     source = recipe.translator.source
     text = read_training_text(training)
-    if not (work / _PREPARED).exists():
-        _prepare(recipe, training, text, work, progress)
+    counts = prepare(text, work, source=source, unit=recipe.corpus.unit, training=training, progress=progress)
     pieces = PieceFiles(work, source)
     epochs = train_model(pieces, training, work=work, progress=progress)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    parameters = write_model(pieces, training, work=work, folder=partial)
+    parameters = write_checkpoint(training, work=work, path=partial / "checkpoint.pt")
+    write_dictionaries(pieces, partial)
     shutil.copyfile(work / "joint.model", partial / "joint.model")
     figures = {
         "identity": identity,
         "recipe": as_json(recipe.translator),
-        "pairs": json.loads((work / _PREPARED).read_text("utf-8")),
+        "pairs": counts,
         "parameters": parameters,
         "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
         "bleu": _bleu(recipe, training, text.test, partial, progress),
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
         "files": {path.name: file_digest(path) for path in sorted(partial.iterdir())},
     }
-    _write_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    write_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     _publish(partial, folder)
     shutil.rmtree(work)
-
-
-def _prepare(
-    recipe: Recipe, training: TranslatorTraining, text: TrainingText, work: Path, progress: bool
-) -> None:
-    """Tokenise, learn the joint pieces, and write each side as lines of pieces; counts come last."""
-    source, unit = recipe.translator.source, recipe.corpus.unit
-    foreign = {side: tokenise(side, source, unit) for side in _sides(text, 0, f"tokenise {source}", progress)}
-    english = {side: tokenise(side, "en", "word") for side in _sides(text, 1, "tokenise en", progress)}
-    lines = (" ".join(tokens) for pair in text.train for tokens in (foreign[pair[0]], english[pair[1]]))
-    train_vocabulary(lines, work / "joint.model", training.pieces)
-    vocabulary = Vocabulary.load(work / "joint.model")
-    counts: dict[str, Any] = {"files": [dataclasses.asdict(file) for file in text.files]}
-    for split, pairs in (("train", text.train), ("valid", text.valid)):
-        rows = [(_pieces(vocabulary, foreign[f]), _pieces(vocabulary, english[e])) for f, e in pairs]
-        kept = [row for row in rows if all(0 < len(side) <= training.max_pieces for side in row)]
-        for language, column in ((source, 0), ("en", 1)):
-            _write_text(work / f"{split}.{language}", "".join(" ".join(row[column]) + "\n" for row in kept))
-        counts[split] = len(kept)
-        counts["too_long" if split == "train" else "valid_too_long"] = len(rows) - len(kept)
-    _write_text(work / _PREPARED, canonical_json(counts))
-
-
-def _sides(text: TrainingText, column: int, name: str, progress: bool) -> "tqdm[str]":
-    """Every different text of one side once: names and news lines may be repeated many times."""
-    unique = dict.fromkeys(pair[column] for pair in [*text.train, *text.valid])
-    return tqdm(unique, desc=name, unit="line", disable=not progress)
-
-
-def _pieces(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[str]:
-    return [piece for token in tokens for piece in vocabulary.pieces(token)]
 
 
 def _bleu(
     recipe: Recipe, training: TranslatorTraining, test: Sequence[Pair], folder: Path, progress: bool
 ) -> dict[str, Any]:
     """Translate the held-out test pairs with the model just made, as stage one will, and score them."""
-    from backattn.features.translation.fairseq import FairseqTranslator
-
     pairs = list(test)[: training.test_limit or None]
     sources = [tuple(tokenise(pair.foreign, recipe.translator.source, recipe.corpus.unit)) for pair in pairs]
     translator = FairseqTranslator.load(folder, recipe.translator, device=best_device())
@@ -250,9 +238,3 @@ def _publish(partial: Path, folder: Path) -> None:
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

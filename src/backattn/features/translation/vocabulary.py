@@ -1,7 +1,8 @@
-"""Text -> tokens -> pieces of a translator's vocabulary. The only importer of sentencepiece and sacremoses."""
+"""Text -> tokens -> a translator's pieces. The only importer of sentencepiece and sacremoses."""
 
 import html
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -126,7 +127,7 @@ class BpeCodes:
     def _cut(self, word: str) -> list[str]:
         symbols = [*word[:-1], word[-1] + _WORD_END]
         while len(symbols) > 1:
-            pairs = set(zip(symbols, symbols[1:], strict=False)) & self._ranks.keys()
+            pairs = set(itertools.pairwise(symbols)) & self._ranks.keys()
             if not pairs:
                 break
             symbols = _merge(symbols, min(pairs, key=self._ranks.__getitem__))

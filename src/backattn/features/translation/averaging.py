@@ -1,0 +1,57 @@
+"""The last epochs of a training -> one checkpoint. Pure torch; knows fairseq's file format, not fairseq."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from backattn.recipe import TranslatorTraining
+
+# The state that a killed training goes on from, in the work folder.
+STATE = "state.pt"
+
+
+def averaged_epochs(training: TranslatorTraining) -> range:
+    """The epochs, from 1, whose weights make the result: the last ``training.average``, or all."""
+    epochs = len(training.learning_rates)
+    return range(max(1, epochs - training.average + 1), epochs + 1)
+
+
+def epoch_weights(work: Path, epoch: int) -> Path:
+    """Where the weights of one epoch lie in the work folder."""
+    return work / f"epoch{epoch}.pt"
+
+
+def write_checkpoint(training: TranslatorTraining, *, work: Path, path: Path) -> int:
+    """Write the average of the kept epochs as a fairseq checkpoint.
+
+    It holds weights and fairseq's own settings, no optimiser state and no machine's path; it loads
+    under ``weights_only=True`` with ``argparse.Namespace`` allowed.
+
+    :returns: the number of parameters; tied weights count once.
+    """
+    model = _average([epoch_weights(work, epoch) for epoch in averaged_epochs(training)])
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = torch.load(work / STATE, map_location="cpu", weights_only=True)
+    state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
+    kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
+    torch.save({**kept, "model": model, "extra_state": {}, "last_optimizer_state": None}, path)
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in model.values()}.values())
+
+
+def _average(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Mean of the weights of several epochs: a flatter, better place than the last one alone.
+
+    Weights that share their storage go on sharing it.
+    """
+    states = [torch.load(path, map_location="cpu", weights_only=True)["model"] for path in paths]
+    means: dict[int, Tensor] = {}
+    result = {}
+    for name, tensor in states[-1].items():
+        if tensor.data_ptr() not in means:
+            mean = torch.stack([state[name].float() for state in states]).mean(0)
+            means[tensor.data_ptr()] = mean.to(tensor.dtype)
+        result[name] = means[tensor.data_ptr()]
+    return result

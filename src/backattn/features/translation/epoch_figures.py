@@ -1,0 +1,47 @@
+"""What an epoch of translator training cost and brought."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochFigures:
+    """What one epoch cost and brought. Losses are in bits a target piece, end of sentence included.
+
+    :param loss: training loss with label smoothing.
+    :param perplexity, valid_perplexity: of the training and the held-out pieces, without smoothing.
+    :param pieces_per_second: target pieces trained on in a second, validation left out.
+    :param seconds: time of the epoch's training steps.
+    """
+
+    epoch: int
+    learning_rate: float
+    updates: int
+    pieces: int
+    loss: float
+    perplexity: float
+    valid_perplexity: float
+    pieces_per_second: float
+    seconds: float
+
+
+@dataclass
+class EpochSums:
+    """Running sums of an epoch, in bits and target pieces; what a killed epoch goes on from."""
+
+    loss: float = 0.0
+    nll: float = 0.0
+    pieces: int = 0
+    seconds: float = 0.0
+
+    def add(self, output: dict[str, Any]) -> None:
+        """Add what fairseq's criterion logged for one batch, in nats."""
+        self.loss += float(output["loss"]) / math.log(2)
+        self.nll += float(output["nll_loss"]) / math.log(2)
+        self.pieces += int(output["ntokens"])
+
+    @property
+    def perplexity(self) -> float:
+        """Of one target piece, without label smoothing."""
+        return float(2.0 ** min(self.nll / max(self.pieces, 1), 100.0))

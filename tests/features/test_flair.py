@@ -1,0 +1,289 @@
+"""flair's states: the ones that make flair's own tags, whatever the batch, and only from files one may open."""
+
+import hashlib
+import io
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+flair = pytest.importorskip("flair")
+
+import torch  # noqa: E402
+from flair.data import Sentence as FlairSentence  # noqa: E402
+from flair.embeddings import CharacterEmbeddings  # noqa: E402
+from flair.models import SequenceTagger  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from tiny_english import TINY, make_sentences, other_tagger, random_tagger  # noqa: E402
+
+from backattn.corpus.tags import Span, check_bioes, spans  # noqa: E402
+from backattn.errors import MissingError, ModelError  # noqa: E402
+from backattn.features.english.flair import (  # noqa: E402
+    BatchedCharacters,
+    FlairTagger,
+    _batches,
+    _bioes,
+    plain_characters,
+)
+from backattn.features.english.flair_training import save_tagger  # noqa: E402
+
+SENTENCES = [sentence.tokens for sentence in make_sentences(40, seed=1)]
+ODD = [("Ärger", "–", "Ωmega"), ("x",), ("Port", "Bray") * 20]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("flair")
+
+
+@pytest.fixture(scope="module")
+def tagger(folder: Path) -> SequenceTagger:
+    return random_tagger(folder)
+
+
+def reader(tagger: SequenceTagger, batch_tokens: int = 60) -> FlairTagger:
+    return FlairTagger(tagger, name="here", batch_tokens=batch_tokens, device="cpu")
+
+
+def predicted(tagger: SequenceTagger, tokens: tuple[str, ...]) -> list[Span]:
+    """flair's own answer."""
+    sentence = FlairSentence(list(tokens))
+    tagger.predict([sentence])
+    return [Span(s[0].idx - 1, s[-1].idx, s.get_label("ner").value) for s in sentence.get_spans("ner")]
+
+
+class TestReading:
+    def test_tags_are_those_of_predict(self, tagger: SequenceTagger) -> None:
+        readings = reader(tagger).read([*SENTENCES, *ODD])
+        found = [list(spans(reading.tags)) for reading in readings]
+        assert found == [predicted(tagger, tokens) for tokens in [*SENTENCES, *ODD]]
+        assert sum(map(len, found)) > 20  # a tagger that says O everywhere would prove nothing
+
+    @pytest.mark.parametrize("kind", ["bio", "softmax", "gru"])
+    def test_tags_are_those_of_predict_for_other_taggers(self, kind: str) -> None:
+        tagger = other_tagger(kind)
+        found = [list(spans(reading.tags)) for reading in reader(tagger).read(SENTENCES)]
+        assert found == [predicted(tagger, tokens) for tokens in SENTENCES]
+        assert any(found)
+
+    @pytest.mark.parametrize("kind", ["own", "softmax", "gru"])
+    def test_states_are_what_flair_gives_to_its_linear_layer(self, tagger: SequenceTagger, kind: str) -> None:
+        model = tagger if kind == "own" else other_tagger(kind)
+        inputs: list[torch.Tensor] = []
+        hook = model.linear.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+        for tokens in SENTENCES[:8]:
+            model.predict([FlairSentence(list(tokens))])
+        hook.remove()
+        readings = reader(model).read(SENTENCES[:8])
+        for reading, expected in zip(readings, inputs, strict=True):
+            np.testing.assert_allclose(reading.states, expected[0].numpy(), atol=1e-5)
+
+    def test_a_batch_is_as_good_as_single_sentences(self, tagger: SequenceTagger) -> None:
+        together = reader(tagger, batch_tokens=90).read([*SENTENCES, *ODD])
+        alone = [reader(tagger).read([tokens])[0] for tokens in [*SENTENCES, *ODD]]
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_allclose(one.states, other.states, atol=1e-5)
+            assert one.tags == other.tags
+
+    def test_shapes(self, tagger: SequenceTagger) -> None:
+        found = reader(tagger)
+        assert found.width == 2 * TINY.hidden
+        for tokens, reading in zip(SENTENCES, found.read(SENTENCES), strict=True):
+            assert reading.states.shape == (len(tokens), found.width)
+            assert reading.states.dtype == np.float32
+            assert len(reading.tags) == len(tokens)
+        assert found.read([]) == []
+
+    @given(st.lists(st.lists(st.text(max_size=4), min_size=1, max_size=5).map(tuple), min_size=1, max_size=3))
+    @settings(max_examples=60, deadline=None)
+    def test_any_text_keeps_its_number_of_tokens(
+        self, tagger: SequenceTagger, sentences: list[tuple[str, ...]]
+    ) -> None:
+        lengths = [len(reading.tags) for reading in reader(tagger).read(sentences)]
+        assert lengths == [len(tokens) for tokens in sentences]
+
+    @pytest.mark.parametrize("token", ["", " ", "\u00a0", "\u200b", "\x07", "\ufe0f", "a b", "\n"])
+    def test_a_token_that_flair_would_drop_or_split_stays_one(
+        self, tagger: SequenceTagger, token: str
+    ) -> None:
+        (reading,) = reader(tagger).read([("Eva", token, "Arlen")])
+        assert reading.states.shape[0] == 3
+
+    def test_embeddings_do_not_stay_in_training_mode(self, tagger: SequenceTagger) -> None:
+        model = other_tagger("bio").train()  # with dropout of three kinds
+        one, other = reader(model).read([SENTENCES[0]] * 2)
+        np.testing.assert_array_equal(one.states, other.states)
+
+
+class TestParts:
+    @given(st.lists(st.integers(1, 30)), st.integers(1, 80))
+    def test_batches_hold_every_sentence_once_within_the_limit(self, lengths: list[int], limit: int) -> None:
+        batches = list(_batches([("x",) * length for length in lengths], limit))
+        assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+        for batch in batches:
+            sizes = [lengths[i] for i in batch]
+            assert sizes == sorted(sizes, reverse=True)  # as packing wants them
+            assert len(batch) == 1 or sizes[0] * len(batch) <= limit
+
+    @pytest.mark.parametrize(
+        ("tags", "expected"),
+        [
+            (["O", "S-PER", "<unk>", "_"], "O S-PER O O"),
+            (["B-PER", "I-PER", "O", "B-LOC"], "B-PER E-PER O S-LOC"),  # BIO
+            (["I-PER", "I-PER", "O"], "B-PER E-PER O"),  # begins inside
+            (["B-PER", "I-LOC", "I-LOC"], "S-PER B-LOC E-LOC"),  # changes inside
+            (["<START>", "E-PER", "<STOP>"], "O S-PER O"),
+            (["B-PER", "B-PER"], "S-PER S-PER"),
+        ],
+    )
+    def test_a_taggers_own_tags_become_legal(self, tags: list[str], expected: str) -> None:
+        assert " ".join(_bioes(tags)) == expected
+
+    @given(st.lists(st.sampled_from(["O", *(f"{p}-{t}" for p in "BIES" for t in ("PER", "LOC"))])))
+    def test_whatever_a_tagger_says_becomes_legal_and_what_is_legal_stays(self, tags: list[str]) -> None:
+        legal = _bioes(list(tags))
+        check_bioes(legal)
+        assert len(legal) == len(tags)
+        assert _bioes(list(legal)) == legal
+
+    def test_characters_in_batches_are_flairs_characters(self, tagger: SequenceTagger) -> None:
+        (module,) = [m for m in tagger.modules() if isinstance(m, CharacterEmbeddings)]
+        assert type(module) is BatchedCharacters
+        words = ("Port", "Bray", "a", "Bray", "x" * 30, "é")
+        one, other = FlairSentence(list(words)), FlairSentence(list(words))
+        module.embed([one])
+        plain_characters(tagger)
+        try:
+            module.embed([other])
+        finally:
+            FlairTagger(tagger, name="here", batch_tokens=9, device="cpu")
+        assert type(module) is BatchedCharacters
+        for mine, theirs in zip(one, other, strict=True):
+            torch.testing.assert_close(
+                mine.get_embedding([module.name]), theirs.get_embedding([module.name]), atol=1e-6, rtol=0
+            )
+
+
+class Bomb:
+    """A pickle that leaves a trace when it is opened."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.trace,)
+
+
+class TestOpening:
+    @pytest.fixture
+    def path(self, tagger: SequenceTagger, tmp_path: Path) -> Path:
+        save_tagger(tagger, tmp_path / "tagger.pt")
+        return tmp_path / "tagger.pt"
+
+    def load(self, path: Path, sha256: str = "", trust: bool = False) -> FlairTagger:
+        return FlairTagger.load(path, sha256=sha256, trust=trust, batch_tokens=60, device="cpu")
+
+    def digest(self, path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def test_pinned_in_the_manifest_or_trusted(self, path: Path, tagger: SequenceTagger) -> None:
+        expected = reader(tagger).read(SENTENCES)
+        taggers = [self.load(path, sha256=self.digest(path)), self.load(path, trust=True)]
+        (path.parent / "training.json").write_text(json.dumps({"files": {"tagger.pt": self.digest(path)}}))
+        taggers.append(self.load(path))
+        for found in taggers:
+            for one, other in zip(found.read(SENTENCES), expected, strict=True):
+                np.testing.assert_array_equal(one.states, other.states)
+
+    def test_any_flair_opens_what_is_saved(self, path: Path, tagger: SequenceTagger) -> None:
+        other = SequenceTagger.load(str(path))
+        assert [predicted(other, s) for s in SENTENCES] == [predicted(tagger, s) for s in SENTENCES]
+
+    def test_nobody_vouches(self, path: Path) -> None:
+        with pytest.raises(
+            ModelError, match=r"pickle and can run code.*english\.sha256 = .*--trust"
+        ) as caught:
+            self.load(path)
+        assert self.digest(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("manifest", ["", "{", "[]", '{"files": {"other.pt": "0"}}'])
+    def test_a_manifest_that_does_not_name_the_file_vouches_for_nothing(
+        self, path: Path, manifest: str
+    ) -> None:
+        (path.parent / "training.json").write_text(manifest)
+        with pytest.raises(ModelError, match="can run code"):
+            self.load(path)
+
+    def test_another_digest_is_refused_by_pin_and_by_manifest(self, path: Path) -> None:
+        digest = self.digest(path)
+        (path.parent / "training.json").write_text(json.dumps({"files": {"tagger.pt": digest}}))
+        path.write_bytes(path.read_bytes() + b"\0")
+        for sha256 in ("", digest):
+            with pytest.raises(ModelError, match=f"expected {digest}; the file was changed"):
+                self.load(path, sha256=sha256)
+
+    def test_a_malicious_file_is_refused_before_it_runs(self, tmp_path: Path) -> None:
+        trace, path = tmp_path / "trace", tmp_path / "tagger.pt"
+        path.write_bytes(pickle.dumps(Bomb(trace)))
+        (tmp_path / "training.json").write_text(json.dumps({"files": {"tagger.pt": "0" * 64}}))
+        for sha256 in ("", "f" * 64):
+            with pytest.raises(ModelError):
+                self.load(path, sha256=sha256)
+        assert not trace.exists()
+        torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
+        assert trace.exists()  # the bomb was live
+
+    @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps([1, 2]), pickle.dumps({"a": 1})])
+    def test_no_model(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "tagger.pt"
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="SequenceTagger") as caught:
+            self.load(path, trust=True)
+        assert "\n" not in str(caught.value)
+
+    def test_a_model_of_another_kind(self, tmp_path: Path) -> None:
+        torch.save({"__cls__": "TextClassifier"}, tmp_path / "tagger.pt")
+        with pytest.raises(ModelError, match="a flair TextClassifier, expected a SequenceTagger"):
+            self.load(tmp_path / "tagger.pt", trust=True)
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingError, match="backattn english train"):
+            self.load(tmp_path / "tagger.pt")
+
+    def test_no_rnn_means_no_states(self) -> None:
+        with pytest.raises(ModelError, match="has no RNN"):
+            reader(other_tagger("no-rnn"))
+
+    def test_no_entities(self) -> None:
+        with pytest.raises(ModelError, match="not entities"):
+            reader(other_tagger("pos"))
+
+
+class TestHub:
+    def test_a_name_needs_a_pin_or_trust(self) -> None:
+        with pytest.raises(ModelError, match=r"flair/ner-english.*english\.sha256.*--trust"):
+            FlairTagger.from_hub("flair/ner-english", sha256="", trust=False, batch_tokens=9, device="cpu")
+
+    def test_what_cannot_be_fetched_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def offline(name: str) -> str:
+            raise OSError(f"{name}: no route\nto host")
+
+        monkeypatch.setattr(SequenceTagger, "_fetch_model", offline)
+        with pytest.raises(MissingError, match=r"cannot be fetched.*english\.checkpoint") as caught:
+            FlairTagger.from_hub("flair/ner-english", sha256="", trust=True, batch_tokens=9, device="cpu")
+        assert "\n" not in str(caught.value)
+
+    def test_what_was_fetched_is_checked_and_opened(
+        self, tagger: SequenceTagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save_tagger(tagger, tmp_path / "pytorch_model.bin")
+        monkeypatch.setattr(SequenceTagger, "_fetch_model", lambda name: str(tmp_path / "pytorch_model.bin"))
+        options = {"batch_tokens": 60, "device": "cpu"}
+        with pytest.raises(ModelError, match="the file was changed"):
+            FlairTagger.from_hub("flair/ner-english", sha256="0" * 64, trust=False, **options)
+        found = FlairTagger.from_hub("flair/ner-english", sha256="", trust=True, **options)
+        assert found.read(SENTENCES[:3])[2].tags == reader(tagger).read(SENTENCES[:3])[2].tags
