@@ -100,7 +100,8 @@ def features(
     if dry_run or all(status.state == "fresh" for status in statuses):
         _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
         return
-    from backattn.features.pipeline import make_features, pick_device
+    from backattn.device import pick_device
+    from backattn.features.pipeline import make_features
 
     made = make_features(recipe, data, device=pick_device(device), trust=trust)
     _answer(_plain(made), f"{_built_line(made.translation)}\n{_built_line(made.transfer)}", as_json)
@@ -162,8 +163,10 @@ def report(langs: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
-              help="lines: a sentence a line; columns: a token a line, an empty line between sentences.")  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
+    help="lines: a sentence a line; columns: a token a line, an empty line between sentences.",
+)  # fmt: skip
 @_device_option
 @_trust_option
 @click.option("--batch", default=256, show_default=True, help="Sentences read before an answer is given.")
@@ -173,9 +176,11 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
     FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
     Prints token and tag in two columns.
     """
-    from backattn.tagging import tag_text
+    from backattn.tagging import open_text, tag_text
 
-    tag_text(run, file, sys.stdout, form=form, device=device, trust=trust, batch=batch)
+    source = open_text(file) if file else click.get_text_stream("stdin", encoding="utf-8")
+    with source:
+        tag_text(run, source, sys.stdout, form=form, device=device, trust=trust, batch=batch)
 
 
 @main.command()
@@ -302,9 +307,10 @@ def _run_json(run: Any) -> dict[str, Any]:
 
 
 def _run_line(run: Any) -> str:
-    groups = "".join(f", {name} {100 * run.test.group(name).f1:.2f}" for name in run.test.groups)
+    named = {"F1": run.test.overall, **{name: run.test.group(name) for name in run.test.groups}}
+    figures = ", ".join(f"{name} {100 * counts.f1:.2f}" for name, counts in named.items())
     return (
-        f"{run.inputs}, {run.sentences} sentences, seed {run.seed}: test F1 {100 * run.test.overall.f1:.2f}"
-        f"{groups} (dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; {run.folder})"
-        f"\n  {run.test.signature}"
+        f"{run.inputs}, {run.sentences} sentences, seed {run.seed}: test {figures} "
+        f"(dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; {run.folder})\n"
+        f"  {run.test.signature}"
     )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from backattn.corpus.formats import read_corpus
+from backattn.device import pick_device
 from backattn.experiments import Grid, train_grid
 from backattn.features.english.training import train_english
-from backattn.features.pipeline import make_features, pick_device
+from backattn.features.pipeline import make_features
 from backattn.features.translation.training import train_translator
 from backattn.recipe import cache_root, load_english, load_recipe, model_path
 from backattn.report.tables import make_report
@@ -60,8 +61,7 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
     say(report.to_text())
     say("")
     say(f"Where things lie: models and data in {home}, stores in {home}/translation and {home}/transfer,")
-    say(
-        f"{len(runs)} runs in {home}/runs, the report in {home}/report. {time.monotonic() - start:.0f} s in all."
-    )
+    say(f"{len(runs)} runs in {home}/runs, the report in {home}/report.")
+    say(f"{time.monotonic() - start:.0f} s in all.")
     best = max(runs, key=lambda run: run.dev.overall.f1)
     say(f"Tag new text: echo 'Frau Weber wohnt in München .' | backattn tag {best.folder}")

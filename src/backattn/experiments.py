@@ -12,6 +12,7 @@ from typing import Any, get_args
 from numpy.typing import NDArray
 
 from backattn.corpus import Corpus
+from backattn.device import pick_device
 from backattn.errors import RecipeError, StaleError
 from backattn.features.plan import make_plan
 from backattn.fingerprint import digest
@@ -107,7 +108,7 @@ def train_grid(recipe: Recipe, corpus: Corpus, grid: Grid, *, device: str, threa
                 identity=facts,
                 groups=recipe.corpus.groups,
                 progress=sys.stderr.isatty(),
-                device=_device(device),
+                device=pick_device(device),
                 threads=threads or os.cpu_count() or 1,
             )
         )
@@ -155,9 +156,3 @@ def _numbers(option: str, parts: list[str], expected: str) -> tuple[int, ...]:
         if not part.strip().isdecimal():
             raise RecipeError(f"{option} {part}: expected {expected}, separated by commas")
     return tuple(int(part) for part in parts)
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

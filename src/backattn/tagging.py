@@ -1,16 +1,15 @@
 """New text through both stages: source tokens -> translation -> T -> tags."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO
 
 from backattn.corpus import Sentence
+from backattn.device import pick_device
 from backattn.errors import CorpusError, MissingError
 from backattn.experiments import RECIPE, StoredVectors
 from backattn.features.build import transfer_entries, translation_entries
-from backattn.features.pipeline import load_english_tagger, load_translator, pick_device
 from backattn.recipe import Recipe, Unit, from_json
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import read_json
@@ -31,6 +30,9 @@ class TextTagger:
         self._model: TaggerModel = load_run(run, self._device)
         self.recipe: Recipe = from_json(read_json(run / RECIPE), str(run / RECIPE))
         if self._model.needs_transfer:
+            # A run that reads words alone needs none of stage one's packages.
+            from backattn.features.pipeline import load_english_tagger, load_translator
+
             self._translator = load_translator(self.recipe, self._device)
             self._english = load_english_tagger(self.recipe, self._device, trust=trust)
 
@@ -51,21 +53,20 @@ class TextTagger:
 
 
 def tag_text(
-    run: Path, file: Path | None, out: TextIO, *, form: Form, device: str, trust: bool, batch: int
+    run: Path, source: TextIO, out: TextIO, *, form: Form, device: str, trust: bool, batch: int
 ) -> None:
-    """Tag a file (or standard input) and write token and tag in two columns.
+    """Tag a text and write token and tag in two columns.
 
     :param batch: sentences that are read, tagged and written at a time; memory stays flat.
     """
-    with _open(file) as source:
-        tagger = TextTagger(run, device=device, trust=trust)
-        read = read_columns if form == "columns" else read_lines
-        sentences = read(source, tagger.recipe.corpus.unit, str(file or "standard input"))
-        while part := list(islice(sentences, batch)):
-            for tokens, tags in zip(part, tagger.tag(part), strict=True):
-                out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
-                out.write("\n")
-            out.flush()
+    tagger = TextTagger(run, device=device, trust=trust)
+    read = read_columns if form == "columns" else read_lines
+    sentences = read(source, tagger.recipe.corpus.unit, source.name)
+    while part := list(islice(sentences, batch)):
+        for tokens, tags in zip(part, tagger.tag(part), strict=True):
+            out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
+            out.write("\n")
+        out.flush()
 
 
 def read_lines(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
@@ -107,9 +108,11 @@ def _lines(source: TextIO, name: str) -> Iterator[str]:
         raise CorpusError(f"{name}: not UTF-8 ({error}); convert it, then run again") from None
 
 
-def _open(file: Path | None) -> TextIO:
-    if file is None:
-        return open(sys.stdin.fileno(), encoding="utf-8", newline="\n", closefd=False)
+def open_text(file: Path) -> TextIO:
+    """Open a file for :func:`tag_text`.
+
+    :raises MissingError: it cannot be read.
+    """
     try:
         return file.open(encoding="utf-8", newline="\n")
     except OSError as error:

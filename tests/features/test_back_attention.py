@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn.features.back_attention import back_attention
@@ -29,6 +29,7 @@ def matrices(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return attention, torch.randn(n, d, generator=generator)
 
 
+@settings(deadline=None)
 @given(matrices())
 def test_equals_a_triple_loop(given_matrices: tuple[torch.Tensor, torch.Tensor]) -> None:
     attention, states = given_matrices
@@ -36,12 +37,14 @@ def test_equals_a_triple_loop(given_matrices: tuple[torch.Tensor, torch.Tensor])
     np.testing.assert_allclose(back_attention(attention, states).numpy(), expected, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(matrices())
 def test_identity_attention_returns_the_states(given_matrices: tuple[torch.Tensor, torch.Tensor]) -> None:
     _, states = given_matrices
     assert torch.equal(back_attention(torch.eye(len(states)), states), states)
 
 
+@settings(deadline=None)
 @given(matrices(), st.randoms(use_true_random=False))
 def test_one_hot_rows_pick_states(given_matrices: tuple[torch.Tensor, torch.Tensor], random: object) -> None:
     attention, states = given_matrices
@@ -50,6 +53,7 @@ def test_one_hot_rows_pick_states(given_matrices: tuple[torch.Tensor, torch.Tens
     assert torch.equal(back_attention(one_hot, states), states[chosen])
 
 
+@settings(deadline=None)
 @given(matrices(), st.floats(-3, 3))
 def test_is_linear_in_the_states(given_matrices: tuple[torch.Tensor, torch.Tensor], factor: float) -> None:
     attention, states = given_matrices
@@ -65,12 +69,16 @@ def test_no_english_token_gives_zeros() -> None:
 
 def test_accumulates_in_float32() -> None:
     """In float16 the sum of 4,096 ones and more stops growing at 2,048."""
-    transfer = back_attention(torch.ones(2, 5000, dtype=torch.float16), torch.ones(5000, 3, dtype=torch.float16))
+    transfer = back_attention(
+        torch.ones(2, 5000, dtype=torch.float16), torch.ones(5000, 3, dtype=torch.float16)
+    )
     assert transfer.dtype == torch.float32
     assert torch.equal(transfer, torch.full((2, 3), 5000.0))
 
 
-@pytest.mark.parametrize(("attention", "states"), [((3, 4), (5, 2)), ((4, 3), (4, 2)), ((3,), (3, 2)), ((3, 4), (4,))])
+@pytest.mark.parametrize(
+    ("attention", "states"), [((3, 4), (5, 2)), ((4, 3), (4, 2)), ((3,), (3, 2)), ((3, 4), (4,))]
+)
 def test_refuses_shapes_that_do_not_fit(attention: tuple[int, ...], states: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(m, n\) and \(n, d\)"):
         back_attention(torch.zeros(attention), torch.zeros(states))

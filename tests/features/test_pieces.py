@@ -1,8 +1,10 @@
 """Pieces to tokens against brute force: plain loops over lists, no numpy trick shared with the code."""
 
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn.features.translation.pieces import (
@@ -44,6 +46,7 @@ def sentences(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int, Words]:
     return attention / attention.sum(0), owners, len(fertility), words
 
 
+@settings(deadline=None)
 @given(sentences())
 def test_merging_equals_brute_force(sentence: tuple[np.ndarray, list[int], int, Words]) -> None:
     attention, owners, tokens, words = sentence
@@ -76,6 +79,7 @@ def test_an_empty_translation_has_the_eos_column_alone() -> None:
         assert token_attention(merged, eos=eos, normalise="source").shape == (2, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any), st.integers(1, 7))
 def test_segments_hold_every_piece_once_in_order(fertility: list[int], limit: int) -> None:
     pieces = [[f"{token}.{k}" for k in range(count)] for token, count in enumerate(fertility)]
@@ -84,7 +88,7 @@ def test_segments_hold_every_piece_once_in_order(fertility: list[int], limit: in
         (token, piece) for token, row in enumerate(pieces) for piece in row
     ]
     assert all(0 < len(segment) <= limit for segment in segments)
-    for before, after in zip(segments, segments[1:], strict=False):
+    for before, after in itertools.pairwise(segments):
         if before[-1][0] == after[0][0]:  # a token is cut only when it is too long by itself
             assert fertility[after[0][0]] > limit
 
@@ -94,6 +98,7 @@ def test_segments_are_even() -> None:
     assert [len(s) for s in cut_segments([["x"]] * 10, 10)] == [10]
 
 
+@settings(deadline=None)
 @given(sentences(), st.integers(1, 3))
 def test_joined_segments_are_block_diagonal(
     sentence: tuple[np.ndarray, list[int], int, Words], count: int
@@ -134,6 +139,7 @@ def final_by_loops(attention: np.ndarray, eos: str, normalise: str) -> list[list
     return result
 
 
+@settings(deadline=None)
 @given(sentences(), st.booleans())
 @pytest.mark.parametrize("normalise", ["none", "source"])
 @pytest.mark.parametrize("eos", ["drop", "renormalise", "keep"])
@@ -152,6 +158,7 @@ def test_every_policy_equals_brute_force(
 
 
 @pytest.mark.parametrize("eos", ["renormalise", "keep"])
+@settings(deadline=None)
 @given(sentence=sentences())
 def test_columns_sum_to_one_when_no_mass_is_dropped(
     eos: str, sentence: tuple[np.ndarray, list[int], int, Words]

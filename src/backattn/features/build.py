@@ -159,16 +159,18 @@ def _build(
         if old is not None and not missing and not resumed:
             return Built(stage.path, old.sentences, 0, 0, old.counts)
         header = _header(stage, device)
-        # A run that was stopped between its last shard and the join has the columns already.
-        columns, compute = prepare() if missing else ((shards or [old])[0].columns, None)  # type: ignore[union-attr]
-        for part in _cut(missing, label):
-            assert compute is not None
-            entries = dict(zip((s.key for s in part), compute(part), strict=True))
-            shards.append(_write_shard(stage, header, columns, entries))
-        sources = Chain([*([old] if old is not None else []), *shards])
+        sources = shards if old is None else [old, *shards]
+        if missing:
+            columns, compute = prepare()
+            for part in _cut(missing, label):
+                entries = dict(zip((s.key for s in part), compute(part), strict=True))
+                sources.append(_write_shard(stage, header, columns, entries))
+        else:  # a run was stopped between its last shard and the join; no model is needed
+            columns = sources[0].columns
         keys = [sentence.key for sentence in stage.sentences]
-        counts = _counts(stage, keys, sources)
-        write_store(stage.path, header, columns, keys, sources, counts)
+        chain = Chain(sources)
+        counts = _counts(stage, keys, chain)
+        write_store(stage.path, header, columns, keys, chain, counts)
         shutil.rmtree(stage.shards, ignore_errors=True)
         return Built(stage.path, len(keys), len(missing), resumed, counts)
 

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from backattn.corpus import Corpus
+from backattn.device import device_name
 from backattn.features.build import Built, build_transfers, build_translations
 from backattn.features.english.flair import FlairTagger
 from backattn.features.plan import Plan, make_plan
@@ -63,13 +62,3 @@ def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> FlairTag
         batch_tokens=batch_tokens,
         device=device,
     )
-
-
-def pick_device(wanted: str) -> str:
-    """``auto`` is the GPU where there is one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
-def device_name(device: str) -> str:
-    """The device in words, for a store's provenance."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"

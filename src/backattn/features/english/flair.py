@@ -17,7 +17,7 @@ import flair
 import numpy as np
 import torch
 from flair.data import Sentence, get_spans_from_bio
-from flair.embeddings import CharacterEmbeddings
+from flair.embeddings import CharacterEmbeddings, OneHotEmbeddings, StackedEmbeddings
 from flair.models import SequenceTagger
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -36,8 +36,10 @@ _NO_ENTITY = {"O", "_", "", "<unk>", "<START>", "<STOP>"}
 class BatchedCharacters(CharacterEmbeddings):
     """flair's ``CharacterEmbeddings`` computed once for each different word of a batch.
 
-    flair's own code runs the LSTM sentence by sentence and compares all pairs of words on the way. The
-    parameters and the numbers are the same, so an instance can change class there and back.
+    flair's own code runs the LSTM sentence by sentence and compares all pairs of words on the way; and
+    where a sentence repeats a word, it gives the earlier places the characters of some other word
+    (flair 0.15.1). Parameters and numbers are otherwise the same, so an instance can change class there
+    and back.
     """
 
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> None:
@@ -75,6 +77,7 @@ class FlairTagger:
                 f"{name}: this flair tagger predicts {tagger.tag_type!r}, not entities; take one of those"
             )
         flair.device = torch.device(device)
+        restore_names(tagger)
         batch_characters(tagger)
         self._tagger = tagger.to(flair.device).eval()
         self._batch_tokens = batch_tokens
@@ -167,6 +170,21 @@ class FlairTagger:
         ]
 
 
+def restore_names(tagger: SequenceTagger) -> None:
+    """Give one-hot embeddings in a stack their number back, which flair's model files forget.
+
+    flair joins the embeddings of a token in the order of their names (``0-one-hot-text``, ``1-Char``), so
+    a tagger that was saved and opened again would feed them to its RNN in another order than it learned
+    (flair 0.15.1): F1 falls to nothing, in silence.
+    """
+    for stack in tagger.modules():
+        if isinstance(stack, StackedEmbeddings):
+            for number, embedding in enumerate(stack.embeddings):
+                if isinstance(embedding, OneHotEmbeddings) and not embedding.name[0].isdigit():
+                    embedding.name = f"{number}-{embedding.name}"
+            stack.__dict__.pop("_StackedEmbeddings__names", None)  # its copy of the names
+
+
 def batch_characters(tagger: SequenceTagger) -> None:
     """Let every ``CharacterEmbeddings`` in a tagger compute in batches."""
     for module in tagger.modules():
@@ -177,8 +195,8 @@ def batch_characters(tagger: SequenceTagger) -> None:
 def plain_characters(tagger: SequenceTagger) -> None:
     """Undo :func:`batch_characters`, so that any flair can open what is saved."""
     for module in tagger.modules():
-        if type(module) is BatchedCharacters:
-            module.__class__ = CharacterEmbeddings
+        if isinstance(module, BatchedCharacters):
+            module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
 
 
 def _batches(sentences: Sequence[tuple[str, ...]], batch_tokens: int) -> Iterator[list[int]]:

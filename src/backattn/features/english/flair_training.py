@@ -19,11 +19,15 @@ from flair.trainers import ModelTrainer
 from flair.trainers.plugins import MetricRecord, TrainerPlugin
 
 from backattn.corpus import Sentence
-from backattn.corpus.tags import spans
-from backattn.features.english.flair import batch_characters, plain_characters
+from backattn.corpus.tags import legal_transitions, spans
+from backattn.features.english.flair import batch_characters, plain_characters, restore_names
 from backattn.recipe import EnglishTraining
 
 LABEL = "ner"
+_FORBIDDEN = -10000.0  # flair's own value
+# So many batches of shuffled sentences are sorted by length before they are cut: little padding, and a
+# third more tokens a second, while a batch remains a sample of the corpus.
+_POOL = 32
 
 
 class _Loss(TrainerPlugin):
@@ -68,7 +72,9 @@ def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> Sequenc
     size = training.character_dimensions
     characters = CharacterEmbeddings(alphabet, char_embedding_dim=size, hidden_size_char=size)
     tagger = SequenceTagger(
-        embeddings=StackedEmbeddings([words, characters]),
+        # Characters first: flair orders a stack by names, and in its files "1-one-hot-text" becomes
+        # "one-hot-text", which still comes after "0-Char".
+        embeddings=StackedEmbeddings([characters, words]),
         tag_dictionary=labels,
         tag_type=LABEL,
         hidden_size=training.hidden,
@@ -78,8 +84,21 @@ def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> Sequenc
         word_dropout=0.05,
         locked_dropout=0.0,
     )
+    _forbid_illegal(tagger)
     batch_characters(tagger)
     return tagger
+
+
+def _forbid_illegal(tagger: SequenceTagger) -> None:
+    """Start illegal BIOES transitions where flair starts those into START: no gradient ever reaches them."""
+    *tags, start, stop = tagger.label_dictionary.get_items()
+    assert (start, stop) == ("<START>", "<STOP>")
+    legal = torch.from_numpy(legal_transitions(tags))
+    with torch.no_grad():
+        transitions = tagger.crf.transitions  # [to, from], START and STOP last
+        transitions[:-2, :-2][~legal[:-1, :-1].T] = _FORBIDDEN
+        transitions[:-2, -2][~legal[-1, :-1]] = _FORBIDDEN
+        transitions[-1, :-2][~legal[:-1, -1]] = _FORBIDDEN
 
 
 def train_epoch(
@@ -101,8 +120,7 @@ def train_epoch(
     random.seed(seed)
     flair.set_seed(seed)
     share = epoch / max(1, training.epochs - 1)
-    shuffled = random.sample(list(train), len(train))
-    corpus = FlairCorpus(train=_dataset(shuffled), sample_missing_splits=False)
+    corpus = FlairCorpus(train=_dataset(_shuffled(train, training.batch)), sample_missing_splits=False)
     optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
     loss = _Loss()
     with quiet(folder / "flair.log"):
@@ -123,6 +141,18 @@ def train_epoch(
     return loss.value
 
 
+def _shuffled(train: Sequence[Sentence], batch: int) -> list[Sentence]:
+    """All sentences in random order, but so that ``batch`` neighbours are of like length."""
+    order = random.sample(list(train), len(train))
+    batches: list[list[Sentence]] = []
+    for first in range(0, len(order), batch * _POOL):
+        pool = sorted(order[first : first + batch * _POOL], key=len)
+        batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+    last = batches.pop()  # the one that may be short would shift the borders of all after it
+    random.shuffle(batches)
+    return [sentence for group in [*batches, last] for sentence in group]
+
+
 def save_tagger(tagger: SequenceTagger, path: Path) -> None:
     """Write a model file that any flair opens."""
     plain_characters(tagger)
@@ -134,6 +164,7 @@ def load_own_tagger(path: Path, *, folder: Path) -> SequenceTagger:
     """Open a model file that this process's own training wrote a moment ago, or before it was stopped."""
     with quiet(folder / "flair.log"):
         tagger = SequenceTagger.load(str(path))
+    restore_names(tagger)
     batch_characters(tagger)
     return tagger
 

@@ -28,8 +28,8 @@ from backattn.features.translation.pieces import (
     join_segments,
     merge_pieces,
 )
-from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
 from backattn.features.translation.quiet import untouched_logging
+from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
 from backattn.recipe import TranslatorRecipe
 
 with untouched_logging():
@@ -146,7 +146,8 @@ class FairseqTranslator:
         if found is None:
             raise MissingError(
                 f"{recipe.hub}: {archive} cannot be fetched and is not in "
-                f"{file_utils.PYTORCH_FAIRSEQ_CACHE}; go online, or point translator.checkpoint at a folder of your own"
+                f"{file_utils.PYTORCH_FAIRSEQ_CACHE}; go online, or point translator.checkpoint at "
+                "a folder of your own"
             )
         folder = Path(found)
         checkpoints = sorted(folder.glob("model*.pt"))
@@ -312,8 +313,7 @@ def _prepare(model: Any, beam: int, device: str) -> Any:
     model.eval()
     model = (model.half() if device.startswith("cuda") else model).to(device)
     if fconv:
-        for convolution in model.decoder.convolutions:
-            # fairseq would lay out these weights anew at every step.
+        for convolution in model.decoder.convolutions:  # else laid out anew at every step
             convolution._linearized_weight = convolution._get_linearized_weight()
     return model
 
@@ -351,7 +351,7 @@ def _load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[
                 [str(file) for file in files], arg_overrides=overrides
             )
         except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(repr(error).split())[:300]
             raise ModelError(
                 f"{files[0]}: fairseq cannot build this model with the dictionaries beside it: {reason}"
             ) from error

@@ -59,6 +59,8 @@ def prepare(
         counts[split] = len(kept)
         if split == "train":
             counts["no_pieces"], counts["too_long"] = len(rows) - len(full), len(full) - len(kept)
+        else:
+            counts["valid_left_out"] = len(rows) - len(kept)
     write_text(done, canonical_json(counts))  # last: it says that the rest is complete
     return counts
 

@@ -1,0 +1,261 @@
+"""A real, tiny fconv trained by fairseq on a toy language, killed and resumed, and its folder."""
+
+import argparse
+import dataclasses
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.fingerprint import file_digest
+from backattn.recipe import (
+    CorpusRecipe,
+    EnglishRecipe,
+    ParallelFile,
+    Recipe,
+    TranslatorRecipe,
+    TranslatorTraining,
+)
+
+pytest.importorskip("fairseq")
+pytest.importorskip("sacrebleu")
+
+from backattn.features.translation import fairseq_training
+from backattn.features.translation.averaging import averaged_epochs
+from backattn.features.translation.fairseq import FairseqTranslator
+from backattn.features.translation.training import TranslatorReport, train_translator
+from backattn.features.translation.vocabulary import Vocabulary, tokenise
+
+WORDS = {
+    "der": "the", "Hund": "dog", "Baum": "tree", "Fluss": "river", "sieht": "sees", "liebt": "loves",
+    "malt": "paints", "kennt": "knows", "alte": "old", "kleine": "small", "Anna": "Anna", "Oskar": "Oskar",
+    "Bremen": "Bremen", "Kiel": "Kiel", "heute": "today", "nie": "never",
+}  # fmt: skip
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [
+        "\t".join([" ".join(words) + " .", " ".join(WORDS[word] for word in words) + " ."])
+        for words in (rng.choices(sorted(WORDS), k=rng.randint(2, 6)) for _ in range(count))
+    ]
+
+
+def toy_recipe(folder: Path, **training: Any) -> Recipe:
+    splits = {"train": (200, 1), "valid": (15, 2), "test": (12, 3)}
+    files = {}
+    for name, (count, seed) in splits.items():
+        path = folder / f"{name}.tsv"
+        lines = sentences(count, seed) + ([] if name != "train" else ["Kiel\t", "der " * 70 + "\tthe"])
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        files[name] = ParallelFile(path=str(path))
+    settings: dict[str, Any] = {
+        "learning_rates": (0.5, 0.5, 0.5, 0.25),
+        "pieces": 90,
+        "max_tokens": 250,
+        "max_pieces": 60,
+        "average": 2,
+        **training,
+    }
+    return Recipe(
+        name="toy",
+        corpus=CorpusRecipe(train="-", dev="-", test="-", source="-"),
+        translator=TranslatorRecipe(
+            checkpoint="toy/translator",
+            source="de",
+            beam=2,
+            training=TranslatorTraining(
+                parallel=(files["train"],), valid=files["valid"], test=files["test"], **settings
+            ),
+        ),
+        english=EnglishRecipe(checkpoint="-"),
+    )
+
+
+def train(recipe: Recipe, folder: Path) -> TranslatorReport:
+    return train_translator(recipe, folder=folder, threads=1, progress=False)
+
+
+def checkpoint(report: TranslatorReport) -> dict[str, Any]:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state: dict[str, Any] = torch.load(report.folder / "checkpoint.pt", weights_only=True)
+    return state
+
+
+def without_times(report: TranslatorReport) -> list[Any]:
+    return [dataclasses.replace(epoch, seconds=0, pieces_per_second=0) for epoch in report.epochs]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, TranslatorReport]:
+    home = tmp_path_factory.mktemp("toy")
+    recipe = toy_recipe(home)
+    return recipe, train(recipe, home / "translator")
+
+
+def target_pieces(recipe: Recipe, folder: Path) -> int:
+    """Pieces and EOS of the English sides that train, counted straight from the files."""
+    training = recipe.translator.training
+    assert training is not None
+    rows = {
+        split: [tuple(line.split("\t")) for line in Path(file.path).read_text("utf-8").splitlines()]
+        for split, file in {
+            "train": training.parallel[0], "valid": training.valid, "test": training.test
+        }.items()
+    }  # fmt: skip
+    gone = {side for split in ("valid", "test") for row in rows[split] for side in row}
+    kept = [row for row in rows["train"] if all(row) and not gone & set(row) and len(row[0]) < 200]
+    vocabulary = Vocabulary.load(folder / "joint.model")
+    return sum(
+        1 + sum(len(vocabulary.pieces(word)) for word in tokenise(english, "en", "word"))
+        for _, english in kept
+    )
+
+
+@pytest.mark.slow
+def test_the_loss_falls_and_everything_is_counted(toy: tuple[Recipe, TranslatorReport]) -> None:
+    recipe, report = toy
+    assert recipe.translator.training is not None
+    perplexities = [epoch.valid_perplexity for epoch in report.epochs]
+    assert perplexities[-1] < perplexities[0] / 2
+    assert [epoch.learning_rate for epoch in report.epochs] == list(recipe.translator.training.learning_rates)
+    assert (report.empty, report.too_long) == (1, 1)
+    assert report.train_pairs + report.held_out == 200
+    assert report.valid_pairs == 15
+    # Second opinion on the number of target pieces: the lines that were trained on, plus one EOS each.
+    (pieces,) = {epoch.pieces for epoch in report.epochs}
+    assert pieces == target_pieces(recipe, report.folder)
+
+
+@pytest.mark.slow
+def test_the_folder_is_complete_and_accounts_for_itself(toy: tuple[Recipe, TranslatorReport]) -> None:
+    _, report = toy
+    figures = json.loads((report.folder / "training.json").read_text("utf-8"))
+    names = {"checkpoint.pt", "dict.de.txt", "dict.en.txt", "joint.model"}
+    assert {path.name for path in report.folder.iterdir()} == names | {"training.json"}
+    assert figures["files"] == {name: file_digest(report.folder / name) for name in names}
+    assert (report.folder / "dict.de.txt").read_bytes() == (report.folder / "dict.en.txt").read_bytes()
+    assert 0 <= report.bleu <= 100
+    assert "tok:13a" in report.bleu_signature
+    assert report.test_sentences == 12
+    assert not list(report.folder.parent.glob("*.work")) + list(report.folder.parent.glob("*.partial"))
+    assert f"BLEU {report.bleu:.1f} on 12 sentences" in report.to_text()
+    assert json.dumps(report.to_json())
+
+
+@pytest.mark.slow
+def test_the_checkpoint_holds_weights_only_and_no_path_of_this_machine(
+    toy: tuple[Recipe, TranslatorReport],
+) -> None:
+    _, report = toy
+    state = checkpoint(report)
+    assert state["last_optimizer_state"] is None
+    assert str(report.folder.parent) not in repr({**state, "model": None})
+    model = state["model"]
+    assert torch.equal(model["encoder.embed_tokens.weight"], model["decoder.embed_tokens.weight"])
+    assert report.parameters < sum(tensor.numel() for tensor in model.values())  # tied ones count once
+    assert (
+        len(FairseqTranslator.load(report.folder, toy[0].translator, device="cpu").translate([("der",)])) == 1
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_folder_is_left_as_it_is(
+    toy: tuple[Recipe, TranslatorReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, report = toy
+    monkeypatch.setattr(fairseq_training, "Trainer", None)  # training anything would fail
+    assert train(recipe, report.folder) == report
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: no handler of the code under test sees it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [5, 20])
+def test_killed_and_resumed_equals_uninterrupted(
+    toy: tuple[Recipe, TranslatorReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    recipe, whole = toy
+    step, left = fairseq_training._Run._step, iter(range(steps))
+
+    def dying(self: Any, sample: Any, epoch: int) -> None:
+        if next(left, None) is None:
+            raise Killed
+        step(self, sample, epoch)
+
+    monkeypatch.setattr(fairseq_training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(fairseq_training._Run, "_step", dying)
+    with pytest.raises(Killed):
+        train(recipe, tmp_path / "translator")
+    assert not (tmp_path / "translator").exists()
+    monkeypatch.setattr(fairseq_training._Run, "_step", step)
+    resumed = train(recipe, tmp_path / "translator")
+    assert without_times(resumed) == without_times(whole)
+    assert resumed.bleu == whole.bleu
+    # Every weight, bit by bit.
+    states = [checkpoint(report)["model"] for report in (whole, resumed)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.slow
+def test_a_transformer_trains_too_and_replaces_another_recipes_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "translator"
+    folder.mkdir()
+    (folder / "training.json").write_text('{"identity": "of another recipe"}', encoding="utf-8")
+    recipe = toy_recipe(
+        tmp_path,
+        architecture="transformer_iwslt_de_en",
+        optimizer="adam",
+        learning_rates=(0.0005,),
+        max_tokens=1500,
+    )
+    assert train(recipe, folder).folder == folder
+    assert (folder / "checkpoint.pt").exists()
+    assert not (tmp_path / "translator.old").exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    recipe = toy_recipe(tmp_path, learning_rates=(1e30,), clip_norm=1e30)
+    with pytest.raises(ModelError, match=r"diverged in epoch 1 .* lower translator\.training"):
+        train(recipe, tmp_path / "translator")
+
+
+def test_an_unfinished_training_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    work = tmp_path / "translator.work"
+    work.mkdir()
+    (work / "identity.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"translator\.work: holds the unfinished training of another"):
+        train(toy_recipe(tmp_path), tmp_path / "translator")
+
+
+def test_a_recipe_without_training_is_refused(tmp_path: Path) -> None:
+    recipe = toy_recipe(tmp_path)
+    bare = dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=None))
+    with pytest.raises(RecipeError, match=r"recipe toy: no \[translator\.training\]"):
+        train(bare, tmp_path / "translator")
+
+
+def test_an_architecture_that_fairseq_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no 'fconv_xl' .* expected one of fconv"):
+        train(toy_recipe(tmp_path, architecture="fconv_xl"), tmp_path / "translator")
+
+
+def test_a_missing_parallel_file_is_named(tmp_path: Path) -> None:
+    recipe = toy_recipe(tmp_path)
+    (tmp_path / "valid.tsv").unlink()
+    with pytest.raises(MissingError, match=r"valid\.tsv: cannot be read"):
+        train(recipe, tmp_path / "translator")
+
+
+@pytest.mark.parametrize(("average", "expected"), [(1, [4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])])
+def test_the_last_epochs_are_averaged(tmp_path: Path, average: int, expected: list[int]) -> None:
+    training = toy_recipe(tmp_path, average=average).translator.training
+    assert training is not None
+    assert list(averaged_epochs(training)) == expected

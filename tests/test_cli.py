@@ -1,0 +1,221 @@
+"""The command line: one line and a status for each mistake, JSON for machines, make's LANG."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from backattn import cli
+from backattn.corpus.formats import read_corpus
+from backattn.features import build
+from backattn.features.plan import make_plan
+from backattn.recipe import load_recipe
+from backattn.store.reader import StoreReader
+from fakes import FakeEnglishTagger, FakeTranslator
+
+ROOT = Path(__file__).parents[1]
+TOY = """
+[corpus]
+train = "toy.train"
+dev = "toy.dev"
+test = "toy.test"
+source = "https://example.org/toy"
+[translator]
+checkpoint = "toy/translator"
+source = "de"
+[english]
+checkpoint = "toy/english/tagger.pt"
+[tagger]
+hidden = 4
+word_dimensions = 4
+epochs = 2
+"""
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder: a recipe, a corpus, and files where the models would be."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BACKATTN_DATA", raising=False)
+    monkeypatch.delenv("BACKATTN_CACHE", raising=False)
+    for name in ("pipelines", "data", "cache/toy/translator", "cache/toy/english"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "pipelines/toy.toml").write_text(TOY)
+    for split, words in (("train", "anna ben"), ("dev", "carl"), ("test", "anna dora")):
+        lines = [f"{word} B-PER\nsingt O\n" for word in words.split()]
+        (tmp_path / f"data/toy.{split}").write_text("\n".join(lines))
+    (tmp_path / "cache/toy/translator/checkpoint.pt").write_text("translator")
+    (tmp_path / "cache/toy/english/tagger.pt").write_text("tagger")
+    return tmp_path
+
+
+def build_stores() -> None:
+    recipe = load_recipe("toy")
+    plan = make_plan(recipe, read_corpus(recipe.corpus))
+    build.build_translations(plan.translation, FakeTranslator, "cpu")
+    store = StoreReader(plan.translation.path)
+    build.build_transfers(plan.transfer, store, recipe.transfer, FakeEnglishTagger, "cpu")
+
+
+def test_help_names_every_command() -> None:
+    status, out, _ = run("--help")
+    assert status == 0
+    for command in (
+        "corpus",
+        "features",
+        "check",
+        "train",
+        "tag",
+        "report",
+        "inspect",
+        "translator",
+        "english",
+    ):
+        assert f"\n  {command} " in out
+
+
+@pytest.mark.parametrize(
+    ("break_it", "arguments", "message"),
+    [
+        ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are toy"),
+        ("", ["corpus", "toy", "--set", "tagger.epoch=1"], "toy.toml: tagger.epoch: unknown key"),
+        ("rm data/toy.dev", ["corpus", "toy"], "data/toy.dev"),
+        (
+            "rm cache/toy/translator/checkpoint.pt",
+            ["check", "toy"],
+            "make it with `backattn translator train",
+        ),
+        ("rm cache/toy/english/tagger.pt", ["check", "toy"], "make it with `backattn english train"),
+        ("", ["train", "toy", "--inputs", "word"], "--inputs word: expected one of words, words+transfer"),
+        ("", ["train", "toy", "--seeds", "1,x"], "--seeds x: expected numbers"),
+        ("", ["report", "toy"], "backattn train"),
+        ("", ["tag", "cache/toy/runs/none"], "holds no run; `backattn train LANG` makes it"),
+        ("", ["english", "train", "toy"], "no [english.training]"),
+        ("", ["translator", "train", "toy"], "no [translator.training]"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(
+    home: Path, break_it: str, arguments: list[str], message: str
+) -> None:
+    if break_it:
+        (home / break_it.removeprefix("rm ")).unlink()
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("backattn: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_check_features_and_train_agree_about_the_cache(home: Path) -> None:
+    assert run("check", "toy")[0] == 1
+    status, _, err = run("train", "toy", "--inputs", "words+transfer", "--seeds", "1")
+    assert status == 1
+    assert "4 of 4 sentences have no transfer vectors; run `backattn features toy`" in err
+    build_stores()
+    status, out, _ = run("check", "toy", "--deep", "--json")
+    assert status == 0
+    assert [stage["state"] for stage in json.loads(out)] == ["fresh", "fresh"]
+    assert run("features", "toy")[0] == 0
+    with (home / "data/toy.train").open("a") as file:
+        file.write("\nemil B-PER\n")
+    status, out, _ = run("features", "toy", "--dry-run")
+    assert status == 0
+    assert "translation: stale; 5 sentences, 1 to compute" in out
+    assert "sentence not in the store: emil" in out
+    status, out, _ = run("check", "toy")
+    assert status == 1
+    store = next((home / "cache/toy/transfer").glob("*.h5"))
+    store.write_bytes(store.read_bytes()[:100])
+    status, _, err = run("check", "toy")
+    assert status == 2
+    assert "delete it, then `backattn features` makes it anew" in err
+
+
+def test_runs_are_trained_once_and_reported(home: Path) -> None:
+    build_stores()
+    arguments = ("train", "toy", "--seeds", "1,2", "--threads", "1", "--json")
+    status, out, _ = run(*arguments)
+    assert status == 0
+    first = json.loads(out)
+    assert len(first) == 4
+    assert all("scheme:IOBES" in row["signature"] for row in first)
+    assert json.loads(run(*arguments)[1]) == first
+    # How the work is cut is no part of a run's identity.
+    again = run(*arguments, "--set", "translator.batch_tokens=7")
+    assert json.loads(again[1]) == first
+    status, out, _ = run("report", "toy")
+    assert status == 0
+    assert "words+transfer" in out
+
+
+def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:
+    out = run("train", "toy", "--inputs", "words", "--seeds", "1", "--threads", "1", "--json")[1]
+    folder = json.loads(out)[0]["folder"]
+    (home / "lines.txt").write_text("anna singt\n\nben singt heute\n")
+    (home / "columns.txt").write_text("anna\tx\nsingt\tx\n\nben\nsingt\nheute\n")
+    status, lines, _ = run("tag", folder, "lines.txt")
+    assert status == 0
+    assert [line.split("\t")[0] for line in lines.splitlines()] == [
+        "anna", "singt", "", "ben", "singt", "heute", "",
+    ]  # fmt: skip
+    assert run("tag", folder, "columns.txt", "--format", "columns")[1] == lines
+    (home / "latin.txt").write_bytes("für\n".encode("latin-1"))
+    status, _, err = run("tag", folder, "latin.txt")
+    assert status == 2
+    assert "latin.txt: not UTF-8" in err
+    assert run("tag", folder, "none.txt")[2].startswith("backattn: none.txt: cannot be read")
+
+
+def test_check_and_idle_features_never_import_torch(home: Path) -> None:
+    build_stores()
+    code = (
+        "import sys; from backattn.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'flair', 'fairseq', 'transformers'} & set(sys.modules)\n"
+    )
+    for command in ("check", "features"):
+        done = subprocess.run([sys.executable, "-c", code, command, "toy"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+class TestMake:
+    def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        return subprocess.run(
+            ["make", "--no-print-directory", *arguments],
+            cwd=ROOT,
+            env={**variables, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_lang_must_stand_on_the_command_line(self) -> None:
+        for environment in ({}, {"LANG": "de_DE.UTF-8"}):
+            done = self.make("--dry-run", "features", **environment)
+            assert done.returncode == 2
+            assert "say which language: make features LANG=de (the recipes: " in done.stderr
+
+    def test_lang_is_passed_on_and_is_nobodys_locale(self, tmp_path: Path) -> None:
+        done = self.make("--dry-run", "train", "LANG=de", "ARGS=--seeds 1")
+        assert "backattn train de --seeds 1" in done.stdout
+        probe = tmp_path / "probe.mk"
+        probe.write_text(
+            f"include {ROOT}/Makefile\n"
+            "probe:\n\t@echo recipe=$(RECIPE) locale=$${LANG-unset},$${LC_ALL-unset}\n"
+        )
+        done = self.make("--file", str(probe), "probe", "LANG=de")
+        assert done.stdout == "recipe=de locale=unset,unset\n", done.stderr

@@ -1,0 +1,88 @@
+"""Real fairseq translators, small and with random weights, in folders as ``translator train`` writes them."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from fairseq import options, tasks
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+
+from backattn.features.translation.vocabulary import Vocabulary, train_vocabulary
+
+TEXT = (
+    "der alte Mann wohnt in Bremen und die junge Frau fährt morgen nach Köln",
+    "the old man lives in Bremen and the young woman goes to Cologne tomorrow",
+    "Anna Weber arbeitet seit Montag bei Nordlicht in der Hauptstraße",
+    "Anna Weber has worked at Nordlicht in the main street since Monday",
+    "am Rhein , an der Elbe und am Main ; 1 2 3 4 5 6 7 8 9 0 !",
+)
+SHAPES = {
+    "fconv": {
+        "arch": "fconv",
+        "encoder-embed-dim": 12,
+        "decoder-embed-dim": 12,
+        "decoder-out-embed-dim": 8,
+        "encoder-layers": "[(16, 3)] * 2",
+        "decoder-layers": "[(16, 3)] * 3",
+        "max-source-positions": 60,
+        "max-target-positions": 90,
+    },
+    "transformer": {
+        "arch": "transformer",
+        "encoder-embed-dim": 12,
+        "decoder-embed-dim": 12,
+        "encoder-ffn-embed-dim": 16,
+        "decoder-ffn-embed-dim": 16,
+        "encoder-layers": 2,
+        "decoder-layers": 3,
+        "encoder-attention-heads": 2,
+        "decoder-attention-heads": 3,
+        "max-source-positions": 60,
+        "max-target-positions": 90,
+    },
+}
+
+
+def make_translator(folder: Path, kind: str = "fconv", *, source: str = "de", seed: int = 1) -> Path:
+    """Write checkpoint.pt, two dictionaries and joint.model of a ``fconv`` or ``transformer``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train_vocabulary(TEXT, folder / "joint.model", 150)
+    write_dictionaries(folder, source, Vocabulary.load(folder / "joint.model").pieces)
+    write_checkpoint(folder / "checkpoint.pt", kind, source=source, seed=seed)
+    return folder
+
+
+def write_dictionaries(folder: Path, source: str, pieces: Callable[[str], Iterable[str]]) -> None:
+    dictionary = Dictionary()
+    for line in TEXT:
+        for token in line.split():
+            for piece in pieces(token):
+                dictionary.add_symbol(piece)
+    dictionary.finalize(padding_factor=8)
+    for language in (source, "en"):
+        dictionary.save(str(folder / f"dict.{language}.txt"))
+
+
+def write_checkpoint(path: Path, kind: str, *, source: str, seed: int) -> None:
+    """Random weights, large enough that attention and translations differ from sentence to sentence."""
+    shape = [word for key, value in SHAPES[kind].items() for word in (f"--{key}", str(value))]
+    words = [str(path.parent), "--source-lang", source, "--target-lang", "en", "--cpu", *shape]
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=words))
+    task = tasks.setup_task(cfg.task)
+    torch.manual_seed(seed)
+    model = task.build_model(cfg.model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn_like(parameter) * SCALES["embed" if "embed" in name else "x"])
+            if name.endswith("weight_g"):
+                parameter.mul_(3)
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(plain["model"], argparse.Namespace)
+    state = {"args": None, "cfg": plain, "model": model.state_dict(), "extra_state": {}}
+    state |= {"optimizer_history": [{"lr_scheduler_state": {}}], "task_state": {}}
+    torch.save(state, path)
