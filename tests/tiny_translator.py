@@ -75,14 +75,37 @@ def write_checkpoint(path: Path, kind: str, *, source: str, seed: int) -> None:
     task = tasks.setup_task(cfg.task)
     torch.manual_seed(seed)
     model = task.build_model(cfg.model)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn_like(parameter) * SCALES["embed" if "embed" in name else "x"])
-            if name.endswith("weight_g"):
-                parameter.mul_(3)
+    if kind == "fconv":
+        _scatter(model)
+    else:
+        _teach(model, task.source_dictionary)
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain["model"], argparse.Namespace)
     state = {"args": None, "cfg": plain, "model": model.state_dict(), "extra_state": {}}
     state |= {"optimizer_history": [{"lr_scheduler_state": {}}], "task_state": {}}
     torch.save(state, path)
+
+
+def _scatter(model: torch.nn.Module) -> None:
+    """Random weights so large that translations are long and differ; most run to their length limit."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn_like(parameter) * (0.5 if "embed" in name else 1.0))
+            if name.endswith("weight_g"):
+                parameter.mul_(3)
+
+
+def _teach(model: torch.nn.Module, dictionary: Dictionary) -> None:
+    """A random transformer repeats one piece for ever; a second of nonsense lessons makes it say words."""
+    sentences = torch.randint(dictionary.nspecial, len(dictionary), (16, 9))
+    sentences[:, -1] = dictionary.eos()
+    lengths = torch.full((16,), 9)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        answers = sentences.roll(1, 0)
+        logits = model(sentences, lengths, answers.roll(1, 1))[0]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), answers.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

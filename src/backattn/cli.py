@@ -178,8 +178,7 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
     """
     from backattn.tagging import open_text, tag_text
 
-    source = open_text(file) if file else click.get_text_stream("stdin", encoding="utf-8")
-    with source:
+    with open_text(file) as source:
         tag_text(run, source, sys.stdout, form=form, device=device, trust=trust, batch=batch)
 
 

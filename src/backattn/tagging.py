@@ -1,9 +1,11 @@
 """New text through both stages: source tokens -> translation -> T -> tags."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 from backattn.corpus import Sentence
 from backattn.device import pick_device
@@ -108,11 +110,14 @@ def _lines(source: TextIO, name: str) -> Iterator[str]:
         raise CorpusError(f"{name}: not UTF-8 ({error}); convert it, then run again") from None
 
 
-def open_text(file: Path) -> TextIO:
-    """Open a file for :func:`tag_text`.
+def open_text(file: Path | None) -> TextIO:
+    """Open a file, or standard input, for :func:`tag_text`.
 
     :raises MissingError: it cannot be read.
     """
+    if file is None:
+        cast(TextIOWrapper, sys.stdin).reconfigure(encoding="utf-8")  # whatever the locale says
+        return sys.stdin
     try:
         return file.open(encoding="utf-8", newline="\n")
     except OSError as error:

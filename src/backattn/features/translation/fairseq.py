@@ -7,6 +7,7 @@ import argparse
 import collections
 import re
 import typing
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -343,7 +344,8 @@ def _average_layers(decoder: TransformerDecoderBase) -> None:
 def _load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[Any], Dictionary, Dictionary]:
     """The models of checkpoints that lie in one folder, and that folder's two dictionaries."""
     overrides = {"data": str(files[0].parent), "source_lang": recipe.source, "target_lang": "en"}
-    with torch.serialization.safe_globals(_SAFE):
+    with torch.serialization.safe_globals(_SAFE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
         for file in files:
             _refuse_code(file)
         try:
