@@ -66,12 +66,16 @@ def write_dictionaries(folder: Path, source: str, pieces: Callable[[str], Iterab
         dictionary.save(str(folder / f"dict.{language}.txt"))
 
 
-def write_checkpoint(path: Path, kind: str, *, source: str, seed: int) -> None:
-    """Random weights, large enough that attention and translations differ from sentence to sentence."""
+def write_checkpoint(path: Path, kind: str, *, source: str, seed: int, old: bool = False) -> None:
+    """A model whose attention and translations differ from sentence to sentence.
+
+    :param old: as fairseq wrote it in 2019: a Namespace, and not in a zip file.
+    """
     shape = [word for key, value in SHAPES[kind].items() for word in (f"--{key}", str(value))]
     words = [str(path.parent), "--source-lang", source, "--target-lang", "en", "--cpu", *shape]
     parser = options.get_training_parser()
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=words))
+    arguments = options.parse_args_and_arch(parser, input_args=words)
+    cfg = convert_namespace_to_omegaconf(arguments)
     task = tasks.setup_task(cfg.task)
     torch.manual_seed(seed)
     model = task.build_model(cfg.model)
@@ -81,9 +85,10 @@ def write_checkpoint(path: Path, kind: str, *, source: str, seed: int) -> None:
         _teach(model, task.source_dictionary)
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(plain["model"], argparse.Namespace)
-    state = {"args": None, "cfg": plain, "model": model.state_dict(), "extra_state": {}}
+    settings = {"args": arguments} if old else {"args": None, "cfg": plain}
+    state = {**settings, "model": model.state_dict(), "extra_state": {}}
     state |= {"optimizer_history": [{"lr_scheduler_state": {}}], "task_state": {}}
-    torch.save(state, path)
+    torch.save(state, path, _use_new_zipfile_serialization=not old)
 
 
 def _scatter(model: torch.nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -246,17 +247,22 @@ def test_a_dictionary_of_another_model_is_named(folder: Path) -> None:
         load(folder)
 
 
-@pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An unpacked archive as fairseq's public ones are: BPE codes, dictionaries, an ensemble."""
-    folder = tmp_path / "toy.de-en"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive as fairseq's public ones are: BPE codes, dictionaries, an ensemble of old checkpoints."""
+    folder = tmp_path_factory.mktemp("toy.de-en")
     (folder / "bpecodes").write_text("e r</w> 9\nB r 8\nBr e 7\ni n</w> 6\nm e 5\n", encoding="utf-8")
-    codes = BpeCodes.load(folder / "bpecodes", "de")
-    tiny_translator.write_dictionaries(folder, "de", codes.pieces)
+    tiny_translator.write_dictionaries(folder, "de", BpeCodes.load(folder / "bpecodes", "de").pieces)
     for number in (1, 2):
         path = folder / f"model{number}.pt"
-        tiny_translator.write_checkpoint(path, "transformer", source="de", seed=number)
+        tiny_translator.write_checkpoint(path, "transformer", source="de", seed=number, old=True)
+    return folder
+
+
+@pytest.fixture
+def archive(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, under a name that fairseq seems to know."""
+    folder = Path(shutil.copytree(unpacked, tmp_path / "toy.de-en"))
     models = {
         "transformer.toy.de-en": {"path": str(folder), "tokenizer": "moses", "bpe": "fastbpe"},
         "transformer.gone.de-en": {"path": "http://127.0.0.1:9/gone.tar.gz", "bpe": "fastbpe"},
@@ -298,3 +304,10 @@ def test_hub_names_are_checked(archive: Path) -> None:
 def test_an_archive_that_cannot_be_fetched_is_named(archive: Path) -> None:
     with pytest.raises(MissingError, match=r"transformer\.gone\.de-en: http.* cannot be fetched.*go online"):
         from_hub("transformer.gone.de-en")
+
+
+def test_an_archive_without_its_model_is_named(archive: Path) -> None:
+    for number in (1, 2):
+        (archive / f"model{number}.pt").unlink()
+    with pytest.raises(MissingError, match=r"model\.pt: "):
+        from_hub("transformer.toy.de-en")

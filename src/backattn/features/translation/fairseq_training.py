@@ -1,8 +1,9 @@
 """fairseq's own training, from Python: its models, criterion, optimisers and ``Trainer``.
 
-The training half of the fairseq door. It differs from ``fairseq-train`` in three things only: the data
-come from plain lines of pieces (no binarised files, one joint dictionary), the step runs under
-``torch.autocast`` when the recipe asks for bfloat16, and what fairseq would print goes to a log file.
+The training half of the fairseq door. It differs from ``fairseq-train`` in this: the data come from plain
+lines of pieces (no binarised files, one joint dictionary), fconv's encoder shares the embedding too, the
+step runs under ``torch.autocast`` when the recipe asks for bfloat16, the loss takes less memory
+(:mod:`~backattn.features.translation.smoothed_loss`), and what fairseq would print goes to a log file.
 """
 
 import argparse
