@@ -3,21 +3,15 @@
 tokens -> pieces -> segments -> batches -> beam search -> best hypothesis -> words and A over tokens.
 """
 
-import argparse
-import collections
-import re
 import typing
 import warnings
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import omegaconf
+import numpy as np
 import torch
-from omegaconf.base import ContainerMetadata, Metadata
 from torch import Tensor
 
 from backattn.errors import MissingError, ModelError, RecipeError
@@ -29,7 +23,9 @@ from backattn.features.translation.pieces import (
     join_segments,
     merge_pieces,
 )
+from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
 from backattn.features.translation.quiet import untouched_logging
+from backattn.features.translation.segments import Segment, make_batches
 from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
 from backattn.recipe import TranslatorRecipe
 
@@ -41,38 +37,6 @@ with untouched_logging():
     from fairseq.search import BeamSearch
     from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
     from fairseq.tasks.translation import TranslationTask
-
-# A checkpoint is a pickle. These classes, plain data all of them, are what fairseq's own ones hold; a file
-# that asks for anything else is refused, never opened in another way.
-_SAFE: list[Any] = [
-    argparse.Namespace,
-    omegaconf.DictConfig,
-    omegaconf.ListConfig,
-    omegaconf.AnyNode,
-    ContainerMetadata,
-    Metadata,
-    collections.defaultdict,
-    typing.Any,
-    dict,
-    list,
-    int,
-]
-# Bounds the (sentences x beam, vocabulary) scores of one search step.
-_MAX_SENTENCES = 256
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """What is translated in one go: p pieces of a sentence of m tokens, nearly always all of them.
-
-    :param tokens: the m tokens of the whole sentence.
-    :param pieces: indices in the source dictionary, EOS not among them.
-    :param owners: for each piece, the index of its token.
-    """
-
-    tokens: tuple[str, ...]
-    pieces: tuple[int, ...]
-    owners: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -168,17 +132,17 @@ class FairseqTranslator:
         queue = [segment for parts in segments.values() for segment in parts]
         done: dict[int, _Part] = {}
         with torch.inference_mode():
-            for batch in self._batches(queue):
+            for batch in make_batches(queue, self._recipe.batch_tokens):
                 done |= zip(map(id, batch), self._translate_batch(batch), strict=True)
         finished = {tokens: _join([done[id(s)] for s in parts]) for tokens, parts in segments.items()}
         return [finished[tokens] for tokens in sentences]
 
-    def _segments(self, tokens: tuple[str, ...]) -> list[_Segment]:
+    def _segments(self, tokens: tuple[str, ...]) -> list[Segment]:
         if not tokens:
             raise ValueError("a sentence has at least one token")
         cuts = cut_segments([self._pieces.pieces(token) for token in tokens], self._segment_pieces)
         return [
-            _Segment(
+            Segment(
                 tokens,
                 tuple(self._source.index(piece) for _, piece in cut),
                 tuple(owner for owner, _ in cut),
@@ -186,21 +150,7 @@ class FairseqTranslator:
             for cut in cuts
         ]
 
-    def _batches(self, segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
-        """Longest first, at most ``batch_tokens`` pieces with EOS and padding, at least one segment."""
-        batch: list[_Segment] = []
-        for segment in sorted(segments, key=lambda s: -len(s.pieces)):
-            longest = len((batch or [segment])[0].pieces) + 1
-            if batch and (
-                len(batch) == _MAX_SENTENCES or longest * (len(batch) + 1) > self._recipe.batch_tokens
-            ):
-                yield batch
-                batch = []
-            batch.append(segment)
-        if batch:
-            yield batch
-
-    def _translate_batch(self, batch: Sequence[_Segment]) -> list[_Part]:
+    def _translate_batch(self, batch: Sequence[Segment]) -> list[_Part]:
         limits = [self._limit(segment) for segment in batch]
         generator = SequenceGenerator(
             self._ensemble,
@@ -213,14 +163,14 @@ class FairseqTranslator:
         hypotheses = generator.generate([], {"net_input": self._inputs(batch)})
         return [self._part(segment, ranked[0]) for segment, ranked in zip(batch, hypotheses, strict=True)]
 
-    def _limit(self, segment: _Segment) -> int:
+    def _limit(self, segment: Segment) -> int:
         """Most pieces that a translation may have, EOS not among them."""
         wanted = self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b
         return max(1, min(int(wanted), self._longest_target))
 
-    def _inputs(self, batch: Sequence[_Segment]) -> dict[str, Tensor]:
+    def _inputs(self, batch: Sequence[Segment]) -> dict[str, Tensor]:
         """Pieces and EOS, padded on the left as fairseq trains. *Shape:* (sentences, longest)"""
-        lengths = [len(segment.pieces) + 1 for segment in batch]
+        lengths = [len(segment) for segment in batch]
         tokens = torch.full((len(batch), max(lengths)), self._source.pad())
         for row, segment, length in zip(tokens, batch, lengths, strict=True):
             row[-length:] = torch.tensor([*segment.pieces, self._source.eos()])
@@ -229,13 +179,13 @@ class FairseqTranslator:
             "src_lengths": torch.tensor(lengths, device=self._device),
         }
 
-    def _part(self, segment: _Segment, hypothesis: dict[str, Tensor]) -> _Part:
+    def _part(self, segment: Segment, hypothesis: dict[str, Tensor]) -> _Part:
         attention = hypothesis["attention"]
         if not attention.numel():
-            raise ModelError(f"the translator gives no attention for the sentence {_text(segment)!r}")
+            raise ModelError(f"the translator gives no attention for the sentence {segment.text!r}")
         # The first rows are padding. shape: (p + 1, q + 1)
-        pieces: Array = attention[-len(segment.pieces) - 1 :].float().cpu().numpy()
-        _check_finite(bool(torch.isfinite(attention).all()), segment)
+        pieces: Array = attention[-len(segment) :].float().cpu().numpy()
+        _check_finite(bool(np.isfinite(pieces).all()), segment)
         symbols = [self._target[index] for index in hypothesis["tokens"][:-1].tolist()]
         words = self._pieces.words(symbols)
         merged = merge_pieces(pieces, segment.owners, len(segment.tokens), words)
@@ -249,7 +199,7 @@ class _OwnLimits(BeamSearch):  # type: ignore[misc]
     neighbours.
     """
 
-    def __init__(self, dictionary: Dictionary, batch: Sequence[_Segment], limits: Tensor) -> None:
+    def __init__(self, dictionary: Dictionary, batch: Sequence[Segment], limits: Tensor) -> None:
         super().__init__(dictionary)
         self._batch, self._limits = batch, limits
 
@@ -344,10 +294,10 @@ def _average_layers(decoder: TransformerDecoderBase) -> None:
 def _load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[Any], Dictionary, Dictionary]:
     """The models of checkpoints that lie in one folder, and that folder's two dictionaries."""
     overrides = {"data": str(files[0].parent), "source_lang": recipe.source, "target_lang": "en"}
-    with torch.serialization.safe_globals(_SAFE), warnings.catch_warnings():
+    with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
         for file in files:
-            _refuse_code(file)
+            refuse_code(file)
         try:
             models, _, task = checkpoint_utils.load_model_ensemble_and_task(
                 [str(file) for file in files], arg_overrides=overrides
@@ -361,20 +311,6 @@ def _load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[
     if not isinstance(task, TranslationTask) or not all(isinstance(m.decoder, decoders) for m in models):
         raise ModelError(f"{files[0]}: expected an fconv or transformer model of fairseq's translation task")
     return models, task.source_dictionary, task.target_dictionary
-
-
-def _refuse_code(path: Path) -> None:
-    """Read a checkpoint as plain data, whatever the environment says about fairseq's own reading."""
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {found[1]}" if found else "its pickle is not plain data"
-        raise ModelError(
-            f"{path}: refused, {reason}; only fairseq checkpoints of plain data are opened"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise ModelError(f"{path}: damaged or no checkpoint; fetch or train it again") from None
 
 
 def _hub_archives() -> dict[str, str]:
@@ -404,13 +340,9 @@ def _join(parts: Sequence[_Part]) -> Translation:
     return Translation(words, join_segments([part.attention for part in parts]), segments=len(parts))
 
 
-def _text(segment: _Segment) -> str:
-    return " ".join(segment.tokens)
-
-
-def _check_finite(finite: bool, segment: _Segment | None) -> None:
+def _check_finite(finite: bool, segment: Segment | None) -> None:
     if not finite and segment is not None:
         raise ModelError(
-            f"the translator's numbers are not finite for the sentence {_text(segment)!r}; its checkpoint is "
+            f"the translator's numbers are not finite for the sentence {segment.text!r}; its checkpoint is "
             "broken, or it must run on the CPU (float32)"
         )

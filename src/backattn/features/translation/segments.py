@@ -1,0 +1,45 @@
+"""What is translated in one go, and in which company."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+# Bounds the (sentences x beam, vocabulary) scores of one search step.
+_MAX_SENTENCES = 256
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What is translated in one go: p pieces of a sentence of m tokens, nearly always all of them.
+
+    :param tokens: the m tokens of the whole sentence.
+    :param pieces: indices in the source dictionary, EOS not among them.
+    :param owners: for each piece, the index of its token.
+    """
+
+    tokens: tuple[str, ...]
+    pieces: tuple[int, ...]
+    owners: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The sentence, for messages."""
+        return " ".join(self.tokens)
+
+    def __len__(self) -> int:
+        """Pieces and EOS."""
+        return len(self.pieces) + 1
+
+
+def make_batches(segments: Sequence[Segment], batch_tokens: int) -> Iterator[list[Segment]]:
+    """Cut segments, longest first, into batches of at most ``batch_tokens`` pieces, EOS and padding included.
+
+    A longer segment is a batch of its own.
+    """
+    batch: list[Segment] = []
+    for segment in sorted(segments, key=len, reverse=True):
+        if batch and (len(batch) == _MAX_SENTENCES or len(batch[0]) * (len(batch) + 1) > batch_tokens):
+            yield batch
+            batch = []
+        batch.append(segment)
+    if batch:
+        yield batch
