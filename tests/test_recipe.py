@@ -70,6 +70,10 @@ def test_json_round_trip(write) -> None:
         ("[transfer]\neos = 'x'", r"transfer\.eos: expected one of drop, renormalise, keep; found 'x'"),
         ("[oops]\na = 1", r"toy\.toml: oops: unknown key"),
         ("tagger = 3", r"english\.tagger: unknown key"),
+        (
+            "[english.training]\nfiles = [{ path = 'x', limit = -1 }]",
+            r"english\.training\.files\[0\]\.limit: expected 0 or more, found -1",
+        ),
         ("hub = 'x/y'", r"english: give exactly one of checkpoint and hub"),
     ],
 )

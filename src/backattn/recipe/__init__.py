@@ -1,0 +1,55 @@
+"""``pipelines/*.toml`` -> frozen dataclasses. A configuration is a value."""
+
+from backattn.recipe.paths import cache_root, data_path, model_path
+from backattn.recipe.reading import (
+    PIPELINES,
+    as_json,
+    available_recipes,
+    from_json,
+    load_english,
+    load_recipe,
+)
+from backattn.recipe.schema import (
+    ColumnFormat,
+    CorpusRecipe,
+    EnglishFile,
+    EnglishRecipe,
+    EnglishTraining,
+    EosPolicy,
+    Normalisation,
+    ParallelFile,
+    Recipe,
+    Scheme,
+    TaggerRecipe,
+    TransferRecipe,
+    TranslatorRecipe,
+    TranslatorTraining,
+    Unit,
+)
+
+__all__ = [
+    "PIPELINES",
+    "ColumnFormat",
+    "CorpusRecipe",
+    "EnglishFile",
+    "EnglishRecipe",
+    "EnglishTraining",
+    "EosPolicy",
+    "Normalisation",
+    "ParallelFile",
+    "Recipe",
+    "Scheme",
+    "TaggerRecipe",
+    "TransferRecipe",
+    "TranslatorRecipe",
+    "TranslatorTraining",
+    "Unit",
+    "as_json",
+    "available_recipes",
+    "cache_root",
+    "data_path",
+    "from_json",
+    "load_english",
+    "load_recipe",
+    "model_path",
+]

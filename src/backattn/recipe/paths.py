@@ -1,0 +1,39 @@
+"""Where a recipe's files lie: below ``BACKATTN_DATA``, below ``BACKATTN_CACHE``, or where it says."""
+
+import os
+import re
+from pathlib import Path
+
+from backattn.errors import RecipeError
+
+# Variables that a recipe may use without the environment naming them.
+_VARIABLE_DEFAULTS = {"BACKATTN_DATA": "data", "BACKATTN_CACHE": "cache"}
+
+
+def data_path(text: str) -> Path:
+    """A path of a data file: ``${VARIABLES}`` filled in, relative ones below ``BACKATTN_DATA``."""
+    return _resolve(text, "BACKATTN_DATA")
+
+
+def model_path(text: str) -> Path:
+    """A path of a model: ``${VARIABLES}`` filled in, relative ones below ``BACKATTN_CACHE``."""
+    return _resolve(text, "BACKATTN_CACHE")
+
+
+def cache_root() -> Path:
+    """``BACKATTN_CACHE``, or ``cache/``."""
+    return Path(_variable("BACKATTN_CACHE", "BACKATTN_CACHE"))
+
+
+def _resolve(text: str, root: str) -> Path:
+    filled = re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], text), text)
+    if filled != text or os.path.isabs(filled):
+        return Path(filled)
+    return Path(_variable(root, text)) / filled
+
+
+def _variable(name: str, text: str) -> str:
+    value = os.environ.get(name) or _VARIABLE_DEFAULTS.get(name)
+    if value is None:
+        raise RecipeError(f"{text}: the environment variable {name} is not set; set it to a path")
+    return value

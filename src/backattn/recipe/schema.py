@@ -1,0 +1,245 @@
+"""What a recipe says: frozen dataclasses, one for each table. Defaults live here and nowhere deeper."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Scheme = Literal["IOB1", "IOB2", "BIOES", "BMES"]
+Unit = Literal["word", "character"]
+EosPolicy = Literal["drop", "renormalise", "keep"]
+Normalisation = Literal["none", "source"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnFormat:
+    """How to read one column file.
+
+    :param token: column of the token, from 0; negative counts from the end of the line.
+    :param tag: column of the tag.
+    :param scheme: the tag scheme of the file; everything becomes BIOES.
+    :param orphans: an I- of IOB2 that continues nothing is refused, or (as conlleval reads it) begins an
+        entity and is counted. The released CoNLL-2002 and Weibo files have a few.
+    :param separator: what stands between columns.
+    :param encoding: a Python codec name.
+    :param comment: lines that start with this text are no tokens; empty for none.
+    :param docstart: token of lines that separate documents (``-DOCSTART-``); empty for none.
+    :param segmentation_digit: each token ends in a digit that is no part of it (Weibo).
+    :param types: entity type of the file -> type in the project; "" makes it O. Empty keeps all
+        types as they are; otherwise a type that is not listed is refused.
+    """
+
+    token: int = 0
+    tag: int = -1
+    scheme: Scheme = "IOB2"
+    orphans: Literal["refuse", "begin"] = "refuse"
+    separator: Literal["whitespace", "tab"] = "whitespace"
+    encoding: str = "utf-8"
+    comment: str = ""
+    docstart: str = ""
+    segmentation_digit: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusRecipe:
+    """Where the three splits lie and how to read them.
+
+    :param source: where a user gets the data; printed when a file is missing.
+    :param unit: what a source token is: a word, or one Chinese character.
+    :param groups: name of a score -> suffix of the entity types it counts (Weibo: NE = ".NAM").
+    """
+
+    train: str
+    dev: str
+    test: str
+    source: str
+    unit: Unit = "word"
+    format: ColumnFormat = field(default_factory=ColumnFormat)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelFile:
+    """One file of sentence pairs for training a translator.
+
+    :param path: a TSV file; or, with ``english_path``, a file with one foreign sentence a line.
+    :param english_path: the file whose lines are the English side; empty when it is a column.
+    :param foreign, english: columns of the two sides, from 0.
+    :param header: the first line names the columns.
+    :param group: column that says where a pair comes from; -1 when there is none.
+    :param only, exclude: values of ``group`` to take alone, or to leave out.
+    :param repeat: how often the file counts in training.
+    :param limit: take at most so many pairs, evenly spread; 0 takes all.
+    """
+
+    path: str
+    english_path: str = ""
+    foreign: int = 0
+    english: int = 1
+    header: bool = False
+    group: int = -1
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    repeat: int = 1
+    limit: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorTraining:
+    """How ``backattn translator train`` makes the checkpoint.
+
+    :param architecture: fairseq's name of the model (``fconv_iwslt_de_en``, ``transformer_iwslt_de_en``).
+    :param pieces: size of the joint sentencepiece vocabulary.
+    :param learning_rates: one for each epoch; their number is the number of epochs.
+    :param max_tokens: target pieces of a batch.
+    :param max_pieces: longer training pairs are left out, and counted.
+    :param average: how many of the last epochs' checkpoints are averaged into the result.
+    :param precision: arithmetic of the training step; ``bfloat16`` is autocast.
+    :param valid, test: held-out pairs for the perplexity and for BLEU; they are taken out of ``parallel``.
+    :param test_limit: translate only so many test sentences for BLEU; 0 for all.
+    """
+
+    parallel: tuple[ParallelFile, ...]
+    valid: ParallelFile
+    test: ParallelFile
+    architecture: str = "fconv_iwslt_de_en"
+    pieces: int = 4000
+    learning_rates: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
+    optimizer: Literal["nag", "adam"] = "nag"
+    clip_norm: float = 0.1
+    dropout: float = 0.1
+    label_smoothing: float = 0.1
+    max_tokens: int = 3500
+    max_pieces: int = 175
+    average: int = 3
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 1
+    test_limit: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorRecipe:
+    """The translator and how it is asked.
+
+    :param checkpoint: folder with ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and
+        ``joint.model``; empty when ``hub`` is given.
+    :param hub: a fairseq hub name (``transformer.wmt19.de-en``); empty when ``checkpoint`` is given.
+    :param source: language code of the source side.
+    :param beam: width of the beam search.
+    :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
+    :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal.
+    :param batch_tokens: source pieces of a batch, padding included; does not change the numbers.
+    """
+
+    checkpoint: str = ""
+    hub: str = ""
+    source: str
+    beam: int = 4
+    max_len_a: float = 1.3
+    max_len_b: int = 10
+    segment_pieces: int = 175
+    batch_tokens: int = 4000
+    training: TranslatorTraining | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnglishFile:
+    """One English column file for training the English tagger.
+
+    :param use: ``train``, ``dev``, ``test``, or ``split`` (every tenth sentence is test, the one
+        before it dev, the rest train).
+    :param limit: take at most so many sentences, evenly spread; 0 takes all.
+    """
+
+    path: str
+    use: Literal["train", "dev", "test", "split"] = "train"
+    format: ColumnFormat = field(default_factory=ColumnFormat)
+    limit: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnglishTraining:
+    """How ``backattn english train`` makes the tagger with flair's own trainer."""
+
+    files: tuple[EnglishFile, ...]
+    word_dimensions: int = 100
+    character_dimensions: int = 25
+    min_count: int = 2
+    hidden: int = 256
+    dropout: float = 0.1
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: float = 0.002
+    batch: int = 32
+    epochs: int = 8
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnglishRecipe:
+    """The English tagger.
+
+    :param checkpoint: a flair model file; empty when ``hub`` is given.
+    :param hub: a flair hub name (``flair/ner-english``); empty when ``checkpoint`` is given.
+    :param sha256: digest that the file must have; flair files are pickles, so one without a pin
+        needs ``--trust`` (or the manifest that ``english train`` writes).
+    :param batch_tokens: English tokens of a batch; does not change the numbers.
+    """
+
+    checkpoint: str = ""
+    hub: str = ""
+    sha256: str = ""
+    batch_tokens: int = 4000
+    training: EnglishTraining | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferRecipe:
+    """From A and R to T (section "From pieces to tokens" of the README)."""
+
+    eos: EosPolicy = "drop"
+    normalise: Normalisation = "none"
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggerRecipe:
+    """Stage two: the BiLSTM-CRF of section 3.2. The defaults are the paper's settings.
+
+    :param embeddings: fastText vectors in text format; empty trains word vectors from scratch.
+    :param word_dimensions: width of the word vectors trained from scratch.
+    :param characters: encoder of the characters of a word; ``none`` for Chinese.
+    :param character_dimensions: width of its result.
+    :param patience: epochs without a lower training loss before the learning rate is annealed.
+    :param anneal: factor of that annealing.
+    :param sentences: train on a nested sample of so many training sentences; 0 takes all.
+    :param precision: arithmetic of the BiLSTM's training step. ``bfloat16`` is autocast: other numbers,
+        within the noise of seeds, and up to twice as fast on processors that know it.
+    """
+
+    embeddings: str = ""
+    word_dimensions: int = 100
+    characters: Literal["none", "cnn", "lstm"] = "none"
+    character_dimensions: int = 50
+    hidden: int = 256
+    word_dropout: float = 0.1
+    dropout: float = 0.5
+    learning_rate: float = 0.1
+    clip_norm: float = 5.0
+    patience: int = 3
+    anneal: float = 0.5
+    batch: int = 16
+    epochs: int = 150
+    sentences: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One LANG: the whole way from column files to scores."""
+
+    name: str
+    corpus: CorpusRecipe
+    translator: TranslatorRecipe
+    english: EnglishRecipe
+    transfer: TransferRecipe = field(default_factory=TransferRecipe)
+    tagger: TaggerRecipe = field(default_factory=TaggerRecipe)
