@@ -31,16 +31,26 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imports(path: Path, *, top_level: bool = False) -> set[str]:
+def imports(path: Path) -> set[str]:
     """Absolute names that a file imports: ``from a.b import c`` gives a.b and a.b.c."""
     tree = ast.parse(path.read_text("utf-8"))
     found: set[str] = set()
-    for node in tree.body if top_level else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def needed(path: Path, known: dict[str, Path]) -> set[str]:
+    """Our modules that a file needs at import: ``from package import module`` needs the module alone."""
+    tree, found = ast.parse(path.read_text("utf-8")), set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= full & known.keys() or {str(node.module)} & known.keys()
     return found
 
 
@@ -71,10 +81,7 @@ def test_the_ground_floor_and_the_store_know_neither_wing() -> None:
 
 def test_imports_have_no_cycle() -> None:
     known = modules()
-    graph = {
-        name: {i for i in imports(path, top_level=True) if i in known and i != name}
-        for name, path in known.items()
-    }
+    graph = {name: needed(path, known) - {name} for name, path in known.items()}
     done: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
