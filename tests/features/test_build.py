@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
 
 from backattn.corpus import Corpus, Sentence
 from backattn.errors import ModelError, StoreError
@@ -16,6 +15,7 @@ from backattn.features.translation import Translation
 from backattn.recipe import Recipe
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
+from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
 
 
 @pytest.fixture(autouse=True)
