@@ -8,6 +8,7 @@ batch (quadratic in the corpus) and keeps no states.
 import hashlib
 import io
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from backattn.corpus.tags import Span, from_spans
 from backattn.errors import MissingError, ModelError
 from backattn.features.english import EnglishReading
+
+# flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
+logging.getLogger("flair").setLevel(logging.WARNING)
 
 MANIFEST = "training.json"
 # flair leaves out tokens that are empty or white space; this stands in, so that columns of A stay aligned.

@@ -173,10 +173,11 @@ def load_own_tagger(path: Path, *, folder: Path) -> SequenceTagger:
 def quiet(log: Path) -> Iterator[None]:
     """Send flair's log to a file and keep its progress bars off the terminal."""
     logger = logging.getLogger("flair")
-    handlers, propagate = logger.handlers[:], logger.propagate
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
     log.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(log, encoding="utf-8")
     logger.handlers, logger.propagate = [file], False
+    logger.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # flair's own use of torch and of its folder
@@ -184,6 +185,7 @@ def quiet(log: Path) -> Iterator[None]:
     finally:
         file.close()
         logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 def _dataset(sentences: Sequence[Sentence]) -> FlairDatapointDataset[FlairSentence]:
