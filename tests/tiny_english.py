@@ -59,7 +59,7 @@ def random_tagger(folder: Path) -> SequenceTagger:
     return tagger.eval()
 
 
-def other_tagger(kind: str) -> SequenceTagger:
+def other_tagger(kind: str, embeddings: flair.embeddings.TokenEmbeddings | None = None) -> SequenceTagger:
     """A tagger that is not the project's own: ``bio``, ``softmax``, ``gru``, ``no-rnn`` or ``pos``."""
     flair.device = torch.device("cpu")
     labels = Dictionary(add_unk=False)
@@ -68,7 +68,7 @@ def other_tagger(kind: str) -> SequenceTagger:
         labels.add_item(name)
     torch.manual_seed(5)
     tagger = SequenceTagger(
-        embeddings=random_words(),
+        embeddings=embeddings or random_words(),
         tag_dictionary=labels,
         tag_type="ner",
         tag_format="BIO" if kind == "bio" else "BIOES",
@@ -94,4 +94,14 @@ def random_words() -> flair.embeddings.TokenEmbeddings:
             words.add_item(token)
     embeddings = flair.embeddings.OneHotEmbeddings(words, embedding_length=9)
     torch.nn.init.normal_(embeddings.embedding_layer.weight, std=1.0)
+    return embeddings
+
+
+def random_characters() -> flair.embeddings.TokenEmbeddings:
+    """Character embeddings over the letters of the templates."""
+    letters = Dictionary()
+    for letter in sorted({c for s in make_sentences(60) for token in s.tokens for c in token}):
+        letters.add_item(letter)
+    embeddings = flair.embeddings.CharacterEmbeddings(letters, char_embedding_dim=5, hidden_size_char=4)
+    torch.nn.init.normal_(embeddings.char_embedding.weight, std=1.0)
     return embeddings

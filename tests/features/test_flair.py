@@ -12,7 +12,7 @@ flair = pytest.importorskip("flair")
 
 import torch  # noqa: E402
 from flair.data import Sentence as FlairSentence  # noqa: E402
-from flair.embeddings import CharacterEmbeddings  # noqa: E402
+from flair.embeddings import CharacterEmbeddings, StackedEmbeddings  # noqa: E402
 from flair.models import SequenceTagger  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -27,7 +27,14 @@ from backattn.features.english.flair import (  # noqa: E402
     plain_characters,
 )
 from backattn.features.english.flair_training import save_tagger  # noqa: E402
-from tiny_english import TINY, make_sentences, other_tagger, random_tagger  # noqa: E402
+from tiny_english import (  # noqa: E402
+    TINY,
+    make_sentences,
+    other_tagger,
+    random_characters,
+    random_tagger,
+    random_words,
+)
 
 SENTENCES = [sentence.tokens for sentence in make_sentences(40, seed=1)]
 ODD = [("Ärger", "–", "Ωmega"), ("x",), ("Port", "Bray") * 20]
@@ -210,6 +217,16 @@ class TestOpening:
         plain = [tokens for tokens in SENTENCES if len(set(tokens)) == len(tokens)]
         assert len(plain) > 10
         assert [predicted(other, s) for s in plain] == [predicted(tagger, s) for s in plain]
+
+    def test_a_stack_is_joined_in_the_order_that_it_learned(self, tmp_path: Path) -> None:
+        # flair's files forget the number in "0-one-hot-text", and with it the order of the stack.
+        words, characters = random_words(), random_characters()
+        stack = other_tagger("bio", StackedEmbeddings([words, characters]))
+        stack.save(tmp_path / "tagger.pt")
+        assert SequenceTagger.load(str(tmp_path / "tagger.pt")).embeddings.get_names()[0] == "one-hot-text"
+        found = self.load(tmp_path / "tagger.pt", trust=True).read(SENTENCES)
+        for one, other in zip(found, reader(stack).read(SENTENCES), strict=True):
+            np.testing.assert_allclose(one.states, other.states, atol=1e-6)
 
     def test_nobody_vouches(self, path: Path) -> None:
         with pytest.raises(
