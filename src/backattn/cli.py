@@ -6,6 +6,7 @@ nothing to do, must not wait for torch.
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,10 @@ from backattn import __version__
 from backattn.corpus.formats import read_corpus
 from backattn.errors import BackattnError
 from backattn.recipe import Recipe, available_recipes, cache_root, load_english, load_recipe
+
+# Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
+# runtime reads this once, when torch is imported, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
