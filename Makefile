@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 STAMP := .venv/.installed
 
 # LANG is also the shell's locale variable: it is a language here only when it stands on make's own
@@ -37,10 +38,11 @@ install: $(STAMP)
 # environments would fetch a second torch of several GB.
 $(STAMP): requirements.txt requirements-build.txt pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), f"Python 3.11 is needed, this is {sys.version}: make PYTHON=..."'
+	@echo 'Installing into .venv: torch, fairseq (which compiles), flair; some minutes, once.'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements-build.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) --requirement requirements-build.txt
+	$(PIP) --no-build-isolation --requirement requirements.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: install
