@@ -188,8 +188,8 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
 
 
 @main.command()
-@click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
 @_recipe_options
+@click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
 @click.option("--run", type=click.Path(path_type=Path), help="Show this run's predictions too.")
 @_json_option
 def inspect(
