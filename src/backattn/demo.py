@@ -64,4 +64,4 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
     say(f"{len(runs)} runs in {home}/runs, the report in {home}/report.")
     say(f"{time.monotonic() - start:.0f} s in all.")
     best = max(runs, key=lambda run: run.dev.overall.f1)
-    say(f"Tag new text: echo 'Frau Weber wohnt in München .' | backattn tag {best.folder}")
+    say(f"Tag new text: echo 'Frau Weber wohnt in München .' | {sys.argv[0]} tag {best.folder}")
