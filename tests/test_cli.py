@@ -190,6 +190,20 @@ def test_check_and_idle_features_never_import_torch(home: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_a_missing_package_of_stage_one_is_one_line(home: Path) -> None:
+    code = (
+        "import sys; sys.modules['flair'] = None\n"
+        "import backattn.cli as cli\n"
+        "cli.main(['english', 'train', 'toy'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "backattn: stage one needs the package flair, which is not installed; "
+        "install backattn[features] as the README says under Installing\n"
+    )
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 class TestMake:
     def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,9 @@ from backattn.recipe import Recipe, available_recipes, cache_root, load_english,
 # runtime reads this once, when torch is imported, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# What `pip install backattn` leaves out and `backattn[features]` brings.
+_STAGE_ONE = {"fairseq", "flair", "omegaconf", "sacrebleu", "sacremoses", "sentencepiece"}
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -36,6 +39,15 @@ class OneLine(click.Group):
         except BackattnError as error:
             click.echo(f"backattn: {error}", err=True)
             ctx.exit(error.exit_status)
+        except ModuleNotFoundError as error:
+            if error.name not in _STAGE_ONE:
+                raise
+            click.echo(
+                f"backattn: stage one needs the package {error.name}, which is not installed; "
+                "install backattn[features] as the README says under Installing",
+                err=True,
+            )
+            ctx.exit(2)
 
 
 def _recipe_options(command: _F) -> _F:
