@@ -113,14 +113,15 @@ def features(
     from backattn.features.plan import make_plan
 
     recipe, data = _load(lang, overrides)
-    statuses = check_plan(make_plan(recipe, data))
+    plan = make_plan(recipe, data)
+    statuses = check_plan(plan)
     if dry_run or all(status.state == "fresh" for status in statuses):
         _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
         return
     from backattn.device import pick_device
     from backattn.features.pipeline import make_features
 
-    made = make_features(recipe, data, device=pick_device(device), trust=trust)
+    made = make_features(recipe, plan, device=pick_device(device), trust=trust)
     _answer(_plain(made), f"{_built_line(made.translation)}\n{_built_line(made.transfer)}", as_json)
 
 

@@ -10,6 +10,7 @@ from backattn.device import pick_device
 from backattn.experiments import Grid, train_grid
 from backattn.features.english.training import train_english
 from backattn.features.pipeline import make_features
+from backattn.features.plan import make_plan
 from backattn.features.translation.training import train_translator
 from backattn.recipe import cache_root, load_english, load_recipe, model_path
 from backattn.report.tables import make_report
@@ -49,7 +50,7 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
         if not (folder / "training.json").exists():
             say(train_english(english, folder=folder, threads=threads, progress=progress).to_text())
     with step("4/6 stage one: features, once for each sentence"):
-        made = make_features(recipe, corpus, device=pick_device("auto"))
+        made = make_features(recipe, make_plan(recipe, corpus), device=pick_device("auto"))
         for built in (made.translation, made.transfer):
             say(f"  {built.path}: {built.sentences} sentences, {built.computed} computed")
     with step(f"5/6 stage two: base and +BAN on {len(corpus.train)} labelled sentences, {len(SEEDS)} seeds"):

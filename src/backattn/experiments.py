@@ -15,11 +15,12 @@ from backattn.corpus import Corpus
 from backattn.device import pick_device
 from backattn.errors import RecipeError, StaleError
 from backattn.features.plan import make_plan
+from backattn.files import write_whole_text
 from backattn.fingerprint import digest
 from backattn.recipe import Recipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import Inputs, Run, write_whole
+from backattn.tagger.run import Inputs, Run
 from backattn.tagger.training import train_run
 
 # Inputs whose runs need the transfer store (``random`` takes its width from there).
@@ -144,7 +145,7 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
     path = folder / RECIPE
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
+        write_whole_text(path, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
 
 
 def _runs(recipe: Recipe) -> Path:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backattn.corpus import evenly_spread
 from backattn.errors import CorpusError, MissingError, RecipeError
-from backattn.features.translation.parallel import Pair, evenly_spread, read_pairs, read_training_text
+from backattn.features.translation.parallel import Pair, read_pairs, read_training_text
 from backattn.recipe import ParallelFile, TranslatorTraining
 
 

@@ -4,11 +4,14 @@
 BIOES, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from backattn.fingerprint import sentence_key
+
+_T = TypeVar("_T")
 
 SPLITS = ("train", "dev", "test")
 
@@ -65,3 +68,10 @@ class Corpus:
         first = {sentence.key: sentence for sentence in reversed([*self.train, *self.dev, *self.test])}
         order = dict.fromkeys(s.key for s in [*self.train, *self.dev, *self.test])
         return tuple(first[key] for key in order)
+
+
+def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
+    """At most ``limit`` items in their order, spread evenly over all of them; 0 takes all."""
+    if not limit or len(items) <= limit:
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]

@@ -25,6 +25,7 @@ from backattn.features.english import EnglishTagger
 from backattn.features.plan import Stage
 from backattn.features.translation import Translation, Translator
 from backattn.features.translation.pieces import token_attention
+from backattn.files import PARTIAL
 from backattn.fingerprint import digest
 from backattn.recipe import TransferRecipe
 from backattn.store.layout import (
@@ -38,7 +39,7 @@ from backattn.store.layout import (
 )
 from backattn.store.lock import writer_lock
 from backattn.store.reader import Chain, StoreReader
-from backattn.store.writer import PARTIAL, write_store
+from backattn.store.writer import write_store
 
 # Source tokens of a shard: a few seconds of work on a CPU.
 SHARD_TOKENS = 8000

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from backattn.corpus import Corpus
 from backattn.device import device_name
 from backattn.features.build import Built, build_transfers, build_translations
 from backattn.features.english.flair import FlairTagger
-from backattn.features.plan import Plan, make_plan
+from backattn.features.plan import Plan
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.recipe import Recipe, model_path
 from backattn.store.reader import StoreReader
@@ -20,13 +19,12 @@ class Features:
     transfer: Built
 
 
-def make_features(recipe: Recipe, corpus: Corpus, *, device: str, trust: bool = False) -> Features:
+def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = False) -> Features:
     """Compute what is missing of the translation store, then of the transfer store.
 
     :param device: ``cpu`` or ``cuda``; it does not change a store's identity.
     :param trust: open an English tagger that has no pinned digest.
     """
-    plan: Plan = make_plan(recipe, corpus)
     words = device_name(device)
     translation = build_translations(plan.translation, lambda: load_translator(recipe, device), words)
     transfer = build_transfers(

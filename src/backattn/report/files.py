@@ -1,9 +1,9 @@
 """Writing a report's files."""
 
-import os
 from pathlib import Path
 
 from backattn.errors import StoreError
+from backattn.files import write_whole
 
 
 def write_text(path: Path, text: str) -> None:
@@ -11,11 +11,9 @@ def write_text(path: Path, text: str) -> None:
 
     :raises StoreError: the disk or the folder refuses; the old file stays.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A lone surrogate (a broken token) must not stop a report.
-        partial.write_bytes(text.encode("utf-8", errors="replace"))
-        os.replace(partial, path)
+        write_whole(path, text.encode("utf-8", errors="replace"))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error}); free space or fix the folder") from None

@@ -36,13 +36,18 @@ def score_grid(table: Table) -> Grid:
     )  # fmt: skip
     rows = tuple(
         (
-            f"{row.sentences:,}", row.inputs, *([", ".join(row.setting)] if settings else []),
+            *_lead(row, settings),
             *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
             *_difference_cells(row.difference), str(len(row.seeds)), str(row.epochs),
         )
         for row in table.rows
     )  # fmt: skip
     return Grid("Test F1", header, rows, 3 if settings else 2)
+
+
+def _lead(row: Row, settings: bool) -> tuple[str, ...]:
+    """The cells that name a row: training sentences, inputs, and the setting where rows differ in one."""
+    return (f"{row.sentences:,}", row.inputs, *([", ".join(row.setting)] if settings else []))
 
 
 def type_grid(table: Table) -> Grid:
@@ -54,7 +59,7 @@ def type_grid(table: Table) -> Grid:
     )  # fmt: skip
     rows = tuple(
         (
-            f"{row.sentences:,}", row.inputs, *([", ".join(row.setting)] if settings else []),
+            *_lead(row, settings),
             *(spread(row.types[name]) for name in table.support),
         )
         for row in table.rows

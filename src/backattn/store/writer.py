@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import StoreError
+from backattn.files import PARTIAL
 from backattn.fingerprint import canonical_json, digest
 from backattn.store.layout import FORMAT_VERSION, KEY_BYTES, KEYS, Column, Entry, Header
 
-PARTIAL = ".partial"
 # Rows are gathered up to about this many bytes before they go to the file.
 _BLOCK_BYTES = 8 << 20
 

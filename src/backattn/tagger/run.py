@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from backattn.corpus import Sentence
 from backattn.errors import MissingError, ModelError, StaleError
+from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
 from backattn.tagger.evaluation import Score
 
@@ -195,16 +195,6 @@ def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
         raise StaleError(
             f"{folder}: holds a run with another {', '.join(differing)}; remove the folder to train again"
         )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or the old one, even after a power cut."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:

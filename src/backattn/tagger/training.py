@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from backattn.corpus import Corpus
 from backattn.errors import ModelError
+from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
 from backattn.recipe import TaggerRecipe, as_json
 from backattn.store.lock import writer_lock
@@ -35,7 +36,6 @@ from backattn.tagger.run import (
     read_run,
     read_tensors,
     write_tensors,
-    write_whole,
 )
 from backattn.tagger.setup import Setup, prepare, sample_size, transfer_name
 

@@ -5,7 +5,6 @@ goes on; the result folder appears whole, its manifest written last.
 """
 
 import json
-import os
 import platform
 import shutil
 import time
@@ -18,12 +17,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from backattn.corpus import Sentence
+from backattn.corpus import Sentence, evenly_spread
 from backattn.corpus.formats import read_column_file
+from backattn.device import pick_device
 from backattn.errors import MissingError, RecipeError
 from backattn.features.english import EnglishTagger
 from backattn.features.english.flair import MANIFEST, FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
+from backattn.files import publish_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
 from backattn.store.lock import writer_lock
@@ -34,6 +35,7 @@ _REQUEST, _STATE = "request.json", "epochs.json"
 _FOLD = 10
 # The dev sentences that choose the epoch: enough to choose by, few enough not to cost an epoch.
 _DEV_LIMIT = 2000
+_BATCH_TOKENS = 4000  # English tokens read at a time when it is evaluated
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,7 @@ def _read(training: EnglishTraining) -> _Data:
                 f"{path}: no such file; put the English corpus there, point BACKATTN_DATA at your corpora, "
                 "or take the file out of english.training.files"
             )
-        sentences = read_column_file(path, file.format)
-        if file.limit:
-            step = max(1.0, len(sentences) / file.limit)
-            sentences = [sentences[int(i * step)] for i in range(min(file.limit, len(sentences)))]
+        sentences = evenly_spread(read_column_file(path, file.format), file.limit)
         folds = {"train": sentences, "dev": [], "test": []}
         if file.use == "split":
             folds = {
@@ -187,16 +186,18 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
         tagger = load_own_tagger(_model(work, len(epochs)), folder=work)
     else:
         tagger = new_tagger(data.train, training, folder=work)
+    device = pick_device("auto")
     bar = tqdm(total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=not progress)
     with bar:
         for epoch in range(len(epochs), training.epochs):
             start = time.monotonic()
             loss = train_epoch(tagger, data.train, training, epoch=epoch, folder=work)
-            dev = _evaluate(FlairTagger(tagger, name=MODEL, batch_tokens=4000, device="cpu"), data.dev)
+            reader = FlairTagger(tagger, name=MODEL, batch_tokens=_BATCH_TOKENS, device=device)
+            dev = _evaluate(reader, data.dev)
             save_tagger(tagger, _model(work, epoch + 1))
             seconds = time.monotonic() - start
             epochs.append({"loss": loss, "dev_f1": dev.f1, "seconds": round(seconds, 1)})
-            _write(work / _STATE, json.dumps(epochs))
+            write_whole_text(work / _STATE, json.dumps(epochs))
             bar.set_postfix(loss=f"{loss:.3f}", dev=f"{100 * dev.f1:.2f}")
             bar.update()
     return epochs
@@ -217,7 +218,10 @@ def _finish(
     result.mkdir()
     shutil.copyfile(source, result / MODEL)
     digest = file_digest(result / MODEL)
-    tagger = FlairTagger.load(result / MODEL, sha256=digest, trust=False, batch_tokens=4000, device="cpu")
+    device = pick_device("auto")
+    tagger = FlairTagger.load(
+        result / MODEL, sha256=digest, trust=False, batch_tokens=_BATCH_TOKENS, device=device
+    )
     report = EnglishReport(
         folder=folder,
         train_sentences=len(data.train),
@@ -237,13 +241,8 @@ def _finish(
         },
         "files": {MODEL: digest},
     }
-    _write(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    result.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+    publish_folder(result, folder)
     shutil.rmtree(work)
 
 
@@ -297,10 +296,4 @@ def _claim(work: Path, request: Mapping[str, Any]) -> None:
             )
         return
     work.mkdir(parents=True, exist_ok=True)
-    _write(path, canonical_json(request))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    write_whole_text(path, canonical_json(request))

@@ -288,11 +288,6 @@ def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: EpochSums) -> None:
     bar.update()
 
 
-def best_device() -> str:
-    """``cuda`` where there is one; fairseq's trainer chooses likewise."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 @contextlib.contextmanager
 def threads_of_torch(threads: int | None) -> Iterator[None]:
     """Let torch use so many threads; None leaves its own choice."""

@@ -3,11 +3,12 @@
 A pair stays raw text here; :mod:`~backattn.features.translation.training` tokenises it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from backattn.corpus import evenly_spread
 from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.recipe import ParallelFile, TranslatorTraining, data_path
 
@@ -95,13 +96,6 @@ def read_pairs(file: ParallelFile) -> tuple[list[Pair], int]:
     pairs = [Pair(foreign, english) for foreign, english in rows]
     full = [pair for pair in pairs if pair.foreign and pair.english]
     return evenly_spread(full, file.limit), len(pairs) - len(full)
-
-
-def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
-    """At most ``limit`` items in their order, spread evenly over all of them; 0 takes all."""
-    if not limit or len(items) <= limit:
-        return list(items)
-    return [items[index * len(items) // limit] for index in range(limit)]
 
 
 def _column_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from backattn.features.translation.parallel import TrainingText
 from backattn.features.translation.vocabulary import Vocabulary, tokenise, train_vocabulary
+from backattn.files import write_whole_text
 from backattn.fingerprint import canonical_json
 from backattn.recipe import TranslatorTraining, Unit
 
@@ -55,13 +56,14 @@ def prepare(
         full = [row for row in rows if all(row)]
         kept = [row for row in full if max(map(len, row)) <= training.max_pieces]
         for language, column in ((source, 0), ("en", 1)):
-            write_text(work / f"{split}.{language}", "".join(" ".join(row[column]) + "\n" for row in kept))
+            content = "".join(" ".join(row[column]) + "\n" for row in kept)
+            write_whole_text(work / f"{split}.{language}", content)
         counts[split] = len(kept)
         if split == "train":
             counts["no_pieces"], counts["too_long"] = len(rows) - len(full), len(full) - len(kept)
         else:
             counts["valid_left_out"] = len(rows) - len(kept)
-    write_text(done, canonical_json(counts))  # last: it says that the rest is complete
+    write_whole_text(done, canonical_json(counts))  # last: it says that the rest is complete
     return counts
 
 
@@ -73,10 +75,3 @@ def _sides(text: TrainingText, column: int, name: str, progress: bool) -> "tqdm[
 
 def _pieces(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[str]:
     return [piece for token in tokens for piece in vocabulary.pieces(token)]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -16,19 +16,20 @@ from typing import Any
 import sacrebleu
 from tqdm import tqdm
 
+from backattn.device import pick_device
 from backattn.errors import RecipeError
 from backattn.features.translation.averaging import write_checkpoint
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import (
-    best_device,
     threads_of_torch,
     train_model,
     write_dictionaries,
 )
 from backattn.features.translation.parallel import Pair, read_training_text
-from backattn.features.translation.piece_files import PieceFiles, prepare, write_text
+from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
+from backattn.files import publish_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.recipe import Recipe, TranslatorTraining, as_json, data_path
 from backattn.store.lock import writer_lock
@@ -169,7 +170,7 @@ def _claim(work: Path, identity: dict[str, Any]) -> None:
             f"{work}: holds the unfinished training of another recipe or of other data; "
             "delete the folder to train anew, or restore what the recipe named before"
         )
-    write_text(path, canonical_json(identity))
+    write_whole_text(path, canonical_json(identity))
 
 
 def _train(
@@ -202,8 +203,8 @@ def _train(
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
         "files": {path.name: file_digest(path) for path in sorted(partial.iterdir())},
     }
-    write_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    _publish(partial, folder)
+    write_whole_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    publish_folder(partial, folder)
     shutil.rmtree(work)
 
 
@@ -213,7 +214,7 @@ def _bleu(
     """Translate the held-out test pairs with the model just made, as stage one will, and score them."""
     pairs = list(test)[: training.test_limit or None]
     sources = [tuple(tokenise(pair.foreign, recipe.translator.source, recipe.corpus.unit)) for pair in pairs]
-    translator = FairseqTranslator.load(folder, recipe.translator, device=best_device())
+    translator = FairseqTranslator.load(folder, recipe.translator, device=pick_device("auto"))
     english: list[str] = []
     with tqdm(total=len(pairs), desc="translate for BLEU", unit="sentence", disable=not progress) as bar:
         for start in range(0, len(sources), _BLEU_CHUNK):
@@ -228,13 +229,3 @@ def _bleu(
         "sentences": len(pairs),
         "beam": recipe.translator.beam,
     }
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    """Put the finished folder in its place; an older one goes only when the new one is complete."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,33 @@
+"""Files and folders that appear whole: a reader sees all of the new one, or the old one."""
+
+import os
+import shutil
+from pathlib import Path
+
+# Ends the name of what is not finished yet.
+PARTIAL = ".partial"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under another name, sync it and rename it; a power cut leaves the old one."""
+    partial = path.with_name(path.name + PARTIAL)
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_whole_text(path: Path, text: str) -> None:
+    """As :func:`write_whole`, in UTF-8."""
+    write_whole(path, text.encode("utf-8"))
+
+
+def publish_folder(finished: Path, folder: Path) -> None:
+    """Put a finished folder in its place; an older one goes only when the new one is complete."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    finished.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
