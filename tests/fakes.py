@@ -13,6 +13,8 @@ from backattn.recipe import Recipe, from_json
 class FakeTranslator:
     """Says every second word backwards; the word "nothing" alone has no translation."""
 
+    opened = "made up"
+
     def __init__(self, stop_after: int | None = None) -> None:
         self.seen: list[tuple[str, ...]] = []
         self._stop_after = stop_after
@@ -27,12 +29,16 @@ class FakeTranslator:
         english = () if tokens == ("nothing",) else tuple(token[::-1] for token in tokens[::2])
         rng = np.random.default_rng(len(" ".join(tokens)))
         attention = rng.random((len(tokens) + 1, len(english) + 1), dtype=np.float32)
-        return Translation(english, attention / attention.sum(0), segments=2 if len(tokens) > 8 else 1)
+        long = len(tokens)
+        return Translation(
+            english, attention / attention.sum(0), segments=1 + (long > 8), limited=int(long > 5)
+        )
 
 
 class FakeEnglishTagger:
     """A word's state is made of its letters."""
 
+    opened = "made up"
     width = 5
 
     def __init__(self, scale: float = 1.0) -> None:

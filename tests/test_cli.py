@@ -136,10 +136,17 @@ def test_check_features_and_train_agree_about_the_cache(home: Path) -> None:
     status, out, _ = run("check", "toy")
     assert status == 1
     store = next((home / "cache/toy/transfer").glob("*.h5"))
-    store.write_bytes(store.read_bytes()[:100])
-    status, _, err = run("check", "toy")
+    store.write_bytes(store.read_bytes()[:2000])
+    status, out, _ = run("check", "toy")
     assert status == 2
-    assert "delete it, then `backattn features` makes it anew" in err
+    assert "transfer: corrupt" in out
+    assert "were written; delete it, then `backattn features` makes it anew" in out
+    status, out, _ = run("check", "toy", "--json")
+    assert (status, [stage["state"] for stage in json.loads(out)]) == (2, ["stale", "corrupt"])
+    for command in (["features"], ["features", "--dry-run"], ["gc"], ["train", "--inputs", "words+transfer"]):
+        status, out, err = run(command[0], "toy", *command[1:])
+        assert (status, out) == (2, ""), command
+        assert "delete it, then `backattn features` makes it anew" in err
 
 
 def test_runs_are_trained_once_and_reported(home: Path) -> None:
@@ -225,7 +232,7 @@ class TestMake:
 
     def test_lang_is_passed_on_and_is_nobodys_locale(self, tmp_path: Path) -> None:
         done = self.make("--dry-run", "train", "LANG=de", "ARGS=--seeds 1")
-        assert "backattn train de --seeds 1" in done.stdout
+        assert 'backattn train --seeds 1 -- "$BACKATTN_RECIPE"' in done.stdout
         probe = tmp_path / "probe.mk"
         probe.write_text(
             f"include {ROOT}/Makefile\n"

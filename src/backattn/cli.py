@@ -5,6 +5,7 @@ nothing to do, must not wait for torch.
 """
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -26,6 +27,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # What `pip install backattn` leaves out and `backattn[features]` brings.
 _STAGE_ONE = {"fairseq", "flair", "omegaconf", "sacrebleu", "sacremoses", "sentencepiece"}
 
+# What is finished is kept in shards, epochs and runs.
+_GOES_ON = "run the same command again: it goes on from what is finished"
+_SMALLER = "set translator.batch_tokens, english.batch_tokens or tagger.batch lower (--set KEY=VALUE)"
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -39,6 +44,20 @@ class OneLine(click.Group):
         except BackattnError as error:
             click.echo(f"backattn: {error}", err=True)
             ctx.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo(f"backattn: stopped; {_GOES_ON}", err=True)
+            ctx.exit(130)
+        except OSError as error:  # of the machine, not of the input: a full disk, a folder without rights
+            if error.errno == errno.EPIPE:  # the reader of our output has gone; click ends in silence
+                raise
+            place = error.filename or "a file"
+            click.echo(f"backattn: {place}: {error.strerror or error}; mend that, then {_GOES_ON}", err=True)
+            ctx.exit(2)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            click.echo(f"backattn: out of memory; {_SMALLER}, then {_GOES_ON}", err=True)
+            ctx.exit(2)
         except ModuleNotFoundError as error:
             if error.name not in _STAGE_ONE:
                 raise
@@ -110,13 +129,18 @@ def features(
 ) -> None:
     """Stage one: translate the corpus, tag the translation, cache T = A R. Computes what is missing."""
     from backattn.features.check import check as check_plan
+    from backattn.features.check import refuse_corrupt
+    from backattn.features.estimate import estimate
     from backattn.features.plan import make_plan
 
     recipe, data = _load(lang, overrides)
     plan = make_plan(recipe, data)
     statuses = check_plan(plan)
+    refuse_corrupt(statuses)
     if dry_run or all(status.state == "fresh" for status in statuses):
-        _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
+        times = estimate(plan, statuses)
+        text = "\n".join([*map(_status_line, statuses), *(time.to_text() for time in times)])
+        _answer({"stages": _plain(statuses), "estimates": _plain(tuple(times))}, text, as_json)
         return
     from backattn.device import pick_device
     from backattn.features.pipeline import make_features
@@ -141,7 +165,36 @@ def check(ctx: click.Context, lang: str, overrides: tuple[str, ...], deep: bool,
     recipe, data = _load(lang, overrides)
     statuses = check_plan(make_plan(recipe, data), deep=deep)
     _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
-    ctx.exit(0 if all(status.state == "fresh" for status in statuses) else 1)
+    ctx.exit(max(status.exit_status for status in statuses))
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@_json_option
+def show(store: Path, as_json: bool) -> None:
+    """Where each number of a STORE comes from: corpora, models, recipe, versions, device, date, commit."""
+    from backattn.store.provenance import to_json, to_text
+    from backattn.store.reader import StoreReader
+
+    reader = StoreReader(store)
+    _answer(to_json(reader), to_text(reader), as_json)
+
+
+@main.command()
+@_recipe_options
+@click.option("--others", is_flag=True, help="Remove the stores of all other recipes of this LANG as well.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@_json_option
+def gc(lang: str, overrides: tuple[str, ...], others: bool, dry_run: bool, as_json: bool) -> None:
+    """Free what the cache of LANG no longer needs: leftovers, sentences that left the corpus."""
+    from backattn.features.gc import collect_garbage
+    from backattn.features.plan import make_plan
+
+    recipe, data = _load(lang, overrides)
+    found = collect_garbage(make_plan(recipe, data), others=others, dry_run=dry_run)
+    lines = [f"{item.path}: {item.bytes / 1e6:.1f} MB, {item.reason}" for item in found]
+    total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be' if dry_run else ''} freed"
+    _answer(_plain(tuple(found)), "\n".join([*lines, " ".join(total.split())]), as_json)
 
 
 @main.command()
@@ -262,6 +315,23 @@ def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as
     _answer(made.to_json(), made.to_text(), as_json)
 
 
+@english.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--sha256", default="", metavar="HEX", help="Digest that SOURCE must have.")
+@click.option("--trust", is_flag=True, help="Open SOURCE whatever its digest. It can run code.")
+@_json_option
+def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_json: bool) -> None:
+    """Turn the flair file SOURCE (a pickle) into TARGET, a safetensors file, in which nothing can run.
+
+    Opens SOURCE once, and writes TARGET when both give the same states and tags.
+    """
+    from backattn.features.english.conversion import convert_tagger
+
+    made = convert_tagger(source, target, sha256=sha256, trust=trust)
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
 @main.command()
 def sample() -> None:
     """Write the embedded sample's corpora below cache/sample/data."""
@@ -290,6 +360,12 @@ def recipes() -> None:
 def _load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Any]:
     recipe = load_recipe(lang, overrides)
     return recipe, read_corpus(recipe.corpus)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's own, or one of torch's: CUDA's is a subclass of RuntimeError, the CPU's says so in words."""
+    known = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in known)
 
 
 def _answer(value: Any, text: str, as_json: bool) -> None:

@@ -4,11 +4,17 @@ The command line prints the message of a :class:`BackattnError` as one line and 
 ``exit_status``; any other exception is a defect and keeps its traceback.
 """
 
+from backattn.quoting import one_line
+
 
 class BackattnError(Exception):
     """Base of everything that a user can mend. The message is one line that says what to do."""
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        # Whatever a file or a path smuggled into it: line feeds, terminal escapes, megabytes.
+        super().__init__(one_line(message))
 
 
 class CorpusError(BackattnError):

@@ -117,9 +117,10 @@ def train_grid(recipe: Recipe, corpus: Corpus, grid: Grid, *, device: str, threa
 
 
 def open_vectors(recipe: Recipe, corpus: Corpus) -> StoredVectors:
-    """The transfer store of a corpus and recipe, whole and up to date.
+    """The transfer store of a corpus and recipe, up to date and verified to its last byte.
 
     :raises StaleError: it is missing, or lacks sentences of the corpus.
+    :raises StoreError: it is corrupt.
     """
     stage = make_plan(recipe, corpus).transfer
     store = stage.open()
@@ -129,6 +130,7 @@ def open_vectors(recipe: Recipe, corpus: Corpus) -> StoredVectors:
             f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences have no transfer vectors; "
             f"run `backattn features {recipe.name}` (with the same --set), then train"
         )
+    store.verify()
     return StoredVectors.of(store)
 
 

@@ -6,7 +6,7 @@ every machine and a changed input can never be mistaken for the old one.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 DIGEST_BYTES = 32
@@ -34,11 +34,6 @@ def file_digest(path: Path) -> str:
         while block := file.read(_READ_BYTES):
             state.update(block)
     return state.hexdigest()
-
-
-def files_digest(paths: Iterable[Path]) -> str:
-    """Sha256 over the names and contents of several files, independent of order and folder."""
-    return digest({path.name: file_digest(path) for path in paths})
 
 
 def sentence_key(tokens: Sequence[str]) -> bytes:

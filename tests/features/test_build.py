@@ -13,6 +13,7 @@ from backattn.features.check import check
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.features.translation import Translation
 from backattn.recipe import Recipe
+from backattn.store import writer
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
@@ -45,6 +46,11 @@ def run(
     return plan, first, second, translator, tagger
 
 
+def numbers(store: StoreReader) -> dict[str, str]:
+    """Digests of all that a store holds, but for the names of the runs that computed it."""
+    return {name: value for name, value in store.digests.items() if name != "origin"}
+
+
 def refuse_to_load() -> FakeTranslator:
     raise AssertionError("a model was loaded though nothing is missing")
 
@@ -71,7 +77,8 @@ def test_the_store_holds_the_equation() -> None:
 
 def test_an_empty_translation_gives_zeros_and_is_counted() -> None:
     plan, first, second, *_ = run(make_corpus(["nothing", "a b c d e f g h i"]))
-    assert (first.counts, second.counts) == ({"empty": 1, "segmented": 1}, {"empty": 1})
+    assert first.counts == {"empty": 1, "segmented": 1, "limited": 1}
+    assert second.counts == {"empty": 1}
     vectors = StoreReader(plan.transfer.path).column("vectors", make_sentence("nothing").key)
     assert vectors.shape == (1, 5)
     assert not vectors.any()
@@ -105,7 +112,7 @@ def test_an_edited_corpus_costs_its_new_sentences_and_equals_a_fresh_run(models:
         path.unlink()
     run(edited)
     fresh = StoreReader(plan.transfer.path)
-    assert fresh.attributes["digests"] == incremental.attributes["digests"]
+    assert numbers(fresh) == numbers(incremental)
 
 
 def test_a_new_english_tagger_or_policy_costs_no_translation(models: Path) -> None:
@@ -136,11 +143,11 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
     assert first.resumed == len(stopped.seen) > 0
     assert first.computed + first.resumed == len(corpus.unique)
     assert not set(translator.seen) & set(stopped.seen)
-    resumed = StoreReader(plan.translation.path).attributes["digests"]
+    resumed = numbers(StoreReader(plan.translation.path))
     assert not plan.translation.shards.exists()
     plan.translation.path.unlink()
     run(corpus)
-    assert StoreReader(plan.translation.path).attributes["digests"] == resumed
+    assert numbers(StoreReader(plan.translation.path)) == resumed
 
 
 def test_a_run_stopped_just_before_the_join_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +157,7 @@ def test_a_run_stopped_just_before_the_join_loads_no_model(monkeypatch: pytest.M
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "_counts", killed)
+    monkeypatch.setattr(build, "join", killed)
     with pytest.raises(KeyboardInterrupt):
         build.build_translations(plan.translation, FakeTranslator, "cpu")
     monkeypatch.undo()
@@ -176,6 +183,41 @@ def test_unusable_attention_is_refused_with_the_sentence(
 
     with pytest.raises(ModelError, match=message):
         run(make_corpus(["a b"], test=["a b"]), translator=Broken())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_unusable_states_are_refused_with_the_sentence(value: float) -> None:
+    class Broken(FakeEnglishTagger):
+        def _states(self, tokens: tuple[str, ...]) -> np.ndarray:
+            states = super()._states(tokens)
+            states[-1, 2] = value
+            return states
+
+    with pytest.raises(ModelError, match="R is not finite as float32 for the sentence 'a b'"):
+        run(make_corpus(["a b"], test=["a b"]), tagger=Broken())
+
+
+def test_a_damaged_number_never_gets_a_new_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is built upon an old store verifies it first: a join, and T from the translations."""
+    monkeypatch.setattr(writer, "BIG", 1)  # no array is verified on opening, as in a store of gigabytes
+    plan, *_ = run(make_corpus(TEXTS))
+    for stage, array in ((plan.transfer, "vectors"), (plan.translation, "attention")):
+        reader = StoreReader(stage.path)
+        data = bytearray(stage.path.read_bytes())
+        place = data.index(reader._raw(array).tobytes())
+        data[place] ^= 1
+        whole = stage.path.read_bytes()
+        stage.path.write_bytes(data)
+        StoreReader(stage.path)
+        with pytest.raises(StoreError, match=f"{array} differs from its digest"):
+            run(make_corpus([*TEXTS, "brand new"]))
+        assert stage.path.read_bytes() == data
+        stage.path.write_bytes(whole)
+    plan.transfer.path.unlink()
+    plan.translation.path.write_bytes(data)
+    with pytest.raises(StoreError, match="attention differs from its digest"):
+        run(make_corpus(TEXTS))
+    assert not plan.transfer.path.exists()
 
 
 def test_an_overflow_of_float16_is_refused_with_the_sentence() -> None:
@@ -230,4 +272,7 @@ def test_a_swapped_store_is_refused() -> None:
     other, *_ = run(corpus, make_recipe(transfer={"eos": "keep"}))
     plan.transfer.path.write_bytes(other.transfer.path.read_bytes())
     with pytest.raises(StoreError, match="files were swapped"):
-        check(plan)
+        plan.transfer.open()
+    assert [status.state for status in check(plan)] == ["fresh", "corrupt"]
+    plan.transfer.path.write_bytes(plan.translation.path.read_bytes())
+    assert "holds the translation store" in check(plan)[1].reasons[0]

@@ -3,14 +3,14 @@
 Sentences are sorted by length and cut into shards; a shard is a small store of its own, written and
 renamed, so that a killed run loses the shard in hand. The shards and the old store are then joined.
 Where the cuts lie depends on the missing sentences alone, so a resumed run makes the same batches, and
-the same bytes, as one that was never stopped.
+the same bytes, as one that was never stopped. What is built upon is read whole and verified first: a
+damaged number must not get a new digest.
 """
 
-import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -22,31 +22,46 @@ from backattn.corpus import Sentence
 from backattn.errors import ModelError, StoreError
 from backattn.features.back_attention import back_attention
 from backattn.features.english import EnglishTagger
+from backattn.features.join import join
 from backattn.features.plan import Stage
+from backattn.features.surroundings import header_of, new_origin
 from backattn.features.translation import Translation, Translator
 from backattn.features.translation.pieces import token_attention
 from backattn.files import PARTIAL
 from backattn.fingerprint import digest
 from backattn.recipe import TransferRecipe
 from backattn.store.layout import (
+    ORIGIN,
     TRANSLATION,
     Column,
     Entry,
     Header,
+    Origin,
     decode_lines,
     encode_lines,
     transfer_columns,
 )
 from backattn.store.lock import writer_lock
-from backattn.store.reader import Chain, StoreReader
+from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
 
 # Source tokens of a shard: a few seconds of work on a CPU.
 SHARD_TOKENS = 8000
-_PACKAGES = ("backattn", "torch", "numpy", "h5py", "fairseq-fixed", "flair", "sentencepiece")
 
-# Computes the entries of one shard's sentences.
+# Computes the entries of one shard's sentences, without their origin.
 Compute = Callable[[Sequence[Sentence]], list[Entry]]
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A loaded model at work.
+
+    :param opened: how its file was opened.
+    """
+
+    columns: tuple[Column, ...]
+    compute: Compute
+    opened: str
 
 
 @dataclass(frozen=True)
@@ -68,26 +83,30 @@ class Built:
 def build_translations(stage: Stage, load: Callable[[], Translator], device: str) -> Built:
     """Bring the translation store up to date; ``load`` is called only when a sentence is missing."""
 
-    def prepare() -> tuple[tuple[Column, ...], Compute]:
+    def prepare() -> _Worker:
         translator = load()
-        return TRANSLATION, lambda shard: translation_entries(translator, shard)
+        return _Worker(TRANSLATION, lambda shard: translation_entries(translator, shard), translator.opened)
 
     return _build(stage, prepare, device, "translate")
 
 
 def build_transfers(
     stage: Stage,
-    translations: Mapping[bytes, Entry],
+    translations: StoreReader,
     recipe: TransferRecipe,
     load: Callable[[], EnglishTagger],
     device: str,
 ) -> Built:
     """Bring the transfer store up to date from the translations of the same sentences."""
 
-    def prepare() -> tuple[tuple[Column, ...], Compute]:
+    def prepare() -> _Worker:
+        translations.verify()
         tagger = load()
-        columns = transfer_columns(recipe.dtype, tagger.width)
-        return columns, lambda shard: transfer_entries(tagger, recipe, shard, translations)
+        return _Worker(
+            transfer_columns(recipe.dtype, tagger.width),
+            lambda shard: transfer_entries(tagger, recipe, shard, translations),
+            tagger.opened,
+        )
 
     return _build(stage, prepare, device, "transfer")
 
@@ -117,6 +136,7 @@ def transfer_entries(
             entries.append({"vectors": vectors, "english_tags": encode_lines(())})
             continue
         reading = next(readings)
+        _finite(reading.states, sentence, "R")
         whole = translations[sentence.key]["attention"].reshape(len(sentence) + 1, len(tokens) + 1)
         attention = token_attention(whole.astype(np.float32), eos=recipe.eos, normalise=recipe.normalise)
         # shape: (m, d)
@@ -137,6 +157,7 @@ def _translation_entry(sentence: Sentence, translation: Translation) -> Entry:
         "attention": _finite(translation.attention.astype(np.float16), sentence, "A").reshape(-1),
         "english": encode_lines(translation.english),
         "segments": np.array([translation.segments], dtype=np.int32),
+        "limited": np.array([translation.limited], dtype=np.int32),
     }
 
 
@@ -149,9 +170,7 @@ def _finite(array: NDArray[np.floating], sentence: Sentence, name: str) -> NDArr
     return array
 
 
-def _build(
-    stage: Stage, prepare: Callable[[], tuple[tuple[Column, ...], Compute]], device: str, label: str
-) -> Built:
+def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str) -> Built:
     with writer_lock(stage.lock):
         old = stage.open()
         shards = [shard for shard in _open_shards(stage) if old is None or not set(shard) <= set(old)]
@@ -159,21 +178,18 @@ def _build(
         resumed = len(stage.missing(old)) - len(missing)
         if old is not None and not missing and not resumed:
             return Built(stage.path, old.sentences, 0, 0, old.counts)
-        header = _header(stage, device)
+        if old is not None:
+            old.verify()
         sources = shards if old is None else [old, *shards]
+        header = header_of(stage, device)
         if missing:
-            columns, compute = prepare()
+            worker = prepare()
+            origin = new_origin(header, worker.opened)
             for part in _cut(missing, label):
-                entries = dict(zip((s.key for s in part), compute(part), strict=True))
-                sources.append(_write_shard(stage, header, columns, entries))
-        else:  # a run was stopped between its last shard and the join; no model is needed
-            columns = sources[0].columns
-        keys = [sentence.key for sentence in stage.sentences]
-        chain = Chain(sources)
-        counts = _counts(stage, keys, chain)
-        write_store(stage.path, header, columns, keys, chain, counts)
+                sources.append(_write_shard(stage, header, worker, origin, part))
+        counts = join(stage, header, sources)
         shutil.rmtree(stage.shards, ignore_errors=True)
-        return Built(stage.path, len(keys), len(missing), resumed, counts)
+        return Built(stage.path, len(stage.sentences), len(missing), resumed, counts)
 
 
 def _cut(missing: Sequence[Sentence], label: str) -> Iterator[list[Sentence]]:
@@ -195,11 +211,15 @@ def _cut(missing: Sequence[Sentence], label: str) -> Iterator[list[Sentence]]:
 
 
 def _write_shard(
-    stage: Stage, header: Header, columns: tuple[Column, ...], entries: Mapping[bytes, Entry]
+    stage: Stage, header: Header, worker: _Worker, origin: Origin, part: Sequence[Sentence]
 ) -> StoreReader:
-    name = digest([key.hex() for key in entries])[:16]
-    path = stage.shards / f"{name}.h5"
-    write_store(path, header, columns, list(entries), entries, {})
+    start = time.monotonic()
+    computed = worker.compute(part)
+    done = origin.after(sum(map(len, part)), time.monotonic() - start)
+    mark = np.frombuffer(bytes.fromhex(done.id), dtype=np.uint8)
+    entries = {s.key: {**entry, ORIGIN.name: mark} for s, entry in zip(part, computed, strict=True)}
+    path = stage.shards / f"{digest([key.hex() for key in entries])[:16]}.h5"
+    write_store(path, header, worker.columns, list(entries), entries, counts={}, origins={done.id: done})
     return StoreReader(path)
 
 
@@ -215,29 +235,10 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
         try:
             reader = StoreReader(path)
             reader.verify()
+            if reader.recipe_id != stage.recipe_id:
+                raise StoreError(f"{path}: of another recipe")
         except StoreError:  # a shard holds nothing that cannot be computed again
             path.unlink()
             continue
         readers.append(reader)
     return readers
-
-
-def _counts(stage: Stage, keys: Sequence[bytes], sources: Mapping[bytes, Entry]) -> dict[str, int]:
-    if stage.kind == "translation":
-        return {
-            "empty": sum(not len(sources[key]["english"]) for key in keys),
-            "segmented": sum(int(sources[key]["segments"][0]) > 1 for key in keys),
-        }
-    return {"empty": sum(not len(sources[key]["english_tags"]) for key in keys)}
-
-
-def _header(stage: Stage, device: str) -> Header:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return Header(
-        kind=stage.kind, recipe_id=stage.recipe_id, recipe=stage.recipe, versions=versions, device=device
-    )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backattn.errors import StoreError
+from backattn.errors import MissingError, StoreError
 from backattn.features.plan import Plan, Stage
 from backattn.store.reader import StoreReader
 
@@ -15,72 +15,97 @@ _SHOWN = 3  # missing sentences that a status quotes
 class StageStatus:
     """What is to be said of one store.
 
-    :param state: ``fresh``; ``stale``: some sentences are missing; ``missing``: there is no such store.
+    :param state: ``fresh``; ``stale``: some sentences are missing; ``missing``: there is no such store;
+        ``corrupt``: there is a file, and it is not the store that was written.
     :param missing: sentences that have to be computed.
-    :param extra: sentences that the corpus no longer has; they go at the next join.
+    :param missing_tokens: their source tokens.
+    :param extra: sentences that the corpus no longer has; ``backattn gc`` takes them out.
     :param reasons: one line each: which sentences, which part of the recipe, old and new value.
     """
 
     kind: str
     path: str
-    state: Literal["fresh", "stale", "missing"]
+    state: Literal["fresh", "stale", "missing", "corrupt"]
     sentences: int
     missing: int
+    missing_tokens: int
     extra: int
     reasons: tuple[str, ...]
     counts: Mapping[str, int]
+
+    @property
+    def exit_status(self) -> int:
+        """Of ``backattn check``: 0 fresh, 1 stale or missing, 2 corrupt."""
+        return {"fresh": 0, "corrupt": 2}.get(self.state, 1)
 
 
 def check(plan: Plan, *, deep: bool = False) -> tuple[StageStatus, StageStatus]:
     """Compare both stores with the plan.
 
     :param deep: read and verify every byte.
-    :raises StoreError: a store is corrupt; says where.
     """
     return _status(plan.translation, deep), _status(plan.transfer, deep)
 
 
+def refuse_corrupt(statuses: tuple[StageStatus, ...]) -> None:
+    """Stop before anything is built upon a corrupt store.
+
+    :raises StoreError: says which, where, and what rebuilds it.
+    """
+    for status in statuses:
+        if status.state == "corrupt":
+            raise StoreError("; ".join(status.reasons))
+
+
 def _status(stage: Stage, deep: bool) -> StageStatus:
-    store = stage.open()
+    try:
+        store = stage.open()
+        if store is not None and deep:
+            store.verify()
+    except StoreError as error:
+        return _of(stage, "corrupt", None, (str(error),))
     if store is None:
-        total = len(stage.sentences)
-        return StageStatus(
-            stage.kind, str(stage.path), "missing", total, total, 0, tuple(_changes(stage)), {}
-        )
-    if store.recipe_id != stage.recipe_id:
-        raise StoreError(
-            f"{stage.path}: holds recipe {store.recipe_id}, its name says {stage.recipe_id}; "
-            "files were swapped: delete it, then `backattn features` makes it anew"
-        )
-    if deep:
-        store.verify()
+        return _of(stage, "missing", None, tuple(_changes(stage)))
     missing = stage.missing(store)
-    extra = store.sentences - (len(stage.sentences) - len(missing))
     reasons = [f"sentence not in the store: {' '.join(s.tokens)}" for s in missing[:_SHOWN]]
     if len(missing) > _SHOWN:
         reasons.append(f"... and {len(missing) - _SHOWN} more sentences")
+    return _of(stage, "stale" if missing else "fresh", store, tuple(reasons))
+
+
+def _of(
+    stage: Stage,
+    state: Literal["fresh", "stale", "missing", "corrupt"],
+    store: StoreReader | None,
+    reasons: tuple[str, ...],
+) -> StageStatus:
+    missing = stage.missing(store)
+    kept = len(stage.sentences) - len(missing)
     return StageStatus(
         kind=stage.kind,
         path=str(stage.path),
-        state="stale" if missing else "fresh",
+        state=state,
         sentences=len(stage.sentences),
         missing=len(missing),
-        extra=extra,
-        reasons=tuple(reasons),
-        counts=store.counts,
+        missing_tokens=sum(map(len, missing)),
+        extra=0 if store is None else store.sentences - kept,
+        reasons=reasons,
+        counts={} if store is None else store.counts,
     )
 
 
 def _changes(stage: Stage) -> Iterator[str]:
     """Against the most similar store of another recipe: which parts differ, old and new."""
     candidates = []
-    for path in stage.path.parent.glob("*.h5"):
+    refused = []
+    for path in sorted(stage.path.parent.glob("*.h5")):
         try:
             candidates.append((_differences(StoreReader(path).recipe, stage.recipe), path.name))
-        except StoreError:
-            continue  # only the store that is asked for has to be whole
+        except (StoreError, MissingError) as error:  # only the store that is asked for has to be whole
+            refused.append(str(error))
     if not candidates:
         yield "there is no store yet"
+        yield from refused
         return
     differences, name = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1]))
     for key, old, new in differences:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import MissingError
-from backattn.fingerprint import digest, files_digest
+from backattn.errors import MissingError, StoreError
+from backattn.fingerprint import digest, file_digest
 from backattn.recipe import Recipe, as_json, cache_root, model_path
 from backattn.store.layout import FORMAT_VERSION, Kind
 from backattn.store.reader import StoreReader
@@ -25,6 +25,8 @@ NOT_IN_IDENTITY = frozenset({"batch_tokens", "training", "checkpoint", "sha256"}
 class Stage:
     """One of the two stores: its name, its recipe, and where it lies.
 
+    :param models: name of each model file -> its sha256.
+    :param corpora: for each split its file, that file's sha256, and its number of sentences.
     :param sentences: the sentences that it must hold, each once.
     """
 
@@ -32,6 +34,8 @@ class Stage:
     recipe_id: str
     recipe: Mapping[str, Any]
     path: Path
+    models: Mapping[str, str]
+    corpora: Mapping[str, Mapping[str, Any]]
     sentences: tuple[Sentence, ...]
 
     @property
@@ -49,7 +53,15 @@ class Stage:
 
         :raises StoreError: there is a file, but it is not a whole store of this identity.
         """
-        return StoreReader(self.path) if self.path.exists() else None
+        if not self.path.exists():
+            return None
+        store = StoreReader(self.path)
+        if (store.kind, store.recipe_id) != (self.kind, self.recipe_id):
+            raise StoreError(
+                f"{self.path}: holds the {store.kind} store {store.recipe_id}, its name says {self.kind} "
+                f"{self.recipe_id}; files were swapped: delete it, then `backattn features` makes it anew"
+            )
+        return store
 
     def missing(self, *sources: Mapping[bytes, Any] | None) -> tuple[Sentence, ...]:
         """The sentences that none of the sources holds."""
@@ -70,11 +82,12 @@ def make_plan(recipe: Recipe, corpus: Corpus) -> Plan:
 
     :raises MissingError: a model that the recipe names is not there; says what makes it.
     """
+    translator, english = translator_files(recipe), english_files(recipe)
     translation = {
         "format": FORMAT_VERSION,
         "kind": "translation",
         "translator": _identity(recipe.translator),
-        "model": translator_digest(recipe),
+        "model": digest(translator),
     }
     translation_id = _recipe_id(translation)
     transfer = {
@@ -82,20 +95,24 @@ def make_plan(recipe: Recipe, corpus: Corpus) -> Plan:
         "kind": "transfer",
         "translation": translation_id,
         "english": _identity(recipe.english),
-        "model": english_digest(recipe),
+        "model": digest(sorted(english.values())),
         "transfer": as_json(recipe.transfer),
     }
-    transfer_id = _recipe_id(transfer)
-    return Plan(
-        translation=_stage(recipe, "translation", translation_id, translation, corpus),
-        transfer=_stage(recipe, "transfer", transfer_id, transfer, corpus),
-    )
+    facts = _corpora(recipe, corpus)
+    folder = cache_root() / recipe.name
+
+    def stage(kind: Kind, identity: Mapping[str, Any], models: Mapping[str, str]) -> Stage:
+        recipe_id = _recipe_id(identity)
+        path = folder / kind / f"{recipe_id[:14]}.h5"
+        return Stage(kind, recipe_id, identity, path, models, facts, corpus.unique)
+
+    return Plan(stage("translation", translation, translator), stage("transfer", transfer, english))
 
 
-def translator_digest(recipe: Recipe) -> str:
-    """Name of the translator's numbers: the digest of its files, or its hub name."""
+def translator_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each of the translator's files; a model of the hub is known by its name."""
     if recipe.translator.hub:
-        return f"hub:{recipe.translator.hub}"
+        return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)
     if not (folder / "checkpoint.pt").is_file():
         own = recipe.name if recipe.translator.training else folder.parent.name
@@ -103,13 +120,14 @@ def translator_digest(recipe: Recipe) -> str:
             f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
             f"or point translator.checkpoint in the recipe at one"
         )
-    return files_digest(sorted(p for p in folder.iterdir() if p.suffix in {".pt", ".txt", ".model"}))
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".pt", ".txt", ".model"})
+    return {path.name: file_digest(path) for path in files}
 
 
-def english_digest(recipe: Recipe) -> str:
-    """Name of the English tagger's numbers: the digest of its file, or its hub name."""
+def english_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of the English tagger's file; a model of the hub is known by its name."""
     if recipe.english.hub:
-        return f"hub:{recipe.english.hub}"
+        return {"hub": recipe.english.hub}
     path = model_path(recipe.english.checkpoint)
     if not path.is_file():
         own = recipe.name if recipe.english.training else "english"
@@ -117,7 +135,18 @@ def english_digest(recipe: Recipe) -> str:
             f"{path}: no English tagger there; make it with `backattn english train {own}`, "
             f"or point english.checkpoint in the recipe at a flair model"
         )
-    return files_digest([path])
+    return {path.name: file_digest(path)}
+
+
+def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
+    return {
+        split: {
+            "file": getattr(recipe.corpus, split),
+            "sha256": corpus.sha256.get(split, ""),
+            "sentences": len(sentences),
+        }
+        for split, sentences in corpus.splits()
+    }
 
 
 def _identity(part: Any) -> dict[str, Any]:
@@ -126,8 +155,3 @@ def _identity(part: Any) -> dict[str, Any]:
 
 def _recipe_id(identity: Mapping[str, Any]) -> str:
     return f"{FORMAT_VERSION}-{digest(identity)}"
-
-
-def _stage(recipe: Recipe, kind: Kind, recipe_id: str, identity: Mapping[str, Any], corpus: Corpus) -> Stage:
-    folder = cache_root() / recipe.name / kind
-    return Stage(kind, recipe_id, identity, folder / f"{recipe_id[:14]}.h5", corpus.unique)

@@ -5,18 +5,21 @@ A column is one flat dataset over all sentences and an ``offsets`` dataset of se
 are as fast to read as a memory map, because a memory map is what reads them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backattn.fingerprint import digest
+
 # Raised when the meaning or the place of any byte changes; CHANGELOG.md says what changed.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 KEYS = "keys"
 KEY_BYTES = 32
+INDEX = "index"
 
 Kind = Literal["translation", "transfer"]
 # One sentence's arrays by column name.
@@ -50,14 +53,64 @@ class Column:
         return np.empty(self.shape(0), dtype=self.dtype)
 
 
+# The name of the run which computed a sentence (:attr:`Origin.id`), in bytes.
+ORIGIN = Column("origin", "uint8")
+ORIGIN_BYTES = 8
+
 # A with its end-of-sentence row and column, flattened; the n English tokens as UTF-8, one a line; the
-# number of segments that the translator needed.
-TRANSLATION = (Column("attention", "float16"), Column("english", "uint8"), Column("segments", "int32"))
+# number of segments that the translator needed, and how many of their translations went on to the limit.
+TRANSLATION = (
+    Column("attention", "float16"),
+    Column("english", "uint8"),
+    Column("segments", "int32"),
+    Column("limited", "int32"),
+    ORIGIN,
+)
 
 
 def transfer_columns(dtype: str, width: int) -> tuple[Column, ...]:
     """T, m rows of d values a sentence; the n English tags as UTF-8, one a line."""
-    return (Column("vectors", dtype, width), Column("english_tags", "uint8"))
+    return (Column("vectors", dtype, width), Column("english_tags", "uint8"), ORIGIN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """One run that computed sentences. A store that grew over months has several.
+
+    :param started: when, in UTC.
+    :param device: what computed, in words.
+    :param versions: of Python and the packages that made the numbers.
+    :param commit: of the folder that the run was started in; empty where that is no git checkout.
+    :param opened: how the model's file was opened: ``--trust`` is on record.
+    :param tokens: source tokens that it computed here, in
+    :param seconds: of wall time, the loading of the model left out.
+    """
+
+    started: str
+    device: str
+    versions: Mapping[str, str]
+    commit: str
+    opened: str
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """Its name in hexadecimal digits; what it computed is not in it."""
+        return digest({**asdict(self), "tokens": 0, "seconds": 0.0})[: 2 * ORIGIN_BYTES]
+
+    def after(self, tokens: int, seconds: float) -> "Origin":
+        """The same run with more work done."""
+        return replace(self, tokens=self.tokens + tokens, seconds=round(self.seconds + seconds, 3))
+
+
+def merge_origins(origins: Iterable[Origin]) -> dict[str, Origin]:
+    """Origins by id; the work of equal ones is added up."""
+    merged: dict[str, Origin] = {}
+    for origin in origins:
+        known = merged.get(origin.id)
+        merged[origin.id] = known.after(origin.tokens, origin.seconds) if known else origin
+    return merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +120,21 @@ class Header:
     :param kind: what the columns mean.
     :param recipe_id: the store's identity; see :mod:`backattn.features.plan`.
     :param recipe: everything that went into the identity, in the open.
-    :param versions: versions of the packages that made the numbers.
-    :param device: what computed them, in words.
+    :param corpora: for each split its file, that file's sha256, and its number of sentences.
+    :param models: name of each model file -> its sha256.
+    :param versions: versions of the packages of the process that wrote this file.
+    :param device: its device, in words.
+    :param commit: as in :class:`Origin`.
     """
 
     kind: Kind
     recipe_id: str
     recipe: Mapping[str, Any]
+    corpora: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, str]
     versions: Mapping[str, str]
     device: str
+    commit: str
 
 
 def encode_lines(tokens: tuple[str, ...]) -> NDArray[np.uint8]:

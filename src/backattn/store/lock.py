@@ -6,8 +6,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from backattn.errors import BusyError
+from backattn.errors import BusyError, StoreError
 
 
 @contextmanager
@@ -15,16 +16,35 @@ def writer_lock(path: Path) -> Iterator[None]:
     """Hold the lock file at ``path``; the kernel frees it when the process ends, however it ends.
 
     :raises BusyError: another process holds it; says which.
+    :raises StoreError: the lock file cannot be made: a read-only folder, a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: the lock cannot be made ({error.strerror}); make the folder writable, or set "
+            "BACKATTN_CACHE to one that is, then run again"
+        ) from None
+    with file:
+        yield
+
+
+def _lock(path: Path) -> TextIO:
+    while True:
+        file = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
+            file.close()
             raise BusyError(f"{path}: held by {holder}; wait for it to end, then run again") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+        # `gc` takes lock files away: a lock on a file that is no longer at its path locks nothing.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file

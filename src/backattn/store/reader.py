@@ -1,38 +1,46 @@
-"""One HDF5 file -> entries by sentence key. What is not a whole, consistent store is refused.
+"""One store file -> entries by sentence key. What is not a whole, consistent store is refused.
 
-Everything small (attributes, keys, offsets) is verified against its digest when the file is opened; the
-big arrays are memory maps whose bytes are verified by :meth:`StoreReader.verify` (``check --deep``).
+Everything but the big arrays is verified against its digest when the file is opened; the big arrays are
+memory maps whose bytes are verified by :meth:`StoreReader.verify` (``check --deep``, and whatever builds
+on a store: a join, a training). The HDF5 library has no part in this (:mod:`backattn.store.seal`), so that
+a file which was made to harm meets JSON, bounds and numpy alone.
 """
 
+import hashlib
 import json
-import os
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.errors import StoreError
-from backattn.fingerprint import digest
-from backattn.store.layout import FORMAT_VERSION, KEY_BYTES, KEYS, Column, Entry
+from backattn.errors import MissingError, StoreError
+from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
+from backattn.store.seal import BrokenSeal, check_seal
 
 _ATTRIBUTES = {
-    "format_version": int, "kind": str, "recipe_id": str, "recipe": str, "columns": str, "sentences": int,
-    "d": int, "counts": str, "digests": str, "versions": str, "device": str, "created": str,
+    "format_version": int, "kind": str, "recipe_id": str, "recipe": dict, "columns": list, "sentences": int,
+    "d": int, "counts": dict, "digests": dict, "corpora": dict, "models": dict, "origins": dict,
+    "versions": dict, "device": str, "commit": str, "created": str,
 }  # fmt: skip
+_DTYPES = {"float16", "float32", "uint8", "int32", "int64"}
 _HASH_BLOCK = 1 << 24
-_DTYPES = {"float16", "float32", "uint8", "int32"}
+_DEEPEST = 12
+_MOST = 1 << 53
+
+_T = TypeVar("_T")
 
 
 class StoreReader(Mapping[bytes, Entry]):
     """A finished store; ``reader[key]`` gives the arrays of one sentence as views of a memory map.
 
-    The HDF5 library is left once the file is mapped, so a reader may cross a fork.
+    The file is opened once, so that a store which is replaced meanwhile is read whole, old or new; and
+    no handle stays open, so a reader may cross a fork.
 
+    :raises MissingError: there is no such file.
     :raises StoreError: the file is not a store, not complete, of another format version, or does not
         agree with its own digests; names the file and what rebuilds it.
     """
@@ -40,42 +48,68 @@ class StoreReader(Mapping[bytes, Entry]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with h5py.File(path, "r", locking=False) as file:
-                self.attributes = self._read_attributes(file)
-                self.columns = self._read_columns()
-                self.keys_array = self._read_small(file, KEYS, np.uint8, (self.sentences, KEY_BYTES))
-                self._offsets = {c.name: self._read_offsets(file, c) for c in self.columns}
-                self._data = {c.name: self._map(file, c) for c in self.columns}
+            with path.open("rb") as file:
+                self._seal, text = check_seal(file)
+                self._bytes: NDArray[np.uint8] = np.asarray(np.memmap(file, np.uint8, "r"))
+            index = json.loads(text)
+            self._refuse_deep(index)
+            self.attributes = self._read_attributes(index["attributes"])
+            self._arrays: dict[str, dict[str, Any]] = index["arrays"]
+            self.columns = self._read_columns()
+            self.keys_array = self._small(KEYS, "uint8", (self.sentences, KEY_BYTES))
+            self._offsets = {column.name: self._read_offsets(column) for column in self.columns}
+            self._data = {column.name: self._read_data(column) for column in self.columns}
+            self.origins = self._read_origins()
+        except FileNotFoundError:
+            raise MissingError(f"{path}: no such store; `backattn features` makes it") from None
+        except BrokenSeal as error:
+            raise self._refuse(str(error)) from None
         except StoreError:
             raise
-        except Exception as error:  # h5py has no error class of its own; a damaged file may raise any
-            raise self._refuse(f"not readable as HDF5 ({type(error).__name__}: {error})") from None
+        except Exception as error:  # an index that was made to harm may hold anything
+            raise self._refuse(f"not readable ({type(error).__name__}: {error})") from None
 
     @property
     def sentences(self) -> int:
         """Number of sentences."""
-        return int(self.attributes["sentences"])
+        return self._attribute("sentences", int)
+
+    @property
+    def kind(self) -> str:
+        """What the columns mean: ``translation`` or ``transfer``."""
+        return self._attribute("kind", str)
 
     @property
     def recipe_id(self) -> str:
         """The identity of the numbers in the store."""
-        return str(self.attributes["recipe_id"])
+        return self._attribute("recipe_id", str)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What went into the identity."""
-        return dict(json.loads(self.attributes["recipe"]))
+        return self._attribute("recipe", dict)
 
     @property
     def counts(self) -> dict[str, int]:
         """What the writer counted: empty translations, segmented sentences, ..."""
-        return dict(json.loads(self.attributes["counts"]))
+        return self._attribute("counts", dict)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Sha256 of each array's bytes."""
+        return self._attribute("digests", dict)
 
     @cached_property
     def index(self) -> dict[bytes, int]:
         """Sentence key -> position."""
         raw = self.keys_array.tobytes()
         return {raw[i : i + KEY_BYTES]: i // KEY_BYTES for i in range(0, len(raw), KEY_BYTES)}
+
+    @cached_property
+    def origin_sentences(self) -> dict[str, int]:
+        """Id of each origin -> how many of the sentences it computed."""
+        names, numbers = np.unique(self._data[ORIGIN.name].view(np.uint64), return_counts=True)
+        return {name.tobytes().hex(): int(number) for name, number in zip(names, numbers, strict=True)}
 
     def __getitem__(self, key: bytes) -> Entry:
         position = self.index[key]
@@ -100,100 +134,123 @@ class StoreReader(Mapping[bytes, Entry]):
     def verify(self) -> None:
         """Read every byte and compare with the digests.
 
-        :raises StoreError: names the dataset that differs.
+        :raises StoreError: names the array that differs.
         """
-        for column in self.columns:
-            state, flat = sha256(), self._data[column.name].reshape(-1).view(np.uint8)
-            for start in range(0, len(flat), _HASH_BLOCK):
-                state.update(flat[start : start + _HASH_BLOCK].data)
-            if state.hexdigest() != self._digests[column.name]:
-                raise self._refuse(f"{column.name} differs from its digest")
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        return dict(json.loads(self.attributes["digests"]))
+        for name in self._arrays:
+            state, data = hashlib.sha256(), self._raw(name)
+            for start in range(0, len(data), _HASH_BLOCK):
+                state.update(data[start : start + _HASH_BLOCK].data)
+            if state.hexdigest() != self.digests[name]:
+                raise self._refuse(f"{name} differs from its digest")
 
     def _slice(self, name: str, position: int) -> NDArray[Any]:
         offsets = self._offsets[name]
         return self._data[name][offsets[position] : offsets[position + 1]]
 
-    def _read_attributes(self, file: h5py.File) -> dict[str, Any]:
-        found = {name: file.attrs[name] for name in file.attrs}
-        version = found.get("format_version")
-        if version is not None and int(version) != FORMAT_VERSION:
-            raise self._refuse(f"format version {version}, this backattn reads {FORMAT_VERSION}")
-        if int(found.pop("complete", 0)) != 1:
-            raise self._refuse("not complete: its writer was stopped")
-        expected = found.pop("attributes_digest", "")
-        if set(found) != set(_ATTRIBUTES):
-            raise self._refuse(f"attributes {sorted(set(found) ^ set(_ATTRIBUTES))} missing or unknown")
-        attributes = {name: kind(found[name]) for name, kind in _ATTRIBUTES.items()}
-        if digest(attributes) != expected:
-            raise self._refuse("attributes differ from their digest")
-        return attributes
+    def _attribute(self, name: str, kind: type[_T]) -> _T:
+        value = self.attributes[name]
+        assert isinstance(value, kind)  # as _read_attributes saw to it
+        return value
+
+    def _read_attributes(self, found: dict[str, Any]) -> dict[str, Any]:
+        if different := found.keys() ^ _ATTRIBUTES.keys():
+            raise self._refuse(f"attributes {sorted(different)[:5]} missing or unknown")
+        for name, kind in _ATTRIBUTES.items():
+            if type(found[name]) is not kind:
+                raise self._refuse(f"attribute {name} is not of type {kind.__name__}")
+        if not all(type(number) is int for number in found["counts"].values()):
+            raise self._refuse("attribute counts holds more than numbers")
+        for facts in found["corpora"].values():
+            if type(facts) is not dict or facts.keys() != {"file", "sha256", "sentences"}:
+                raise self._refuse("attribute corpora is of another form")
+        return found
 
     def _read_columns(self) -> tuple[Column, ...]:
-        columns = tuple(Column(*values) for values in json.loads(self.attributes["columns"]))
-        if any(column.dtype not in _DTYPES for column in columns):
-            raise self._refuse(f"columns of unknown type: {columns}")
+        columns = tuple(Column(*values) for values in self.attributes["columns"])
+        expected = {KEYS, *(c.name for c in columns), *(c.offsets for c in columns)}
+        if ORIGIN not in columns or self._arrays.keys() != expected or self.digests.keys() != expected:
+            raise self._refuse("its arrays are not those of its columns")
+        if self.attributes["d"] != max(column.width for column in columns):
+            raise self._refuse("d is not the width of its columns")
         return columns
 
-    def _read_small(self, file: h5py.File, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
-        dataset = self._dataset(file, name)
-        if dataset.shape != shape or dataset.dtype != dtype:
-            raise self._refuse(f"{name} is {dataset.dtype} {dataset.shape}, expected {shape}")
-        data: NDArray[Any] = dataset[()]
-        if sha256(data.tobytes()).hexdigest() != self._digests.get(name):
-            raise self._refuse(f"{name} differs from its digest")
-        return data
+    def _read_origins(self) -> dict[str, Origin]:
+        if (np.diff(self._offsets[ORIGIN.name]) != ORIGIN_BYTES).any():
+            raise self._refuse("origins of another length")
+        origins = {name: Origin(**values) for name, values in self.attributes["origins"].items()}
+        for name, origin in origins.items():
+            if name != origin.id or not _well_formed(origin):
+                raise self._refuse("an origin differs from its name, or is of another form")
+        if not set(self.origin_sentences) <= set(origins):
+            raise self._refuse("sentences of an origin that it does not name")
+        return origins
 
-    def _read_offsets(self, file: h5py.File, column: Column) -> NDArray[np.int64]:
-        offsets = self._read_small(file, column.offsets, np.int64, (self.sentences + 1,))
+    def _read_offsets(self, column: Column) -> NDArray[np.int64]:
+        offsets = self._small(column.offsets, "int64", (self.sentences + 1,))
         if offsets[0] != 0 or (np.diff(offsets) < 0).any():
             raise self._refuse(f"{column.offsets} do not rise from 0")
         return offsets
 
-    def _map(self, file: h5py.File, column: Column) -> NDArray[Any]:
-        dataset = self._dataset(file, column.name)
-        rows = int(self._offsets[column.name][-1])
-        if dataset.shape != column.shape(rows) or dataset.dtype != column.dtype:
-            raise self._refuse(f"{column.name} is {dataset.dtype} {dataset.shape}, expected {rows} rows")
-        if rows == 0:
-            return column.empty()
-        return np.memmap(
-            self.path, dtype=column.dtype, mode="r", offset=dataset.id.get_offset(), shape=dataset.shape
-        )
+    def _read_data(self, column: Column) -> NDArray[Any]:
+        return self._array(column.name, column.dtype, column.shape(int(self._offsets[column.name][-1])))
 
-    def _dataset(self, file: h5py.File, name: str) -> h5py.Dataset:
-        """A plain dataset inside this file: a claim of more bytes than the file has is refused here."""
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise self._refuse(f"{name} is missing or a link out of the file")
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.chunks or dataset.external or dataset.is_virtual:
-            raise self._refuse(f"{name} is not a contiguous dataset")
-        offset, size = dataset.id.get_offset(), os.path.getsize(self.path)
-        if dataset.nbytes and (offset is None or offset + dataset.nbytes > size):
-            raise self._refuse(f"{name} claims {dataset.nbytes} bytes, the file has {size}")
-        return dataset
+    def _small(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """An array whose bytes were verified with the frame."""
+        array = self._array(name, dtype, shape)
+        if array.nbytes and not self._seal.frames((self._arrays[name]["offset"], array.nbytes)):
+            raise self._refuse(f"{name} is outside of what is verified on opening")
+        return array
+
+    def _array(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        claimed = self._arrays[name]["dtype"], tuple(self._arrays[name]["shape"])
+        if claimed != (dtype, shape) or dtype not in _DTYPES:
+            raise self._refuse(f"{name} is {claimed[0]} {claimed[1]}, expected {dtype} {shape}")
+        return self._raw(name).view(dtype).reshape(shape)
+
+    def _raw(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of an array, as a view: nothing is read and no memory is taken."""
+        array = self._arrays[name]
+        size = math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize
+        start = array["offset"] if size else 0
+        if not 0 <= start <= start + size <= len(self._bytes):
+            raise self._refuse(f"{name} claims {size} bytes, the file has {len(self._bytes)}")
+        return self._bytes[start : start + size]
+
+    def _refuse_deep(self, value: Any) -> None:
+        """What is nested deeper than any recipe would break whoever walks through it."""
+        level = [value]
+        for _ in range(_DEEPEST):
+            values = (v.values() if type(v) is dict else v for v in level if type(v) in {dict, list})
+            level = [item for items in values for item in items]
+        if level:
+            raise self._refuse("attributes nested too deep")
 
     def _refuse(self, reason: str) -> StoreError:
-        return StoreError(f"{self.path}: {reason}; delete it, then `backattn features` makes it anew")
+        shown = " ".join(reason.split())[:300]
+        return StoreError(f"{self.path}: {shown}; delete it, then `backattn features` makes it anew")
+
+
+def _well_formed(origin: Origin) -> bool:
+    texts = (origin.started, origin.device, origin.commit, origin.opened, *origin.versions.values())
+    numbers = type(origin.tokens) is int and type(origin.seconds) in {int, float}
+    amounts = numbers and 0 <= origin.tokens < _MOST and 0 <= origin.seconds < _MOST
+    return amounts and all(type(text) is str for text in texts)
 
 
 class Chain(Mapping[bytes, Entry]):
     """Several sources of entries as one: the first that has a key gives it."""
 
     def __init__(self, sources: Sequence[Mapping[bytes, Entry]]) -> None:
-        self._sources = tuple(sources)
+        self._source: dict[bytes, Mapping[bytes, Entry]] = {}
+        for source in sources:
+            for key in source:
+                self._source.setdefault(key, source)
 
     def __getitem__(self, key: bytes) -> Entry:
-        for source in self._sources:
-            if key in source:
-                return source[key]
-        raise KeyError(key.hex())
+        return self._source[key][key]
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(dict.fromkeys(key for source in self._sources for key in source))
+        return iter(self._source)
 
     def __len__(self) -> int:
-        return len(dict.fromkeys(iter(self)))
+        return len(self._source)

@@ -1,12 +1,13 @@
 """Entries -> one HDF5 file, whole or not at all.
 
-The file grows under a temporary name; ``complete`` is its last attribute; then it is flushed, synced
-and renamed. A process killed at any moment leaves the old file, or the new one, never a part.
+The file grows under a temporary name; ``complete`` is its last attribute; then it is closed, sealed,
+synced and renamed. A process killed at any moment leaves the old file, or the new one, never a part.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 
 from backattn.errors import StoreError
 from backattn.files import PARTIAL
-from backattn.fingerprint import canonical_json, digest
-from backattn.store.layout import FORMAT_VERSION, KEY_BYTES, KEYS, Column, Entry, Header
+from backattn.fingerprint import canonical_json
+from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
+from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
 
 # Rows are gathered up to about this many bytes before they go to the file.
 _BLOCK_BYTES = 8 << 20
+# A memory map of numbers that lie across their natural borders is slow to read.
+_ALIGNED = {"alignment_threshold": 1, "alignment_interval": 8}
 
 
 def write_store(
@@ -31,7 +35,9 @@ def write_store(
     columns: Sequence[Column],
     keys: Sequence[bytes],
     entries: Mapping[bytes, Entry],
+    *,
     counts: Mapping[str, int],
+    origins: Mapping[str, Origin],
 ) -> None:
     """Write the entries of ``keys``, in that order, as a store.
 
@@ -39,23 +45,29 @@ def write_store(
 
     :param entries: gives an entry for each key; readers of other stores will do.
     :param counts: what a user should know of the sentences (empty translations, ...).
+    :param origins: the runs that computed the entries, by id.
     :raises StoreError: when the disk refuses; the old file, if there was one, stays.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w") as file:
+        with h5py.File(partial, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
             digests = _write_datasets(file, columns, keys, entries)
-            _write_attributes(file, header, columns, len(keys), counts, digests)
-            file.flush()
+            attributes = _attributes(header, columns, len(keys), counts, origins, digests)
+            index, big = _write_index(file, columns, attributes, digests)
+            for name, value in attributes.items():
+                file.attrs[name] = value if isinstance(value, str | int) else canonical_json(value)
+            file.attrs["complete"] = 1
+        write_seal(partial, index, big)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError, BrokenSeal) as error:  # h5py has RuntimeError for a disk that is full
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())
         raise StoreError(
-            f"{path}: cannot be written ({error}); free space or fix the folder, then run again"
+            f"{path}: cannot be written ({reason}); free space or fix the folder, then run again"
         ) from None
 
 
@@ -106,32 +118,51 @@ def _stream(
     return state.hexdigest()
 
 
-def _write_attributes(
-    file: h5py.File,
+def _write_index(
+    file: h5py.File, columns: Sequence[Column], attributes: Mapping[str, Any], names: Iterable[str]
+) -> tuple[Extent, list[Extent]]:
+    """Which array lies where, and all attributes, as one JSON text; gives its place, and the big arrays."""
+    arrays = {
+        name: {
+            "offset": file[name].id.get_offset() or 0,
+            "dtype": str(file[name].dtype),
+            "shape": file[name].shape,
+        }
+        for name in names
+    }
+    text = canonical_json({"attributes": attributes, "arrays": arrays}).encode("utf-8")
+    dataset = file.create_dataset(INDEX, data=np.frombuffer(text, dtype=np.uint8))
+    sizes = {column.name: file[column.name].nbytes for column in columns}
+    big = [(arrays[name]["offset"], size) for name, size in sizes.items() if size >= BIG]
+    return (dataset.id.get_offset(), len(text)), big
+
+
+def _attributes(
     header: Header,
     columns: Sequence[Column],
     sentences: int,
     counts: Mapping[str, int],
+    origins: Mapping[str, Origin],
     digests: Mapping[str, str],
-) -> None:
-    attributes: dict[str, Any] = {
+) -> dict[str, Any]:
+    return {
         "format_version": FORMAT_VERSION,
         "kind": header.kind,
         "recipe_id": header.recipe_id,
-        "recipe": canonical_json(header.recipe),
-        "columns": canonical_json([[c.name, c.dtype, c.width] for c in columns]),
+        "recipe": dict(header.recipe),
+        "columns": [[c.name, c.dtype, c.width] for c in columns],
         "sentences": sentences,
         "d": max(c.width for c in columns),
-        "counts": canonical_json(dict(counts)),
-        "digests": canonical_json(dict(digests)),
-        "versions": canonical_json(dict(header.versions)),
+        "counts": dict(counts),
+        "digests": dict(digests),
+        "corpora": {split: dict(facts) for split, facts in header.corpora.items()},
+        "models": dict(header.models),
+        "origins": {name: asdict(origin) for name, origin in origins.items()},
+        "versions": dict(header.versions),
         "device": header.device,
+        "commit": header.commit,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    for name, value in attributes.items():
-        file.attrs[name] = value
-    file.attrs["attributes_digest"] = digest(attributes)
-    file.attrs["complete"] = 1
 
 
 def _sync(path: Path) -> None:

@@ -22,11 +22,14 @@ class Translation:
         every EOS policy can be applied later without a new translation. Each column sums to 1
         (eq. 2); layers are averaged (eq. 3). *Shape:* (m + 1, n + 1), float32.
     :param segments: in how many parts the source was translated; 1 unless it was over-long.
+    :param limited: how many of these translations went on to their length limit, where the translator
+        made them end; they may lack the end of the sentence, or run in circles.
     """
 
     english: tuple[str, ...]
     attention: NDArray[np.float32]
     segments: int = 1
+    limited: int = 0
 
     def __post_init__(self) -> None:
         if self.attention.ndim != 2 or self.attention.shape[1] != len(self.english) + 1:
@@ -37,7 +40,14 @@ class Translation:
 
 
 class Translator(Protocol):
-    """Anything that translates batches into English and says where it looked."""
+    """Anything that translates batches into English and says where it looked.
+
+    ``opened`` says, for the provenance of its numbers, how its files were opened.
+    """
+
+    @property
+    def opened(self) -> str:
+        """How its files were opened, in words."""
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Translate sentences of any length, in any number; results come in the given order.

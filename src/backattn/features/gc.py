@@ -1,0 +1,133 @@
+"""What a cache no longer needs: leftovers of killed runs, sentences that the corpus no longer has.
+
+Whole stores of other recipes are other people's work, or yesterday's ablation: they go only on demand.
+Everything is done under the lock of the store concerned; a store whose lock is held is left alone.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from backattn.errors import BusyError
+from backattn.features.join import join
+from backattn.features.plan import Plan, Stage
+from backattn.features.surroundings import header_of
+from backattn.files import PARTIAL
+from backattn.store.lock import writer_lock
+from backattn.store.reader import StoreReader
+
+_ENDINGS = (".h5", ".shards", ".lock", PARTIAL)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something that can go.
+
+    :param bytes: what it takes; for a store that is rewritten, the share of the sentences that go.
+    :param reason: why it is not needed.
+    """
+
+    path: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Find:
+    garbage: Garbage
+    remove: Callable[[], None]
+
+
+def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]:
+    """Free what nobody needs in the two store folders of a LANG.
+
+    :param others: take whole stores of other recipes, and their unfinished shards, as well.
+    :param dry_run: only say what would go.
+    :raises StoreError: a store of this recipe is corrupt; nothing is touched.
+    :raises BusyError: a run is writing one of the two stores.
+    """
+    stages = (plan.translation, plan.transfer)
+    for stage in stages:
+        stage.open()
+    found: list[Garbage] = []
+    for stage in stages:
+        folder = stage.path.parent
+        if not folder.is_dir():
+            continue
+        with nullcontext() if dry_run else writer_lock(stage.lock):
+            found += _take(_own(stage), dry_run)
+        stems = {path.name.split(".", 1)[0] for path in folder.iterdir() if path.name.endswith(_ENDINGS)}
+        for stem in sorted(stems - {stage.path.stem}):
+            found += _take_other(folder / stem, others, dry_run)
+    return found
+
+
+def _take(finds: Iterator[_Find], dry_run: bool) -> list[Garbage]:
+    taken = []
+    for find in finds:
+        if not dry_run:
+            find.remove()
+        taken.append(find.garbage)
+    return taken
+
+
+def _own(stage: Stage) -> Iterator[_Find]:
+    """What can go around the store that the recipe asks for."""
+    for path in [stage.path.with_name(stage.path.name + PARTIAL), *stage.shards.glob(f"*{PARTIAL}")]:
+        if path.exists():
+            yield _file(path, "half-written by a run that was stopped")
+    store = stage.open()
+    if store is None:
+        return
+    if stage.shards.is_dir() and not stage.missing(store):
+        yield _folder(stage.shards, "shards that have been joined")
+    wanted = {sentence.key for sentence in stage.sentences}
+    extra = len(set(store) - wanted)
+    if extra and not stage.missing(store):
+        yield _Find(
+            Garbage(
+                str(stage.path),
+                stage.path.stat().st_size * extra // store.sentences,
+                f"{extra} of {store.sentences} sentences are no longer in the corpus",
+            ),
+            lambda: _compact(stage, store),
+        )
+
+
+def _compact(stage: Stage, store: StoreReader) -> None:
+    store.verify()
+    join(stage, header_of(stage, str(store.attributes["device"])), [store])
+
+
+def _take_other(base: Path, others: bool, dry_run: bool) -> list[Garbage]:
+    """What can go around a store of another recipe."""
+    lock, shards = base.with_suffix(".lock"), base.with_suffix(".shards")
+    store = base.with_suffix(".h5")
+    try:
+        with nullcontext() if dry_run else writer_lock(lock):
+            finds = [
+                _file(path, "half-written by a run that was stopped")
+                for path in [store.with_name(store.name + PARTIAL), *shards.glob(f"*{PARTIAL}")]
+                if path.exists()
+            ]
+            if others and shards.is_dir():
+                finds.append(_folder(shards, "an unfinished run of another recipe"))
+            if others and store.exists():
+                finds.append(_file(store, "a store of another recipe"))
+            taken = _take(iter(finds), dry_run)
+            if not (dry_run or store.exists() or shards.exists()):
+                lock.unlink()
+            return taken
+    except BusyError:
+        return []
+
+
+def _file(path: Path, reason: str) -> _Find:
+    return _Find(Garbage(str(path), path.stat().st_size, reason), path.unlink)
+
+
+def _folder(path: Path, reason: str) -> _Find:
+    size = sum(file.stat().st_size for file in path.iterdir())
+    return _Find(Garbage(str(path), size, reason), lambda: shutil.rmtree(path))

@@ -1,0 +1,35 @@
+"""Stores that together hold a stage's sentences -> its one store. Loads no torch."""
+
+from collections.abc import Mapping, Sequence
+
+from backattn.features.plan import Stage
+from backattn.store.layout import ORIGIN, Entry, Header, merge_origins
+from backattn.store.reader import Chain, StoreReader
+from backattn.store.writer import write_store
+
+
+def join(stage: Stage, header: Header, sources: Sequence[StoreReader]) -> dict[str, int]:
+    """Write a stage's store from stores that together hold its sentences; gives the counts.
+
+    The caller holds the stage's lock and has verified the sources.
+    """
+    keys = [sentence.key for sentence in stage.sentences]
+    chain = Chain(sources)
+    counts = _counts(stage, keys, chain)
+    used = {chain[key][ORIGIN.name].tobytes().hex() for key in keys}
+    origins = merge_origins(
+        origin for source in sources for origin in source.origins.values() if origin.id in used
+    )
+    columns = sources[0].columns
+    write_store(stage.path, header, columns, keys, chain, counts=counts, origins=origins)
+    return counts
+
+
+def _counts(stage: Stage, keys: Sequence[bytes], sources: Mapping[bytes, Entry]) -> dict[str, int]:
+    if stage.kind == "translation":
+        return {
+            "empty": sum(not len(sources[key]["english"]) for key in keys),
+            "segmented": sum(int(sources[key]["segments"][0]) > 1 for key in keys),
+            "limited": sum(int(sources[key]["limited"][0]) > 0 for key in keys),
+        }
+    return {"empty": sum(not len(sources[key]["english_tags"]) for key in keys)}

@@ -1,0 +1,162 @@
+"""The first 512 bytes of a store bind all the others.
+
+HDF5 leaves a block at the start of a file to its user. Ours says how long the file is, where its index
+lies (the JSON text of which array lies where), where its big arrays lie, and the digest of every byte
+outside of them: the frame. The big arrays have digests of their own in the index, which is in the frame.
+
+So a store is HDF5 for whoever likes to look into it, but is read here without the HDF5 library: that one
+trusts what it parses, and one changed byte in a hundred makes it read memory that is not its own.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from backattn.fingerprint import canonical_json
+from backattn.store.layout import FORMAT_VERSION
+
+SEAL_BYTES = 512
+# Arrays below this size belong to the frame: their bytes are verified whenever a store is opened.
+BIG = 1 << 20
+# What an opened store may hold in memory: keys and offsets of some seven million sentences.
+MOST_FRAME_BYTES = 1 << 29
+MOST_INDEX_BYTES = 1 << 24
+
+_MAGIC = b"backattn store\n"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_BLOCK = 1 << 20
+
+Extent = tuple[int, int]
+
+
+class BrokenSeal(Exception):
+    """A file is not a whole store; the message says why, in half a sentence."""
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What the first bytes of a store say of the rest.
+
+    :param size: bytes of the file.
+    :param index: offset and length of the index.
+    :param big: offset and length of each big array, in file order.
+    :param frame: sha256 of all other bytes after the seal.
+    """
+
+    size: int
+    index: Extent
+    big: tuple[Extent, ...]
+    frame: str
+
+    def frames(self, extent: Extent) -> bool:
+        """Whether a part of the file lies in the frame, so that its bytes have been verified."""
+        start, length = extent
+        inside = start >= SEAL_BYTES and 0 <= length <= self.size - start
+        return inside and all(start + length <= a or a + b <= start for a, b in self.big)
+
+    def to_bytes(self) -> bytes:
+        """The seal as it stands in the file."""
+        values = {"format": FORMAT_VERSION, "bytes": self.size, "index": self.index, "big": self.big,
+                  "frame": self.frame}  # fmt: skip
+        text = _MAGIC + canonical_json(values).encode("ascii")
+        if len(text) >= SEAL_BYTES:
+            raise ValueError(f"a seal of {len(text)} bytes: too many big arrays")
+        return text.ljust(SEAL_BYTES - 1) + b"\n"
+
+
+def write_seal(path: Path, index: Extent, big: Sequence[Extent]) -> None:
+    """Seal a finished HDF5 file that has a user block.
+
+    :param index: offset and length of its index.
+    :param big: offset and length of the arrays that need not be read on opening.
+    :raises BrokenSeal: the frame is larger than what a reader takes into memory.
+    """
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        extents = tuple(sorted(big))
+        seal = Seal(size, index, extents, _frame_digest(file, size, extents))
+        file.seek(0)
+        file.write(seal.to_bytes())
+
+
+def check_seal(file: BinaryIO) -> tuple[Seal, bytes]:
+    """Verify the length of a file and every byte of its frame; gives its index too.
+
+    :raises BrokenSeal: it is not a store, not of this format version, or not as it was written.
+    """
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise BrokenSeal("not a regular file")
+    block = file.read(SEAL_BYTES)
+    if block.startswith(_HDF5):
+        raise BrokenSeal(
+            f"format version 1 (or no store at all), this backattn reads format version {FORMAT_VERSION}"
+        )
+    if not block.strip(b"\0"):
+        raise BrokenSeal("not complete: its writer was stopped" if block else "an empty file")
+    seal = _parse(block)
+    if seal.size != status.st_size:
+        raise BrokenSeal(f"{status.st_size} bytes, {seal.size} were written")
+    if _frame_digest(file, seal.size, seal.big) != seal.frame:
+        raise BrokenSeal("its keys, offsets or attributes differ from their digest")
+    start, length = seal.index
+    if length > MOST_INDEX_BYTES or not seal.frames(seal.index):
+        raise BrokenSeal("a seal whose index leaves the frame")
+    file.seek(start)
+    return seal, file.read(length)
+
+
+def _parse(block: bytes) -> Seal:
+    if not block.startswith(_MAGIC):
+        raise BrokenSeal("not a store of backattn")
+    try:
+        values = json.loads(block[len(_MAGIC) :])
+        version = values["format"]
+        big = tuple((int(start), int(length)) for start, length in values["big"])
+        start, length = values["index"]
+        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]))
+        canonical = seal.to_bytes() == block  # one text for each seal: not even a space may differ
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise BrokenSeal("a damaged seal (its first 512 bytes)") from None
+    if version != FORMAT_VERSION:
+        raise BrokenSeal(f"format version {version!r}, this backattn reads format version {FORMAT_VERSION}")
+    if not canonical:
+        raise BrokenSeal("a damaged seal (its first 512 bytes)")
+    return seal
+
+
+def _frame_digest(file: BinaryIO, size: int, big: Sequence[Extent]) -> str:
+    state, total = hashlib.sha256(), 0
+    for start, length in _gaps(size, big):
+        total += length
+        if total > MOST_FRAME_BYTES:
+            raise BrokenSeal(f"keys and offsets of more than {MOST_FRAME_BYTES >> 20} MiB")
+        file.seek(start)
+        while length:
+            data = file.read(min(length, _BLOCK))
+            if not data:
+                raise BrokenSeal("shorter than it was written")
+            state.update(data)
+            length -= len(data)
+    return state.hexdigest()
+
+
+def _gaps(size: int, big: Sequence[Extent]) -> Iterator[Extent]:
+    """What lies between the big arrays.
+
+    :raises BrokenSeal: they overlap, or leave the file.
+    """
+    place = SEAL_BYTES
+    for start, length in big:
+        if start < place or length <= 0:
+            raise BrokenSeal("a seal whose arrays overlap")
+        yield place, start - place
+        place = start + length
+    if place > size:
+        raise BrokenSeal("a seal whose arrays leave the file")
+    yield place, size - place
