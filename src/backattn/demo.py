@@ -46,9 +46,9 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
         if not (folder / "training.json").exists():
             say(train_translator(recipe, folder=folder, threads=threads, progress=progress).to_text())
     with step("3/6 an English flair tagger"):
-        folder = model_path(english.checkpoint).parent
-        if not (folder / "training.json").exists():
-            say(train_english(english, folder=folder, threads=threads, progress=progress).to_text())
+        model = model_path(english.checkpoint)
+        if not model.exists():
+            say(train_english(english, folder=model.parent, threads=threads, progress=progress).to_text())
     with step("4/6 stage one: features, once for each sentence"):
         made = make_features(recipe, make_plan(recipe, corpus), device=pick_device("auto"))
         for built in (made.translation, made.transfer):

@@ -1,5 +1,6 @@
 """Training the English tagger: what it learns survives the file, a killed training, and a second call."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -26,14 +27,14 @@ from backattn.recipe import (  # noqa: E402
     as_json,
 )
 from backattn.store.lock import writer_lock  # noqa: E402
-from tiny_english import TINY, make_sentences, random_tagger, write_columns  # noqa: E402
+from tiny_english import TINY, Bomb, make_sentences, random_tagger, write_columns  # noqa: E402
 
 BIOES = ColumnFormat(scheme="BIOES")
 
 
 def make_recipe(*files: EnglishFile, **changes: object) -> EnglishRecipe:
     settings = {**{key: getattr(TINY, key) for key in as_json(TINY)}, "files": files, **changes}
-    return EnglishRecipe(checkpoint="tagger/tagger.pt", training=EnglishTraining(**settings))
+    return EnglishRecipe(checkpoint="tagger/tagger.safetensors", training=EnglishTraining(**settings))
 
 
 @pytest.fixture
@@ -51,7 +52,9 @@ def train(recipe: EnglishRecipe, folder: Path) -> module.EnglishReport:
 
 
 def load(folder: Path) -> FlairTagger:
-    return FlairTagger.load(folder / "tagger.pt", sha256="", trust=False, batch_tokens=90, device="cpu")
+    return FlairTagger.load(
+        folder / "tagger.safetensors", sha256="", trust=False, batch_tokens=90, device="cpu"
+    )
 
 
 @pytest.mark.slow
@@ -59,7 +62,7 @@ def test_a_tagger_learns_and_is_opened_as_it_was_measured(recipe: EnglishRecipe,
     folder = tmp_path / "tagger"
     report = train(recipe, folder)
 
-    assert sorted(path.name for path in folder.iterdir()) == ["tagger.pt", "training.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["tagger.safetensors", "training.json"]
     assert not folder.with_name("tagger.work").exists()
     assert (report.train_sentences, report.dev.sentences) == (128, 16)
     assert [score.sentences for score in report.tests.values()] == [16, 30]
@@ -70,7 +73,7 @@ def test_a_tagger_learns_and_is_opened_as_it_was_measured(recipe: EnglishRecipe,
     assert "F1 on dev" in report.to_text()
 
     manifest = json.loads((folder / "training.json").read_text("utf-8"))
-    assert manifest["files"] == {"tagger.pt": file_digest(folder / "tagger.pt")}
+    assert manifest["files"] == {"tagger.safetensors": file_digest(folder / "tagger.safetensors")}
     assert manifest["recipe"] == as_json(recipe)
     assert set(manifest["versions"]) == {"python", "backattn", "torch", "flair"}
     readings = load(folder).read([s.tokens for s in make_sentences(5, seed=4)])
@@ -80,18 +83,13 @@ def test_a_tagger_learns_and_is_opened_as_it_was_measured(recipe: EnglishRecipe,
     assert train(recipe, folder) == report  # nothing to do
     assert (folder / "training.json").stat().st_mtime_ns == before
 
-    with (folder / "tagger.pt").open("ab") as file:
-        file.write(b"\0")
-    with pytest.raises(ModelError, match="the file was changed"):
-        load(folder)
+    (folder / "tagger.safetensors").rename(folder / "tagger.pt")  # as an older version left it
+    with pytest.raises(MissingError, match=r"make it from the flair file .*backattn english convert"):
+        train(recipe, folder)
 
 
-@pytest.mark.slow
-def test_a_killed_training_ends_with_the_same_tagger(
-    recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(recipe, tmp_path / "whole" / "tagger")
-
+def train_and_kill(recipe: EnglishRecipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train two epochs, then die."""
     real = module.train_epoch
 
     def killed(*arguments: object, epoch: int, **options: object) -> float:
@@ -100,24 +98,96 @@ def test_a_killed_training_ends_with_the_same_tagger(
         return real(*arguments, epoch=epoch, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "train_epoch", killed)
-    folder = tmp_path / "killed" / "tagger"
     with pytest.raises(KeyboardInterrupt):
         train(recipe, folder)
     assert not folder.exists()
     monkeypatch.setattr(module, "train_epoch", real)
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_tagger(
+    recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(recipe, tmp_path / "whole" / "tagger")
+    folder = tmp_path / "killed" / "tagger"
+    train_and_kill(recipe, folder, monkeypatch)
     resumed = train(recipe, folder)
 
     assert [e["loss"] for e in resumed.epochs] == [e["loss"] for e in whole.epochs]
     assert resumed.tests == whole.tests
-    sentences = [s.tokens for s in make_sentences(20, seed=3)]
-    for one, other in zip(load(folder).read(sentences), load(whole.folder).read(sentences), strict=True):
-        torch.testing.assert_close(torch.from_numpy(one.states), torch.from_numpy(other.states))
+    assert (folder / "tagger.safetensors").read_bytes() == (whole.folder / "tagger.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_training_stopped_inside_an_epoch_ends_with_the_same_tagger(
+    recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder, steps = train(recipe, tmp_path / "whole" / "tagger"), tmp_path / "tagger", iter(range(99))
+    real = flair.models.SequenceTagger.forward_loss
+
+    def stopped(self: flair.models.SequenceTagger, sentences: object) -> object:
+        if next(steps) == 24:  # 16 batches are an epoch
+            raise KeyboardInterrupt  # which flair takes for the end of the training
+        return real(self, sentences)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flair.models.SequenceTagger, "forward_loss", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, folder)
+    assert (tmp_path / "tagger.work" / "epoch1.safetensors").exists()
+    assert not (tmp_path / "tagger.work" / "epoch2.safetensors").exists()
+    train(recipe, folder)
+    assert (folder / "tagger.safetensors").read_bytes() == (whole.folder / "tagger.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_no_file_of_a_work_folder_is_unpickled(
+    recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, work, trace = tmp_path / "tagger", tmp_path / "tagger.work", tmp_path / "trace"
+    train_and_kill(recipe, folder, monkeypatch)
+    assert sorted(path.name for path in work.glob("epoch*")) == [
+        "epoch1.safetensors", "epoch2.safetensors", "epochs.json",
+    ]  # fmt: skip
+    torch.save(Bomb(trace), work / "epoch2.safetensors")
+    torch.save(Bomb(trace), work / "epoch2.pt")
+    digests = {path.name: file_digest(path) for path in work.glob("epoch2.*")}
+    (work / "training.json").write_text(json.dumps({"files": digests}))
+    with pytest.raises(
+        ModelError, match=r"epoch2\.safetensors: damaged .*to train anew, remove .*tagger\.work"
+    ):
+        train(recipe, folder)
+    assert not (work / "flair").exists()  # where flair would look for a pickle of its own
+    (work / "epoch2.safetensors").unlink()  # as an older version, which wrote pickles, would leave it
+    with pytest.raises(MissingError, match=r"epoch2\.safetensors: .*remove .*tagger\.work to train anew"):
+        train(recipe, folder)
+    assert not trace.exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_diverged_says_so(
+    recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(tagger: flair.models.SequenceTagger, *arguments: object, **options: object) -> float:
+        tagger.linear.bias.data[0] = float("nan")
+        return float("nan")
+
+    monkeypatch.setattr(module, "train_epoch", diverge)
+    with pytest.raises(ModelError, match=r"epoch1\.safetensors: .*'linear\.bias' has NaN or infinity"):
+        train(recipe, tmp_path / "tagger")
 
 
 class TestRefusals:
     def test_no_training(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"english\.training"):
             train(EnglishRecipe(checkpoint="x"), tmp_path / "tagger")
+
+    def test_a_model_file_of_another_name(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
+        other = dataclasses.replace(recipe, checkpoint="english/tagger.pt")
+        with pytest.raises(
+            RecipeError, match=r"english\.checkpoint: .*tagger\.safetensors.*'english/tagger\.pt'"
+        ):
+            train(other, tmp_path / "tagger")
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(MissingError, match=r"nowhere\.conll.*BACKATTN_DATA"):

@@ -20,20 +20,20 @@ from hypothesis import strategies as st  # noqa: E402
 from backattn.corpus.tags import Span, check_bioes, spans  # noqa: E402
 from backattn.errors import MissingError, ModelError  # noqa: E402
 from backattn.features.english.flair import (  # noqa: E402
-    BatchedCharacters,
     FlairTagger,
     _batches,
     _bioes,
-    plain_characters,
 )
-from backattn.features.english.flair_training import save_tagger  # noqa: E402
+from backattn.features.english.native import BatchedCharacters, batch_characters, dump_tagger  # noqa: E402
 from tiny_english import (  # noqa: E402
     TINY,
+    Bomb,
     make_sentences,
     other_tagger,
     random_characters,
     random_tagger,
     random_words,
+    save_pickle,
 )
 
 SENTENCES = [sentence.tokens for sentence in make_sentences(40, seed=1)]
@@ -161,11 +161,11 @@ class TestParts:
         words = ("Port", "Bray", "a", "x" * 30, "é", "Corlin")  # none twice: there flair's own go wrong
         one, other = FlairSentence(list(words)), FlairSentence(list(words))
         module.embed([one])
-        plain_characters(tagger)
+        module.__class__ = CharacterEmbeddings
         try:
             module.embed([other])
         finally:
-            FlairTagger(tagger, name="here", batch_tokens=9, device="cpu")
+            batch_characters(tagger)
         assert type(module) is BatchedCharacters
         for mine, theirs in zip(one, other, strict=True):
             torch.testing.assert_close(
@@ -180,20 +180,10 @@ class TestParts:
         torch.testing.assert_close(first, last, atol=0, rtol=0)
 
 
-class Bomb:
-    """A pickle that leaves a trace when it is opened."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.trace,)
-
-
 class TestOpening:
     @pytest.fixture
     def path(self, tagger: SequenceTagger, tmp_path: Path) -> Path:
-        save_tagger(tagger, tmp_path / "tagger.pt")
+        save_pickle(tagger, tmp_path / "tagger.pt")
         return tmp_path / "tagger.pt"
 
     def load(self, path: Path, sha256: str = "", trust: bool = False) -> FlairTagger:
@@ -202,14 +192,37 @@ class TestOpening:
     def digest(self, path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def test_pinned_in_the_manifest_or_trusted(self, path: Path, tagger: SequenceTagger) -> None:
+    def test_a_pickle_that_is_pinned_or_trusted(self, path: Path, tagger: SequenceTagger) -> None:
         expected = reader(tagger).read(SENTENCES)
-        taggers = [self.load(path, sha256=self.digest(path)), self.load(path, trust=True)]
-        (path.parent / "training.json").write_text(json.dumps({"files": {"tagger.pt": self.digest(path)}}))
-        taggers.append(self.load(path))
-        for found in taggers:
+        pinned = self.load(path, sha256=self.digest(path))
+        trusted = self.load(path, trust=True)
+        assert pinned.opened == "pickle, digest pinned in the recipe"
+        assert trusted.opened == "pickle, --trust"
+        for found in (pinned, trusted, self.load(path, sha256=self.digest(path).upper())):
             for one, other in zip(found.read(SENTENCES), expected, strict=True):
                 np.testing.assert_array_equal(one.states, other.states)
+
+    def test_a_native_file_needs_neither(self, tagger: SequenceTagger, tmp_path: Path) -> None:
+        path = tmp_path / "tagger.safetensors"
+        path.write_bytes(dump_tagger(tagger, "here"))
+        expected = reader(tagger).read(SENTENCES)
+        for options in ({}, {"trust": True}, {"sha256": self.digest(path)}):
+            found = self.load(path, **options)  # type: ignore[arg-type]
+            assert found.opened == "safetensors"
+            for one, other in zip(found.read(SENTENCES), expected, strict=True):
+                np.testing.assert_array_equal(one.states, other.states)
+
+    @pytest.mark.parametrize("trust", [False, True])
+    @pytest.mark.parametrize("name", ["tagger.safetensors", "tagger.pt"])
+    def test_a_pin_is_compared_whatever_the_file(
+        self, tagger: SequenceTagger, tmp_path: Path, name: str, trust: bool
+    ) -> None:
+        path = tmp_path / name
+        save_pickle(tagger, path)
+        if name == "tagger.safetensors":
+            path.write_bytes(dump_tagger(tagger, "here"))
+        with pytest.raises(ModelError, match=f"expected {'0' * 64}; the file was changed"):
+            self.load(path, sha256="0" * 64, trust=trust)
 
     def test_any_flair_opens_what_is_saved(self, path: Path, tagger: SequenceTagger) -> None:
         other = SequenceTagger.load(str(path))
@@ -230,32 +243,22 @@ class TestOpening:
 
     def test_nobody_vouches(self, path: Path) -> None:
         with pytest.raises(
-            ModelError, match=r"pickle and can run code.*english\.sha256 = .*--trust"
+            ModelError, match=r"pickle and can run code.*--sha256 .*english\.sha256.*--trust"
         ) as caught:
             self.load(path)
         assert self.digest(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("manifest", ["", "{", "[]", '{"files": {"other.pt": "0"}}'])
-    def test_a_manifest_that_does_not_name_the_file_vouches_for_nothing(
-        self, path: Path, manifest: str
-    ) -> None:
-        (path.parent / "training.json").write_text(manifest)
+    def test_a_manifest_beside_it_vouches_for_nothing(self, path: Path) -> None:
+        # Whoever hands over a folder writes both.
+        (path.parent / "training.json").write_text(json.dumps({"files": {path.name: self.digest(path)}}))
         with pytest.raises(ModelError, match="can run code"):
             self.load(path)
-
-    def test_another_digest_is_refused_by_pin_and_by_manifest(self, path: Path) -> None:
-        digest = self.digest(path)
-        (path.parent / "training.json").write_text(json.dumps({"files": {"tagger.pt": digest}}))
-        path.write_bytes(path.read_bytes() + b"\0")
-        for sha256 in ("", digest):
-            with pytest.raises(ModelError, match=f"expected {digest}; the file was changed"):
-                self.load(path, sha256=sha256)
 
     def test_a_malicious_file_is_refused_before_it_runs(self, tmp_path: Path) -> None:
         trace, path = tmp_path / "trace", tmp_path / "tagger.pt"
         torch.save(Bomb(trace), path)
-        (tmp_path / "training.json").write_text(json.dumps({"files": {"tagger.pt": "0" * 64}}))
+        (tmp_path / "training.json").write_text(json.dumps({"files": {path.name: self.digest(path)}}))
         for sha256 in ("", "f" * 64):
             with pytest.raises(ModelError):
                 self.load(path, sha256=sha256)
@@ -263,6 +266,23 @@ class TestOpening:
         with pytest.raises(ModelError):
             self.load(path, trust=True)
         assert trace.exists()  # the bomb was live: trust is trust
+
+    @pytest.mark.parametrize("name", ["tagger.safetensors", "TAGGER.SAFETENSORS"])
+    def test_no_word_has_a_safetensors_file_unpickled(self, tmp_path: Path, name: str) -> None:
+        trace, path = tmp_path / "trace", tmp_path / name
+        for zipped in (True, False):
+            torch.save(Bomb(trace), path, _use_new_zipfile_serialization=zipped)
+            (tmp_path / "training.json").write_text(json.dumps({"files": {path.name: self.digest(path)}}))
+            for sha256, trust in (
+                ("", False),
+                ("", True),
+                (self.digest(path), False),
+                (self.digest(path), True),
+            ):
+                with pytest.raises(ModelError, match="no safetensors file") as caught:
+                    self.load(path, sha256=sha256, trust=trust)
+                assert "\n" not in str(caught.value)
+        assert not trace.exists()
 
     @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps([1, 2]), pickle.dumps({"a": 1})])
     def test_no_model(self, tmp_path: Path, content: bytes) -> None:
@@ -307,7 +327,7 @@ class TestHub:
     def test_what_was_fetched_is_checked_and_opened(
         self, tagger: SequenceTagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        save_tagger(tagger, tmp_path / "pytorch_model.bin")
+        save_pickle(tagger, tmp_path / "pytorch_model.bin")
         monkeypatch.setattr(SequenceTagger, "_fetch_model", lambda name: str(tmp_path / "pytorch_model.bin"))
         options = {"batch_tokens": 60, "device": "cpu"}
         with pytest.raises(ModelError, match="the file was changed"):

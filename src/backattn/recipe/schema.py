@@ -178,10 +178,11 @@ class EnglishTraining:
 class EnglishRecipe:
     """The English tagger.
 
-    :param checkpoint: a flair model file; empty when ``hub`` is given.
+    :param checkpoint: a ``.safetensors`` file of ``english train`` or ``english convert``, or a flair file
+        under any other name; empty when ``hub`` is given.
     :param hub: a flair hub name (``flair/ner-english``); empty when ``checkpoint`` is given.
-    :param sha256: digest that the file must have; flair files are pickles, so one without a pin
-        needs ``--trust`` (or the manifest that ``english train`` writes).
+    :param sha256: digest that the file must have; empty for none. flair files are pickles, which can run
+        code: one without a pin needs ``--trust``.
     :param batch_tokens: English tokens of a batch; does not change the numbers.
     """
 

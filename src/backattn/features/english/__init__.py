@@ -1,7 +1,9 @@
 """English tokens -> the states R of a pre-trained English NER tagger.
 
 :mod:`~backattn.features.english.flair` runs a model,
-:mod:`~backattn.features.english.training` makes such a model from English column files.
+:mod:`~backattn.features.english.training` makes such a model from English column files,
+:mod:`~backattn.features.english.conversion` from a flair file. A model is one safetensors file:
+:mod:`~backattn.features.english.description` says what it holds.
 """
 
 from collections.abc import Sequence
@@ -30,6 +32,10 @@ class EnglishReading:
 
 class EnglishTagger(Protocol):
     """Anything that reads English tokens and shows its recurrent states."""
+
+    @property
+    def opened(self) -> str:
+        """How its file was opened, in words: for the provenance of its numbers."""
 
     @property
     def width(self) -> int:

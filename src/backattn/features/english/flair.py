@@ -1,4 +1,4 @@
-"""A flair tagger -> its recurrent states. With ``flair_training``, the only importer of flair.
+"""A flair tagger -> its recurrent states. One of the three importers of flair.
 
 The states are those between ``rnn`` and ``linear`` of flair's ``SequenceTagger.forward``; ``token.embedding``
 would be the input of the RNN. ``predict`` is not used: it clears embeddings of the whole list in every
@@ -7,18 +7,16 @@ batch (quadratic in the corpus) and keeps no states.
 
 import hashlib
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import flair
 import numpy as np
 import torch
 from flair.data import Sentence, get_spans_from_bio
-from flair.embeddings import CharacterEmbeddings, OneHotEmbeddings, StackedEmbeddings
+from flair.embeddings import OneHotEmbeddings, StackedEmbeddings
 from flair.models import SequenceTagger
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -26,51 +24,34 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from backattn.corpus.tags import Span, from_spans
 from backattn.errors import MissingError, ModelError
 from backattn.features.english import EnglishReading
+from backattn.features.english.model_file import SUFFIX
+from backattn.features.english.native import batch_characters, dump_tagger, load_tagger
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
 
-MANIFEST = "training.json"
 # flair leaves out tokens that are empty or white space; this stands in, so that columns of A stay aligned.
 _PLACEHOLDER = "_"
 # flair's names of "no entity", its old and inner ones included.
 _NO_ENTITY = {"O", "_", "", "<unk>", "<START>", "<STOP>"}
 
 
-class BatchedCharacters(CharacterEmbeddings):
-    """flair's ``CharacterEmbeddings`` computed once for each different word of a batch.
+class FlairTagger:
+    """A pre-trained flair ``SequenceTagger`` that shows its states (an ``EnglishTagger``).
 
-    flair's own code runs the LSTM sentence by sentence and compares all pairs of words on the way; and
-    where a sentence repeats a word, it gives the earlier places the characters of some other word
-    (flair 0.15.1). Parameters and numbers are otherwise the same, so an instance can change class there
-    and back.
+    :param name: of its file, for messages.
+    :param opened: how its file was opened, in words.
     """
 
-    def _add_embeddings_internal(self, sentences: list[Sentence]) -> None:
-        tokens = [token for sentence in sentences for token in sentence.tokens]
-        forms = sorted({token.text for token in tokens}, key=lambda form: (-len(form), form))
-        lengths = [len(form) for form in forms]
-        numbers = torch.zeros(len(forms), lengths[0], dtype=torch.long)
-        for row, form in enumerate(forms):
-            numbers[row, : len(form)] = torch.tensor(
-                [self.char_dictionary.get_idx_for_item(character) for character in form]
-            )
-        # shape: (forms, characters, dimensions)
-        embedded = self.char_embedding(numbers.to(flair.device))
-        output, _ = self.char_rnn(pack_padded_sequence(embedded.transpose(0, 1), lengths))
-        padded, _ = pad_packed_sequence(output)
-        # shape: (forms, 2 * hidden), the output at each word's last character, as flair takes it
-        last = padded[torch.tensor(lengths) - 1, torch.arange(len(forms))]
-        place = {form: row for row, form in enumerate(forms)}
-        rows = last[torch.tensor([place[token.text] for token in tokens])]
-        for token, row in zip(tokens, rows, strict=True):
-            token.set_embedding(self.name, row)
-
-
-class FlairTagger:
-    """A pre-trained flair ``SequenceTagger`` that shows its states (an ``EnglishTagger``)."""
-
-    def __init__(self, tagger: SequenceTagger, *, name: str, batch_tokens: int, device: str) -> None:
+    def __init__(
+        self,
+        tagger: SequenceTagger,
+        *,
+        name: str,
+        batch_tokens: int,
+        device: str,
+        opened: str = "made by this process",
+    ) -> None:
         if not getattr(tagger, "use_rnn", False):
             raise ModelError(
                 f"{name}: this flair tagger has no RNN, so there are no states R to bring back (eq. 4); "
@@ -83,16 +64,20 @@ class FlairTagger:
         flair.device = torch.device(device)
         restore_names(tagger)
         batch_characters(tagger)
+        self.opened = opened
+        self._name = name
         self._tagger = tagger.to(flair.device).eval()
         self._batch_tokens = batch_tokens
         self._tags: list[str] = tagger.label_dictionary.get_items()
 
     @classmethod
     def load(cls, path: Path, *, sha256: str, trust: bool, batch_tokens: int, device: str) -> "FlairTagger":
-        """Open a model file whose digest is known.
+        """Open a model file: ``.safetensors`` is the native format, every other name is flair's pickle.
 
-        :param sha256: digest pinned by the recipe; empty takes the one that ``english train`` wrote.
-        :param trust: open the file whatever its digest. A flair file is a pickle and can run code.
+        The name alone decides, so that nothing in a file can have it unpickled.
+
+        :param sha256: digest that the file must have; empty for none, which a pickle needs ``trust`` for.
+        :param trust: open a pickle whose digest nobody has pinned. It can run code.
         :raises MissingError: there is no such file.
         :raises ModelError: the digest is unknown or differs, or the file is no tagger with an RNN.
         """
@@ -100,9 +85,26 @@ class FlairTagger:
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
         # The very bytes whose digest was checked are opened: nobody can change the file in between.
         data = path.read_bytes()
-        if not trust:
-            _check_digest(path, data, sha256)
-        return cls(_open(data, path), name=str(path), batch_tokens=batch_tokens, device=device)
+        native = path.suffix.lower() == SUFFIX
+        _check_digest(path, data, sha256, needed=not (native or trust))
+        if native:
+            return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
+        flair.device = torch.device(device)
+        opened = "pickle, digest pinned in the recipe" if sha256 else "pickle, --trust"
+        return cls(
+            _unpickle(data, path), name=str(path), batch_tokens=batch_tokens, device=device, opened=opened
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str, batch_tokens: int, device: str) -> "FlairTagger":
+        """Open the bytes of a native file, as :meth:`dump` gives them.
+
+        :raises ModelError: they are none.
+        """
+        flair.device = torch.device(device)
+        return cls(
+            load_tagger(data, name), name=name, batch_tokens=batch_tokens, device=device, opened="safetensors"
+        )
 
     @classmethod
     def from_hub(
@@ -121,12 +123,19 @@ class FlairTagger:
         try:
             path = Path(SequenceTagger._fetch_model(name))
         except Exception as error:  # the hub's clients raise what they like
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MissingError(
                 f"{name}: cannot be fetched from the hub ({reason}); go online, or name a file as "
                 "english.checkpoint (`backattn english train` makes one)"
             ) from None
         return cls.load(path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device)
+
+    def dump(self) -> bytes:
+        """The native file of this tagger; equal taggers give equal bytes.
+
+        :raises ModelError: it has a part that such a file does not hold.
+        """
+        return dump_tagger(self._tagger, self._name)
 
     @property
     def width(self) -> int:
@@ -189,20 +198,6 @@ def restore_names(tagger: SequenceTagger) -> None:
             stack.__dict__.pop("_StackedEmbeddings__names", None)  # its copy of the names
 
 
-def batch_characters(tagger: SequenceTagger) -> None:
-    """Let every ``CharacterEmbeddings`` in a tagger compute in batches."""
-    for module in tagger.modules():
-        if type(module) is CharacterEmbeddings:
-            module.__class__ = BatchedCharacters
-
-
-def plain_characters(tagger: SequenceTagger) -> None:
-    """Undo :func:`batch_characters`, so that any flair can open what is saved."""
-    for module in tagger.modules():
-        if isinstance(module, BatchedCharacters):
-            module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
-
-
 def _batches(sentences: Sequence[tuple[str, ...]], batch_tokens: int) -> Iterator[list[int]]:
     """Positions of the sentences, longest first, cut where a batch with its padding would be too big."""
     batch: list[int] = []
@@ -227,30 +222,24 @@ def _bioes(tags: list[str]) -> tuple[str, ...]:
     return from_spans(entities, len(tags))
 
 
-def _check_digest(path: Path, data: bytes, pinned: str) -> None:
+def _check_digest(path: Path, data: bytes, pinned: str, *, needed: bool) -> None:
+    if not (pinned or needed):
+        return
     found = hashlib.sha256(data).hexdigest()
-    expected = pinned or _manifest_digest(path)
-    if not expected:
+    if not pinned:
         raise ModelError(
-            f"{path}: a flair file is a pickle and can run code; if you know where it comes from, pin its "
-            f'digest in the recipe (english.sha256 = "{found}"), or pass --trust'
+            f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make it a "
+            f"safetensors file once (`backattn english convert --sha256 {found}`), pin that digest in the "
+            "recipe (english.sha256), or pass --trust"
         )
-    if found != expected:
+    if found != pinned.lower():
         raise ModelError(
-            f"{path}: sha256 is {found}, expected {expected}; the file was changed: train it again, or pin "
+            f"{path}: sha256 is {found}, expected {pinned}; the file was changed: train it again, or pin "
             "the new digest if you know where it comes from"
         )
 
 
-def _manifest_digest(path: Path) -> str:
-    try:
-        manifest: Any = json.loads((path.parent / MANIFEST).read_text("utf-8"))
-        return str(manifest["files"][path.name])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _open(data: bytes, path: Path) -> SequenceTagger:
+def _unpickle(data: bytes, path: Path) -> SequenceTagger:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # older files name classes that have moved

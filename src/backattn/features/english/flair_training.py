@@ -1,4 +1,4 @@
-"""flair's own training of a ``SequenceTagger``; the other half of the door to flair."""
+"""flair's own training of a ``SequenceTagger``. One of the three importers of flair."""
 
 import logging
 import random
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import flair
 import torch
@@ -13,14 +14,16 @@ from flair.data import Corpus as FlairCorpus
 from flair.data import Dictionary
 from flair.data import Sentence as FlairSentence
 from flair.datasets import FlairDatapointDataset
-from flair.embeddings import CharacterEmbeddings, OneHotEmbeddings, StackedEmbeddings
+from flair.embeddings import OneHotEmbeddings, StackedEmbeddings
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
 from flair.trainers.plugins import MetricRecord, TrainerPlugin
 
 from backattn.corpus import Sentence
 from backattn.corpus.tags import legal_transitions, spans
-from backattn.features.english.flair import batch_characters, plain_characters, restore_names
+from backattn.errors import MissingError, ModelError
+from backattn.features.english.native import BatchedCharacters, dump_tagger, load_tagger
+from backattn.files import write_whole
 from backattn.recipe import EnglishTraining
 
 LABEL = "ner"
@@ -35,7 +38,7 @@ class _Loss(TrainerPlugin):
 
     def __init__(self) -> None:
         super().__init__()
-        self.value = float("nan")
+        self.value: float | None = None
 
     @TrainerPlugin.hook
     def metric_recorded(self, record: MetricRecord) -> None:
@@ -70,10 +73,9 @@ def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> Sequenc
     for character in sorted({c for sentence in train for token in sentence.tokens for c in token}):
         alphabet.add_item(character)
     size = training.character_dimensions
-    characters = CharacterEmbeddings(alphabet, char_embedding_dim=size, hidden_size_char=size)
+    characters = BatchedCharacters(alphabet, char_embedding_dim=size, hidden_size_char=size)
     tagger = SequenceTagger(
-        # Characters first: flair orders a stack by names, and in its files "1-one-hot-text" becomes
-        # "one-hot-text", which still comes after "0-Char".
+        # Characters first: the order that taggers of this program have always had.
         embeddings=StackedEmbeddings([characters, words]),
         tag_dictionary=labels,
         tag_type=LABEL,
@@ -85,7 +87,6 @@ def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> Sequenc
         locked_dropout=0.0,
     )
     _forbid_illegal(tagger)
-    batch_characters(tagger)
     return tagger
 
 
@@ -115,6 +116,7 @@ def train_epoch(
     seed and the number of the epoch, so that a training that was stopped goes on as it would have.
 
     :param epoch: from 0.
+    :raises KeyboardInterrupt: the user stopped it.
     """
     seed = training.seed * 1000 + epoch
     random.seed(seed)
@@ -123,9 +125,10 @@ def train_epoch(
     corpus = FlairCorpus(train=_dataset(_shuffled(train, training.batch)), sample_missing_splits=False)
     optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
     loss = _Loss()
-    with quiet(folder / "flair.log"):
+    # flair opens a `best-model.pt` that it finds in its folder, so it gets a fresh one.
+    with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
         ModelTrainer(tagger, corpus).train(
-            folder / "flair",
+            fresh,
             learning_rate=training.learning_rate * (1 - 0.9 * share),
             mini_batch_size=training.batch,
             max_epochs=1,
@@ -138,6 +141,9 @@ def train_epoch(
             attach_default_scheduler=False,
             plugins=[loss],
         )
+    if loss.value is None:
+        # flair takes Ctrl-C for the end of the training; half an epoch must not count as one.
+        raise KeyboardInterrupt
     return loss.value
 
 
@@ -154,19 +160,27 @@ def _shuffled(train: Sequence[Sentence], batch: int) -> list[Sentence]:
 
 
 def save_tagger(tagger: SequenceTagger, path: Path) -> None:
-    """Write a model file that any flair opens."""
-    plain_characters(tagger)
-    tagger.save(path, checkpoint=False)
-    batch_characters(tagger)
+    """Write the native model file, whole.
+
+    :raises ModelError: its weights are not finite: the training diverged.
+    """
+    write_whole(path, dump_tagger(tagger, str(path)))
 
 
-def load_own_tagger(path: Path, *, folder: Path) -> SequenceTagger:
-    """Open a model file that this process's own training wrote a moment ago, or before it was stopped."""
-    with quiet(folder / "flair.log"):
-        tagger = SequenceTagger.load(str(path))
-    restore_names(tagger)
-    batch_characters(tagger)
-    return tagger
+def load_own_tagger(path: Path) -> SequenceTagger:
+    """Open the native model file of an epoch, whoever wrote it.
+
+    :raises MissingError: it is not there; an older version of this program wrote pickles.
+    :raises ModelError: it is no such file.
+    """
+    try:
+        return load_tagger(path.read_bytes(), str(path))
+    except ModelError as error:
+        raise ModelError(f"{error}; to train anew, remove {path.parent}") from None
+    except OSError:
+        raise MissingError(
+            f"{path}: the last epoch's tagger is not there; remove {path.parent} to train anew"
+        ) from None
 
 
 @contextmanager

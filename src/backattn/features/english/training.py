@@ -22,14 +22,16 @@ from backattn.corpus.formats import read_column_file
 from backattn.device import pick_device
 from backattn.errors import MissingError, RecipeError
 from backattn.features.english import EnglishTagger
-from backattn.features.english.flair import MANIFEST, FlairTagger
+from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
-from backattn.files import publish_folder, write_whole_text
+from backattn.features.english.model_file import SUFFIX
+from backattn.files import publish_folder, write_whole, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
+from backattn.quoting import quoted
 from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
 from backattn.store.lock import writer_lock
 
-MODEL = "tagger.pt"
+MODEL, MANIFEST = "tagger.safetensors", "training.json"
 _REQUEST, _STATE = "request.json", "epochs.json"
 # With use = "split", every tenth sentence is for testing and the one before it for choosing the epoch.
 _FOLD = 10
@@ -98,12 +100,18 @@ def train_english(
 
     :param threads: of torch; None leaves torch's own choice.
     :param progress: a bar over the epochs on standard error.
-    :raises RecipeError: the recipe has no ``[english.training]``, or its files leave a split empty.
+    :raises RecipeError: the recipe has no ``[english.training]``, names another model file, or its files
+        leave a split empty.
     :raises CorpusError, MissingError: an English file is malformed or not there.
     """
     training = recipe.training
     if training is None:
         raise RecipeError("english.training: the recipe says nothing about training an English tagger")
+    if Path(recipe.checkpoint).name != MODEL:
+        raise RecipeError(
+            f"english.checkpoint: expected a path that ends in {MODEL}, which is what a training writes; "
+            f"found {quoted(recipe.checkpoint)}"
+        )
     if threads:
         torch.set_num_threads(threads)
     data = _read(training)
@@ -114,6 +122,11 @@ def train_english(
             _claim(work, request)
             epochs = _train(data, training, work, progress)
             _finish(recipe, data, work, folder, request, epochs)
+    if not (folder / MODEL).is_file():
+        raise MissingError(
+            f"{folder / MODEL}: not there, but its training has ended; make it from the flair file that an "
+            f"older version wrote there (`backattn english convert`), or remove {folder} to train anew"
+        )
     return read_report(folder)
 
 
@@ -183,7 +196,7 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
     if (work / _STATE).exists():
         epochs = json.loads((work / _STATE).read_text("utf-8"))
     if epochs:
-        tagger = load_own_tagger(_model(work, len(epochs)), folder=work)
+        tagger = load_own_tagger(_model(work, len(epochs)))
     else:
         tagger = new_tagger(data.train, training, folder=work)
     device = pick_device("auto")
@@ -216,7 +229,7 @@ def _finish(
     result = work / "result"
     shutil.rmtree(result, ignore_errors=True)
     result.mkdir()
-    shutil.copyfile(source, result / MODEL)
+    write_whole(result / MODEL, source.read_bytes())
     digest = file_digest(result / MODEL)
     device = pick_device("auto")
     tagger = FlairTagger.load(
@@ -270,7 +283,7 @@ def _f1(right: int, wrong: int, missed: int) -> float:
 
 
 def _model(work: Path, epoch: int) -> Path:
-    return work / f"epoch{epoch}.pt"
+    return work / f"epoch{epoch}{SUFFIX}"
 
 
 def _digests(training: EnglishTraining) -> dict[str, str]:

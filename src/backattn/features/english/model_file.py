@@ -1,0 +1,172 @@
+"""``tagger.safetensors``: tensors, and beside them in JSON what they are the tensors of. No flair, no pickle.
+
+Nothing in such a file can run: it names classes of a closed list, numbers and words. It is read in the
+order safetensors' own check of the header and all offsets, the JSON, the shapes that the JSON implies; only
+then is a model built, whose size is therefore that of the file and not what a file claims.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from backattn.errors import ModelError
+from backattn.features.english.description import FORMAT, Description
+from backattn.fingerprint import canonical_json
+from backattn.quoting import quoted
+
+SUFFIX = ".safetensors"
+# All JSON stands under one key: safetensors writes several in random order, and equal taggers shall give
+# equal bytes.
+_KEY = "backattn"
+_HEADER_LENGTH = 8  # bytes, little endian: the first ones of a safetensors file
+
+
+def pack(description: Description, tensors: Mapping[str, Tensor], name: str) -> bytes:
+    """The bytes of a file: equal for equal taggers.
+
+    :param name: of the tagger, for messages.
+    :raises ModelError: :func:`unpack` would refuse them.
+    """
+    plain = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
+    data = safetensors.torch.save(plain, {_KEY: canonical_json(dataclasses.asdict(description))})
+    unpack(data, name)
+    return data
+
+
+def unpack(data: bytes, name: str) -> tuple[Description, dict[str, Tensor]]:
+    """The inverse of :func:`pack`.
+
+    :param name: the file's, for messages.
+    :raises ModelError: names the file and what is wrong in it.
+    """
+    try:
+        # Checks that the tensors lie in the file, cover it and do not overlap; takes a copy of them.
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:  # dtypes and shapes beyond torch
+        reason = str(error).removeprefix("Error while deserializing: ")
+        raise ModelError(
+            f"{name}: damaged or no safetensors file ({reason}); make it with `backattn english train`, or "
+            "from a flair file with `backattn english convert`"
+        ) from None
+    try:
+        description = _description(data)
+        _check_tensors(description, tensors)
+    except ValueError as error:
+        raise ModelError(
+            f"{name}: no English tagger of this program: {error}; make it again with `backattn english "
+            "train`, or from a flair file with `backattn english convert`"
+        ) from None
+    return description, tensors
+
+
+def _description(data: bytes) -> Description:
+    length = int.from_bytes(data[:_HEADER_LENGTH], "little")
+    metadata = _json(data[_HEADER_LENGTH : _HEADER_LENGTH + length].decode("utf-8")).get("__metadata__")
+    text = metadata.get(_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f"its metadata has no {_KEY!r}")
+    value = _json(text)
+    found = value.get("format") if isinstance(value, dict) else None
+    _require(found == FORMAT, f"format {quoted(found)}, this program reads {FORMAT}")
+    return typing.cast(Description, _read(Description, value, "tagger"))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"its metadata is not JSON ({error})") from None
+
+
+def _check_tensors(description: Description, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse all but the float32 tensors of the description, with finite numbers."""
+    # No more are counted than there are, whatever number of layers the description claims.
+    expected = dict(islice(description.shapes(), len(tensors) + 1))
+    for key, shape in expected.items():
+        _require(key in tensors, f"tensor {quoted(key)} is missing")
+        found = tuple(tensors[key].shape)
+        _require(found == shape, f"tensor {quoted(key)}: expected shape {quoted(shape)}", found)
+    for key, tensor in tensors.items():
+        _require(key in expected, f"tensor {quoted(key)} is one too many")
+        _require(tensor.dtype == torch.float32, f"tensor {quoted(key)}: expected float32")
+        # They would make every state NaN, and a cache of such states is worth nothing.
+        _require(
+            bool(tensor.isfinite().all()),
+            f"tensor {quoted(key)} has NaN or infinity, as if its training diverged",
+        )
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    """A JSON value as what a type says; ValueError names the place of what does not fit."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # the embeddings: their kind says which
+        return _read_kind(arguments, value, where)
+    if origin is Literal:
+        choices = ", ".join(arguments)
+        _require(isinstance(value, str) and value in arguments, f"{where}: expected one of {choices}", value)
+        return value
+    if hint == tuple[str, ...]:  # long: checked in one go
+        _require(
+            isinstance(value, list) and set(map(type, value)) <= {str}, f"{where}: expected texts", value
+        )
+        _require_text("".join(value), where)
+        return tuple(value)
+    if origin is tuple:
+        _require(isinstance(value, list), f"{where}: expected a list", value)
+        return tuple(_read(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
+    if origin is Mapping:
+        _require(isinstance(value, dict), f"{where}: expected a table", value)
+        return {key: _read(arguments[1], item, f"{where}[{quoted(key)}]") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return _read_table(typing.cast(type[Any], hint), value, where)
+    _require(type(value) is hint, f"{where}: expected {hint.__name__}", value)
+    if hint is str:
+        _require_text(value, where)
+    return value
+
+
+def _read_kind(classes: tuple[Any, ...], value: Any, where: str) -> Any:
+    kinds = {cls.kind: cls for cls in classes}
+    kind = value.get("kind") if isinstance(value, dict) else None
+    known = isinstance(kind, str) and kind in kinds
+    _require(known, f"{where}.kind: expected one of {', '.join(kinds)}", kind)
+    return _read_table(kinds[kind], value, where)
+
+
+def _read_table(cls: type[Any], value: Any, where: str) -> Any:
+    _require(isinstance(value, dict), f"{where}: expected a table", value)
+    hints = typing.get_type_hints(cls)
+    fields = [field.name for field in dataclasses.fields(cls)]
+    for key in value:
+        _require(key in fields, f"{where}: unknown key {quoted(key)}")
+    for key in fields:
+        _require(key in value, f"{where}.{key}: missing")
+    values = {key: _read(hints[key], value[key], f"{where}.{key}") for key in fields}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}.{error}") from None
+
+
+def _require_text(value: str, where: str) -> None:
+    """Half a surrogate pair passes JSON, but flair keeps its words in UTF-8."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: has half a surrogate pair, expected text") from None
+
+
+def _require(holds: bool, message: str, *found: object) -> None:
+    if not holds:
+        raise ValueError(message + "".join(f", found {quoted(value)}" for value in found))
