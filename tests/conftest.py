@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,14 +12,3 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Shared machines are slow now and then: an example that takes long says nothing about the code.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--benchmarks", action="store_true", help="run the benchmarks (make bench)")
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Benchmarks are measurements, not tests: they run only when asked for."""
-    if collection_path.name == "benchmarks" and not config.getoption("--benchmarks"):
-        return True
-    return None
