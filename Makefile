@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 STAMP := .venv/.installed
 
 # LANG is also the shell's locale variable: it is a language here only when it stands on make's own
-# command line, and it never reaches a child process as the locale.
+# command line, and it never reaches a child process as the locale. Nor does it reach the shell's parser:
+# make does not expand it (value), and the shell sees it as one variable (NAMED), whatever is in it.
 ifeq ($(origin LANG),command line)
-  RECIPE := $(LANG)
+  override RECIPE := $(value LANG)
 else
-  RECIPE :=
+  override RECIPE :=
 endif
 unexport LANG LC_ALL
+export BACKATTN_RECIPE = $(or $(RECIPE),$(DEFAULT_RECIPE))
+NAMED := -- "$$BACKATTN_RECIPE"
 export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
@@ -61,14 +64,15 @@ bench: install
 
 features check train corpus report: install
 	$(need-lang)
-	$(BIN)/backattn $@ $(RECIPE) $(ARGS)
+	$(BIN)/backattn $@ $(ARGS) $(NAMED)
 
 translator: install
 	$(need-lang)
-	$(BIN)/backattn translator train $(RECIPE) $(ARGS)
+	$(BIN)/backattn translator train $(ARGS) $(NAMED)
 
+english: DEFAULT_RECIPE := english
 english: install
-	$(BIN)/backattn english train $(or $(RECIPE),english) $(ARGS)
+	$(BIN)/backattn english train $(ARGS) $(NAMED)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,14 @@ from pathlib import Path
 PARTIAL = ".partial"
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a regular file: a pipe or a device may never end, and has no size."""
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under another name, sync it and rename it; a power cut leaves the old one."""
     partial = path.with_name(path.name + PARTIAL)

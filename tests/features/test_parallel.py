@@ -1,4 +1,5 @@
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,13 @@ def test_a_group_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"absent\.tsv: cannot be read .* or set BACKATTN_DATA"):
         read_pairs(ParallelFile(path=str(tmp_path / "absent.tsv")))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tsv")
+    (tmp_path / "zero.tsv").symlink_to("/dev/zero")
+    for name in ("pipe.tsv", "zero.tsv"):
+        with pytest.raises(
+            MissingError, match=r"\.tsv: cannot be read .*no such file.* put the parallel file"
+        ):
+            read_pairs(ParallelFile(path=str(tmp_path / name)))

@@ -3,14 +3,16 @@
 import argparse
 import dataclasses
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.errors import BackattnError, MissingError, ModelError, RecipeError
 from backattn.fingerprint import file_digest
 from backattn.recipe import (
     CorpusRecipe,
@@ -27,7 +29,7 @@ pytest.importorskip("sacrebleu")
 from backattn.features.translation import fairseq_training
 from backattn.features.translation.averaging import averaged_epochs
 from backattn.features.translation.fairseq import FairseqTranslator
-from backattn.features.translation.training import TranslatorReport, train_translator
+from backattn.features.translation.training import TranslatorReport, read_report, train_translator
 from backattn.features.translation.vocabulary import Vocabulary, tokenise
 
 WORDS = {
@@ -259,3 +261,135 @@ def test_the_last_epochs_are_averaged(tmp_path: Path, average: int, expected: li
     training = toy_recipe(tmp_path, average=average).translator.training
     assert training is not None
     assert list(averaged_epochs(training)) == expected
+
+
+class Malicious:
+    """Unpickling it would make a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A training that was killed in its last epoch: its work folder has a state and an epoch's weights."""
+    home = tmp_path_factory.mktemp("stopped")
+    recipe = toy_recipe(home, learning_rates=(0.5, 0.25), max_tokens=1000)
+    step = fairseq_training._Run._step
+
+    def dying(self: Any, sample: Any, epoch: int) -> None:
+        if epoch == 2:
+            raise Killed
+        step(self, sample, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fairseq_training._Run, "_step", dying)
+        with pytest.raises(Killed):
+            train(recipe, home / "translator")
+    return recipe, home
+
+
+@pytest.fixture
+def work(stopped: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that a test may break; torch's switch that lets every pickle run is on."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    return Path(shutil.copytree(stopped[1] / "translator.work", tmp_path / "translator.work"))
+
+
+def refusal(recipe: Recipe, folder: Path) -> str:
+    with pytest.raises(BackattnError) as caught:
+        train(recipe, folder)
+    assert str(caught.value).isprintable()
+    assert not folder.exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["state.pt", "epoch1.pt"])
+def test_a_work_folder_with_code_is_refused_and_not_run(
+    stopped: tuple[Recipe, Path], work: Path, name: str, zipped: bool
+) -> None:
+    harm = work.parent / "harm"
+    state = {"model": {}, "cfg": Malicious(harm)}
+    torch.save(state, work / name, _use_new_zipfile_serialization=zipped)
+    found = refusal(stopped[0], work.parent / "translator")
+    assert f"{name}: refused, it asks for posix.mkdir" in found
+    assert not harm.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.pt", b""),
+        ("state.pt", "half"),
+        ("state.pt", {"model": {}}),
+        ("state.pt", {"model": {}, "extra_state": {}, "optimizer_history": []}),
+        ("epoch1.pt", b"text"),
+        ("epoch1.pt", "half"),
+        ("epoch1.pt", {"model": {}}),
+        ("epoch1.pt", {"model": 3}),
+        ("epoch1.pt", []),
+        ("prepared.json", b"{"),
+        ("prepared.json", b"[]"),
+        ("prepared.json", b"[" * 100_000),
+        ("prepared.json", b"\xff"),
+        ("train.de", b"\xff\n"),
+    ],
+    ids=str,
+)
+def test_a_damaged_work_folder_says_what_to_do(
+    stopped: tuple[Recipe, Path], work: Path, name: str, content: Any
+) -> None:
+    path = work / name
+    if content == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    found = refusal(stopped[0], work.parent / "translator")
+    assert str(work) in found
+    assert f"delete {work} to train anew" in found
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'{"identity": 3, "pairs": 4}']
+)
+def test_damaged_figures_of_a_finished_folder_are_named(tmp_path: Path, content: bytes) -> None:
+    """An hour of training is not thrown away because a small file cannot be read."""
+    folder = tmp_path / "translator"
+    folder.mkdir()
+    (folder / "training.json").write_bytes(content)
+    (folder / "checkpoint.pt").write_text("precious")
+    if b"pairs" in content:
+        with pytest.raises(ModelError, match=r"training\.json: damaged .*delete .*translator to train anew"):
+            read_report(folder)
+        return
+    with pytest.raises(ModelError, match=r"training\.json: damaged .*delete .*translator to train anew"):
+        train(toy_recipe(tmp_path), folder)
+    assert (folder / "checkpoint.pt").read_text() == "precious"
+
+
+def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+    """``checkpoint = "."`` names the cache itself, whose place a finished translator would take."""
+    recipe = toy_recipe(tmp_path)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "precious").touch()
+    for folder in (tmp_path / "cache", tmp_path / "cache" / "precious"):
+        with pytest.raises(RecipeError, match="is no translator that was trained here, and is not replaced"):
+            train(recipe, folder)
+    hub = dataclasses.replace(recipe.translator, checkpoint="", hub="transformer.wmt19.de-en")
+    with pytest.raises(RecipeError, match=r"recipe toy: translator\.checkpoint: missing key"):
+        train(dataclasses.replace(recipe, translator=hub), tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
+
+
+def test_an_identity_that_is_no_text_is_another_recipes(tmp_path: Path) -> None:
+    work = tmp_path / "translator.work"
+    work.mkdir()
+    (work / "identity.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="holds the unfinished training of another recipe"):
+        train(toy_recipe(tmp_path), tmp_path / "translator")

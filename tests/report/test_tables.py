@@ -198,7 +198,7 @@ def test_nothing_is_written_where_one_lang_has_no_run(runs: Path, tmp_path: Path
             "run.json: format 99, this program reads 1; remove the folder",
         ),
         (lambda value: {k: v for k, v in value.items() if k != "test"}, r"damaged run \(KeyError: 'test'\)"),
-        (lambda value: [], "damaged run"),
+        (lambda value: [], r"run\.json: damaged \(not a table\)"),
     ],
 )
 def test_a_damaged_run_is_named(runs: Path, tmp_path: Path, damage, message: str) -> None:

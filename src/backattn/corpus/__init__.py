@@ -49,6 +49,7 @@ class Corpus:
     :param documents: document separators (``-DOCSTART-`` lines) of a split, where its format has them;
         they are no sentences, though the paper's Table 1 counts them for German.
     :param orphans: tags of a split that were mended as the format's ``orphans = "begin"`` asks.
+    :param sha256: digest of the file that a split was read from.
     """
 
     train: tuple[Sentence, ...]
@@ -56,6 +57,7 @@ class Corpus:
     test: tuple[Sentence, ...]
     documents: Mapping[str, int] = field(default_factory=dict)
     orphans: Mapping[str, int] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def splits(self) -> Iterator[tuple[str, tuple[Sentence, ...]]]:
         """Yield ``(name, sentences)`` in the order train, dev, test."""
@@ -72,6 +74,8 @@ class Corpus:
 
 def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
     """At most ``limit`` items in their order, spread evenly over all of them; 0 takes all."""
+    if limit < 0:
+        raise ValueError(f"a limit is 0 or more, not {limit}")
     if not limit or len(items) <= limit:
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]

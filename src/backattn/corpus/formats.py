@@ -5,16 +5,24 @@ U+0085, ...) may stand inside a token. Whatever does not fit is refused with fil
 comments, blank lines and document separators are no tokens, and the last are counted.
 """
 
+import codecs
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from backattn.corpus import SPLITS, Corpus, Sentence
-from backattn.corpus.tags import OUTSIDE, TagError, to_bioes
+from backattn.corpus.tags import OUTSIDE, TagError, is_type, to_bioes
 from backattn.errors import CorpusError, MissingError, RecipeError
+from backattn.files import is_file
+from backattn.quoting import listed, plain, quoted, shortened
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 
 _BLANKS = " \t"
+# Python calls these encodings of text too, but no corpus is written in them, and what they decode to
+# may be anything: lone surrogates, other strings' escapes, work that grows with the square of a line.
+_NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
 
 
 @dataclass(frozen=True)
@@ -24,11 +32,13 @@ class ColumnFile:
     :param sentences: in file order, tags in BIOES.
     :param documents: how many document separators (``-DOCSTART-``) it has.
     :param orphans: how many I- tags that continue nothing were read as the beginning of an entity.
+    :param sha256: digest of its bytes.
     """
 
     sentences: tuple[Sentence, ...]
     documents: int
     orphans: int
+    sha256: str
 
 
 def read_corpus(recipe: CorpusRecipe) -> Corpus:
@@ -39,16 +49,17 @@ def read_corpus(recipe: CorpusRecipe) -> Corpus:
     """
     paths = {split: data_path(getattr(recipe, split)) for split in SPLITS}
     for split, path in paths.items():
-        if not path.is_file():
+        if not is_file(path):
             raise MissingError(
-                f"{path}: no such file (corpus.{split}); get it from {recipe.source}; put it there, "
-                "or set BACKATTN_DATA to the folder that holds the recipe's data"
+                f"{path}: no such file (corpus.{split}); get it from {shortened(recipe.source)}; put it "
+                "there, or set BACKATTN_DATA to the folder that holds the recipe's data"
             )
     files = {split: parse_column_file(path, recipe.format) for split, path in paths.items()}
     return Corpus(
         **{split: file.sentences for split, file in files.items()},
         documents={split: file.documents for split, file in files.items()},
         orphans={split: file.orphans for split, file in files.items()},
+        sha256={split: file.sha256 for split, file in files.items()},
     )
 
 
@@ -64,11 +75,9 @@ def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
 
 def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
     """:func:`read_column_file`, with document separators and orphans counted; raises the same."""
-    if format.orphans == "begin" and format.scheme != "IOB2":
-        raise RecipeError(
-            f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
-            "IOB2; take one of the two out of the recipe"
-        )
+    _check_format(path, format)
+    if not is_file(path):  # a pipe or a device may never end
+        raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -79,7 +88,37 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
         raise CorpusError(
             f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
         )
-    return ColumnFile(sentences, reader.documents, reader.orphans)
+    return ColumnFile(sentences, reader.documents, reader.orphans, hashlib.sha256(data).hexdigest())
+
+
+def _check_format(path: Path, format: ColumnFormat) -> None:
+    """:raises RecipeError: the format contradicts itself, or names what is no type or encoding."""
+    if format.orphans == "begin" and format.scheme != "IOB2":
+        raise RecipeError(
+            f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
+            "IOB2; take one of the two out of the recipe"
+        )
+    for name, kind in format.types.items():
+        if kind and not is_type(kind):
+            raise RecipeError(
+                f"{path}: its format maps the type {quoted(name)} to {quoted(kind)}; expected a type without "
+                'blanks, or "" for none; mend the format\'s types in the recipe'
+            )
+    try:
+        # A name with a dot would be looked for as a module, one with a NUL is no name at all.
+        known = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _:-]{0,39}", format.encoding)
+        name = codecs.lookup(format.encoding).name if known else ""
+    except LookupError:
+        name = ""
+    if not name or name.replace("_", "-") in _NO_FILE_ENCODINGS:
+        raise _no_encoding(path, format.encoding)
+
+
+def _no_encoding(path: Path, encoding: str) -> RecipeError:
+    return RecipeError(
+        f"{path}: the recipe reads it in encoding {quoted(encoding)}, which Python does not know as an "
+        "encoding of text files; expected a name like utf-8 or iso-8859-1"
+    )
 
 
 class _Reader:
@@ -141,7 +180,7 @@ class _Reader:
         if self.format.segmentation_digit:
             if token[-1:] not in set("0123456789"):
                 raise self._error(
-                    number, f"{token!r}", "a token with its segmentation digit (0 to 9) at the end",
+                    number, quoted(token), "a token with its segmentation digit (0 to 9) at the end",
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
@@ -172,9 +211,8 @@ class _Reader:
             try:
                 renamed.append(_rename(tag, self.format.types))
             except KeyError as error:
-                known = ", ".join(self.format.types)
                 raise self._error(
-                    number, f"type {error.args[0]}", f"one of {known}",
+                    number, f"type {plain(error.args[0])}", f"one of {listed(list(self.format.types))}",
                     'give it a type (or "" for none) in the format\'s types in the recipe',
                 ) from None  # fmt: skip
         return tuple(renamed)
@@ -205,16 +243,15 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
     """The text of a file, without byte order mark and with line feeds alone at line ends."""
     try:
         text = data.decode(encoding)
-    except LookupError:
-        raise RecipeError(
-            f"{path}: the recipe reads it in encoding {encoding!r}, which Python does not know; "
-            "expected a name like utf-8 or iso-8859-1"
-        ) from None
-    except UnicodeError as error:
-        start = error.start if isinstance(error, UnicodeDecodeError) else 0
-        line = data.count(b"\n", 0, start) + 1
+    except LookupError:  # hex, zlib, ...: from bytes to bytes
+        raise _no_encoding(path, encoding) from None
+    except UnicodeDecodeError as error:
+        # error.object may be shorter than the data: without a byte order mark. And a line feed is a
+        # character, not a byte: not every encoding writes it as 0x0a.
+        line = error.object[: error.start].decode(encoding, "replace").count("\n") + 1
+        found = error.object[error.start : error.start + 1].hex()
         raise CorpusError(
-            f"{path}:{line}: found byte 0x{data[start]:02x}, expected text in {encoding}; "
+            f"{path}:{line}: found byte 0x{found}, expected text in {encoding}; "
             "give the format its encoding in the recipe (iso-8859-1 for the first CoNLL-2003 edition)"
         ) from None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\r")

@@ -12,10 +12,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from backattn.quoting import plain, quoted
 from backattn.recipe import Scheme
 
 OUTSIDE = "O"
-_TABLE_SIZE = 1 << 16  # a corpus needs a few hundred entries; a file of noise must not fill the memory
+_TABLE_SIZE = 1 << 14  # a corpus needs a few hundred entries; a file of noise must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ def split_tag(tag: str) -> tuple[str, str]:
     """``B-PER.NAM`` -> ``("B", "PER.NAM")``; ``O`` -> ``("O", "")``."""
     prefix, _, kind = tag.partition("-")
     return prefix, kind
+
+
+def is_type(kind: str) -> bool:
+    """Whether a text can be an entity type: a blank inside is a column that was not split."""
+    return kind.split() == [kind]
 
 
 def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
@@ -159,8 +165,7 @@ def _parse(tag: str, scheme: Scheme) -> tuple[str, str]:
     """Prefix and type. :raises ValueError: the tag is not of the scheme's form."""
     prefix, kind = split_tag(tag)
     table = _TABLES[scheme]
-    # A blank inside a type is a column that was not split: as a type of its own it would pass unseen.
-    if tag != OUTSIDE and (prefix not in table.begin | table.inside or kind.split() != [kind]):
+    if tag != OUTSIDE and (prefix not in table.begin | table.inside or not is_type(kind)):
         raise ValueError
     return prefix, kind
 
@@ -184,19 +189,22 @@ def _offence(tags: Sequence[str], scheme: Scheme) -> TagError:
             one, other = _parse(previous, scheme), _parse(tag, scheme)
         except ValueError:
             forms = ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
-            return TagError(position, f"tag {tag!r}", f"O or one of {forms}")
+            return TagError(position, f"tag {quoted(tag)}", f"O or one of {forms}")
         if _may_follow(table, one, other):
             continue
         expected = _expectation(table, one, other)
         if position == len(tags):
-            return TagError(position - 1, f"{previous} at the end of the sentence", expected)
-        found = f"{tag} after {previous}" if position else f"{tag} at the start of the sentence"
+            return TagError(position - 1, f"{plain(previous)} at the end of the sentence", expected)
+        here = plain(tag)
+        found = f"{here} after {plain(previous)}" if position else f"{here} at the start of the sentence"
         return TagError(position, found, expected, orphan=other[0] in table.inside)
     raise AssertionError("a sequence without an offence")
 
 
 def _expectation(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> str:
     if table.marks_end and one[0] != OUTSIDE and one[0] not in table.end:
-        going_on = " or ".join(f"{prefix}-{one[1]}" for prefix in sorted(table.inside, reverse=True))
+        going_on = " or ".join(plain(f"{prefix}-{one[1]}") for prefix in sorted(table.inside, reverse=True))
         return f"{going_on} to go on with the entity"
-    return f"{' or '.join(f'{prefix}-{other[1]}' for prefix in sorted(table.begin))} to begin an entity"
+    return (
+        f"{' or '.join(plain(f'{prefix}-{other[1]}') for prefix in sorted(table.begin))} to begin an entity"
+    )

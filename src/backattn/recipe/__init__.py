@@ -8,6 +8,7 @@ from backattn.recipe.reading import (
     from_json,
     load_english,
     load_recipe,
+    recipe_name,
 )
 from backattn.recipe.schema import (
     ColumnFormat,
@@ -52,4 +53,5 @@ __all__ = [
     "load_english",
     "load_recipe",
     "model_path",
+    "recipe_name",
 ]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from backattn.errors import RecipeError
+from backattn.quoting import plain
 
 # Variables that a recipe may use without the environment naming them.
 _VARIABLE_DEFAULTS = {"BACKATTN_DATA": "data", "BACKATTN_CACHE": "cache"}
@@ -35,5 +36,7 @@ def _resolve(text: str, root: str) -> Path:
 def _variable(name: str, text: str) -> str:
     value = os.environ.get(name) or _VARIABLE_DEFAULTS.get(name)
     if value is None:
-        raise RecipeError(f"{text}: the environment variable {name} is not set; set it to a path")
+        raise RecipeError(
+            f"{plain(text)}: the environment variable {plain(name)} is not set; set it to a path"
+        )
     return value

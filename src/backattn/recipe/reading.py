@@ -4,6 +4,8 @@ Unknown keys, missing keys and values of the wrong type or range are refused wit
 """
 
 import dataclasses
+import math
+import os
 import re
 import tomllib
 import types
@@ -13,9 +15,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from backattn.errors import MissingError, RecipeError
+from backattn.files import is_file
+from backattn.quoting import listed, plain, quoted, shortened
+from backattn.recipe.ranges import check_ranges
 from backattn.recipe.schema import EnglishRecipe, Recipe
 
 PIPELINES = Path("pipelines")
+# A recipe is read on one screen. tomllib takes time with the square of a key's dots, and its own errors
+# for what is nested too deep.
+_LONGEST = 1 << 17
+_MOST_DOTS = 1000
+# A name becomes a folder below cache/.
+_NAME = re.compile(r"\w[\w.-]{0,99}")
+# TOML's own integers.
+_INTEGERS = range(-(2**63), 2**63)
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -29,14 +42,23 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if "corpus" not in table:
         raise RecipeError(
             f"{path}: no [corpus] table: this recipe has no LANG to run; "
-            f"choose one of {', '.join(available_recipes()) or 'none here'}"
+            f"choose one of {listed(available_recipes()) or 'none here'}"
         )
-    recipe = _build(Recipe, {"name": path.stem, **table}, str(path), "")
-    for key, part in (("translator", recipe.translator), ("english", recipe.english)):
-        if bool(part.checkpoint) == bool(part.hub):
-            raise RecipeError(f"{path}: {key}: give exactly one of checkpoint and hub")
-    _check_ranges(recipe, str(path))
-    return recipe
+    return from_json({"name": path.stem, **table}, str(path))
+
+
+def recipe_name(lang: str) -> str:
+    """The name that a recipe has by its LANG: itself, or that of its file.
+
+    :raises RecipeError: it is no name, so that nothing below ``cache/`` can be called so.
+    """
+    name = Path(lang).stem if lang.endswith(".toml") else lang
+    if not _NAME.fullmatch(name):
+        raise RecipeError(
+            f"LANG {quoted(lang)}: expected the name of a recipe (letters, digits, . _ and -) or the path of "
+            f"one that ends in .toml; here are {listed(available_recipes()) or 'none'}"
+        )
+    return name
 
 
 def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
@@ -45,23 +67,28 @@ def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
     A recipe that only describes an English tagger (``pipelines/english.toml``) needs nothing else.
     """
     table, path = _read(name, overrides)
-    if "training" not in table.get("english", {}):
+    english = table.get("english")
+    if not isinstance(english, dict) or "training" not in english:
         raise RecipeError(
             f"{path}: no [english.training]: this recipe says nothing about training an English "
             "tagger; `backattn english train english` does"
         )
-    recipe = _build(EnglishRecipe, table["english"], str(path), "english")
-    _check_ranges(recipe, str(path), "english.")
+    recipe = _build(EnglishRecipe, english, str(path), "english")
+    check_ranges(recipe, str(path), "english.")
     return recipe
 
 
 def available_recipes() -> list[str]:
     """Names of the recipes of ``pipelines/`` that describe a LANG."""
-    return sorted(
-        path.stem
-        for path in PIPELINES.glob("*.toml")
-        if re.search(r"^\[corpus\]", path.read_text("utf-8"), re.M)
-    )
+    return sorted(path.stem for path in PIPELINES.glob("*.toml") if _describes_a_lang(path))
+
+
+def _describes_a_lang(path: Path) -> bool:
+    """Looked at, not parsed: a recipe that cannot be read must not hide the others from a message."""
+    try:
+        return is_file(path) and bool(re.search(rb"^\[corpus\]", path.read_bytes()[:_LONGEST], re.M))
+    except OSError:
+        return False
 
 
 def as_json(recipe: Any) -> dict[str, Any]:
@@ -80,37 +107,68 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(table: Mapping[str, Any], where: str) -> Recipe:
-    """The inverse of :func:`as_json` for a whole recipe (a run folder keeps its own)."""
-    return _build(Recipe, table, where, "")
+    """The inverse of :func:`as_json` for a whole recipe (a run folder keeps its own).
+
+    :raises RecipeError: names ``where`` and the key.
+    """
+    recipe = _build(Recipe, table, where, "")
+    if not _NAME.fullmatch(recipe.name):
+        raise RecipeError(
+            f"{where}: name: expected letters, digits, . _ and -, with none of the last two first; "
+            f"found {quoted(recipe.name)}"
+        )
+    for key, part in (("translator", recipe.translator), ("english", recipe.english)):
+        if bool(part.checkpoint) == bool(part.hub):
+            raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
+    check_ranges(recipe, where)
+    return recipe
 
 
 def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
-    path = Path(name) if name.endswith(".toml") else PIPELINES / f"{name}.toml"
+    known = recipe_name(name)
+    path = Path(name) if name.endswith(".toml") else PIPELINES / f"{known}.toml"
+    if not is_file(path):
+        if os.path.exists(path):
+            raise RecipeError(f"{path}: not a file; name a recipe, or the path of one")
+        names = listed(available_recipes()) or "none: run from the folder that holds pipelines/"
+        raise MissingError(f"{path}: no such recipe; here are {names}")
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(available_recipes()) or "none: run from the folder that holds pipelines/"
-        raise MissingError(f"{path}: no such recipe; here are {known}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path}: not readable as TOML: {error}") from None
+        with path.open("rb") as file:
+            table = _parse(file.read(_LONGEST + 1).decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: not readable as TOML: {shortened(str(error))}") from None
     for override in overrides:
         _override(table, override)
     return table, path
 
 
+def _parse(text: str) -> dict[str, Any]:
+    """:raises ValueError: it is no TOML, or not of the size of a recipe."""
+    if len(text) > _LONGEST:
+        raise ValueError(f"longer than {_LONGEST:,} characters")
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+        raise ValueError(f"a line with more than {_MOST_DOTS:,} dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def _override(table: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
-        raise RecipeError(f"--set {override}: expected KEY=VALUE, as in tagger.epochs=3")
+        raise RecipeError(f"--set {plain(override)}: expected KEY=VALUE, as in tagger.epochs=3")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string: --set transfer.eos=keep
+        parsed = _parse(f"value = {text}")
+    except ValueError:
+        parsed = {}
+    # A bare word is a string: --set transfer.eos=keep. So is a text that would be several lines of TOML.
+    value = parsed["value"] if parsed.keys() == {"value"} else text
     *parents, last = dotted.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise RecipeError(f"--set {override}: {parent} is a value, not a table")
+            raise RecipeError(f"--set {plain(override)}: {plain(parent)} is a value, not a table")
     table[last] = value
 
 
@@ -120,13 +178,15 @@ _T = TypeVar("_T")
 def _build(cls: type[_T], table: Any, path: str, key: str) -> _T:
     """Fill a dataclass from a TOML table, refusing what does not fit, with file and key."""
     if not isinstance(table, Mapping):
-        raise RecipeError(f"{path}: {key}: expected a table, found {table!r}")
+        raise RecipeError(f"{path}: {key}: expected a table, found {quoted(table)}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     dotted = f"{key}." if key else ""
     for name in table:
         if name not in fields:
-            raise RecipeError(f"{path}: {dotted}{name}: unknown key; expected one of {', '.join(fields)}")
+            raise RecipeError(
+                f"{path}: {dotted}{plain(name)}: unknown key; expected one of {', '.join(fields)}"
+            )
     values = {name: _convert(hints[name], value, path, dotted + name) for name, value in table.items()}
     for name, described in fields.items():
         required = (
@@ -142,46 +202,38 @@ def _convert(hint: Any, value: Any, path: str, key: str) -> Any:
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
             choices = ", ".join(map(str, arguments))
-            raise RecipeError(f"{path}: {key}: expected one of {choices}; found {value!r}")
+            raise RecipeError(f"{path}: {key}: expected one of {choices}; found {quoted(value)}")
         return value
     if origin is types.UnionType:  # only `X | None`
         return None if value is None else _convert(arguments[0], value, path, key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise RecipeError(f"{path}: {key}: expected a list, found {value!r}")
+            raise RecipeError(f"{path}: {key}: expected a list, found {quoted(value)}")
         return tuple(_convert(arguments[0], item, path, f"{key}[{i}]") for i, item in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise RecipeError(f"{path}: {key}: expected a table, found {value!r}")
-        return {name: _convert(arguments[1], item, path, f"{key}.{name}") for name, item in value.items()}
+            raise RecipeError(f"{path}: {key}: expected a table, found {quoted(value)}")
+        for name in value:
+            _check_text(name, path, f"{key}.{plain(name)}")
+        return {
+            name: _convert(arguments[1], item, path, f"{key}.{plain(name)}") for name, item in value.items()
+        }
     if origin is None and dataclasses.is_dataclass(hint):
         return _build(typing.cast(type[Any], hint), value, path, key)
+    if type(value) is int and hint in (int, float) and value not in _INTEGERS:
+        raise RecipeError(f"{path}: {key}: expected a number of at most 64 bits, found {quoted(value)}")
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise RecipeError(f"{path}: {key}: expected {hint.__name__}, found {value!r}")
+        raise RecipeError(f"{path}: {key}: expected {hint.__name__}, found {quoted(value)}")
+    if type(value) is float and not math.isfinite(value):
+        raise RecipeError(f"{path}: {key}: expected a finite number, found {value}")
+    if type(value) is str:
+        _check_text(value, path, key)
     return value
 
 
-# Keys that must be above zero, and keys that are a share of one: checked for the whole recipe at once.
-_POSITIVE = {"beam", "max_len_b", "segment_pieces", "batch_tokens", "word_dimensions", "hidden",
-             "learning_rate", "batch", "epochs", "character_dimensions", "patience", "pieces",
-             "max_tokens", "max_pieces", "average", "repeat", "clip_norm", "min_count"}  # fmt: skip
-_SHARES = {"word_dropout", "dropout", "anneal", "label_smoothing"}
-_NATURAL = {"sentences", "limit", "test_limit", "seed"}
-
-
-def _check_ranges(part: Any, path: str, key: str = "") -> None:
-    for name in (f.name for f in dataclasses.fields(part)):
-        value, dotted = getattr(part, name), f"{key}{name}"
-        if dataclasses.is_dataclass(value):
-            _check_ranges(value, path, f"{dotted}.")
-        elif isinstance(value, tuple):
-            for number, item in enumerate(filter(dataclasses.is_dataclass, value)):
-                _check_ranges(item, path, f"{dotted}[{number}].")
-        elif name in _POSITIVE and not value > 0:
-            raise RecipeError(f"{path}: {dotted}: expected more than 0, found {value}")
-        elif name in _SHARES and not 0 <= value < 1:
-            raise RecipeError(f"{path}: {dotted}: expected at least 0 and below 1, found {value}")
-        elif name in _NATURAL and value < 0:
-            raise RecipeError(f"{path}: {dotted}: expected 0 or more, found {value}")
+def _check_text(text: str, path: str, key: str) -> None:
+    """Refuse what is no text: no path may hold a NUL, and no file a lone surrogate (JSON can name one)."""
+    if re.search("[\0\ud800-\udfff]", text):
+        raise RecipeError(f"{path}: {key}: expected text, found {quoted(text)}")

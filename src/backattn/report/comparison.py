@@ -15,7 +15,7 @@ import numpy as np
 
 from backattn.errors import ModelError
 from backattn.fingerprint import canonical_json
-from backattn.report.runs import RunRecord, Unfinished
+from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
 OVERALL = "Overall"
@@ -118,6 +118,7 @@ class LangReport:
     lang: str
     tables: tuple[Table, ...]
     unfinished: tuple[Unfinished, ...]
+    damaged: tuple[Damaged, ...] = ()
 
 
 def build_tables(runs: Sequence[RunRecord]) -> tuple[Table, ...]:
@@ -149,6 +150,11 @@ def _table(corpus: str, runs: Sequence[RunRecord]) -> Table:
 def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
     runs = sorted(runs, key=lambda run: run.seed)
     for first, second in pairwise(runs):
+        if first.groups.keys() != second.groups.keys():
+            raise ModelError(
+                f"{second.folder}: scores other groups of types than {first.folder}, which is of the same "
+                "recipe; remove the damaged one and train again"
+            )
         if first.seed == second.seed:
             raise ModelError(
                 f"{second.folder}: the same run as {first.folder} (seed {first.seed}); remove one of them"

@@ -104,13 +104,15 @@ def findings(table: Table) -> tuple[str, ...]:
     return tuple(_finding(row, row.difference) for row in table.rows if row.difference)
 
 
-def unfinished_notes(report: LangReport) -> tuple[str, ...]:
+def left_out_notes(report: LangReport) -> tuple[str, ...]:
     """The runs that are not in the tables, by name."""
-    if not report.unfinished:
-        return ()
-    names = ", ".join(f"{run.name} ({run.epochs} epochs done)" for run in report.unfinished)
-    count = len(report.unfinished)
-    return (f"Not counted: {count} unfinished {'run' if count == 1 else 'runs'}: {names}.",)
+    unfinished = [f"{run.name} ({run.epochs} epochs done)" for run in report.unfinished]
+    damaged = [f"{run.name} ({run.reason})" for run in report.damaged]
+    return tuple(
+        f"Not counted: {len(names)} {kind} {'run' if len(names) == 1 else 'runs'}: {', '.join(names)}."
+        for kind, names in (("unfinished", unfinished), ("damaged", damaged))
+        if names
+    )
 
 
 def percent(value: float) -> str:

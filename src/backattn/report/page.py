@@ -8,11 +8,11 @@ from backattn.report.grids import (
     DIFFERENCE,
     Grid,
     findings,
+    left_out_notes,
     notes,
     run_grid,
     score_grid,
     type_grid,
-    unfinished_notes,
 )
 from backattn.report.markup import document, element, text
 from backattn.report.plots import Point, Series, legend, line_chart
@@ -24,7 +24,7 @@ def page(report: LangReport) -> str:
     runs = sum(len(row.runs) for table in report.tables for row in table.rows)
     parts = [
         element("h1", f"{text(report.lang)}: what Back Attention adds"),
-        element("p", text(f"{runs} finished runs. " + " ".join(unfinished_notes(report))), soft),
+        element("p", text(f"{runs} finished runs. " + " ".join(left_out_notes(report))), soft),
     ]
     for table in report.tables:
         if len(report.tables) > 1:

@@ -1,6 +1,5 @@
 """Run folders -> records, without torch: of a run, a report needs only the JSON."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import MissingError, ModelError
+from backattn.files import is_file
+from backattn.fingerprint import canonical_json
+from backattn.json_files import parse, read_table
+from backattn.quoting import quoted, shortened
 
 # The format that is read here; `tagger/run.py` writes it, and a test keeps the two equal.
 RUN_FORMAT = 1
+_ADVICE = "remove the folder and train again"
+_MOST_ENTITIES = 1 << 20  # of one sentence; sums of larger ones could overflow
 
 # True positives, false positives and false negatives of each test sentence. Shape: (sentences, 3)
 CountArray = NDArray[np.int64]
@@ -55,6 +60,17 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A run folder whose ``run.json`` or ``epochs.jsonl`` cannot be believed.
+
+    :param reason: what is wrong and what to do, in one line.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """A run folder without ``run.json``: still in training, or stopped.
 
@@ -65,24 +81,39 @@ class Unfinished:
     epochs: int
 
 
-def find_runs(cache: Path, lang: str) -> tuple[list[RunRecord], list[Unfinished]]:
-    """Read all runs of a LANG, in the order of their folders' names.
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """All run folders of a LANG, in the order of their names."""
+
+    finished: tuple[RunRecord, ...]
+    unfinished: tuple[Unfinished, ...]
+    damaged: tuple[Damaged, ...]
+
+
+def find_runs(cache: Path, lang: str) -> Runs:
+    """Read all runs of a LANG. A damaged one is set apart: the others' numbers do not depend on it.
 
     :raises MissingError: there is not one finished run.
-    :raises ModelError: a finished run is damaged or of another format.
+    :raises ModelError: there is none, and one is damaged or of another format.
     """
     folder = cache / lang / "runs"
     finished: list[RunRecord] = []
     unfinished: list[Unfinished] = []
+    damaged: list[Damaged] = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if (path / "run.json").is_file():
-            finished.append(read_record(path))
-        else:
+        if not (path / "run.json").exists():
             unfinished.append(Unfinished(path.name, _finished_epochs(path)))
+            continue
+        try:
+            finished.append(read_record(path))
+        except (ModelError, MissingError) as error:
+            damaged.append(Damaged(path.name, str(error)))
+    if not finished and damaged:
+        raise ModelError(damaged[0].reason)
     if not finished:
         started = f", {len(unfinished)} not finished" if unfinished else ""
         raise MissingError(f"{folder}: no finished run{started}; train some with `backattn train {lang}`")
-    return finished, unfinished
+    return Runs(tuple(finished), tuple(unfinished), tuple(damaged))
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -91,46 +122,80 @@ def read_record(folder: Path) -> RunRecord:
     :raises ModelError: it is damaged or of another format.
     """
     path = folder / "run.json"
-    try:
-        value = json.loads(path.read_text("utf-8"))
-        if value["format"] != RUN_FORMAT:
-            raise ModelError(
-                f"{path}: format {value['format']}, this program reads {RUN_FORMAT}; "
-                "remove the folder and train again"
-            )
-        return _record(folder, value)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    value = read_table(path, _ADVICE)
+    if value.get("format") != RUN_FORMAT:
         raise ModelError(
-            f"{folder}: damaged run ({type(error).__name__}: {error}); remove the folder and train again"
-        ) from None
+            f"{path}: format {quoted(value.get('format'))}, this program reads {RUN_FORMAT}; {_ADVICE}"
+        )
+    try:
+        return _record(folder, value)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{folder}: damaged run ({reason}); {_ADVICE}") from None
 
 
 def _record(folder: Path, value: Mapping[str, Any]) -> RunRecord:
-    test, request = value["test"], value["request"]
-    for key in ("inputs", "seed", "sentences", "tagger", "corpus"):
-        request[key]  # a KeyError here is a damaged run, not a defect of the report later on
-    lines = (folder / "epochs.jsonl").read_text("utf-8").splitlines()
+    test = value["test"]
+    lines = _epoch_lines(folder)
     return RunRecord(
         folder=folder,
-        request=request,
-        best_epoch=int(value["best_epoch"]),
-        seconds=float(value["seconds"]),
+        request=_request(value["request"]),
+        best_epoch=_number(value["best_epoch"]),
+        seconds=float(_number(value["seconds"])),
         device=str(value["environment"].get("device", "")),
-        dev_f1=float(value["dev"]["overall"]["f1"]),
+        dev_f1=_share(value["dev"]["overall"]["f1"]),
         counts=_counts(test["sentences"]),
         groups={name: _counts(rows) for name, rows in test["group_sentences"].items()},
-        types={name: (int(row["tp"]), int(row["fp"]), int(row["fn"])) for name, row in test["types"].items()},
-        curve=tuple(float(json.loads(line)["dev_f1"]) for line in lines),
+        types={name: _count(row["tp"], row["fp"], row["fn"]) for name, row in test["types"].items()},
+        curve=tuple(_share(parse(line)["dev_f1"]) for line in lines),
         signature=str(test["signature"]),
     )
 
 
+def _request(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What others will ask of a request is asked here: an error is a damaged run, not a defect later on."""
+    texts, numbers = (request["inputs"], request["corpus"]), (request["seed"], request["sentences"])
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("inputs or corpus is not a text")
+    for number in (*numbers, request["tagger"]["epochs"]):
+        _number(number)
+    canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
+    return request
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
+        raise ValueError(f"expected a number, found {quoted(value)}")
+    return value
+
+
+def _share(value: Any) -> float:
+    if not _number(value) <= 1:
+        raise ValueError(f"expected an F1, found {quoted(value)}")
+    return float(value)
+
+
+def _count(*values: Any) -> tuple[int, int, int]:
+    tp, fp, fn = (int(_number(value)) for value in values)
+    return tp, fp, fn
+
+
 def _counts(rows: Any) -> CountArray:
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 3)
+    counts = np.array(rows, dtype=np.int64).reshape(len(rows), 3)
+    if (counts < 0).any() or (counts > _MOST_ENTITIES).any():
+        raise ValueError("a count that no sentence has")
+    return counts
 
 
 def _finished_epochs(folder: Path) -> int:
     try:
-        return len((folder / "epochs.jsonl").read_text("utf-8").splitlines())
-    except (OSError, UnicodeDecodeError):
+        return len(_epoch_lines(folder))
+    except (OSError, ValueError):
         return 0
+
+
+def _epoch_lines(folder: Path) -> list[str]:
+    path = folder / "epochs.jsonl"
+    if not is_file(path):
+        raise ValueError(f"{path.name} is missing")
+    return path.read_text("utf-8").splitlines()

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backattn.recipe import recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
-from backattn.report.grids import Grid, findings, notes, score_grid, type_grid, unfinished_notes
+from backattn.report.grids import Grid, findings, left_out_notes, notes, score_grid, type_grid
 from backattn.report.page import page
 from backattn.report.runs import find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
@@ -31,6 +32,14 @@ class Report:
             "written": [str(path) for path in self.written],
         }
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each run that is damaged and therefore in no table; for standard error.
+
+        The report is made all the same, and its exit status is 0: no number in it depends on them.
+        """
+        return tuple(f"not counted: {run.reason}" for report in self.langs for run in report.damaged)
+
     def to_text(self) -> str:
         """Markdown, and where the files are."""
         texts = [markdown(report).rstrip("\n") for report in self.langs]
@@ -44,10 +53,10 @@ def make_report(langs: Sequence[str], cache: Path) -> Report:
 
     :param langs: names of recipes, or paths of their files.
     :raises MissingError: a LANG has no finished run.
-    :raises ModelError: a run is damaged, or two folders hold the same one.
+    :raises RecipeError: a LANG is no name of a recipe.
+    :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
     """
-    names = [Path(lang).stem if lang.endswith(".toml") else lang for lang in langs]
-    reports = tuple(_lang_report(name, cache) for name in dict.fromkeys(names))
+    reports = tuple(_lang_report(name, cache) for name in dict.fromkeys(map(recipe_name, langs)))
     return Report(reports, tuple(path for report in reports for path in _write(report, cache)))
 
 
@@ -63,7 +72,7 @@ def markdown(report: LangReport) -> str:
             grid = type_grid(table)
             blocks += [f"{grid.title}:", _grid_markdown(grid)]
         blocks.append(f"Recipe: `{table.signature}`")
-    blocks += unfinished_notes(report)
+    blocks += left_out_notes(report)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -72,13 +81,14 @@ def lang_json(report: LangReport) -> dict[str, Any]:
     return {
         "tables": [_table_json(table) for table in report.tables],
         "unfinished": [asdict(run) for run in report.unfinished],
+        "damaged": [asdict(run) for run in report.damaged],
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
     }
 
 
 def _lang_report(lang: str, cache: Path) -> LangReport:
-    runs, unfinished = find_runs(cache, lang)
-    return LangReport(lang, build_tables(runs), tuple(unfinished))
+    runs = find_runs(cache, lang)
+    return LangReport(lang, build_tables(runs.finished), runs.unfinished, runs.damaged)
 
 
 def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:

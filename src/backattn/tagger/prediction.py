@@ -1,12 +1,14 @@
 """A trained tagger -> tags for sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from backattn.errors import ModelError
+from backattn.quoting import shortened
 from backattn.tagger.dataset import (
     Encoded,
     RandomRows,
@@ -49,12 +51,38 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
     weights, about = read_tensors(files.weights)
     try:
         vocabulary = Vocabulary.from_json(read_json(files.vocabulary))
-        network = Tagger(NetworkShape(**{**about["shape"], "tags": tuple(about["shape"]["tags"])}))
+        shape = NetworkShape(**{**about["shape"], "tags": tuple(about["shape"]["tags"])})
+        _check_fit(run.inputs, shape, vocabulary, weights)
+        network = Tagger(shape)
         network.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
         raise ModelError(f"{folder}: its files do not fit together ({reason}); train again") from None
-    return TaggerModel(run, network.to(device).eval(), vocabulary, about["shape"]["transfer"])
+    return TaggerModel(run, network.to(device).eval(), vocabulary, shape.transfer)
+
+
+def _check_fit(
+    inputs: Inputs, shape: NetworkShape, vocabulary: Vocabulary, weights: Mapping[str, Tensor]
+) -> None:
+    """Compare what the files say of each other, before a network of that shape takes memory.
+
+    :raises ValueError: they differ.
+    """
+    # The CRF looks at all pairs of tags: a file must hold a weight for each before we do.
+    pairs = tuple(weights["crf.chain.transitions"].shape)
+    if pairs != (len(shape.tags), len(shape.tags)) or shape.tags != vocabulary.tags:
+        raise ValueError(f"{pairs} transitions, {len(shape.tags)} and {len(vocabulary.tags)} tags")
+    if not all(isinstance(text, str) for part in vocabulary.to_json().values() for text in part):
+        raise ValueError("the vocabulary is not of texts")
+    if shape.words not in (0, vocabulary.n_words) or shape.alphabet != vocabulary.n_characters:
+        raise ValueError(f"{shape.words} words, {vocabulary.n_words} in the vocabulary")
+    if bool(shape.words) != (inputs != "transfer") or bool(shape.transfer) != (inputs != "words"):
+        raise ValueError(f"inputs {inputs}, but {shape.words} words and transfer vectors of {shape.transfer}")
+    with torch.device("meta"):  # shapes alone, no memory
+        expected = Tagger(shape).state_dict()
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if found != {name: tensor.shape for name, tensor in expected.items()}:
+        raise ValueError("the weights are not of the network's shape")
 
 
 def predict(

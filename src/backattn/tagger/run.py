@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
@@ -18,11 +18,14 @@ from torch import Tensor
 
 from backattn.corpus import Sentence
 from backattn.errors import MissingError, ModelError, StaleError
-from backattn.files import write_whole
+from backattn.files import is_file, write_whole
 from backattn.fingerprint import canonical_json
+from backattn.json_files import parse, read_table
+from backattn.quoting import quoted, shortened
 from backattn.tagger.evaluation import Score
 
 RUN_FORMAT = 1
+_ADVICE = "remove the folder and train again"
 
 Inputs = Literal["words", "words+transfer", "transfer", "random"]
 
@@ -142,31 +145,56 @@ def read_run(folder: Path) -> Run:
     :raises ModelError: the folder's files are damaged or of another version.
     """
     files = RunFolder(folder)
-    if not files.manifest.is_file():
-        state = "is not finished" if files.checkpoint.is_file() else "holds no run"
+    if not is_file(files.manifest):
+        state = "is not finished" if is_file(files.checkpoint) else "holds no run"
         raise MissingError(f"{folder}: {state}; `backattn train LANG` makes it")
     value = read_json(files.manifest)
     if value.get("format") != RUN_FORMAT:
         raise ModelError(
-            f"{files.manifest}: format {value.get('format')}, this program reads {RUN_FORMAT}; "
-            "remove the folder and train again"
+            f"{files.manifest}: format {quoted(value.get('format'))}, this program reads {RUN_FORMAT}; "
+            f"{_ADVICE}"
         )
     try:
-        history = tuple(json.loads(line) for line in files.epochs.read_text("utf-8").splitlines())
-        if len(history) != value["epochs"]:
-            raise ValueError(f"{files.epochs.name} has {len(history)} of {value['epochs']} epochs")
-        return Run(
+        if not is_file(files.epochs):
+            raise ValueError(f"{files.epochs.name} is missing")
+        history = tuple(parse(line) for line in files.epochs.read_text("utf-8").splitlines())
+        if len(history) != value["epochs"] or not all(isinstance(row, dict) for row in history):
+            raise ValueError(f"{files.epochs.name} has {len(history)} of {quoted(value['epochs'])} epochs")
+        run = Run(
             folder,
             value["request"],
-            value["best_epoch"],
+            int(value["best_epoch"]),
             Score.from_json(value["dev"]),
             Score.from_json(value["test"]),
             history,
             value["environment"],
-            value["seconds"],
+            float(value["seconds"]),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise ModelError(f"{folder}: damaged run ({error}); remove the folder and train again") from None
+        _check(run)
+        return run
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
+        raise ModelError(f"{folder}: damaged run ({_words(error)}); {_ADVICE}") from None
+
+
+def _check(run: Run) -> None:
+    """Ask what others will ask, so that a damaged run is named here and nowhere later.
+
+    :raises ValueError, TypeError, KeyError: an answer is not of its kind.
+    """
+    if run.inputs not in get_args(Inputs):
+        raise ValueError(f"inputs {quoted(run.inputs)}")
+    canonical_json(run.request)  # refuses NaN
+    for score in (run.dev, run.test):
+        if not 0 <= score.overall.f1 <= 1 or not isinstance(score.signature, str):
+            raise ValueError("its scores")
+        for name in score.groups:
+            score.group(name)
+    if run.seed < 0 or run.sentences < 0 or not isinstance(run.environment, dict):
+        raise ValueError("its request")
+
+
+def _words(error: Exception) -> str:
+    return shortened(f"{type(error).__name__}: {error}")
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
@@ -210,14 +238,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged.
     """
-    if not path.is_file():
-        raise MissingError(f"{path}: missing; remove the folder and train again")
+    if not is_file(path):
+        raise MissingError(f"{path}: missing; {_ADVICE}")
     try:
         with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get("about", "{}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise ModelError(f"{path}: damaged ({error}); remove the folder and train again") from None
+            about = parse((file.metadata() or {}).get("about", "{}"))
+            if not isinstance(about, dict):
+                raise ValueError("its description is not a table")
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path}: damaged ({_words(error)}); {_ADVICE}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -226,12 +256,4 @@ def read_json(path: Path) -> dict[str, Any]:
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged.
     """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise MissingError(f"{path}: missing; remove the folder and train again") from None
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path}: damaged ({error}); remove the folder and train again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: damaged (not a table); remove the folder and train again")
-    return value
+    return read_table(path, _ADVICE)

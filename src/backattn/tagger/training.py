@@ -21,6 +21,7 @@ from backattn.corpus import Corpus
 from backattn.errors import ModelError
 from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
+from backattn.quoting import shortened
 from backattn.recipe import TaggerRecipe, as_json
 from backattn.store.lock import writer_lock
 from backattn.tagger.dataset import TransferVectors, training_order
@@ -139,9 +140,15 @@ class _Training:
             write_whole(self.files.vocabulary, vocabulary.encode("utf-8"))
             return _State(0, Annealing(self.recipe.learning_rate))
         tensors, about = read_tensors(self.files.checkpoint)
-        check_request(self.files.path, about["request"], self.request)
-        self.network.load_state_dict(tensors, strict=False)
-        return _State.from_json(about["state"])
+        try:
+            check_request(self.files.path, about["request"], self.request)
+            self.network.load_state_dict(tensors, strict=False)
+            return _State.from_json(about["state"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
+            raise ModelError(
+                f"{self.files.checkpoint}: damaged ({reason}); remove the folder and train again"
+            ) from None
 
     def _after_epoch(self, state: _State, bar: "tqdm[Any]") -> _State:
         """Train one epoch, score it on dev, and write both down."""

@@ -1,4 +1,4 @@
-"""The last epochs of a training -> one checkpoint. Pure torch; knows fairseq's file format, not fairseq."""
+"""The last epochs of a training -> one checkpoint. Knows fairseq's file format, not fairseq."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from backattn.errors import ModelError
+from backattn.features.translation.plain_data import refuse_code
 from backattn.recipe import TranslatorTraining
 
 # The state that a killed training goes on from, in the work folder.
@@ -24,6 +26,11 @@ def epoch_weights(work: Path, epoch: int) -> Path:
     return work / f"epoch{epoch}.pt"
 
 
+def train_anew(work: Path) -> str:
+    """What to do about a damaged file of the work folder."""
+    return f"delete {work} to train anew"
+
+
 def write_checkpoint(training: TranslatorTraining, *, work: Path, path: Path) -> int:
     """Write the average of the kept epochs as a fairseq checkpoint.
 
@@ -31,12 +38,16 @@ def write_checkpoint(training: TranslatorTraining, *, work: Path, path: Path) ->
     under ``weights_only=True`` with ``argparse.Namespace`` allowed.
 
     :returns: the number of parameters; tied weights count once.
+    :raises ModelError: a file of the work folder is damaged, or holds code instead of data.
     """
-    model = _average([epoch_weights(work, epoch) for epoch in averaged_epochs(training)])
     with torch.serialization.safe_globals([argparse.Namespace]):
-        state = torch.load(work / STATE, map_location="cpu", weights_only=True)
-    state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
-    kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
+        model = _average([epoch_weights(work, epoch) for epoch in averaged_epochs(training)])
+        state = refuse_code(work / STATE, advice=train_anew(work))
+    try:
+        state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
+        kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
+    except (KeyError, TypeError, AttributeError):
+        raise ModelError(f"{work / STATE}: damaged; {train_anew(work)}") from None
     torch.save({**kept, "model": model, "extra_state": {}, "last_optimizer_state": None}, path)
     return sum({tensor.data_ptr(): tensor.numel() for tensor in model.values()}.values())
 
@@ -46,12 +57,17 @@ def _average(paths: Sequence[Path]) -> dict[str, Tensor]:
 
     Weights that share their storage go on sharing it.
     """
-    states = [torch.load(path, map_location="cpu", weights_only=True)["model"] for path in paths]
+    states = [refuse_code(path, advice=train_anew(path.parent))["model"] for path in paths]
     means: dict[int, Tensor] = {}
     result = {}
-    for name, tensor in states[-1].items():
-        if tensor.data_ptr() not in means:
-            mean = torch.stack([state[name].float() for state in states]).mean(0)
-            means[tensor.data_ptr()] = mean.to(tensor.dtype)
-        result[name] = means[tensor.data_ptr()]
+    try:
+        for name, tensor in states[-1].items():
+            if tensor.data_ptr() not in means:
+                mean = torch.stack([state[name].float() for state in states]).mean(0)
+                means[tensor.data_ptr()] = mean.to(tensor.dtype)
+            result[name] = means[tensor.data_ptr()]
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise ModelError(
+            f"{paths[-1]}: does not fit the epochs before; {train_anew(paths[-1].parent)}"
+        ) from None
     return result

@@ -4,7 +4,6 @@ tokens -> pieces -> segments -> batches -> beam search -> best hypothesis -> wor
 """
 
 import typing
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.errors import ModelError
 from backattn.features.translation import Translation
+from backattn.features.translation.opening import dictionaries, hub_folder, load_models, need
 from backattn.features.translation.pieces import (
     Array,
     copy_unknown,
@@ -23,20 +23,17 @@ from backattn.features.translation.pieces import (
     join_segments,
     merge_pieces,
 )
-from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.segments import Segment, make_batches
 from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
 from backattn.recipe import TranslatorRecipe
 
 with untouched_logging():
-    from fairseq import checkpoint_utils, file_utils
     from fairseq.data import Dictionary
     from fairseq.models.fconv import FConvDecoder
-    from fairseq.models.transformer import TransformerDecoderBase, TransformerModel
+    from fairseq.models.transformer import TransformerDecoderBase
     from fairseq.search import BeamSearch
     from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
-    from fairseq.tasks.translation import TranslationTask
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,12 @@ class _Part:
 
     :param words: its n English words.
     :param attention: with the rows of the whole sentence. *Shape:* (m + 1, n + 1)
+    :param limited: the translation went on to its length limit.
     """
 
     words: tuple[str, ...]
     attention: Array
+    limited: bool
 
 
 class FairseqTranslator:
@@ -58,6 +57,8 @@ class FairseqTranslator:
     :param source, target: their dictionaries.
     :param pieces: cuts source tokens, puts target pieces together.
     """
+
+    opened = "plain data (weights_only, closed list of classes)"
 
     def __init__(
         self,
@@ -88,9 +89,9 @@ class FairseqTranslator:
         :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
         """
         checkpoint = folder / "checkpoint.pt"
-        _need(checkpoint, *_dictionaries(folder, recipe))
+        need(checkpoint, *dictionaries(folder, recipe))
         pieces = Vocabulary.load(folder / "joint.model")
-        return cls(*_load_models([checkpoint], recipe), pieces, recipe, device=device)
+        return cls(*load_models([checkpoint], recipe), pieces, recipe, device=device)
 
     @classmethod
     def from_hub(cls, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":
@@ -103,22 +104,11 @@ class FairseqTranslator:
         :raises MissingError: the archive is not in the cache and cannot be fetched.
         :raises ModelError: as for :meth:`load`.
         """
-        archive = _hub_archives().get(recipe.hub)
-        if archive is None:
-            known = ", ".join(sorted(_hub_archives()))
-            raise RecipeError(f"translator.hub: fairseq has no {recipe.hub!r}; expected one of {known}")
-        found = file_utils.load_archive_file(archive)
-        if found is None:
-            raise MissingError(
-                f"{recipe.hub}: {archive} cannot be fetched and is not in "
-                f"{file_utils.PYTORCH_FAIRSEQ_CACHE}; go online, or point translator.checkpoint at "
-                "a folder of your own"
-            )
-        folder = Path(found)
+        folder = hub_folder(recipe.hub)
         checkpoints = sorted(folder.glob("model*.pt"))
-        _need(*_dictionaries(folder, recipe), *(checkpoints or [folder / "model.pt"]))
+        need(*dictionaries(folder, recipe), *(checkpoints or [folder / "model.pt"]))
         pieces = BpeCodes.load(folder / "bpecodes", recipe.source)
-        return cls(*_load_models(checkpoints, recipe), pieces, recipe, device=device)
+        return cls(*load_models(checkpoints, recipe), pieces, recipe, device=device)
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Translate sentences of at least one token each; equal ones are translated once.
@@ -189,7 +179,8 @@ class FairseqTranslator:
         symbols = [self._target[index] for index in hypothesis["tokens"][:-1].tolist()]
         words = self._pieces.words(symbols)
         merged = merge_pieces(pieces, segment.owners, len(segment.tokens), words)
-        return _Part(copy_unknown(words.texts, merged, segment.tokens), merged)
+        limited = len(symbols) >= self._limit(segment)
+        return _Part(copy_unknown(words.texts, merged, segment.tokens), merged, limited)
 
 
 class _OwnLimits(BeamSearch):  # type: ignore[misc]
@@ -291,53 +282,11 @@ def _average_layers(decoder: TransformerDecoderBase) -> None:
         attention.register_forward_hook(collect)
 
 
-def _load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[Any], Dictionary, Dictionary]:
-    """The models of checkpoints that lie in one folder, and that folder's two dictionaries."""
-    overrides = {"data": str(files[0].parent), "source_lang": recipe.source, "target_lang": "en"}
-    with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
-        for file in files:
-            refuse_code(file)
-        try:
-            models, _, task = checkpoint_utils.load_model_ensemble_and_task(
-                [str(file) for file in files], arg_overrides=overrides
-            )
-        except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
-            reason = " ".join(repr(error).split())[:300]
-            raise ModelError(
-                f"{files[0]}: fairseq cannot build this model with the dictionaries beside it: {reason}"
-            ) from error
-    decoders = (FConvDecoder, TransformerDecoderBase)
-    if not isinstance(task, TranslationTask) or not all(isinstance(m.decoder, decoders) for m in models):
-        raise ModelError(f"{files[0]}: expected an fconv or transformer model of fairseq's translation task")
-    return models, task.source_dictionary, task.target_dictionary
-
-
-def _hub_archives() -> dict[str, str]:
-    """fairseq's public models into English: name -> address of the archive."""
-    return {
-        name: entry["path"]
-        for name, entry in TransformerModel.hub_models().items()
-        if "-en" in name and isinstance(entry, dict) and entry.get("bpe") == "fastbpe"
-    }
-
-
-def _dictionaries(folder: Path, recipe: TranslatorRecipe) -> list[Path]:
-    return [folder / f"dict.{language}.txt" for language in (recipe.source, "en")]
-
-
-def _need(*paths: Path) -> None:
-    for path in paths:
-        if not path.is_file():
-            raise MissingError(
-                f"{path}: not there; a translator's folder has a checkpoint, two dictionaries and its "
-                "pieces: copy it whole, or make one with `backattn translator train LANG`"
-            )
-
-
 def _join(parts: Sequence[_Part]) -> Translation:
     words = tuple(word for part in parts for word in part.words)
-    return Translation(words, join_segments([part.attention for part in parts]), segments=len(parts))
+    attention = join_segments([part.attention for part in parts])
+    limited = sum(part.limited for part in parts)
+    return Translation(words, attention, segments=len(parts), limited=limited)
 
 
 def _check_finite(finite: bool, segment: Segment | None) -> None:

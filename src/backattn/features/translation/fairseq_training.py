@@ -21,11 +21,13 @@ import torch
 from tqdm import tqdm
 
 from backattn.errors import ModelError, RecipeError
-from backattn.features.translation.averaging import STATE, averaged_epochs, epoch_weights
+from backattn.features.translation.averaging import STATE, averaged_epochs, epoch_weights, train_anew
 from backattn.features.translation.epoch_figures import EpochFigures, EpochSums
 from backattn.features.translation.piece_files import PieceFiles
+from backattn.features.translation.plain_data import refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.smoothed_loss import smoothed_loss
+from backattn.quoting import quoted, shortened
 from backattn.recipe import TranslatorTraining
 
 with untouched_logging():
@@ -101,7 +103,7 @@ def train_model(
     one that was not. Leaves ``epoch<k>.pt`` (weights) of the last ``training.average`` epochs.
 
     :raises RecipeError: fairseq has no such architecture, or it is not of a supported family.
-    :raises ModelError: the training diverged.
+    :raises ModelError: the training diverged, or the state that it goes on from is damaged.
     """
     with _quiet_fairseq(work / _LOG), torch.serialization.safe_globals([argparse.Namespace]):
         run = _Run(files, training, work)
@@ -204,11 +206,17 @@ class _Run:
 
     def _resume(self) -> None:
         path = self.work / STATE
-        if path.exists():
+        if not path.exists():
+            return
+        refuse_code(path, advice=train_anew(self.work))
+        try:
             extra = self.trainer.load_checkpoint(str(path))
             self.batches.load_state_dict(extra["train_iterator"])
             self.task.sums = EpochSums(**extra["sums"])
             self.figures = [EpochFigures(**figures) for figures in extra["figures"]]
+        except Exception as error:  # whatever fairseq stumbles over is in the file
+            reason = shortened(" ".join(repr(error).split()))
+            raise ModelError(f"{path}: damaged ({reason}); {train_anew(self.work)}") from error
 
 
 def build_dictionary(files: PieceFiles) -> Dictionary:
@@ -235,7 +243,7 @@ def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any
     if family not in _SHARING or training.architecture not in ARCH_MODEL_REGISTRY:
         known = sorted(name for name in ARCH_MODEL_REGISTRY if name.split("_")[0] in _SHARING)
         raise RecipeError(
-            f"translator.training.architecture: fairseq has no {training.architecture!r} that can be "
+            f"translator.training.architecture: fairseq has no {quoted(training.architecture)} that can be "
             f"trained here; expected one of {', '.join(known)}"
         )
     settings = {

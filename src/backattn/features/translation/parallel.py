@@ -3,6 +3,7 @@
 A pair stays raw text here; :mod:`~backattn.features.translation.training` tokenises it.
 """
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import NamedTuple, TypeVar
 
 from backattn.corpus import evenly_spread
 from backattn.errors import CorpusError, MissingError, RecipeError
+from backattn.files import is_file
+from backattn.quoting import listed, quoted
 from backattn.recipe import ParallelFile, TranslatorTraining, data_path
 
 _T = TypeVar("_T")
@@ -132,8 +135,8 @@ def _check_groups(file: ParallelFile, path: Path, known: set[str]) -> None:
         for name in names:
             if name not in known:
                 raise RecipeError(
-                    f"{path}: {key} names {name!r}, but column {file.group} holds "
-                    f"{', '.join(sorted(known)[:20])}"
+                    f"{path}: {key} names {quoted(name)}, but column {file.group} holds "
+                    f"{listed(sorted(known)[:20])}"
                 )
 
 
@@ -151,6 +154,8 @@ def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield ``(line number, line)``; only a line feed ends a line, other separators are text."""
     try:
+        if not is_file(path):  # a pipe or a device may never end
+            raise FileNotFoundError(errno.ENOENT, "no such file")
         file = path.open("rb")
     except OSError as error:
         raise MissingError(

@@ -1,7 +1,6 @@
 """Sentence pairs -> files of pieces, as the training reads them."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from backattn.errors import ModelError
+from backattn.features.translation.averaging import train_anew
 from backattn.features.translation.parallel import TrainingText
 from backattn.features.translation.vocabulary import Vocabulary, tokenise, train_vocabulary
 from backattn.files import write_whole_text
 from backattn.fingerprint import canonical_json
+from backattn.json_files import read_table
 from backattn.recipe import TranslatorTraining, Unit
 
 
@@ -29,7 +31,11 @@ class PieceFiles:
 
     def lines(self, split: str, language: str) -> list[list[str]]:
         """The sentences of one side of ``train`` or ``valid`` as lists of pieces."""
-        text = (self.folder / f"{split}.{language}").read_bytes().decode("utf-8")
+        path = self.folder / f"{split}.{language}"
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise ModelError(f"{path}: missing or damaged; {train_anew(self.folder)}") from None
         return [line.split(" ") for line in text.split("\n")[:-1]]
 
 
@@ -44,7 +50,7 @@ def prepare(
     """
     done = work / "prepared.json"
     if done.exists():
-        return dict(json.loads(done.read_text("utf-8")))
+        return read_table(done, train_anew(work))
     foreign = {side: tokenise(side, source, unit) for side in _sides(text, 0, f"tokenise {source}", progress)}
     english = {side: tokenise(side, "en", "word") for side in _sides(text, 1, "tokenise en", progress)}
     lines = (" ".join(tokens) for pair in text.train for tokens in (foreign[pair[0]], english[pair[1]]))

@@ -17,7 +17,7 @@ import sacrebleu
 from tqdm import tqdm
 
 from backattn.device import pick_device
-from backattn.errors import RecipeError
+from backattn.errors import ModelError, RecipeError
 from backattn.features.translation.averaging import write_checkpoint
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
@@ -29,8 +29,10 @@ from backattn.features.translation.fairseq_training import (
 from backattn.features.translation.parallel import Pair, read_training_text
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
-from backattn.files import publish_folder, write_whole_text
+from backattn.files import is_file, publish_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
+from backattn.json_files import read_table
+from backattn.quoting import quoted
 from backattn.recipe import Recipe, TranslatorTraining, as_json, data_path
 from backattn.store.lock import writer_lock
 
@@ -99,8 +101,9 @@ def train_translator(
 
     :param threads: of torch; None leaves torch's own choice.
     :param progress: show bars with rate and time left on standard error.
-    :raises RecipeError: the recipe has no ``[translator.training]``, or the work folder belongs to
-        another one.
+    :raises RecipeError: the recipe has no ``[translator.training]`` or names no folder of its own for the
+        result, or the work folder belongs to another one.
+    :raises ModelError: what an earlier training left is damaged.
     :raises CorpusError, MissingError: a parallel file is malformed or not there.
     :raises BusyError: another process trains into the same folder.
     """
@@ -109,6 +112,7 @@ def train_translator(
         raise RecipeError(
             f"recipe {recipe.name}: no [translator.training]: it says nothing about training a translator"
         )
+    _refuse_strange_folder(recipe, folder)
     identity = _identity(recipe, training)
     work = folder.with_name(folder.name + ".work")
     with writer_lock(folder.with_name(folder.name + ".lock")), threads_of_torch(threads):
@@ -119,22 +123,51 @@ def train_translator(
 
 
 def read_report(folder: Path) -> TranslatorReport:
-    """The report of a finished result folder."""
-    figures = json.loads((folder / _FIGURES).read_text("utf-8"))
-    pairs, bleu = figures["pairs"], figures["bleu"]
-    return TranslatorReport(
-        folder=folder,
-        train_pairs=pairs["train"],
-        valid_pairs=pairs["valid"],
-        empty=pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
-        held_out=sum(file["held_out"] for file in pairs["files"]),
-        too_long=pairs["too_long"],
-        parameters=figures["parameters"],
-        epochs=tuple(EpochFigures(**epoch) for epoch in figures["epochs"]),
-        bleu=bleu["score"],
-        bleu_signature=bleu["signature"],
-        test_sentences=bleu["sentences"],
-    )
+    """The report of a finished result folder.
+
+    :raises ModelError: it is damaged.
+    """
+    figures = _read_figures(folder)
+    try:
+        pairs, bleu = figures["pairs"], figures["bleu"]
+        return TranslatorReport(
+            folder=folder,
+            train_pairs=pairs["train"],
+            valid_pairs=pairs["valid"],
+            empty=pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
+            held_out=sum(file["held_out"] for file in pairs["files"]),
+            too_long=pairs["too_long"],
+            parameters=figures["parameters"],
+            epochs=tuple(EpochFigures(**epoch) for epoch in figures["epochs"]),
+            bleu=bleu["score"],
+            bleu_signature=bleu["signature"],
+            test_sentences=bleu["sentences"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / _FIGURES}: damaged ({quoted(error)}); {_delete(folder)}") from None
+
+
+def _read_figures(folder: Path) -> dict[str, Any]:
+    return read_table(folder / _FIGURES, _delete(folder))
+
+
+def _delete(folder: Path) -> str:
+    return f"delete {folder} to train anew"
+
+
+def _refuse_strange_folder(recipe: Recipe, folder: Path) -> None:
+    """The result takes the place of ``folder``: it must be a translator's own, or not be there."""
+    if not recipe.translator.checkpoint:
+        raise RecipeError(
+            f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
+        )
+    if (folder / _FIGURES).exists() or not folder.exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise RecipeError(
+            f"{folder}: is no translator that was trained here, and is not replaced; move it away, or name "
+            "another folder in translator.checkpoint"
+        )
 
 
 def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
@@ -153,19 +186,18 @@ def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
 def _data_digest(name: str) -> str:
     path = data_path(name)
     # A missing file is named, with what to do, by the one place that reads it.
-    return file_digest(path) if path.is_file() else ""
+    return file_digest(path) if is_file(path) else ""
 
 
 def _identity_of(folder: Path) -> Any:
-    path = folder / _FIGURES
-    return json.loads(path.read_text("utf-8"))["identity"] if path.exists() else None
+    return _read_figures(folder).get("identity") if (folder / _FIGURES).exists() else None
 
 
 def _claim(work: Path, identity: dict[str, Any]) -> None:
     """Make the work folder this recipe's own, or refuse when it holds another's unfinished training."""
     work.mkdir(parents=True, exist_ok=True)
     path = work / "identity.json"
-    if path.exists() and path.read_text("utf-8") != canonical_json(identity):
+    if path.exists() and path.read_bytes() != canonical_json(identity).encode("utf-8"):
         raise RecipeError(
             f"{work}: holds the unfinished training of another recipe or of other data; "
             "delete the folder to train anew, or restore what the recipe named before"

@@ -19,6 +19,7 @@ from backattn.features.translation.pieces import (
     words_of_bpe,
     words_of_sentencepieces,
 )
+from backattn.files import is_file
 from backattn.recipe import Unit
 
 # Share of the characters of the text that get a piece of their own; Chinese has many rare ones.
@@ -55,12 +56,12 @@ class Vocabulary:
         :raises MissingError: there is no such file.
         :raises ModelError: it is no sentencepiece model.
         """
-        try:
-            return cls(path.read_bytes())
-        except FileNotFoundError:
+        if not is_file(path):
             raise MissingError(
                 f"{path}: no sentencepiece model there; `backattn translator train LANG` makes one"
-            ) from None
+            )
+        try:
+            return cls(path.read_bytes())
         except (RuntimeError, OSError):
             raise ModelError(
                 f"{path}: not a sentencepiece model; put the translator's own file there"
@@ -107,6 +108,8 @@ class BpeCodes:
             rows = [line.split() for line in path.read_text("utf-8").splitlines()]
         except OSError:
             raise MissingError(f"{path}: no BPE codes there; fetch the model's archive again") from None
+        except UnicodeDecodeError:
+            rows = []
         if not rows or any(len(row) != 3 for row in rows):
             raise ModelError(f"{path}: expected lines of two symbols and a count (fastBPE codes)")
         return cls(((left, right) for left, right, _ in rows), language)

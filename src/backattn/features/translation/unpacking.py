@@ -1,0 +1,37 @@
+"""Archives from elsewhere: nothing is written outside of the folder that they are unpacked into."""
+
+import contextlib
+import tarfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from backattn.errors import ModelError
+from backattn.quoting import plain
+
+
+@contextlib.contextmanager
+def plain_members() -> Iterator[None]:
+    """Let tarfile unpack folders and regular files below the target alone, whoever calls it.
+
+    The standard library's own ``data`` filter also admits links, which later members may be written
+    through, and makes absolute names relative, which fairseq then takes as they were.
+
+    :raises ModelError: inside, at the first member of another kind.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise ModelError("this Python cannot unpack archives safely; expected 3.11.4 or later")
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(_plain_member)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
+
+
+def _plain_member(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ModelError(f"its member {plain(member.name)} lies outside of its folder")
+    if not (member.isreg() or member.isdir()):
+        raise ModelError(f"its member {plain(member.name)} is neither a file nor a folder")
+    return tarfile.data_filter(member, target)

@@ -1,0 +1,38 @@
+"""The project's own JSON, read back with the distrust that any file deserves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from backattn.errors import MissingError, ModelError
+from backattn.files import is_file
+from backattn.quoting import shortened
+
+
+def read_table(path: Path, advice: str) -> dict[str, Any]:
+    """Read a file that holds one JSON table.
+
+    :param advice: what a user does about a missing or damaged one.
+    :raises MissingError: there is no such file.
+    :raises ModelError: it is damaged.
+    """
+    if not is_file(path):
+        raise MissingError(f"{path}: missing; {advice}")
+    try:
+        value = parse(path.read_text("utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not a table")
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: damaged ({shortened(str(error))}); {advice}") from None
+    return value
+
+
+def parse(text: str) -> Any:
+    """One JSON value.
+
+    :raises ValueError: it is none, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None

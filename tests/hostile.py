@@ -1,0 +1,96 @@
+"""What must hold for any bytes at all: the properties that the fuzzer and hypothesis both check."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backattn.corpus.formats import ColumnFile, parse_column_file
+from backattn.corpus.tags import check_bioes
+from backattn.errors import BackattnError
+from backattn.recipe import ColumnFormat, Recipe, as_json, from_json, load_english, load_recipe
+
+LONGEST_MESSAGE = 600
+PLAIN = ColumnFormat(scheme="BIOES", separator="tab")
+
+
+def answer(call: Callable[[], Any], name: str) -> Any:
+    """The value of a call, or None for an error that a user can read: short, on one line, with the name."""
+    try:
+        return call()
+    except BackattnError as error:
+        message = str(error)
+        assert message.isprintable(), f"not one line: {message!r}"
+        assert len(message) <= LONGEST_MESSAGE, f"{len(message)} characters: {message!r}"
+        assert name in message, f"does not name {name}: {message!r}"
+        return None
+
+
+def check_column_file(path: Path, data: bytes, format: ColumnFormat) -> ColumnFile | None:
+    """Read bytes as a column file; what is read obeys, counted and written again by other code."""
+    path.write_bytes(data)
+    found: ColumnFile | None = answer(lambda: parse_column_file(path, format), path.name)
+    if found is None:
+        return None
+    tokens = [token for sentence in found.sentences for token in sentence.tokens]
+    assert all(token.strip(" \t") for token in tokens)
+    for sentence in found.sentences:
+        check_bioes(sentence.tags)
+        assert len(sentence.key) == 32
+    assert len(tokens) == count_token_lines(data.decode(format.encoding), format)
+    blocks = ("\n".join(map("\t".join, zip(s.tokens, s.tags, strict=True))) for s in found.sentences)
+    again = "\ufeff" + "\n\n".join(blocks)
+    path.write_bytes(again.encode("utf-8"))
+    assert parse_column_file(path, PLAIN).sentences == found.sentences
+    return found
+
+
+def count_token_lines(text: str, format: ColumnFormat) -> int:
+    """How many lines of a text hold a token, by regular expressions."""
+    text = re.sub("\r(?=\n|\\Z)", "", text.removeprefix("\ufeff"))
+    blank = "[ \t]*"
+    if format.docstart and not re.search(
+        "[ \t]" if format.separator == "whitespace" else "\t", format.docstart
+    ):
+        gap = "\t" if format.separator == "tab" else "[ \t]"
+        blank += f"|(.*{gap})?{re.escape(format.docstart)}({gap}.*)?"
+    lines = [line for line in text.split("\n") if not (format.comment and line.startswith(format.comment))]
+    return sum(not re.fullmatch(blank, line, re.DOTALL) for line in lines)
+
+
+def check_recipe_file(
+    path: Path, data: bytes, overrides: tuple[str, ...] = (), name: str = ""
+) -> Recipe | None:
+    """Read bytes as a recipe; a recipe that is taken survives its own JSON."""
+    path.write_bytes(data)
+    found: Recipe | None = answer(lambda: load_recipe(str(path), overrides), name or path.name)
+    if found is not None:
+        assert found.name == "." or re.fullmatch(r"[^/\0]+", found.name)
+        assert found.name not in (".", "..")
+        assert from_json(json.loads(json.dumps(as_json(found))), "again") == found
+        json.dumps(as_json(found), ensure_ascii=False, allow_nan=False).encode("utf-8")
+    return found
+
+
+def check_english_file(path: Path, data: bytes) -> None:
+    """The same for the English tagger's part alone."""
+    path.write_bytes(data)
+    found = answer(lambda: load_english(str(path)), path.name)
+    if found is not None:
+        json.dumps(as_json(found), ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def check_recipe_json(value: dict[str, Any]) -> None:
+    """The same for the JSON of a run folder."""
+    found: Recipe | None = answer(lambda: from_json(value, "run/recipe.json"), "run/recipe.json")
+    if found is not None:
+        assert from_json(json.loads(json.dumps(as_json(found))), "again") == found
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value of a JSON tree; of a list, to its first two."""
+    items = list(value.items()) if isinstance(value, dict) else []
+    if isinstance(value, list):
+        items = list(enumerate(value[:2]))
+    return [path, *(way for key, item in items for way in places(item, (*path, key)))]
