@@ -228,6 +228,8 @@ def report(langs: tuple[str, ...], as_json: bool) -> None:
     from backattn.report.tables import make_report
 
     made = make_report(langs, cache_root())
+    for line in made.warnings:
+        click.echo(f"backattn: {line}", err=True)
     _answer(made.to_json(), made.to_text(), as_json)
 
 

@@ -31,6 +31,13 @@ def write_whole_text(path: Path, text: str) -> None:
     write_whole(path, text.encode("utf-8"))
 
 
+def strange_folder(folder: Path, manifest: str) -> bool:
+    """Whether a folder holds something, but not the manifest of what would take its place."""
+    if not folder.exists() or (folder / manifest).exists():
+        return False
+    return not folder.is_dir() or any(folder.iterdir())
+
+
 def publish_folder(finished: Path, folder: Path) -> None:
     """Put a finished folder in its place; an older one goes only when the new one is complete."""
     old = folder.with_name(folder.name + ".old")

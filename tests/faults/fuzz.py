@@ -6,10 +6,12 @@ much memory. The input lies where the last lines say; ``fuzz.py TARGET FILE`` ru
 """
 
 import argparse
+import copy
 import dataclasses
 import itertools
 import json
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -173,8 +175,91 @@ def recipe(folder: Path) -> Target:
     return Target(check, seeds, words)
 
 
+def walk(tree: typing.Any) -> typing.Iterator[tuple[typing.Any, typing.Any]]:
+    """Every place of a JSON value: what holds it, and its key there."""
+    for key, value in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
+        yield tree, key
+        if isinstance(value, dict | list):
+            yield from walk(value)
+
+
+def store(folder: Path) -> Target:
+    """The first byte says what is attacked: the index as text or as values, the seal, or any byte.
+
+    All but an attacked seal are sealed again, so that no digest hides the reader from the fuzzer.
+    """
+    from backattn.errors import StoreError
+    from backattn.store import provenance
+    from backattn.store.reader import StoreReader
+    from backattn.store.seal import SEAL_BYTES, check_seal, write_seal
+    from store_samples import make_entries, write
+
+    path = write(folder / "store.h5", make_entries([2, 0, 3]))
+    base = path.read_bytes()
+    with path.open("rb") as file:
+        made, index = check_seal(file)
+
+    def check(data: bytes) -> None:
+        mode, data = (data[0] % 4 if data else 0), data[1:]
+        if mode in {0, 3}:
+            data = data if mode == 0 else edited_values(data)
+            path.write_bytes(base + data)
+            write_seal(path, (len(base), len(data)), [])
+        elif mode == 1:
+            path.write_bytes(data[:SEAL_BYTES].ljust(SEAL_BYTES) + base[SEAL_BYTES:])
+        else:  # each three bytes: a place and what to put there
+            edited = bytearray(base)
+            for place in range(0, len(data) - 2, 3):
+                edited[int.from_bytes(data[place : place + 2]) % len(base)] = data[place + 2]
+            path.write_bytes(edited)
+            write_seal(path, made.index, [])
+        try:
+            reader = StoreReader(path)
+            reader.verify()
+            assert len([reader[key] for key in reader]) <= reader.sentences
+            shown = provenance.to_text(reader) + json.dumps(provenance.to_json(reader))
+        except StoreError as error:
+            shown = str(error)
+            assert len(shown) < 600
+        assert shown.replace("\n", "").isprintable()
+
+    def edited_values(data: bytes) -> bytes:
+        """Each three bytes: which value of the index, which of the others takes its place, how it changes."""
+        tree = json.loads(index)
+        for place in range(0, len(data) - 2, 3):
+            where, other, change = data[place : place + 3]
+            places = list(walk(tree))
+            if not places:
+                break
+            holder, key = places[where % len(places)]
+            giver, name = places[other % len(places)]
+            value = copy.deepcopy(giver[name])
+            if change % 4 == 1:
+                value = copy.deepcopy(strange[other % len(strange)])
+            elif change % 4 == 2 and type(value) is int:
+                value += (1 << (change >> 2)) * (-1) ** other
+            elif change % 4 == 3 and isinstance(holder, dict):
+                del holder[key]
+                continue
+            holder[key] = value
+            if len(json.dumps(tree)) > LONGEST_INPUT:
+                break
+        return json.dumps(tree).encode()
+
+    strange = (None, 0, "", [], {}, -1, 2**64, 1e300, True, "\x1b[2J", [[[[]]]] * 9, "float16", 2**31, "7")
+    seeds = [b"\0" + index, b"\1" + base[:SEAL_BYTES], b"\2" + bytes(range(30))]
+    seeds += [bytes([3, *random.Random(n).randbytes(3 * (1 + n % 5))]) for n in range(300)]
+    value = json.loads(index)
+    for name in value["attributes"]:
+        for other in strange:
+            changed = {**value, "attributes": {**value["attributes"], name: other}}
+            seeds.append(b"\0" + json.dumps(changed).encode())
+    words = [*value["attributes"], *value["arrays"], "offset", "shape", "dtype", "float16", "int64", "1e999"]
+    return Target(check, seeds, words)
+
+
 # A function of a scratch folder; it is called once, with our modules not yet imported.
-TARGETS = {"corpus": corpus, "recipe": recipe}
+TARGETS = {"corpus": corpus, "recipe": recipe, "store": store}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import fuzz
 import pytest
 
 
-@pytest.mark.parametrize("name", ["corpus", "recipe"])
+@pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_no_seed_breaks_a_property(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a target may go elsewhere
     target, rng = fuzz.TARGETS[name](tmp_path), random.Random(1)
@@ -37,7 +37,7 @@ def test_without_atheris_it_says_what_to_install(tmp_path: Path) -> None:
     assert done.stderr == 'fuzz.py needs the package atheris: pip install ".[fuzz]"\n'
 
 
-@pytest.mark.parametrize("name", ["corpus", "recipe"])
+@pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_it_runs_for_a_second_and_finds_nothing(name: str) -> None:
     pytest.importorskip("atheris")
     done = run(name, "--seconds", "1")

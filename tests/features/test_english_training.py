@@ -189,6 +189,14 @@ class TestRefusals:
         ):
             train(other, tmp_path / "tagger")
 
+    def test_a_folder_of_other_things_is_not_replaced(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
+        """``checkpoint = "tagger.safetensors"`` names the cache itself, whose place the result would take."""
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache/precious").touch()
+        with pytest.raises(RecipeError, match="is no English tagger that was trained here, and is not repla"):
+            train_english(recipe, folder=tmp_path / "cache", threads=1, progress=False)
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
+
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(MissingError, match=r"nowhere\.conll.*BACKATTN_DATA"):
             train(make_recipe(EnglishFile(path=str(tmp_path / "nowhere.conll"))), tmp_path / "tagger")

@@ -25,7 +25,7 @@ from backattn.features.english import EnglishTagger
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
 from backattn.features.english.model_file import SUFFIX
-from backattn.files import publish_folder, write_whole, write_whole_text
+from backattn.files import publish_folder, strange_folder, write_whole, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.quoting import quoted
 from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
@@ -111,6 +111,11 @@ def train_english(
         raise RecipeError(
             f"english.checkpoint: expected a path that ends in {MODEL}, which is what a training writes; "
             f"found {quoted(recipe.checkpoint)}"
+        )
+    if strange_folder(folder, MANIFEST):
+        raise RecipeError(
+            f"{folder}: is no English tagger that was trained here, and is not replaced; move it away, or "
+            "name another folder in english.checkpoint"
         )
     if threads:
         torch.set_num_threads(threads)

@@ -29,7 +29,7 @@ from backattn.features.translation.fairseq_training import (
 from backattn.features.translation.parallel import Pair, read_training_text
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
-from backattn.files import is_file, publish_folder, write_whole_text
+from backattn.files import is_file, publish_folder, strange_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.json_files import read_table
 from backattn.quoting import quoted
@@ -161,9 +161,7 @@ def _refuse_strange_folder(recipe: Recipe, folder: Path) -> None:
         raise RecipeError(
             f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
         )
-    if (folder / _FIGURES).exists() or not folder.exists():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
+    if strange_folder(folder, _FIGURES):
         raise RecipeError(
             f"{folder}: is no translator that was trained here, and is not replaced; move it away, or name "
             "another folder in translator.checkpoint"
