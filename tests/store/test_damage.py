@@ -12,11 +12,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backattn.errors import MissingError, StoreError
 from backattn.store import provenance, seal
 from backattn.store.reader import StoreReader
-from backattn.store.seal import SEAL_BYTES, Extent, Seal, check_seal, write_seal
+from backattn.store.seal import SEAL_BYTES, BrokenSeal, Extent, Seal, check_seal, write_seal
 from faults.damage import flips, small_store, truncations
 from store_samples import make_entries, write
 
@@ -36,6 +38,45 @@ def test_every_single_bit_flip_is_refused(tmp_path: Path, big_arrays: bool) -> N
 def test_every_truncation_is_refused_on_opening(tmp_path: Path) -> None:
     path = small_store(tmp_path, big_arrays=True)
     assert Counter(truncations(path)) == {"opening": path.stat().st_size}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_store(tmp_path_factory.mktemp("sample"), big_arrays=True)
+
+
+EDITS = st.lists(
+    st.tuples(st.integers(0, 20_000), st.integers(0, 40), st.binary(max_size=40)), min_size=1, max_size=6
+)
+
+
+@given(edits=EDITS, sealed=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_edit_is_refused_or_changes_no_number(
+    sample: Path, edits: list[tuple[int, int, bytes]], sealed: bool
+) -> None:
+    """Bytes replaced, taken out and put in; half of the files are sealed again, as an attacker would."""
+    before = sample.read_bytes()
+    data = bytearray(before)
+    for place, length, replacement in edits:
+        data[place : place + length] = replacement
+    path = sample.with_name("edited.h5")
+    path.write_bytes(data)
+    refusal = ""
+    try:
+        if sealed:
+            write_seal(path, index_of(sample)[1].index, [])
+        reader = StoreReader(path)
+        reader.verify()
+    except (StoreError, BrokenSeal) as error:
+        refusal = str(error)
+    assert refusal.isprintable()
+    assert bool(refusal) == (data != before) or sealed
+    if refusal:
+        return
+    for key, entry in make_entries([2, 0, 3]).items():
+        for name, array in entry.items():
+            np.testing.assert_array_equal(reader[key][name], array)
 
 
 def test_bytes_behind_the_end_are_refused(tmp_path: Path) -> None:
