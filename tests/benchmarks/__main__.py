@@ -11,7 +11,17 @@ from pathlib import Path
 from benchmarks.measure import Row, table
 
 # Modules of this package with a function ``rows(repeats)``.
-PARTS = ("store",)
+PARTS = (
+    "store",
+    "english",
+    "pipeline",
+    "growth",
+    "translation",
+    "translator_training",
+    "tagger",
+    "crf",
+    "jobs",
+)
 
 
 def main() -> None:

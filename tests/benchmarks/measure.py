@@ -4,10 +4,15 @@ The machines that this runs on are shared: a time alone says little, the median 
 """
 
 import gc
+import resource
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 # Does the work once and gives how much it did (sentences, tokens, bytes); its wall time is taken around it.
@@ -44,6 +49,7 @@ class Row:
     :param floor: our rate over that of the floor (the least that the work can take), if it has one.
     :param floor_name: what the floor is.
     :param note: which checkpoint, which text, what was found equal.
+    :param figure: ours in words, where it is no rate.
     """
 
     part: str
@@ -56,6 +62,7 @@ class Row:
     floor: Ratios | None = None
     floor_name: str = ""
     note: str = ""
+    figure: str = ""
 
     @property
     def reached(self) -> str:
@@ -98,6 +105,59 @@ def compare(
     )
 
 
+def within(*, part: str, budget: str, unit: str, limit: float, measured: list[float], note: str = "") -> Row:
+    """A row for what must stay below a limit; its ratio is limit over measured, so above 1 is within it."""
+    median = statistics.median(measured)
+    return Row(
+        part=part, peer=budget, unit=unit, rate=median, figure=f"{median:.3g} {unit}", must=1.0, note=note,
+        ratio=Ratios.of([limit / value for value in measured]),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took.
+
+    :param seconds: wall time.
+    :param cpu: seconds of processor time.
+    :param memory: peak of its own memory in MB; pages of files that it maps are not counted.
+    """
+
+    seconds: float
+    cpu: float
+    memory: float
+
+
+def watched(command: list[str]) -> Cost:
+    """Run a command to its end and look at it a hundred times a second.
+
+    :raises CalledProcessError: it failed.
+    """
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    peak = 0
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak = max(peak, _own_memory(process.pid))
+            time.sleep(0.01)
+        seconds = time.perf_counter() - start
+        output.seek(0)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, output.read())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(seconds, cpu, peak / 1024)
+
+
+def _own_memory(pid: int) -> int:
+    """KiB in memory that no file backs."""
+    with suppress(OSError):  # it has just ended
+        for line in Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1])
+    return 0
+
+
 def rate(work: Work) -> float:
     """Amount of work a second of wall time."""
     gc.collect()
@@ -115,7 +175,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         floor = f"{row.floor.to_text()} of {row.floor_name}" if row.floor else ""
         lines.append(
-            f"| {row.part} | {row.peer} | {_short(row.rate)} {row.unit}/s | {row.ratio.to_text()} | "
+            f"| {row.part} | {row.peer} | {row.figure or f'{_short(row.rate)} {row.unit}/s'} | "
+            f"{row.ratio.to_text()} | "
             f"{_figure(row.must)} | {_figure(row.aim)} | {row.reached} | {floor} | {row.note} |"
         )
     return "\n".join(lines)

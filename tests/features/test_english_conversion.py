@@ -18,6 +18,7 @@ from backattn.features.english import EnglishReading, conversion  # noqa: E402
 from backattn.features.english.conversion import convert_tagger, probes  # noqa: E402
 from backattn.features.english.flair import FlairTagger  # noqa: E402
 from backattn.features.english.native import describe  # noqa: E402
+from backattn.features.english.recurrent import Recurrent  # noqa: E402
 from backattn.fingerprint import file_digest  # noqa: E402
 from tiny_english import (  # noqa: E402
     Bomb,
@@ -97,6 +98,7 @@ def test_what_reads_differently_is_not_published(source: Path, monkeypatch: pyte
         tagger = real(data, **options)  # type: ignore[arg-type]
         with torch.no_grad():
             tagger._tagger.rnn.weight_hh_l0[0, 0] += 1e-3
+        tagger._recurrent = Recurrent(tagger._tagger.rnn)
         return tagger
 
     monkeypatch.setattr(conversion.FlairTagger, "from_bytes", worse)

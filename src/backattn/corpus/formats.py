@@ -130,6 +130,7 @@ class _Reader:
         self.documents = 0
         self.orphans = 0
         self._columns = 0  # of the first token line; the others must have as many
+        self._known: dict[str, str] = {}  # a word takes its memory once, however often it comes
 
     def sentences(self, text: str) -> Iterator[Sentence]:
         """Yield the sentences of a file's text. :raises CorpusError: with file and line."""
@@ -186,7 +187,7 @@ class _Reader:
             token = token[:-1]
         if not token.strip(_BLANKS):
             raise self._error(number, "an empty token", "some text in the token column", "mend the line")
-        return token
+        return self._known.setdefault(token, token)
 
     def _sentence(self, tokens: list[str], tags: list[str], numbers: list[int]) -> Sentence:
         mending = self.format.orphans == "begin"

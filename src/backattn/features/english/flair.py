@@ -9,23 +9,29 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import flair
 import numpy as np
 import torch
 from flair.data import Sentence, get_spans_from_bio
-from flair.embeddings import OneHotEmbeddings, StackedEmbeddings
+from flair.embeddings import OneHotEmbeddings, StackedEmbeddings, WordEmbeddings
 from flair.models import SequenceTagger
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from backattn.corpus.tags import Span, from_spans
 from backattn.errors import MissingError, ModelError
 from backattn.features.english import EnglishReading
 from backattn.features.english.model_file import SUFFIX
-from backattn.features.english.native import batch_characters, dump_tagger, load_tagger
+from backattn.features.english.native import (
+    BatchedCharacters,
+    batch_characters,
+    dump_tagger,
+    load_tagger,
+)
+from backattn.features.english.recurrent import Recurrent
+from backattn.features.english.viterbi import viterbi
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
@@ -34,6 +40,11 @@ logging.getLogger("flair").setLevel(logging.WARNING)
 _PLACEHOLDER = "_"
 # flair's names of "no entity", its old and inner ones included.
 _NO_ENTITY = {"O", "_", "", "<unk>", "<START>", "<STOP>"}
+# Embeddings that look at a word alone: each different word needs them once.
+_WORD_BY_WORD = (BatchedCharacters, OneHotEmbeddings, WordEmbeddings)
+
+# A batch of sentences, longest first -> the input of the RNN. *Shape:* (batch, n, e)
+_Embed = Callable[[list[tuple[str, ...]]], Tensor]
 
 
 class FlairTagger:
@@ -68,6 +79,8 @@ class FlairTagger:
         self._name = name
         self._tagger = tagger.to(flair.device).eval()
         self._batch_tokens = batch_tokens
+        self._recurrent = Recurrent(tagger.rnn)
+        # flair's tag of each number; START and STOP are numbers too.
         self._tags: list[str] = tagger.label_dictionary.get_items()
 
     @classmethod
@@ -145,42 +158,64 @@ class FlairTagger:
     def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
         """Read sentences of n >= 1 tokens each; results come in the given order."""
         readings: dict[int, EnglishReading] = {}
-        for batch in _batches(sentences, self._batch_tokens):
-            readings.update(zip(batch, self._read_batch([sentences[i] for i in batch]), strict=True))
+        with torch.inference_mode():
+            embed = self._embedder(sentences)
+            for batch in _batches(sentences, self._batch_tokens):
+                found = self._read_batch([sentences[i] for i in batch], embed)
+                readings.update(zip(batch, found, strict=True))
         return [readings[i] for i in range(len(sentences))]
 
-    def _read_batch(self, batch: list[tuple[str, ...]]) -> Iterator[EnglishReading]:
+    def _read_batch(self, batch: list[tuple[str, ...]], embed: _Embed) -> Iterator[EnglishReading]:
         """One batch, longest sentence first, as ``SequenceTagger.forward`` does it without dropout."""
         tagger = self._tagger
-        texts = [Sentence([_visible(token) for token in tokens]) for tokens in batch]
-        if [len(text) for text in texts] != [len(tokens) for tokens in batch]:
-            raise ModelError("flair changed the number of tokens of a sentence; report this with its text")
-        with torch.inference_mode():
-            inputs, lengths = tagger._prepare_tensors(texts)
-            if tagger.reproject_embeddings:
-                inputs = tagger.embedding2nn(inputs)
-            packed = pack_padded_sequence(inputs, lengths, batch_first=True)
-            # shape: (batch, n, d)
-            states, _ = pad_packed_sequence(tagger.rnn(packed)[0], batch_first=True)
-            tags = self._decode(states, lengths, texts)
-        for text in texts:
-            text.clear_embeddings()
+        inputs = embed(batch)
+        if tagger.reproject_embeddings:
+            inputs = tagger.embedding2nn(inputs)
+        lengths = torch.tensor([len(tokens) for tokens in batch])
+        # shape: (batch, n, d)
+        states = self._recurrent(inputs, lengths)
+        tags = self._decode(states, lengths)
         for row, own, tokens in zip(states.float().cpu().numpy(), tags, batch, strict=True):
             yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), own)
 
-    def _decode(self, states: Tensor, lengths: Tensor, texts: list[Sentence]) -> list[tuple[str, ...]]:
-        """The tags of these very states, through the model's own linear layer and decoder."""
+    def _embedder(self, sentences: Sequence[tuple[str, ...]]) -> _Embed:
+        """How to embed a batch of these sentences. *Shape:* (batch, n, e)"""
+        own = self._tagger.embeddings
+        if not all(type(part) in _WORD_BY_WORD for part in getattr(own, "embeddings", [own])):
+            return self._embed
+        forms = sorted({token for tokens in sentences for token in tokens})
+        row = {form: number for number, form in enumerate(forms, start=1)}
+        # One sentence of all different words; before them the row of padding.
+        table = torch.nn.functional.pad(self._embed([tuple(forms)])[0], (0, 0, 1, 0)) if forms else None
+
+        def embed(batch: list[tuple[str, ...]]) -> Tensor:
+            assert table is not None
+            rows = [torch.tensor([row[token] for token in tokens]) for tokens in batch]
+            return table[torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(table.device)]
+
+        return embed
+
+    def _embed(self, batch: list[tuple[str, ...]]) -> Tensor:
+        """flair's way: an object for each sentence and each word."""
+        texts = [Sentence([_visible(token) for token in tokens]) for tokens in batch]
+        if [len(text) for text in texts] != [len(tokens) for tokens in batch]:
+            raise ModelError("flair changed the number of tokens of a sentence; report this with its text")
+        inputs, _ = self._tagger._prepare_tensors(texts)
+        for text in texts:
+            text.clear_embeddings()
+        return inputs
+
+    def _decode(self, states: Tensor, lengths: Tensor) -> list[tuple[str, ...]]:
+        """The tags of these very states, through the model's own linear layer and CRF."""
         tagger = self._tagger
         features = tagger.linear(states)
         if tagger.use_crf:
-            scores = (tagger.crf(features), lengths, tagger.crf.transitions)
-            decoded, _ = tagger.viterbi_decoder.decode(scores, False, texts)
-            return [_bioes([label[0] for label in sentence]) for sentence in decoded]
-        best = features.argmax(-1).cpu().tolist()
-        return [
-            _bioes([self._tags[number] for number in row[:length]])
-            for row, length in zip(best, lengths.tolist(), strict=True)
-        ]
+            ends = (tagger.viterbi_decoder.start_tag, tagger.viterbi_decoder.stop_tag)
+            numbers = viterbi(features, lengths, tagger.crf.transitions, *ends)
+        else:
+            best = features.argmax(-1).tolist()
+            numbers = [row[:length] for row, length in zip(best, lengths.tolist(), strict=True)]
+        return [_bioes([self._tags[number] for number in row]) for row in numbers]
 
 
 def restore_names(tagger: SequenceTagger) -> None:

@@ -46,11 +46,10 @@ class BatchedCharacters(CharacterEmbeddings):
         tokens = [token for sentence in sentences for token in sentence.tokens]
         forms = sorted({token.text for token in tokens}, key=lambda form: (-len(form), form))
         lengths = [len(form) for form in forms]
+        number = self.char_dictionary.get_idx_for_item
         numbers = torch.zeros(len(forms), lengths[0], dtype=torch.long)
-        for row, form in enumerate(forms):
-            numbers[row, : len(form)] = torch.tensor(
-                [self.char_dictionary.get_idx_for_item(character) for character in form]
-            )
+        inside = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
+        numbers[inside] = torch.tensor([number(character) for form in forms for character in form])
         # shape: (forms, characters, dimensions)
         embedded = self.char_embedding(numbers.to(flair.device))
         output, _ = self.char_rnn(pack_padded_sequence(embedded.transpose(0, 1), lengths))

@@ -25,7 +25,7 @@ from backattn.features.english import EnglishTagger
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
 from backattn.features.english.model_file import SUFFIX
-from backattn.files import publish_folder, strange_folder, write_whole, write_whole_text
+from backattn.files import discard_folder, publish_folder, strange_folder, write_whole, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.quoting import quoted
 from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
@@ -127,6 +127,8 @@ def train_english(
             _claim(work, request)
             epochs = _train(data, training, work, progress)
             _finish(recipe, data, work, folder, request, epochs)
+        if not work.exists() or _read_request(work) == canonical_json(request):  # not another's
+            discard_folder(work)
     if not (folder / MODEL).is_file():
         raise MissingError(
             f"{folder / MODEL}: not there, but its training has ended; make it from the flair file that an "
@@ -261,7 +263,6 @@ def _finish(
     }
     write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
     publish_folder(result, folder)
-    shutil.rmtree(work)
 
 
 def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:
@@ -305,13 +306,17 @@ def _claim(work: Path, request: Mapping[str, Any]) -> None:
 
     :raises RecipeError: it belongs to another training.
     """
+    found = _read_request(work)
+    if found is None:
+        work.mkdir(parents=True, exist_ok=True)
+        write_whole_text(work / _REQUEST, canonical_json(request))
+    elif found != canonical_json(request):
+        raise RecipeError(
+            f"{work}: holds a training of another recipe or other data that has not ended; end it with "
+            "that recipe, or remove the folder"
+        )
+
+
+def _read_request(work: Path) -> str | None:
     path = work / _REQUEST
-    if path.exists():
-        if path.read_text("utf-8") != canonical_json(request):
-            raise RecipeError(
-                f"{work}: holds a training of another recipe or other data that has not ended; end it with "
-                "that recipe, or remove the folder"
-            )
-        return
-    work.mkdir(parents=True, exist_ok=True)
-    write_whole_text(path, canonical_json(request))
+    return path.read_text("utf-8") if path.exists() else None
