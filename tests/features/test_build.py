@@ -240,7 +240,13 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     assert frozenset({"batch_tokens", "training", "checkpoint", "sha256"}) == NOT_IN_IDENTITY
     assert ids(translator={**translator, "batch_tokens": 7, "checkpoint": "moved"}) == base
     assert ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab"}) == base
-    for key, value in {"beam": 2, "max_len_a": 2.0, "max_len_b": 3, "segment_pieces": 9}.items():
+    for key, value in {
+        "beam": 2,
+        "max_len_a": 2.0,
+        "max_len_b": 3,
+        "segment_pieces": 9,
+        "precision": "bfloat16",
+    }.items():
         translation, transfer = ids(translator={**translator, key: value})
         assert translation != base[0]
         assert transfer != base[1]

@@ -16,8 +16,10 @@ from fairseq.sequence_generator import SequenceGenerator
 import tiny_translator
 from backattn.errors import MissingError, ModelError, RecipeError
 from backattn.features.translation import Translation
+from backattn.features.translation.convolutional import ConvolutionalModel
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.pieces import cut_segments, words_of_sentencepieces
+from backattn.features.translation.search import Symbols
 from backattn.features.translation.vocabulary import BpeCodes, Vocabulary
 from backattn.recipe import TranslatorRecipe
 from tiny_translator import make_translator
@@ -178,7 +180,9 @@ def test_equal_sentences_are_translated_once(folders: dict[str, Path]) -> None:
 
 def test_an_unknown_word_becomes_a_source_token(folders: dict[str, Path]) -> None:
     translator = load(folders["fconv"])
-    translator._meaningless = sorted(set(translator._target.symbols) - {"<unk>", "</s>"})
+    spoken = {translator._target.unk(), translator._target.eos()}
+    never = [index for index in range(len(translator._target)) if index not in spoken]
+    translator._symbols = Symbols(translator._target.eos(), never)
     found = translator.translate([SENTENCES[5]])[0]
     assert len(found.english) == 1
     assert found.english[0] == SENTENCES[5][int(found.attention[:-1, 0].argmax())]
@@ -186,7 +190,9 @@ def test_an_unknown_word_becomes_a_source_token(folders: dict[str, Path]) -> Non
 
 def test_refuses_an_empty_attention(folders: dict[str, Path]) -> None:
     translator = load(folders["fconv"])
-    translator._ensemble.models[0].decoder.need_attn = False
+    model = translator._models[0]
+    model.decoder.attention = torch.nn.ModuleList([None] * len(model.decoder.attention))
+    translator._start = ConvolutionalModel(model).start
     with pytest.raises(ModelError, match="no attention for the sentence 'am Rhein'"):
         translator.translate([SENTENCES[3]])
 
@@ -194,7 +200,7 @@ def test_refuses_an_empty_attention(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_refuses_numbers_that_are_not_finite(folders: dict[str, Path], kind: str) -> None:
     translator = load(folders[kind])
-    weight = translator._ensemble.models[0].encoder.embed_tokens.weight
+    weight = translator._models[0].encoder.embed_tokens.weight
     known = translator._source.index(Vocabulary.load(folders[kind] / "joint.model").pieces("Rhein")[0])
     weight.data[known] = torch.nan
     with pytest.raises(ModelError, match=r"not finite for the sentence 'am Rhein'.*CPU"):
@@ -280,7 +286,7 @@ def from_hub(name: str) -> FairseqTranslator:
 def test_a_hub_model_translates_with_its_own_pieces(archive: Path) -> None:
     """Attention of an ensemble is the mean of its models'; and a batch equals one by one here too."""
     translator = from_hub("transformer.toy.de-en")
-    assert len(translator._ensemble.models) == 2
+    assert len(translator._models) == 2
     for tokens, found in zip(SENTENCES, translator.translate(SENTENCES), strict=True):
         assert_equal(found, translator.translate([tokens])[0])
         assert found.attention.shape == (len(tokens) + 1, len(found.english) + 1)

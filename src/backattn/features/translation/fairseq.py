@@ -3,8 +3,8 @@
 tokens -> pieces -> segments -> batches -> beam search -> best hypothesis -> words and A over tokens.
 """
 
-import typing
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from backattn.errors import ModelError
 from backattn.features.translation import Translation
+from backattn.features.translation.convolutional import ConvolutionalModel
 from backattn.features.translation.opening import dictionaries, hub_folder, load_models, need
 from backattn.features.translation.pieces import (
     Array,
@@ -24,6 +25,7 @@ from backattn.features.translation.pieces import (
     merge_pieces,
 )
 from backattn.features.translation.quiet import untouched_logging
+from backattn.features.translation.search import Decoder, Hypothesis, NotFinite, Symbols, beam_search
 from backattn.features.translation.segments import Segment, make_batches
 from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
 from backattn.recipe import TranslatorRecipe
@@ -32,8 +34,10 @@ with untouched_logging():
     from fairseq.data import Dictionary
     from fairseq.models.fconv import FConvDecoder
     from fairseq.models.transformer import TransformerDecoderBase
-    from fairseq.search import BeamSearch
-    from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
+    from fairseq.sequence_generator import EnsembleModel
+
+# Begins the translation of a batch of padded sources. *Shape:* (sentences, source)
+_Start = Callable[[Tensor], Decoder]
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,19 @@ class FairseqTranslator:
         *,
         device: str,
     ) -> None:
-        self._ensemble = _Ensemble([_prepare(model, recipe.beam, device) for model in models])
         self._source, self._target, self._pieces = source, target, pieces
+        self._beam = min(recipe.beam, len(target) - 1)
+        self._models = [_prepare(model, self._beam, device) for model in models]
+        reduced = recipe.precision == "bfloat16" and device == "cpu"
+        self._start = _starter(self._models, self._beam, reduced=reduced)
         self._recipe, self._device = recipe, device
         # fairseq counts EOS among its positions, the recipe does not.
         longest = [min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)]
         self._segment_pieces = min(recipe.segment_pieces, int(longest[0]))
         self._longest_target = int(longest[1])
         # Symbols that stand for nothing: fairseq fills a dictionary up to a multiple of eight.
-        self._meaningless = [target.bos_word, *(s for s in target.symbols if s.startswith("madeupword"))]
+        meaningless = [target.bos_word, *(s for s in target.symbols if s.startswith("madeupword"))]
+        self._symbols = Symbols(target.eos(), (target.pad(), *map(target.index, meaningless)))
 
     @classmethod
     def load(cls, folder: Path, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":
@@ -141,79 +149,37 @@ class FairseqTranslator:
         ]
 
     def _translate_batch(self, batch: Sequence[Segment]) -> list[_Part]:
-        limits = [self._limit(segment) for segment in batch]
-        generator = SequenceGenerator(
-            self._ensemble,
-            self._target,
-            beam_size=self._recipe.beam,
-            max_len_b=max(limits),
-            search_strategy=_OwnLimits(self._target, batch, torch.tensor(limits, device=self._device)),
-            tokens_to_suppress=self._meaningless,
-        )
-        hypotheses = generator.generate([], {"net_input": self._inputs(batch)})
-        return [self._part(segment, ranked[0]) for segment, ranked in zip(batch, hypotheses, strict=True)]
+        limits = torch.tensor([self._limit(segment) for segment in batch], device=self._device)
+        try:
+            best = beam_search(self._start(self._inputs(batch)), limits, self._beam, self._symbols)
+        except NotFinite as error:
+            raise _not_finite(batch[error.sentence]) from None
+        return [self._part(segment, hypothesis) for segment, hypothesis in zip(batch, best, strict=True)]
 
     def _limit(self, segment: Segment) -> int:
         """Most pieces that a translation may have, EOS not among them."""
         wanted = self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b
         return max(1, min(int(wanted), self._longest_target))
 
-    def _inputs(self, batch: Sequence[Segment]) -> dict[str, Tensor]:
+    def _inputs(self, batch: Sequence[Segment]) -> Tensor:
         """Pieces and EOS, padded on the left as fairseq trains. *Shape:* (sentences, longest)"""
-        lengths = [len(segment) for segment in batch]
-        tokens = torch.full((len(batch), max(lengths)), self._source.pad())
-        for row, segment, length in zip(tokens, batch, lengths, strict=True):
-            row[-length:] = torch.tensor([*segment.pieces, self._source.eos()])
-        return {
-            "src_tokens": tokens.to(self._device),
-            "src_lengths": torch.tensor(lengths, device=self._device),
-        }
+        tokens = torch.full((len(batch), max(map(len, batch))), self._source.pad())
+        for row, segment in zip(tokens, batch, strict=True):
+            row[-len(segment) :] = torch.tensor([*segment.pieces, self._source.eos()])
+        return tokens.to(self._device)
 
-    def _part(self, segment: Segment, hypothesis: dict[str, Tensor]) -> _Part:
-        attention = hypothesis["attention"]
-        if not attention.numel():
+    def _part(self, segment: Segment, hypothesis: Hypothesis) -> _Part:
+        if not hypothesis.attention.numel():
             raise ModelError(f"the translator gives no attention for the sentence {segment.text!r}")
         # The first rows are padding. shape: (p + 1, q + 1)
-        pieces: Array = attention[-len(segment) :].float().cpu().numpy()
-        _check_finite(bool(np.isfinite(pieces).all()), segment)
-        symbols = [self._target[index] for index in hypothesis["tokens"][:-1].tolist()]
+        pieces: Array = hypothesis.attention[-len(segment) :].float().cpu().numpy()
+        if not np.isfinite(pieces).all():
+            raise _not_finite(segment)
+        symbols = [self._target[index] for index in hypothesis.pieces]
         words = self._pieces.words(symbols)
         merged = merge_pieces(pieces, segment.owners, len(segment.tokens), words)
         limited = len(symbols) >= self._limit(segment)
         return _Part(copy_unknown(words.texts, merged, segment.tokens), merged, limited)
-
-
-class _OwnLimits(BeamSearch):  # type: ignore[misc]
-    """Beam search where each sentence ends at its own maximum length.
-
-    fairseq derives one maximum from the padded batch, so that a runaway translation would depend on its
-    neighbours.
-    """
-
-    def __init__(self, dictionary: Dictionary, batch: Sequence[Segment], limits: Tensor) -> None:
-        super().__init__(dictionary)
-        self._batch, self._limits = batch, limits
-
-    def step(
-        self, step: int, lprobs: Tensor, scores: Tensor, tokens: Tensor, places: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Choose the candidates of a step.
-
-        :param lprobs: changed in place. *Shape:* (sentences left, beam, vocabulary)
-        :param places: which sentences of the batch are left.
-        """
-        over = step >= self._limits[places]
-        if over.any():
-            ends = lprobs[over, :, self.eos].clone()
-            lprobs[over] = -torch.inf
-            lprobs[over, :, self.eos] = ends
-        candidates = typing.cast(
-            tuple[Tensor, Tensor, Tensor], super().step(step, lprobs, scores, tokens, places)
-        )
-        # fairseq turns NaN into -inf, in silence; then no candidate is left.
-        lost = places[candidates[0][:, 0].isneginf()].tolist()
-        _check_finite(not lost, self._batch[lost[0]] if lost else None)
-        return candidates
 
 
 class _Ensemble(EnsembleModel):  # type: ignore[misc]
@@ -242,6 +208,53 @@ class _Ensemble(EnsembleModel):  # type: ignore[misc]
             return encoder_outs
         self._rows = len(new_order)
         return super().reorder_encoder_out(encoder_outs, new_order)
+
+
+class _Stepwise:
+    """A :class:`~backattn.features.translation.search.Decoder` over fairseq's own decoders."""
+
+    def __init__(self, ensemble: _Ensemble, beam: int, tokens: Tensor) -> None:
+        self._ensemble, self._beam = ensemble, beam
+        lengths = tokens.ne(ensemble.single_model.encoder.padding_idx).sum(1)
+        encoded = ensemble.forward_encoder({"src_tokens": tokens, "src_lengths": lengths})
+        # fairseq wants a row for each hypothesis from the first step on, where those of a sentence are equal.
+        rows = torch.arange(len(tokens), device=tokens.device).repeat_interleave(beam)
+        self._encoded = ensemble.reorder_encoder_out(encoded, rows)
+        self._states: list[dict[str, Any]] = [{} for _ in ensemble.models]
+        self._read = tokens.new_empty(len(rows), 0)
+
+    def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the next piece, and the attention averaged over the layers (eq. 3)."""
+        step = self._read.shape[1]
+        if step == 0:
+            pieces = pieces.expand(-1, self._beam)
+        else:
+            order = order.flatten() * (self._beam if step == 1 else 1)
+            self._ensemble.reorder_incremental_state(self._states, order)
+            self._encoded = self._ensemble.reorder_encoder_out(self._encoded, order)
+            self._read = self._read[order]
+        self._read = torch.cat([self._read, pieces.reshape(-1, 1)], 1)
+        log_probs, attention = self._ensemble.forward_decoder(self._read, self._encoded, self._states)
+        if attention is None:
+            attention = log_probs.new_empty(len(log_probs), 0)
+        asked = slice(None, None, self._beam if step == 0 else 1)
+        return log_probs[asked], attention[asked]
+
+
+def _starter(models: Sequence[Any], beam: int, *, reduced: bool = False) -> _Start:
+    """One fconv model has a decoder here that is faster than its own; ensembles and transformers have not.
+
+    :param reduced: multiply in bfloat16.
+    """
+    if len(models) == 1 and _is_plain_fconv(models[0]):
+        return ConvolutionalModel(models[0], torch.bfloat16 if reduced else None).start
+    ensemble = _Ensemble([model.bfloat16() if reduced else model for model in models])
+    ensemble.set_decoder_beam_size(beam)
+    return functools.partial(_Stepwise, ensemble, beam)
+
+
+def _is_plain_fconv(model: Any) -> bool:
+    return isinstance(model.decoder, FConvDecoder) and model.decoder.adaptive_softmax is None
 
 
 def _prepare(model: Any, beam: int, device: str) -> Any:
@@ -289,9 +302,8 @@ def _join(parts: Sequence[_Part]) -> Translation:
     return Translation(words, attention, segments=len(parts), limited=limited)
 
 
-def _check_finite(finite: bool, segment: Segment | None) -> None:
-    if not finite and segment is not None:
-        raise ModelError(
-            f"the translator's numbers are not finite for the sentence {segment.text!r}; its checkpoint is "
-            "broken, or it must run on the CPU (float32)"
-        )
+def _not_finite(segment: Segment) -> ModelError:
+    return ModelError(
+        f"the translator's numbers are not finite for the sentence {segment.text!r}; its checkpoint is "
+        "broken, or it must run on the CPU (float32)"
+    )

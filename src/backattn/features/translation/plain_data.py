@@ -18,7 +18,7 @@ import omegaconf
 import torch
 from omegaconf.base import ContainerMetadata, Metadata
 
-from backattn.errors import ModelError
+from backattn.errors import ModelError, of_the_machine
 from backattn.quoting import plain, quoted
 
 # What fairseq's own checkpoints hold, of 2018 as of today. The list is closed.
@@ -61,7 +61,7 @@ def refuse_code(path: Path, *, advice: str = "fetch or train it again") -> Mappi
             _refuse_bomb(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         settings = list(_settings(state))
-    except (ModelError, MemoryError):  # the second may say more of the machine than of the file
+    except ModelError:
         raise
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
@@ -69,7 +69,9 @@ def refuse_code(path: Path, *, advice: str = "fetch or train it again") -> Mappi
         raise ModelError(
             f"{path}: refused, {reason}; only fairseq checkpoints of plain data are opened"
         ) from None
-    except Exception:  # a reader of hostile bytes: whatever it stumbles over is in the file
+    except Exception as error:  # a reader of hostile bytes: whatever it stumbles over is in the file
+        if of_the_machine(error):  # or not
+            raise
         raise ModelError(f"{path}: damaged or no checkpoint; {advice}") from None
     for name, value in settings:
         if name.endswith(_EVALUATED) and not _is_literal(value):

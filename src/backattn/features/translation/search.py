@@ -109,7 +109,7 @@ def beam_search(decoder: Decoder, limits: Tensor, beam: int, symbols: Symbols) -
     order = left[:, None]
     pieces = torch.full_like(order, symbols.eos)
     totals = torch.zeros(order.shape, device=device)
-    never = torch.tensor(symbols.never, device=device)
+    never = torch.tensor(symbols.never, dtype=torch.long, device=device)
     ends = _Ends(len(limits), device)
     path: list[_Step] = []
     for step in itertools.count():
@@ -158,11 +158,11 @@ def _candidates(log_probs: Tensor, totals: Tensor, count: int) -> tuple[Tensor, 
     :param log_probs: *Shape:* (sentences, beam, vocabulary)
     """
     sentences, beam, vocabulary = log_probs.shape
-    best, pieces = log_probs.topk(min(count, vocabulary))
-    each = best.shape[2]
-    scores, chosen = (best + totals[..., None]).flatten(1).topk(min(count, beam * each))
+    best, pieces = log_probs.flatten(0, 1).topk(min(count, vocabulary))
+    each = best.shape[1]
+    scores, chosen = (best + totals.view(-1, 1)).view(sentences, -1).topk(min(count, beam * each))
     first = torch.arange(0, sentences * beam, beam, device=totals.device)[:, None]
-    return scores, pieces.flatten(1).gather(1, chosen), first + chosen // each
+    return scores, pieces.view(sentences, -1).gather(1, chosen), first + chosen // each
 
 
 def _trace(path: Sequence[_Step], ends: _Ends, eos: int) -> list[Hypothesis]:

@@ -29,7 +29,7 @@ from backattn.features.translation.fairseq_training import (
 from backattn.features.translation.parallel import Pair, read_training_text
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
-from backattn.files import is_file, publish_folder, strange_folder, write_whole_text
+from backattn.files import discard_folder, is_file, publish_folder, strange_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.json_files import read_table
 from backattn.quoting import quoted
@@ -40,7 +40,7 @@ from backattn.store.lock import writer_lock
 # result of another version is not gone on from.
 FORMAT_VERSION = 1
 _PACKAGES = ("backattn", "torch", "fairseq-fixed", "sentencepiece", "sacremoses", "sacrebleu")
-_FIGURES = "training.json"
+_FIGURES, _IDENTITY = "training.json", "identity.json"
 # Sentences between two moves of the bar; a translation does not depend on its neighbours.
 _BLEU_CHUNK = 100
 
@@ -119,6 +119,8 @@ def train_translator(
         if _identity_of(folder) != identity:
             _claim(work, identity)
             _train(recipe, training, identity=identity, folder=folder, work=work, progress=progress)
+        if not work.exists() or _belongs(work, identity):
+            discard_folder(work)
         return read_report(folder)
 
 
@@ -194,13 +196,18 @@ def _identity_of(folder: Path) -> Any:
 def _claim(work: Path, identity: dict[str, Any]) -> None:
     """Make the work folder this recipe's own, or refuse when it holds another's unfinished training."""
     work.mkdir(parents=True, exist_ok=True)
-    path = work / "identity.json"
-    if path.exists() and path.read_bytes() != canonical_json(identity).encode("utf-8"):
+    path = work / _IDENTITY
+    if path.exists() and not _belongs(work, identity):
         raise RecipeError(
             f"{work}: holds the unfinished training of another recipe or of other data; "
             "delete the folder to train anew, or restore what the recipe named before"
         )
     write_whole_text(path, canonical_json(identity))
+
+
+def _belongs(work: Path, identity: dict[str, Any]) -> bool:
+    path = work / _IDENTITY
+    return path.exists() and path.read_bytes() == canonical_json(identity).encode("utf-8")
 
 
 def _train(
@@ -235,7 +242,6 @@ def _train(
     }
     write_whole_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     publish_folder(partial, folder)
-    shutil.rmtree(work)
 
 
 def _bleu(

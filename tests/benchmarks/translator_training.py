@@ -1,0 +1,129 @@
+"""Training a translator: an epoch of ours against fairseq's own ``Trainer``, task and criterion.
+
+The same pairs, the same architecture and settings, as many updates, one thread. Ours has what the recipe
+says (bfloat16, 4,000 joint pieces, the leaner loss); fairseq has float32 and the 10,000 joint pieces of its
+own examples, cut into as many batches. A rate counts English words, because pieces differ. What both know
+at the end is measured on held-out pairs, in bits an English word.
+"""
+
+import argparse
+import dataclasses
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fairseq.tasks.translation import TranslationTask
+from fairseq.trainer import Trainer
+
+from backattn.errors import MissingError
+from backattn.features.translation import fairseq_training
+from backattn.features.translation.parallel import Pair, TrainingText, read_pairs
+from backattn.features.translation.piece_files import PieceFiles, prepare
+from backattn.recipe import TranslatorTraining, load_recipe
+from benchmarks.materials import invented
+from benchmarks.measure import Ratios, Row
+from benchmarks.translation import quiet
+
+PAIRS, HELD_OUT, PEER_PIECES = 1500, 100, 10_000
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """:param bits: of a held-out English word."""
+
+    words_per_second: float
+    updates: int
+    bits: float
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    """One row."""
+    torch.set_num_threads(1)
+    recipe = load_recipe("es", ()).translator.training
+    assert recipe is not None
+    training = dataclasses.replace(recipe, learning_rates=(0.5,), average=1)
+    name, pairs = _pairs(training)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        ours = _pieces(Path(folder) / "ours", pairs, training)
+        other = dataclasses.replace(training, pieces=PEER_PIECES)
+        peer = _pieces(Path(folder) / "peer", pairs, other)
+        longer = _longest_side(peer) / _longest_side(ours)
+        other = dataclasses.replace(other, max_tokens=round(training.max_tokens * longer))
+        turns = [(_ours(ours, training), _fairseq(peer, other)) for _ in range(repeats + 1)][1:]
+    own, theirs = turns[-1]
+    yield Row(
+        part="training a translator", peer="fairseq's `Trainer`, float32, 10,000 joint pieces",
+        unit="words", rate=statistics.median(own.words_per_second for own, _ in turns),
+        ratio=Ratios.of([own.words_per_second / their.words_per_second for own, their in turns]), must=2.0,
+        note=f"{name}, one epoch, {training.architecture}, one thread; updates {own.updates} and "
+        f"{theirs.updates}; held out {own.bits:.2f} and {theirs.bits:.2f} bits a word; processor: "
+        f"{torch.backends.cpu.get_cpu_capability()}",
+    )  # fmt: skip
+
+
+def _pairs(training: TranslatorTraining) -> tuple[str, list[Pair]]:
+    news = next(file for file in training.parallel if file.exclude)
+    try:
+        found, _ = read_pairs(dataclasses.replace(news, limit=PAIRS + HELD_OUT))
+        return f"{PAIRS} pairs of {Path(news.path).stem}", found
+    except MissingError:
+        text = [" ".join(tokens) for tokens in invented(PAIRS + HELD_OUT)]
+        return f"{PAIRS} invented pairs", [Pair(line, line) for line in text]
+
+
+def _pieces(folder: Path, pairs: Sequence[Pair], training: TranslatorTraining) -> PieceFiles:
+    folder.mkdir()
+    text = TrainingText(tuple(pairs[:PAIRS]), tuple(pairs[PAIRS:]), (), ())
+    prepare(text, folder, source="es", unit="word", training=training, progress=False)
+    return PieceFiles(folder, "es")
+
+
+def _longest_side(files: PieceFiles) -> int:
+    """What fairseq counts when it cuts batches, without the padding."""
+    return sum(
+        max(len(foreign), len(english)) + 1
+        for foreign, english in zip(files.lines("train", "es"), files.lines("train", "en"), strict=True)
+    )
+
+
+def _count(files: PieceFiles, split: str, start: str = "") -> int:
+    """Pieces and EOS, or the pieces that begin a word."""
+    lines = files.lines(split, "en")
+    return sum(piece.startswith(start) for line in lines for piece in line) + (0 if start else len(lines))
+
+
+def _ours(files: PieceFiles, training: TranslatorTraining) -> _Epoch:
+    with tempfile.TemporaryDirectory() as work:
+        (epoch,) = fairseq_training.train_model(
+            dataclasses.replace(files), training, work=Path(work), progress=False
+        )
+    bits = math.log2(epoch.valid_perplexity) * _count(files, "valid") / _count(files, "valid", "▁")
+    return _Epoch(_count(files, "train", "▁") / epoch.seconds, epoch.updates, bits)
+
+
+def _fairseq(files: PieceFiles, training: TranslatorTraining) -> _Epoch:
+    """What ``fairseq-train`` does in an epoch, without its printing."""
+    with tempfile.TemporaryDirectory() as work, torch.serialization.safe_globals([argparse.Namespace]):
+        settings = fairseq_training._configuration(training, files.source, Path(work))
+        dictionary = fairseq_training.build_dictionary(files)
+        task = TranslationTask(settings.task, dictionary, dictionary)
+        for split in ("train", "valid"):
+            task.datasets[split] = fairseq_training._dataset(files, split, dictionary)
+        torch.manual_seed(training.seed)
+        model, criterion = task.build_model(settings.model), task.build_criterion(settings.criterion)
+        trainer = Trainer(settings, task, model, criterion)
+        batches = trainer.get_train_iterator(epoch=1, load_dataset=False).next_epoch_itr(shuffle=True)
+        trainer.begin_epoch(1)
+        start = time.perf_counter()
+        for sample in batches:
+            trainer.train_step([sample])
+        seconds = time.perf_counter() - start
+        held_out = trainer.get_valid_iterator("valid").next_epoch_itr(shuffle=False)
+        nats = sum(float(task.valid_step(sample, model, criterion)[2]["nll_loss"]) for sample in held_out)
+    bits = nats / math.log(2) / _count(files, "valid", "▁")
+    return _Epoch(_count(files, "train", "▁") / seconds, trainer.get_num_updates(), bits)
