@@ -5,19 +5,19 @@ nothing to do, must not wait for torch.
 """
 
 import dataclasses
-import errno
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from backattn import __version__
 from backattn.corpus.formats import read_corpus
-from backattn.errors import BackattnError
+from backattn.errors import BackattnError, out_of_memory
 from backattn.recipe import Recipe, available_recipes, cache_root, load_english, load_recipe
 
 # Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
@@ -42,31 +42,50 @@ class OneLine(click.Group):
         try:
             return super().invoke(ctx)
         except BackattnError as error:
-            click.echo(f"backattn: {error}", err=True)
+            _say(str(error))
             ctx.exit(error.exit_status)
         except KeyboardInterrupt:
-            click.echo(f"backattn: stopped; {_GOES_ON}", err=True)
-            ctx.exit(130)
-        except OSError as error:  # of the machine, not of the input: a full disk, a folder without rights
-            if error.errno == errno.EPIPE:  # the reader of our output has gone; click ends in silence
+            _stop()
+        except (MemoryError, RuntimeError, OSError) as error:
+            if not out_of_memory(error):
                 raise
-            place = error.filename or "a file"
-            click.echo(f"backattn: {place}: {error.strerror or error}; mend that, then {_GOES_ON}", err=True)
-            ctx.exit(2)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            click.echo(f"backattn: out of memory; {_SMALLER}, then {_GOES_ON}", err=True)
+            _say(f"out of memory; {_SMALLER}, then {_GOES_ON}")
             ctx.exit(2)
         except ModuleNotFoundError as error:
             if error.name not in _STAGE_ONE:
                 raise
-            click.echo(
-                f"backattn: stage one needs the package {error.name}, which is not installed; "
-                "install backattn[features] as the README says under Installing",
-                err=True,
+            _say(
+                f"stage one needs the package {error.name}, which is not installed; "
+                "install backattn[features] as the README says under Installing"
             )
             ctx.exit(2)
+
+    def make_context(self, *arguments: Any, **named: Any) -> click.Context:
+        """Read the command line; Ctrl-C may come as early as here."""
+        try:
+            return super().make_context(*arguments, **named)
+        except KeyboardInterrupt:
+            _stop()
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        """Everything, the printing of a help text included."""
+        try:
+            return super().main(*arguments, **named)
+        except KeyboardInterrupt:
+            _stop()
+        except OSError as error:  # of the machine, not of the input: a full disk, a folder without rights
+            _say(f"{error.filename or 'output'}: {error.strerror or error}; mend that, then {_GOES_ON}")
+            sys.exit(2)
+
+
+def _stop() -> NoReturn:
+    _say(f"stopped; {_GOES_ON}")
+    sys.exit(130)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # where nobody can be told, the exit status still says it
+        click.echo(f"backattn: {message}", err=True)
 
 
 def _recipe_options(command: _F) -> _F:
@@ -204,20 +223,29 @@ def gc(lang: str, overrides: tuple[str, ...], others: bool, dry_run: bool, as_js
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
 @click.option("--sentences", default="all", show_default=True,
               help="Comma-separated numbers of training sentences (nested samples), or all.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1),
+              help="Runs side by side, a process each; default: as many as fill the cores.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
 @_device_option
-@_threads_option
 @_json_option
 def train(
-    lang: str, overrides: tuple[str, ...], inputs: str, seeds: str, sentences: str, device: str,
-    threads: int | None, as_json: bool,
+    lang: str, overrides: tuple[str, ...], inputs: str, seeds: str, sentences: str, jobs: int | None,
+    threads: int, device: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Stage two: train the taggers on the cached features. A killed training goes on."""
+    """Stage two: train the taggers on the cached features. A killed training goes on.
+
+    A run that fails does not stop the others. The numbers depend on --threads, but not on --jobs.
+    """
     from backattn.experiments import parse_grid, train_grid
 
     recipe, data = _load(lang, overrides)
     grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
-    runs = train_grid(recipe, data, grid, device=device, threads=threads)
-    _answer([_run_json(run) for run in runs], "\n".join(map(_run_line, runs)), as_json)
+    trained = train_grid(recipe, data, grid, device=device, threads=threads, jobs=jobs)
+    if trained.runs:
+        _answer([_run_json(run) for run in trained.runs], "\n".join(map(_run_line, trained.runs)), as_json)
+    for error in trained.errors[1:]:
+        click.echo(f"backattn: {error}", err=True)
+    trained.whole()
 
 
 @main.command()
@@ -362,12 +390,6 @@ def recipes() -> None:
 def _load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Any]:
     recipe = load_recipe(lang, overrides)
     return recipe, read_corpus(recipe.corpus)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Python's own, or one of torch's: CUDA's is a subclass of RuntimeError, the CPU's says so in words."""
-    known = ("can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in known)
 
 
 def _answer(value: Any, text: str, as_json: bool) -> None:

@@ -4,12 +4,15 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from backattn.corpus import Corpus
 from backattn.device import pick_device
@@ -17,16 +20,33 @@ from backattn.errors import RecipeError, StaleError
 from backattn.features.plan import make_plan
 from backattn.files import write_whole_text
 from backattn.fingerprint import digest
-from backattn.recipe import Recipe, as_json, cache_root
+from backattn.jobs import side_by_side
+from backattn.recipe import Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
+from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import Inputs, Run
+from backattn.tagger.run import Inputs, Run, RunFolder, read_run
 from backattn.tagger.training import train_run
 
 # Inputs whose runs need the transfer store (``random`` takes its width from there).
 WITH_STORE = frozenset({"words+transfer", "transfer", "random"})
 # The recipe that a run was made with, in its folder.
 RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    :param sentences: size of the training sample; 0 is all.
+    """
+
+    sentences: int
+    seed: int
+    inputs: Inputs
+
+    def __str__(self) -> str:
+        return f"{self.inputs}, {self.sentences or 'all'} sentences, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -40,9 +60,31 @@ class Grid:
     sentences: tuple[int, ...]
     seeds: tuple[int, ...]
 
-    def __iter__(self) -> Iterator[tuple[int, int, Inputs]]:
-        """Seeds outermost, so that a stopped grid leaves comparable runs."""
-        return ((n, seed, inputs) for seed in self.seeds for n in self.sentences for inputs in self.inputs)
+    def cells(self) -> list[Cell]:
+        """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs."""
+        cells = (Cell(n, seed, i) for seed in self.seeds for n in self.sentences for i in self.inputs)
+        return list(dict.fromkeys(cells))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a grid.
+
+    :param runs: those that are finished, in the grid's order.
+    :param errors: what the others raised.
+    """
+
+    runs: tuple[Run, ...]
+    errors: tuple[Exception, ...]
+
+    def whole(self) -> tuple[Run, ...]:
+        """All runs of the grid.
+
+        :raises Exception: what the first that failed raised.
+        """
+        if self.errors:
+            raise self.errors[0]
+        return self.runs
 
 
 @dataclass(frozen=True)
@@ -80,44 +122,135 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: in
     )
 
 
-def train_grid(recipe: Recipe, corpus: Corpus, grid: Grid, *, device: str, threads: int | None) -> list[Run]:
-    """Train what is not there yet; results come in the grid's order.
+def train_grid(
+    recipe: Recipe, corpus: Corpus, grid: Grid, *, device: str, threads: int = 1, jobs: int | None = 1
+) -> Trained:
+    """Train what is not there yet. A run that fails does not keep the others from theirs.
+
+    The numbers of a run depend on ``threads``, but not on ``jobs``.
 
     :param device: ``cpu``, ``cuda`` or ``auto``.
-    :param threads: CPU threads; None for all cores.
+    :param threads: CPU threads of each run.
+    :param jobs: runs side by side, each in a process of its own; None for :func:`fitting_jobs`, or one on
+        a GPU. With a single one everything stays in this process.
     :raises StaleError: the transfer store lacks sentences of this corpus.
     """
-    vectors = open_vectors(recipe, corpus) if WITH_STORE & set(grid.inputs) else None
-    runs = []
-    facts = {"lang": recipe.name, "corpus": corpus_digest(corpus), "groups": as_json(recipe.corpus.groups)}
-    for sentences, seed, inputs in grid:
-        tagger = dataclasses.replace(recipe.tagger, sentences=sentences)
-        store = vectors.identity if vectors is not None and inputs in WITH_STORE else None
-        name = digest([facts, as_json(tagger), inputs, seed, store])[:8]
-        folder = _runs(recipe) / f"{inputs}-{sentences or 'all'}-seed{seed}-{name}"
-        if sys.stderr.isatty():
+    device, progress = pick_device(device), sys.stderr.isatty()
+    store = transfer_store(recipe, corpus) if WITH_STORE & set(grid.inputs) else None
+    trainer = _Trainer(recipe, corpus, corpus_digest(corpus), store, device, threads)
+    folders = {cell: trainer.folder(cell) for cell in grid.cells()}
+    ahead = [cell for cell, folder in folders.items() if not RunFolder(folder).manifest.is_file()]
+    if jobs is None:
+        jobs = 1 if device != "cpu" else fitting_jobs(len(ahead), (os.cpu_count() or 1) // threads)
+    outcomes: dict[Cell, Exception | None] = {}
+    if min(jobs, len(ahead)) > 1:
+        with _bar([folders[cell] for cell in ahead], recipe.tagger.epochs, progress) as tick:
+            outcomes.update(zip(ahead, side_by_side(trainer.train, ahead, jobs, tick), strict=True))
+    # What is finished already is only read and compared.
+    errors = {
+        cell: outcomes[cell] if cell in outcomes else trainer.attempt(cell, progress) for cell in folders
+    }
+    return Trained(
+        runs=tuple(read_run(folder) for cell, folder in folders.items() if errors[cell] is None),
+        errors=tuple(error for error in errors.values() if error is not None),
+    )
+
+
+def fitting_jobs(runs: int, cores: int) -> int:
+    """One run a core, or a few more, so that the last ones leave no core idle.
+
+    Five runs on two cores: two at a time take the time of three (2 + 2 + 1), three at a time that of 2.5.
+    """
+    cores = max(1, min(runs, cores))
+    fitting = (jobs for jobs in range(cores, runs) if runs % jobs == 0 or runs % jobs >= cores)
+    return next(fitting, runs)
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """What all runs of a grid share. It is pickled to go to other processes; each opens the store itself.
+
+    :param store: path of the transfer store, when a run of the grid needs it.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    corpus_digest: str
+    store: Path | None
+    device: str
+    threads: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @cached_property
+    def vectors(self) -> StoredVectors | None:
+        """The transfer vectors, opened and verified to their last byte once in each process."""
+        if self.store is None:
+            return None
+        reader = StoreReader(self.store)
+        reader.verify()
+        return StoredVectors.of(reader)
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a run lies: its name tells what decides its numbers."""
+        store = self.vectors.identity if self.vectors is not None and cell.inputs in WITH_STORE else None
+        name = digest([self._facts, as_json(self._recipe(cell)), cell.inputs, cell.seed, store])[:8]
+        folder = cache_root() / self.recipe.name / "runs"
+        return folder / f"{cell.inputs}-{cell.sentences or 'all'}-seed{cell.seed}-{name}"
+
+    def train(self, cell: Cell, progress: bool = False) -> Run:
+        """Train one run, or give the one that is there."""
+        folder = self.folder(cell)
+        if progress:
             print(f"{folder.name}", file=sys.stderr)
-        _keep_recipe(recipe, folder)
-        runs.append(
-            train_run(
-                corpus,
-                vectors if inputs in WITH_STORE else None,
-                tagger,
-                inputs=inputs,
-                seed=seed,
-                folder=folder,
-                identity=facts,
-                groups=recipe.corpus.groups,
-                progress=sys.stderr.isatty(),
-                device=pick_device(device),
-                threads=threads or os.cpu_count() or 1,
-            )
+        _keep_recipe(self.recipe, folder)
+        return train_run(
+            self.corpus,
+            self.vectors if cell.inputs in WITH_STORE else None,
+            self._recipe(cell),
+            inputs=cell.inputs,
+            seed=cell.seed,
+            folder=folder,
+            identity=self._facts,
+            groups=self.recipe.corpus.groups,
+            progress=progress,
+            device=self.device,
+            threads=self.threads,
         )
-    return runs
+
+    def attempt(self, cell: Cell, progress: bool) -> Exception | None:
+        """Train one run; gives what it raised."""
+        try:
+            self.train(cell, progress)
+        except Exception as error:
+            return error
+        return None
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        groups = as_json(self.recipe.corpus.groups)
+        return {"lang": self.recipe.name, "corpus": self.corpus_digest, "groups": groups}
+
+    def _recipe(self, cell: Cell) -> TaggerRecipe:
+        return dataclasses.replace(self.recipe.tagger, sentences=cell.sentences)
 
 
-def open_vectors(recipe: Recipe, corpus: Corpus) -> StoredVectors:
-    """The transfer store of a corpus and recipe, up to date and verified to its last byte.
+@contextmanager
+def _bar(folders: Sequence[Path], epochs: int, shown: bool) -> Iterator[Callable[[], None]]:
+    """One progress bar for runs in several processes, read from what they leave on the disk."""
+    files = [RunFolder(folder) for folder in folders]
+    with tqdm(total=epochs * len(files), unit="epoch", disable=not shown) as bar:
+
+        def tick() -> None:
+            bar.n = sum(run.count_epochs() for run in files)
+            bar.set_postfix(finished=f"{sum(run.manifest.is_file() for run in files)} of {len(files)} runs")
+
+        yield tick
+
+
+def transfer_store(recipe: Recipe, corpus: Corpus) -> Path:
+    """The transfer store of a corpus and recipe.
 
     :raises StaleError: it is missing, or lacks sentences of the corpus.
     :raises StoreError: it is corrupt.
@@ -130,8 +263,7 @@ def open_vectors(recipe: Recipe, corpus: Corpus) -> StoredVectors:
             f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences have no transfer vectors; "
             f"run `backattn features {recipe.name}` (with the same --set), then train"
         )
-    store.verify()
-    return StoredVectors.of(store)
+    return stage.path
 
 
 def corpus_digest(corpus: Corpus) -> str:
@@ -145,13 +277,10 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
     It is not part of the run's identity, which holds only what decides the numbers.
     """
     path = folder / RECIPE
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return
+    with writer_lock(RunFolder(folder).lock):  # two that begin the same run at once
         write_whole_text(path, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
-
-
-def _runs(recipe: Recipe) -> Path:
-    return cache_root() / recipe.name / "runs"
 
 
 def _numbers(option: str, parts: list[str], expected: str) -> tuple[int, ...]:

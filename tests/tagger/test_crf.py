@@ -69,6 +69,18 @@ class TestLogLikelihood:
         ):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
 
+    @pytest.mark.parametrize(("length", "scale"), [(1, 5), (400, 5), (30, 100)])
+    def test_stays_in_range(self, length, scale):
+        """Long sentences, and scores that stand out by hundreds; torchcrf adds logarithms, in float64."""
+        crf, lengths = make_crf().double(), torch.tensor([length, 1])
+        emissions = (scale * make_emissions([length, 1])).requires_grad_()
+        gold = torch.randint(0, len(TAGS), (2, length))
+        ours = crf.float().log_likelihood(emissions, gold, lengths)
+        theirs = crf.double().chain(emissions.double(), gold, mask_of([length, 1]), reduction="none")
+        torch.testing.assert_close(ours.double(), theirs, atol=1e-4, rtol=1e-5)
+        found, expected = (torch.autograd.grad(x.sum(), emissions)[0] for x in (ours, theirs))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
     def test_padding_says_nothing(self):
         crf, emissions = make_crf(), make_emissions(LENGTHS)
         gold = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.int64)

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from backattn.tagger.dataset import StoredRows, encode
-from backattn.tagger.network import BiLstm, NetworkShape, Tagger, drop
-from backattn.tagger.vocabulary import UNKNOWN, build_vocabulary
+from backattn.tagger.network import BiLstm, CharacterCnn, NetworkShape, Tagger, drop
+from backattn.tagger.turning import reorder, turned
+from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, build_vocabulary
 
 CORPUS = make_corpus()
 VOCABULARY = build_vocabulary(CORPUS.train)
@@ -148,3 +149,29 @@ def test_reduced_precision_is_near_the_full_one():
     found = tagger.emissions(batch)
     tagger.reduced = False
     assert torch.equal(found, tagger.emissions(batch))
+
+
+def test_character_cnn_equals_its_convolution():
+    """Looked up or convolved: the same features and gradients, and padding neither wins nor learns."""
+    torch.manual_seed(0)
+    module = CharacterCnn(alphabet=9, width=5)
+    characters = torch.tensor([[2, 3, 4, 5, 6], [7, 0, 0, 0, 0], [8, 8, 8, 0, 0]])
+    convolved = module.convolution(module.embedding(characters).transpose(1, 2))
+    expected = convolved.masked_fill((characters == 0).unsqueeze(1), float("-inf")).amax(2)
+    found = module(characters)
+    torch.testing.assert_close(found, expected)
+    parameters = list(module.parameters())
+    weights = torch.randn(expected.shape)
+    ours = torch.autograd.grad((found * weights).sum(), parameters)
+    theirs = torch.autograd.grad((expected * weights).sum(), parameters)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+    assert not ours[0][PADDING_CHARACTER].any()
+
+
+def test_turned_sentences_are_turned_within_their_length():
+    values = torch.arange(8.0, requires_grad=True).reshape(2, 4, 1)
+    order = turned(torch.tensor([4, 2]), 4)
+    again = reorder(reorder(values, order), order)
+    assert reorder(values, order)[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
+    assert torch.equal(again, values)

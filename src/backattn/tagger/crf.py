@@ -1,17 +1,25 @@
 """Linear-chain CRF over BIOES tags (eq. 8). The only importer of torchcrf.
 
 ``torchcrf.CRF`` holds the parameters and is the oracle of the tests. The sums are computed here: it takes
-``.item()`` for each token and gathers inside a loop over time, which costs half of the step on a CPU and
-far more on a GPU.
+``.item()`` for each token, and autograd follows each operation of its loops over time. That costs half of
+the step on a CPU and far more on a GPU.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torchcrf import CRF
 
 from backattn.corpus.tags import legal_transitions
+from backattn.tagger.turning import reorder, turned
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
 class BioesCrf(nn.Module):
@@ -44,7 +52,11 @@ class BioesCrf(nn.Module):
         :param lengths: tokens of each sentence, at least 1. *Shape:* (b,)
         :returns: *Shape:* (b,)
         """
-        return self._path_score(emissions, tags, lengths) - self._log_normaliser(emissions, lengths)
+        chain = self.chain
+        found: Tensor = _LogLikelihood.apply(  # type: ignore[no-untyped-call]
+            emissions, chain.transitions, chain.start_transitions, chain.end_transitions, tags, lengths
+        )
+        return found
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
@@ -54,67 +66,133 @@ class BioesCrf(nn.Module):
         :returns: tag numbers; 0 on padding. *Shape:* (b, m)
         """
         forbidden = float("-inf")
-        # shape: (k, k)
         transitions = self.chain.transitions.masked_fill(~self.allowed, forbidden)
         start = self.chain.start_transitions.masked_fill(~self.allowed_first, forbidden)
         end = self.chain.end_transitions.masked_fill(~self.allowed_last, forbidden)
-        steps = emissions.unbind(1)
-        # shape: (b, k)
-        score = start + steps[0]
-        scores, pointers = [score], []
-        for emission in steps[1:]:
-            # shape: (b, k, k) -> (b, k)
-            score, pointer = (score.unsqueeze(2) + transitions).max(dim=1)
-            score = score + emission
-            scores.append(score)
-            pointers.append(pointer)
-        # shape: (b, m, k)
-        ending = torch.stack(scores, 1) + end
-        last = lengths - 1
-        # shape: (b,)
-        best_last = ending[torch.arange(len(last), device=last.device), last].argmax(dim=1)
-        return _trace_back(best_last, pointers, last)
-
-    def _path_score(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """Score of the given tags: the numerator. *Shape:* (b,)"""
-        # shape: (b, m)
-        mask = torch.arange(tags.shape[1], device=tags.device) < lengths.unsqueeze(1)
-        emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)
-        # shape: (b, m - 1)
-        moved = self.chain.transitions[tags[:, :-1], tags[:, 1:]]
-        last_tags = tags.gather(1, (lengths - 1).unsqueeze(1)).squeeze(1)
-        ends = self.chain.start_transitions[tags[:, 0]] + self.chain.end_transitions[last_tags]
-        scores: Tensor = (emitted * mask).sum(1) + (moved * mask[:, 1:]).sum(1) + ends
-        return scores
-
-    def _log_normaliser(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """Log of the sum over all tag sequences: the forward algorithm. *Shape:* (b,)"""
-        steps = emissions.unbind(1)
-        # shape: (b, k)
-        score = self.chain.start_transitions + steps[0]
-        scores = [score]
-        for emission in steps[1:]:
-            score = torch.logsumexp(score.unsqueeze(2) + self.chain.transitions, dim=1) + emission
-            scores.append(score)
-        # Short sentences run on over their padding; each takes the step where it ends.
-        # shape: (b, k)
-        at_end = torch.stack(scores, 1)[torch.arange(len(lengths), device=lengths.device), lengths - 1]
-        return torch.logsumexp(at_end + self.chain.end_transitions, dim=1)
+        # Sentences are neighbours in memory, so that a maximum over tags takes many of them at once.
+        # shape: (k, b) each
+        first, *others = emissions.permute(1, 2, 0).contiguous()
+        scores = [start.unsqueeze(1) + first]
+        for emission in others:
+            # shape: (k, 1, b) + (k, k, 1) -> (k, b)
+            scores.append((scores[-1].unsqueeze(1) + transitions.unsqueeze(2)).amax(0) + emission)
+        # The way back is many small steps: on a GPU each would cost more than one copy of everything.
+        ways = torch.stack(scores).transpose(1, 2).contiguous().cpu().numpy()
+        tags = _trace_back(ways, transitions.T.cpu().numpy(), end.cpu().numpy(), lengths.cpu().numpy())
+        return torch.from_numpy(tags).to(emissions.device)
 
 
-def _trace_back(best_last: Tensor, pointers: Sequence[Tensor], last: Tensor) -> Tensor:
-    """Follow the pointers of a whole batch at once, from the right.
+class _LogLikelihood(torch.autograd.Function):
+    """Score of the gold tags less the log of the sum over all tag sequences.
 
-    :param best_last: tag of each sentence's last token. *Shape:* (b,)
-    :param pointers: for each step from the second, the best tag before it. *Shape:* (b, k) each
-    :param last: position of the last token. *Shape:* (b,)
-    :returns: *Shape:* (b, m), 0 beyond the last token.
+    Its gradient is what was observed less what is expected, and the forward-backward algorithm gives what
+    is expected without autograd's help. The sums over all ways from the left and over all ways from the right
+    are one batch of 2b sentences, of which the second half is turned round: one loop over m for both. A
+    step is one small matrix product of exponentials; in float64, brought to sum 1 at each step, they
+    stay in range until a score stands out by 700.
     """
-    tag = best_last
-    columns = [torch.where(last == len(pointers), tag, 0)]
-    for position in range(len(pointers) - 1, -1, -1):
-        followed = pointers[position].gather(1, tag.unsqueeze(1)).squeeze(1)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        emissions: Tensor,
+        transitions: Tensor,
+        start: Tensor,
+        end: Tensor,
+        gold: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        """(b, m, k), (k, k), (k,), (k,), (b, m), (b,) -> (b,)"""
+        order = turned(lengths, emissions.shape[1])
+        # Taken away from the scores so that no exponential is above 1, and given back at the end.
+        # shape: (b, m, 1) and ()
+        highest, steepest = emissions.amax(2, keepdim=True).double(), transitions.max().double()
+        emitted = (emissions - highest).exp()
+        move = (transitions.double() - steepest).exp()
+        ends = torch.stack([start, end]).double().exp()
+        # shape: (2, k, k), (2, b, m, k): from the left and from the right
+        moves, both = torch.stack([move, move.T]), torch.stack([emitted, reorder(emitted, order)])
+        # The sums over all ways to a tag without its own emission, and with it. shape: (2, b, k)
+        before = ends.unsqueeze(1).expand(-1, len(lengths), -1)
+        befores, afters, totals = [], [], []
+        for emission in both.unbind(2):
+            after = before * emission
+            total = after.sum(2, keepdim=True)
+            after = after / total
+            befores.append(before)
+            afters.append(after)
+            totals.append(total)
+            before = after @ moves
+        # shape: (b, m, k)
+        left_before, left = torch.stack(befores, 2)[0], torch.stack(afters, 2)[0]
+        right = reorder(torch.stack(afters, 2)[1], order)
+        # shape: (b, m)
+        inside = torch.arange(emissions.shape[1], device=lengths.device) < lengths.unsqueeze(1)
+        sentences = torch.arange(len(lengths), device=lengths.device)
+        ctx.save_for_backward(left_before, left, right, move, gold, inside, sentences, lengths)
+        grown = (torch.stack(totals, 2)[0].log() + highest).squeeze(2) + steepest
+        log_sum = (grown * inside).sum(1) - steepest + (left[sentences, lengths - 1] @ ends[1]).log()
+        return _path_score(emissions, transitions, start, end, gold, inside, lengths) - log_sum.to(
+            emissions.dtype
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Observed less expected: each tag at each token, and each pair of tags over all tokens."""
+        left_before, left, right, move, gold, inside, sentences, lengths = ctx.saved_tensors
+        k = len(move)
+        # shape: (b, m, 1)
+        weight = (gradient.unsqueeze(1) * inside).unsqueeze(2)
+        # shape: (b, m, k)
+        ways = left_before * right
+        scale = weight / ways.sum(2, keepdim=True)
+        tags = (ways * -scale).to(gradient.dtype).scatter_add_(2, gold.unsqueeze(2), weight)
+        # shape: (k, k)
+        expected = move * (left[:, :-1].reshape(-1, k).T @ (right * scale)[:, 1:].reshape(-1, k))
+        steps = (gold[:, :-1] * k + gold[:, 1:]).reshape(-1)
+        pairs = (-expected).to(gradient.dtype).view(-1).index_add_(0, steps, weight[:, 1:].reshape(-1))
+        return tags, pairs.view(k, k), tags[:, 0].sum(0), tags[sentences, lengths - 1].sum(0), None, None
+
+
+def _path_score(
+    emissions: Tensor,
+    transitions: Tensor,
+    start: Tensor,
+    end: Tensor,
+    gold: Tensor,
+    inside: Tensor,
+    lengths: Tensor,
+) -> Tensor:
+    """Score of the given tags. *Shape:* (b,)"""
+    # shape: (b, m)
+    emitted = emissions.gather(2, gold.unsqueeze(2)).squeeze(2)
+    # shape: (b, m - 1)
+    moved = transitions[gold[:, :-1], gold[:, 1:]]
+    last = gold.gather(1, (lengths - 1).unsqueeze(1)).squeeze(1)
+    scores: Tensor = (
+        (emitted * inside).sum(1) + (moved * inside[:, 1:]).sum(1) + start[gold[:, 0]] + end[last]
+    )
+    return scores
+
+
+def _trace_back(scores: Floats, into: Floats, end: Floats, lengths: Ints) -> Ints:
+    """Follow the best ways of a batch from the right.
+
+    :param scores: of the best way to each tag of each token. *Shape:* (m, b, k)
+    :param into: transitions into the row's tag from the column's. *Shape:* (k, k)
+    :param end: transitions from a last tag to the end. *Shape:* (k,)
+    :param lengths: tokens of each sentence. *Shape:* (b,)
+    :returns: tag numbers; 0 beyond the last token. *Shape:* (b, m)
+    """
+    m, b, _ = scores.shape
+    last = lengths - 1
+    # shape: (b,)
+    best_last = (scores[last, np.arange(b)] + end).argmax(1)
+    tags = np.empty((m, b), dtype=np.int64)
+    tags[-1] = tag = best_last
+    for position in range(m - 2, -1, -1):
         # A sentence that ends here, or further left, still waits with its last tag.
-        tag = torch.where(position < last, followed, best_last)
-        columns.append(torch.where(position <= last, tag, 0))
-    return torch.stack(columns[::-1], 1)
+        tags[position] = tag = np.where(position < last, (scores[position] + into[tag]).argmax(1), best_last)
+    tags[np.arange(m)[:, None] > last] = 0
+    return np.ascontiguousarray(tags.T)

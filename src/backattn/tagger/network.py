@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from backattn.tagger.crf import BioesCrf
 from backattn.tagger.dataset import Batch
+from backattn.tagger.turning import reorder, turned
 from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, UNKNOWN_CHARACTER
 
 # Ma and Hovy 2016, section 2.1: a convolution over three characters.
@@ -128,7 +129,11 @@ class WordEncoder(nn.Module):
 
 
 class CharacterCnn(nn.Module):
-    """The maximum of a convolution over a word's characters."""
+    """The maximum of a convolution over a word's characters.
+
+    An alphabet is small, so what each character adds from each place of the window is computed once for a
+    batch and then looked up: a third of the time of convolving every word.
+    """
 
     def __init__(self, alphabet: int, width: int) -> None:
         super().__init__()
@@ -137,11 +142,21 @@ class CharacterCnn(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         """(u, c) character numbers -> (u, width)."""
-        # shape: (u, width, c)
-        convolved: Tensor = self.convolution(self.embedding(characters).transpose(1, 2))
+        # The vectors of all characters, by way of the embedding: the padding's must not learn.
+        alphabet = self.embedding(torch.arange(self.embedding.num_embeddings, device=characters.device))
+        # shape: (alphabet, width) each
+        left, middle, right = torch.einsum("ae,wep->paw", alphabet, self.convolution.weight)
         # Padding must not win, or a word would depend on the longest word of its batch.
-        padding = (characters == PADDING_CHARACTER).unsqueeze(1)
-        return convolved.masked_fill(padding, float("-inf")).amax(dim=2)
+        padding = torch.tensor(PADDING_CHARACTER, device=characters.device)
+        middle = (middle + self.convolution.bias).index_fill(0, padding, float("-inf"))
+        around = functional.pad(characters, (1, 1), value=PADDING_CHARACTER)
+        # shape: (u, c, width)
+        convolved = (
+            functional.embedding(around[:, :-2], left)
+            + functional.embedding(characters, middle)
+            + functional.embedding(around[:, 2:], right)
+        )
+        return convolved.max(dim=1).values
 
 
 class CharacterLstm(nn.Module):
@@ -177,9 +192,9 @@ class BiLstm(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """(b, m, width) -> (b, m, 2 hidden): forward states, then backward states."""
-        turned = _turned(lengths, inputs.shape[1])
+        order = turned(lengths, inputs.shape[1])
         right = self.rightward(inputs)[0]
-        left = _reorder(self.leftward(_reorder(inputs, turned))[0], turned)
+        left = reorder(self.leftward(reorder(inputs, order))[0], order)
         return torch.cat([right, left], dim=2)
 
 
@@ -217,7 +232,7 @@ def drop(inputs: Tensor, share: float, training: bool) -> Tensor:
         return functional.dropout(inputs, share)
     draws = torch.empty((inputs.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape)
-    kept = (bits >= round(share * 2**16) - 2**15).to(inputs.dtype)
+    kept = torch.ge(bits, round(share * 2**16) - 2**15, out=torch.empty_like(inputs, requires_grad=False))
     return inputs * kept.mul_(1 / (1 - share))
 
 
@@ -236,15 +251,3 @@ def _character_embedding(alphabet: int) -> nn.Embedding:
     # Training never shows the unknown character, so it must say nothing.
     embedding.weight.data[[PADDING_CHARACTER, UNKNOWN_CHARACTER]] = 0
     return embedding
-
-
-def _turned(lengths: Tensor, m: int) -> Tensor:
-    """Positions that turn each sentence round and leave its padding in place. *Shape:* (b, m)"""
-    position = torch.arange(m, device=lengths.device)
-    end = lengths.unsqueeze(1)
-    return torch.where(position < end, end - 1 - position, position)
-
-
-def _reorder(values: Tensor, order: Tensor) -> Tensor:
-    """(b, m, w) -> (b, m, w) with the tokens of each sentence in the given order (b, m)."""
-    return values.gather(1, order.unsqueeze(2).expand_as(values))

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from backattn.corpus import Sentence
-from backattn.errors import MissingError, ModelError, StaleError
+from backattn.errors import MissingError, ModelError, StaleError, of_the_machine
 from backattn.files import is_file, write_whole
 from backattn.fingerprint import canonical_json
 from backattn.json_files import parse, read_table
@@ -126,6 +126,10 @@ class RunFolder:
         """Write ``epochs.jsonl`` anew."""
         lines = "".join(json.dumps(row) + "\n" for row in history)
         write_whole(self.epochs, lines.encode("utf-8"))
+
+    def count_epochs(self) -> int:
+        """How many epochs are finished, whoever works on them."""
+        return self.epochs.read_bytes().count(b"\n") if is_file(self.epochs) else 0
 
     def write_predictions(
         self, split: str, gold: Sequence[Sentence], predicted: Sequence[Sequence[str]]
@@ -247,6 +251,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("its description is not a table")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
+        if of_the_machine(error):
+            raise
         raise ModelError(f"{path}: damaged ({_words(error)}); {_ADVICE}") from None
 
 

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
-from backattn.errors import ModelError
+from backattn.errors import ModelError, of_the_machine
 from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
 from backattn.quoting import shortened
@@ -39,6 +39,9 @@ from backattn.tagger.run import (
     write_tensors,
 )
 from backattn.tagger.setup import Setup, prepare, sample_size, transfer_name
+
+# As in stage one: no thread that watches the bar.
+tqdm.monitor_interval = 0
 
 
 def train_run(
@@ -145,6 +148,8 @@ class _Training:
             self.network.load_state_dict(tensors, strict=False)
             return _State.from_json(about["state"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if of_the_machine(error):
+                raise
             reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
             raise ModelError(
                 f"{self.files.checkpoint}: damaged ({reason}); remove the folder and train again"
@@ -205,6 +210,7 @@ class _Training:
     def _finish(self, state: _State) -> Run:
         """Score the best epoch on dev and test, write all of it, and last that it is complete."""
         self.network.load_state_dict(read_tensors(self.files.weights)[0])
+        self.files.write_history(state.history)  # a kill after the last checkpoint has left one row out
         run = Run(
             folder=self.files.path,
             request=self.request,

@@ -1,0 +1,126 @@
+"""Tasks side by side, each in a process of its own.
+
+Processes are spawned, not forked: threads of OpenMP and a CUDA context do not live through a fork. That
+costs an import of torch for each process, once, because a process takes one task after the other.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TypeVar, cast
+
+from tqdm import tqdm
+
+from backattn.errors import BackattnError
+
+Task = TypeVar("Task")
+# How a task ended: None, or what it raised.
+Outcome = Exception | None
+
+_TICK = 1.0  # seconds
+# These cross to another process and stay what they are; the command line has a line for each.
+_UNDERSTOOD = (BackattnError, OSError, MemoryError)
+
+
+def side_by_side(
+    work: Callable[[Task], object], tasks: Sequence[Task], jobs: int, tick: Callable[[], None]
+) -> list[Outcome]:
+    """Do all tasks, at most ``jobs`` at a time; gives how each ended, in their order.
+
+    A task that fails, or whose process is killed, does not touch the others. When this process is interrupted
+    or killed, all others end at once.
+
+    :param work: does one task; it and the tasks are pickled.
+    :param tick: called in this process every second or so, to show how far it is.
+    """
+    outcomes: list[Outcome] = [None] * len(tasks)
+    waiting = list(reversed(range(len(tasks))))
+    idle = [_Worker(work) for _ in range(min(jobs, len(tasks)))]
+    busy: dict[Connection, tuple[_Worker, int]] = {}
+    try:
+        while waiting or busy:
+            while waiting and idle:
+                worker, number = idle.pop(), waiting.pop()
+                with suppress(BrokenPipeError):  # it is gone, as we shall hear below
+                    worker.pipe.send(tasks[number])
+                busy[worker.pipe] = worker, number
+            for pipe in wait(list(busy), timeout=_TICK):
+                worker, number = busy.pop(cast(Connection, pipe))
+                try:
+                    outcomes[number] = worker.pipe.recv()
+                    idle.append(worker)
+                except (EOFError, ConnectionResetError):
+                    outcomes[number] = worker.epitaph(tasks[number])
+                    idle += [_Worker(work)] if waiting else []
+            tick()
+    finally:
+        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+            worker.end()
+    return outcomes
+
+
+class _Worker:
+    """A process that waits at the other end of a pipe for its next task."""
+
+    def __init__(self, work: Callable[[Task], object]) -> None:
+        spawned = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawned.Pipe()
+        # A daemon is not waited for when this process ends by an error.
+        self.process: BaseProcess = spawned.Process(
+            target=_serve, args=(work, theirs, os.getcwd()), daemon=True
+        )
+        self.process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+
+    def epitaph(self, task: object) -> BackattnError:
+        """Why it is gone."""
+        self.process.join()
+        status = self.process.exitcode or 0
+        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"gone with status {status}"
+        return BackattnError(
+            f"{task}: its process was {cause}; is there enough memory for so many --jobs? "
+            "run the same command again: it goes on from what is finished"
+        )
+
+    def end(self) -> None:
+        """Whatever it does can be stopped at any moment."""
+        self.process.terminate()
+        self.process.join()
+
+
+def _serve(work: Callable[[Task], object], pipe: Connection, folder: str) -> None:
+    # Ctrl-C reaches every process of the terminal: the one that started us decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # tqdm's own lock is a semaphore, and a process that is ended would leave it behind.
+    tqdm.set_lock(threading.RLock())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(folder)
+    with suppress(EOFError):
+        while True:
+            task = pipe.recv()
+            try:
+                work(task)
+                pipe.send(None)
+            except Exception as error:
+                pipe.send(error if isinstance(error, _UNDERSTOOD) else _told(error))
+
+
+def _told(error: Exception) -> Exception:
+    """An error of a kind that the other process may not be able to read, in words."""
+    told = RuntimeError(f"{type(error).__name__}: {error}")
+    told.add_note(traceback.format_exc())
+    return told
+
+
+def _end_with_parent() -> None:
+    """Whoever kills the command must not find its processes still at work."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,26 @@
+"""Tasks for processes of their own; without torch, which takes longer to import than they do."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from backattn.errors import StaleError
+
+
+class Square:
+    """Writes the square of a number into a folder, or ends in one of the ways in which a task may end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, task: int) -> None:
+        if task == 3:
+            raise StaleError("three is stale")
+        if task == 4:
+            raise ZeroDivisionError("of no kind that is known")
+        if task == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task == 6:
+            time.sleep(3600)
+        (self.folder / str(task)).write_text(str(task**2))

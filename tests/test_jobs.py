@@ -1,0 +1,254 @@
+"""Runs side by side: the same numbers, one's failure is nobody else's, and nothing stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from backattn import experiments
+from backattn.cli import main
+from backattn.errors import BackattnError, StaleError
+from backattn.experiments import Cell, Grid, fitting_jobs, train_grid
+from backattn.features.build import build_transfers, build_translations
+from backattn.features.plan import make_plan
+from backattn.jobs import side_by_side
+from backattn.recipe import Recipe, as_json, from_json
+from backattn.store.reader import StoreReader
+from backattn.tagger.run import RunFolder
+from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe
+from job_tasks import Square
+
+WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
+CORPUS = make_corpus(WORDS)
+GRID = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1, 2))
+
+
+class TestSideBySide:
+    @pytest.mark.parametrize("jobs", [1, 9])
+    def test_every_task_is_done_once(self, tmp_path: Path, jobs: int) -> None:
+        ticks: list[None] = []
+        outcomes = side_by_side(Square(tmp_path), [0, 1, 2], jobs, lambda: ticks.append(None))
+        assert outcomes == [None] * 3
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "0", "1": "1", "2": "4"}
+        assert ticks
+
+    def test_a_failure_is_told_and_touches_no_other(self, tmp_path: Path) -> None:
+        known, unknown, killed, *others = side_by_side(Square(tmp_path), [3, 4, 5, 1, 2], 2, lambda: None)
+        assert isinstance(known, StaleError)
+        assert (str(known), known.exit_status) == ("three is stale", 1)
+        assert isinstance(unknown, RuntimeError)
+        assert str(unknown) == "ZeroDivisionError: of no kind that is known"
+        assert "in __call__" in unknown.__notes__[0]
+        assert isinstance(killed, BackattnError)
+        assert str(killed).startswith("5: its process was killed by SIGKILL; is there enough memory")
+        assert others == [None, None]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+    def test_an_interruption_ends_all(self, tmp_path: Path) -> None:
+        def interrupt() -> None:
+            if (tmp_path / "1").exists():
+                raise KeyboardInterrupt
+
+        before = children()
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side(Square(tmp_path), [6, 1, 6, 2], 2, interrupt)
+        assert children() == before
+        assert not (tmp_path / "2").exists()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe with its store."""
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    for name in ("toy/translator/checkpoint.pt", "toy/english/tagger.pt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"model")
+    tagger = {"epochs": 3, "hidden": 8, "word_dimensions": 8, "characters": "cnn"}
+    made = from_json({**as_json(make_recipe()), "tagger": tagger}, "toy")
+    plan = make_plan(made, CORPUS)
+    build_translations(plan.translation, FakeTranslator, "cpu")
+    build_transfers(
+        plan.transfer, StoreReader(plan.translation.path), made.transfer, FakeEnglishTagger, "cpu"
+    )
+    return made
+
+
+def left_behind(cache: Path) -> dict[str, bytes]:
+    """All files of the runs; of those with a clock only what is not of the clock."""
+    found = {}
+    for path in sorted((cache / "toy/runs").rglob("*")):
+        if path.is_file() and path.name != "lock":
+            found[str(path.relative_to(cache))] = path.read_bytes()
+            if path.name in ("run.json", "epochs.jsonl"):
+                rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+                kept = [
+                    {k: v for k, v in r.items() if k not in ("seconds", "tokens_per_second")} for r in rows
+                ]
+                found[str(path.relative_to(cache))] = json.dumps(kept).encode()
+    return found
+
+
+def test_side_by_side_equals_one_after_the_other(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = train_grid(recipe, CORPUS, GRID, device="cpu", jobs=2)
+    assert [(run.inputs, run.seed) for run in trained.whole()] == [
+        ("words", 1), ("words+transfer", 1), ("words", 2), ("words+transfer", 2),
+    ]  # fmt: skip
+    together = left_behind(tmp_path)
+    (tmp_path / "toy/runs").rename(tmp_path / "together")
+    alone = train_grid(recipe, CORPUS, GRID, device="cpu", jobs=1).whole()
+    assert left_behind(tmp_path) == together
+    assert len([name for name in together if name.endswith("weights.safetensors")]) == 4
+    # What is finished is only read: no process is started for it.
+    monkeypatch.setattr(experiments, "side_by_side", None)
+    assert train_grid(recipe, CORPUS, GRID, device="cpu", jobs=2).whole() == alone
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failing_run_does_not_lose_the_others(recipe: Recipe, tmp_path: Path, jobs: int) -> None:
+    first = train_grid(recipe, CORPUS, Grid(("words",), (0,), (1,)), device="cpu").runs[0]
+    lost = RunFolder(first.folder)
+    lost.epochs.write_text("{}\n")
+    trained = train_grid(recipe, CORPUS, GRID, device="cpu", jobs=jobs)
+    assert [(run.inputs, run.seed) for run in trained.runs] == [
+        ("words+transfer", 1), ("words", 2), ("words+transfer", 2),
+    ]  # fmt: skip
+    (error,) = trained.errors
+    assert str(error).startswith(f"{first.folder}: damaged run (")
+    with pytest.raises(type(error)):
+        trained.whole()
+
+
+def test_a_stale_store_is_told_before_anything_starts(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(StaleError, match="1 of 7 sentences have no transfer vectors"):
+        train_grid(recipe, make_corpus([*WORDS, "neu"]), GRID, device="cpu", jobs=2)
+    assert not (tmp_path / "toy/runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("runs", "cores", "jobs"), [(10, 2, 2), (5, 2, 3), (5, 1, 1), (1, 8, 1), (5, 4, 5), (9, 4, 5), (7, 16, 7)]
+)
+def test_the_last_runs_leave_no_core_idle(runs: int, cores: int, jobs: int) -> None:
+    assert fitting_jobs(runs, cores) == jobs
+
+
+def test_a_grid_has_each_run_once() -> None:
+    grid = Grid(inputs=("words",), sentences=(0,), seeds=(2, 1, 2))
+    assert grid.cells() == [Cell(0, 2, "words"), Cell(0, 1, "words")]
+    assert str(grid.cells()[0]) == "words, all sentences, seed 2"
+
+
+COMMAND = """
+import sys
+from backattn.cli import main
+main(sys.argv[1:])
+"""
+RECIPE = """
+[corpus]
+train = "toy.train"
+dev = "toy.train"
+test = "toy.train"
+source = "made here"
+[translator]
+checkpoint = "toy/translator"
+source = "de"
+[english]
+checkpoint = "toy/english/tagger.pt"
+[tagger]
+hidden = 4
+epochs = 100000
+"""
+
+
+ENDLESS = ("train", "toy.toml", "--inputs", "words", "--seeds", "1,2,3", "--jobs", "2")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder: a recipe that trains for hours, and its corpus."""
+    (tmp_path / "toy.toml").write_text(RECIPE)
+    (tmp_path / "toy.train").write_text("anna B-PER\nsingt O\n\nben B-PER\nsingt O\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path))
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def endless(home: Path) -> "subprocess.Popen[str]":
+    """A grid that would take hours, at work in a session of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *ENDLESS], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_until(lambda: len(list(home.glob("cache/toy/runs/*/epochs.jsonl"))) == 2)
+    return process
+
+
+def test_one_failing_run_is_one_line_and_its_status(home: Path) -> None:
+    short = [*ENDLESS, "--set", "tagger.epochs=1"]
+    done = CliRunner().invoke(main, [*short, "--json"])
+    folders = [Path(row["folder"]) for row in json.loads(done.stdout)]
+    assert (done.exit_code, done.stderr, len(folders)) == (0, "", 3)
+    for folder in folders[:2]:
+        RunFolder(folder).manifest.unlink()
+        RunFolder(folder).checkpoint.write_bytes(b"damaged")
+    done = CliRunner().invoke(main, [*short, "--json"])
+    assert done.exit_code == 2
+    assert [row["folder"] for row in json.loads(done.stdout)] == [str(folders[2])]
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("backattn: ") and "damaged (" in line for line in lines)
+
+
+def test_ctrl_c_stops_all(endless: "subprocess.Popen[str]") -> None:
+    os.killpg(endless.pid, signal.SIGINT)  # as a terminal does
+    out, err = endless.communicate(timeout=60)
+    assert (endless.returncode, out) == (130, "")
+    assert err == "backattn: stopped; run the same command again: it goes on from what is finished\n"
+    assert not session(endless.pid)
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_parent_leaves_no_orphans(endless: "subprocess.Popen[str]", deadly: signal.Signals) -> None:
+    assert len(session(endless.pid)) >= 3
+    endless.send_signal(deadly)
+    out, err = endless.communicate(timeout=60)  # until nobody holds its pipes any more
+    assert (endless.returncode, out, err) == (-deadly, "", "")
+    wait_until(lambda: not session(endless.pid))
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that still work."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split() if not helper(pid)}
+
+
+def helper(pid: str) -> bool:
+    """Python's own, which sees to what processes leave behind, and ends with this one."""
+    return "resource_tracker" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    listed = subprocess.run(
+        ["ps", "-e", "-o", "pid=,sess=,stat="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split() for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, sess, stat in rows if int(sess) == leader and not stat.startswith("Z")]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited for a minute")
