@@ -55,7 +55,7 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
             say(f"  {built.path}: {built.sentences} sentences, {built.computed} computed")
     with step(f"5/6 stage two: base and +BAN on {len(corpus.train)} labelled sentences, {len(SEEDS)} seeds"):
         grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=SEEDS)
-        runs = train_grid(recipe, corpus, grid, device="auto", threads=threads)
+        runs = train_grid(recipe, corpus, grid, device="auto", jobs=None).whole()
     with step("6/6 report"):
         report = make_report(["sample"], cache_root())
     say("")

@@ -4,7 +4,16 @@ The command line prints the message of a :class:`BackattnError` as one line and 
 ``exit_status``; any other exception is a defect and keeps its traceback.
 """
 
+import errno
+
 from backattn.quoting import one_line
+
+_OF_THE_MACHINE = {
+    errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE,
+}  # fmt: skip
+_NO_MEMORY = (
+    "allocate memory", "out of memory", "start new thread", "create a primitive", "execute a primitive",
+)  # fmt: skip
 
 
 class BackattnError(Exception):
@@ -37,6 +46,10 @@ class StoreError(BackattnError):
     """A store is corrupt, foreign or of another version: names the file and what rebuilds it."""
 
 
+class UnreadableError(StoreError):
+    """The machine does not let us read a store now: no right to, no memory. It may well be whole."""
+
+
 class StaleError(BackattnError):
     """A store is older than the corpus or the recipe: names the command that brings it up to date."""
 
@@ -45,3 +58,16 @@ class StaleError(BackattnError):
 
 class BusyError(BackattnError):
     """Another live process holds the lock: names it."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Python's own, the system's, or one of torch's, which says so in words (oneDNN: in a riddle)."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether an error says nothing about the file that it met: no memory, no right, too many open files.
+
+    Nobody must take the file for damaged then, and remove it.
+    """
+    return out_of_memory(error) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE)

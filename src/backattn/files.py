@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 # Ends the name of what is not finished yet.
@@ -19,11 +20,16 @@ def is_file(path: Path) -> bool:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under another name, sync it and rename it; a power cut leaves the old one."""
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:  # a full disk does not say which file it was; half of one would only fill it
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_whole_text(path: Path, text: str) -> None:
@@ -45,4 +51,13 @@ def publish_folder(finished: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(old)
     finished.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder that nobody needs any more; a kill leaves it whole, or under another name."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)

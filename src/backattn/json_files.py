@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from backattn.errors import MissingError, ModelError
+from backattn.errors import MissingError, ModelError, of_the_machine
 from backattn.files import is_file
 from backattn.quoting import shortened
 
@@ -23,6 +23,8 @@ def read_table(path: Path, advice: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not a table")
     except (ValueError, OSError) as error:
+        if of_the_machine(error):
+            raise
         raise ModelError(f"{path}: damaged ({shortened(str(error))}); {advice}") from None
     return value
 

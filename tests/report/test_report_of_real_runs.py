@@ -39,7 +39,7 @@ def test_a_report_of_runs_that_were_really_trained(tmp_path: Path, monkeypatch: 
     translations = StoreReader(plan.translation.path)
     build_transfers(plan.transfer, translations, recipe.transfer, FakeEnglishTagger, "cpu")
     grid = Grid(inputs=("words", "words+transfer"), sentences=(6, 0), seeds=(1, 2))
-    runs = train_grid(recipe, CORPUS, grid, device="cpu", threads=1)
+    runs = train_grid(recipe, CORPUS, grid, device="cpu").whole()
 
     report = make_report(["toy"], tmp_path)
     (table,) = report.langs[0].tables

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backattn.corpus import Sentence
-from backattn.errors import ModelError, StoreError
+from backattn.errors import MissingError, ModelError, StoreError, UnreadableError
 from backattn.features.back_attention import back_attention
 from backattn.features.english import EnglishTagger
 from backattn.features.join import join
@@ -44,6 +44,9 @@ from backattn.store.layout import (
 from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
+
+# A thread of its own to watch the bar is of no use; where memory is short it cannot even begin.
+tqdm.monitor_interval = 0
 
 # Source tokens of a shard: a few seconds of work on a CPU.
 SHARD_TOKENS = 8000
@@ -177,6 +180,8 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
         missing = stage.missing(old, *shards)
         resumed = len(stage.missing(old)) - len(missing)
         if old is not None and not missing and not resumed:
+            if not shards:  # killed after the join, before it could clear them away
+                shutil.rmtree(stage.shards, ignore_errors=True)
             return Built(stage.path, old.sentences, 0, 0, old.counts)
         if old is not None:
             old.verify()
@@ -237,7 +242,9 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
             reader.verify()
             if reader.recipe_id != stage.recipe_id:
                 raise StoreError(f"{path}: of another recipe")
-        except StoreError:  # a shard holds nothing that cannot be computed again
+        except UnreadableError:
+            raise
+        except (MissingError, StoreError):  # a shard holds nothing that cannot be computed again
             path.unlink()
             continue
         readers.append(reader)

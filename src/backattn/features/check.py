@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backattn.errors import MissingError, StoreError
+from backattn.errors import MissingError, StoreError, UnreadableError
 from backattn.features.plan import Plan, Stage
 from backattn.store.reader import StoreReader
 
@@ -62,6 +62,8 @@ def _status(stage: Stage, deep: bool) -> StageStatus:
         store = stage.open()
         if store is not None and deep:
             store.verify()
+    except UnreadableError:
+        raise
     except StoreError as error:
         return _of(stage, "corrupt", None, (str(error),))
     if store is None:

@@ -51,16 +51,17 @@ def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]
     stages = (plan.translation, plan.transfer)
     for stage in stages:
         stage.open()
+    there = [stage for stage in stages if stage.path.parent.is_dir()]
     found: list[Garbage] = []
-    for stage in stages:
+    # A store that loses sentences is written anew, which takes space: others make room first.
+    for stage in there:
         folder = stage.path.parent
-        if not folder.is_dir():
-            continue
-        with nullcontext() if dry_run else writer_lock(stage.lock):
-            found += _take(_own(stage), dry_run)
         stems = {path.name.split(".", 1)[0] for path in folder.iterdir() if path.name.endswith(_ENDINGS)}
         for stem in sorted(stems - {stage.path.stem}):
             found += _take_other(folder / stem, others, dry_run)
+    for stage in there:
+        with nullcontext() if dry_run else writer_lock(stage.lock):
+            found += _take(_own(stage), dry_run)
     return found
 
 
@@ -125,9 +126,16 @@ def _take_other(base: Path, others: bool, dry_run: bool) -> list[Garbage]:
 
 
 def _file(path: Path, reason: str) -> _Find:
-    return _Find(Garbage(str(path), path.stat().st_size, reason), path.unlink)
+    return _Find(Garbage(str(path), _bytes(path), reason), path.unlink)
 
 
 def _folder(path: Path, reason: str) -> _Find:
-    size = sum(file.stat().st_size for file in path.iterdir())
+    size = sum(map(_bytes, path.glob("*")))
     return _Find(Garbage(str(path), size, reason), lambda: shutil.rmtree(path))
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a dry run holds no lock: the file was another process's, and went
+        return 0

@@ -4,9 +4,9 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from backattn.errors import BusyError, StoreError
 
@@ -30,21 +30,28 @@ def writer_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _lock(path: Path) -> TextIO:
+def _lock(path: Path) -> FileIO:
     while True:
-        file = path.open("a+", encoding="utf-8")
+        file = FileIO(path, "a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read().decode("utf-8", "replace").strip() or "another process"
             file.close()
             raise BusyError(f"{path}: held by {holder}; wait for it to end, then run again") from None
         # `gc` takes lock files away: a lock on a file that is no longer at its path locks nothing.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if _is_at(path, file):
             break
         file.close()
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    with suppress(OSError):  # the lock holds on a full disk too, which `gc` is to make free
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return file
+
+
+def _is_at(path: Path, file: FileIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.errors import MissingError, StoreError
+from backattn.errors import MissingError, StoreError, UnreadableError, of_the_machine
 from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal
 
@@ -37,10 +37,11 @@ _T = TypeVar("_T")
 class StoreReader(Mapping[bytes, Entry]):
     """A finished store; ``reader[key]`` gives the arrays of one sentence as views of a memory map.
 
-    The file is opened once, so that a store which is replaced meanwhile is read whole, old or new; and
-    no handle stays open, so a reader may cross a fork.
+    The file is opened once, so that a store which is replaced meanwhile is read whole, old or new. A reader
+    may cross a fork; it takes one of the open files that a process may have.
 
     :raises MissingError: there is no such file.
+    :raises UnreadableError: the machine does not let us read it: the file may be whole.
     :raises StoreError: the file is not a store, not complete, of another format version, or does not
         agree with its own digests; names the file and what rebuilds it.
     """
@@ -64,9 +65,14 @@ class StoreReader(Mapping[bytes, Entry]):
             raise MissingError(f"{path}: no such store; `backattn features` makes it") from None
         except BrokenSeal as error:
             raise self._refuse(str(error)) from None
-        except StoreError:
+        except (StoreError, MemoryError):
             raise
         except Exception as error:  # an index that was made to harm may hold anything
+            if of_the_machine(error):
+                reason = getattr(error, "strerror", None) or error
+                raise UnreadableError(
+                    f"{path}: cannot be read ({reason}); mend that, then run the same command again"
+                ) from None
             raise self._refuse(f"not readable ({type(error).__name__}: {error})") from None
 
     @property
@@ -112,8 +118,7 @@ class StoreReader(Mapping[bytes, Entry]):
         return {name.tobytes().hex(): int(number) for name, number in zip(names, numbers, strict=True)}
 
     def __getitem__(self, key: bytes) -> Entry:
-        position = self.index[key]
-        return {column.name: self._slice(column.name, position) for column in self.columns}
+        return _Row(self, self.index[key])
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.index)
@@ -129,7 +134,12 @@ class StoreReader(Mapping[bytes, Entry]):
 
         :raises KeyError: the sentence is not in the store.
         """
-        return self._slice(name, self.index[key])
+        return self.cut(name, self.index[key])
+
+    def cut(self, name: str, position: int) -> NDArray[Any]:
+        """One array of the sentence at this position."""
+        offsets = self._offsets[name]
+        return self._data[name][offsets[position] : offsets[position + 1]]
 
     def verify(self) -> None:
         """Read every byte and compare with the digests.
@@ -142,10 +152,6 @@ class StoreReader(Mapping[bytes, Entry]):
                 state.update(data[start : start + _HASH_BLOCK].data)
             if state.hexdigest() != self.digests[name]:
                 raise self._refuse(f"{name} differs from its digest")
-
-    def _slice(self, name: str, position: int) -> NDArray[Any]:
-        offsets = self._offsets[name]
-        return self._data[name][offsets[position] : offsets[position + 1]]
 
     def _attribute(self, name: str, kind: type[_T]) -> _T:
         value = self.attributes[name]
@@ -235,6 +241,25 @@ def _well_formed(origin: Origin) -> bool:
     numbers = type(origin.tokens) is int and type(origin.seconds) in {int, float}
     amounts = numbers and 0 <= origin.tokens < _MOST and 0 <= origin.seconds < _MOST
     return amounts and all(type(text) is str for text in texts)
+
+
+class _Row(Mapping[str, NDArray[Any]]):
+    """One sentence of a store: an array is cut out when it is asked for, the others cost nothing."""
+
+    __slots__ = ("_position", "_store")
+
+    def __init__(self, store: StoreReader, position: int) -> None:
+        self._store = store
+        self._position = position
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._store.cut(name, self._position)
+
+    def __iter__(self) -> Iterator[str]:
+        return (column.name for column in self._store.columns)
+
+    def __len__(self) -> int:
+        return len(self._store.columns)
 
 
 class Chain(Mapping[bytes, Entry]):

@@ -5,11 +5,14 @@ synced and renamed. A process killed at any moment leaves the old file, or the n
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,13 @@ from backattn.fingerprint import canonical_json
 from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
 from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
 
-# Rows are gathered up to about this many bytes before they go to the file.
+# Entries are written in blocks of about so many bytes, and of no more arrays than the system takes at once.
 _BLOCK_BYTES = 8 << 20
+_BLOCK_ARRAYS = 1000
+# Entries below this size cost less when they are put together first.
+_SMALL_BYTES = 1 << 11
+# So many blocks may be in the file and still wait for their digest; no block is a copy.
+_AHEAD = 64
 # A memory map of numbers that lie across their natural borders is slow to read.
 _ALIGNED = {"alignment_threshold": 1, "alignment_interval": 8}
 
@@ -51,36 +59,88 @@ def write_store(
     partial = path.with_name(path.name + PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
-            digests = _write_datasets(file, columns, keys, entries)
+        disk = _Disk(partial, "w+")  # not closed in haste: an interrupted library writes once more
+        with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
+            digests = _write_datasets(file, disk, columns, keys, entries)
             attributes = _attributes(header, columns, len(keys), counts, origins, digests)
             index, big = _write_index(file, columns, attributes, digests)
             for name, value in attributes.items():
                 file.attrs[name] = value if isinstance(value, str | int) else canonical_json(value)
             file.attrs["complete"] = 1
+        disk.check()
+        disk.close()
         write_seal(partial, index, big)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
-    except (OSError, RuntimeError, BrokenSeal) as error:  # h5py has RuntimeError for a disk that is full
+    except (OSError, BrokenSeal) as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())
+        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
         raise StoreError(
             f"{path}: cannot be written ({reason}); free space or fix the folder, then run again"
         ) from None
 
 
+class _Disk(FileIO):
+    """What the HDF5 library writes to. It never learns that a disk is full (or of Ctrl-C).
+
+    After a write that failed, the library can neither go on nor end: it prints several tracebacks and keeps
+    the file open. So the failure is kept here until it has closed the file.
+    """
+
+    _failure: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        """All of the data; after a failure nothing, in silence."""
+        rest = memoryview(data)
+        size = len(rest)
+        try:
+            while rest and self._failure is None:
+                rest = rest[super().write(rest) :]
+        except BaseException as error:
+            self._failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Likewise."""
+        try:
+            if self._failure is None:
+                return super().truncate(size)
+        except BaseException as error:
+            self._failure = error
+        return size or 0
+
+    def check(self) -> None:
+        """Say what failed, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+
 def _write_datasets(
-    file: h5py.File, columns: Sequence[Column], keys: Sequence[bytes], entries: Mapping[bytes, Entry]
+    file: h5py.File,
+    disk: FileIO,
+    columns: Sequence[Column],
+    keys: Sequence[bytes],
+    entries: Mapping[bytes, Entry],
 ) -> dict[str, str]:
     digests = {KEYS: _create(file, KEYS, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))}
-    for column in columns:
-        lengths = [len(entries[key][column.name]) for key in keys]
-        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-        digests[column.offsets] = _create(file, column.offsets, offsets)
-        digests[column.name] = _stream(file, column, int(offsets[-1]), keys, entries)
-    return digests
+    lengths: dict[str, list[int]] = {column.name: [] for column in columns}
+    for key in keys:
+        entry = entries[key]
+        for name, found in lengths.items():
+            found.append(len(entry[name]))
+    with _Stream(disk.fileno()) as stream:
+        for column in columns:
+            offsets = np.concatenate([[0], np.cumsum(lengths[column.name], dtype=np.int64)]).astype(np.int64)
+            digests[column.offsets] = _create(file, column.offsets, offsets)
+            stream.begin(column.name, _allocate(file, column, int(offsets[-1])))
+            name, dtype = column.name, np.dtype(column.dtype)
+            for first, last, size in _blocks(column, offsets):
+                stream.write(
+                    [np.ascontiguousarray(entries[key][name], dtype) for key in keys[first:last]], size
+                )
+        return digests | stream.finish()
 
 
 def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
@@ -88,34 +148,76 @@ def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
     return sha256(data.tobytes()).hexdigest()
 
 
-def _stream(
-    file: h5py.File, column: Column, rows: int, keys: Sequence[bytes], entries: Mapping[bytes, Entry]
-) -> str:
-    """Copy one column block by block; the digest is taken on the way."""
-    dataset = file.create_dataset(column.name, shape=column.shape(rows), dtype=column.dtype)
-    state, start = sha256(), 0
-    block: list[NDArray[Any]] = []
+def _allocate(file: h5py.File, column: Column, rows: int) -> int:
+    """Make room for a column; gives its place in the file."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    dataset = file.create_dataset(column.name, shape=column.shape(rows), dtype=column.dtype, dcpl=properties)
+    return dataset.id.get_offset() or 0  # where there are no rows, there is no place
 
-    def flush() -> None:
-        nonlocal start, block
-        if not block:
-            return
-        data = np.concatenate(block)
-        if len(data):
-            dataset[start : start + len(data)] = data
-            state.update(data.data)
-        start, block = start + len(data), []
 
-    pending = 0
-    for key in keys:
-        array = np.ascontiguousarray(entries[key][column.name], dtype=column.dtype)
-        block.append(array)
-        pending += array.nbytes
-        if pending >= _BLOCK_BYTES:
-            flush()
-            pending = 0
-    flush()
-    return state.hexdigest()
+def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """First, and last + 1, of the entries that are written together, and how many bytes they are."""
+    borders = offsets * np.dtype(column.dtype).itemsize * max(1, column.width)
+    cost = borders + np.arange(len(borders)) * (_BLOCK_BYTES // _BLOCK_ARRAYS)
+    first = 0
+    while first < len(borders) - 1:
+        last = max(first + 1, int(np.searchsorted(cost, cost[first] + _BLOCK_BYTES, "right")) - 1)
+        yield first, last, int(borders[last] - borders[first])
+        first = last
+
+
+class _Stream:
+    """Arrays on their way into room that is made for them, straight from the memory where they lie.
+
+    HDF5 would copy them once more, and a digest takes as long as the writing: a thread of its own takes it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._thread = ThreadPoolExecutor(1)
+        self._states: dict[str, Any] = {}
+        self._waiting: deque[Future[None]] = deque()
+        self._place = 0
+
+    def __enter__(self) -> "_Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def begin(self, name: str, place: int) -> None:
+        """What comes now belongs to this array, from this place on."""
+        self._states[name], self._place = sha256(), place
+
+    def write(self, arrays: Sequence[Any], size: int) -> None:
+        """Write a block of so many bytes; its digest may come later."""
+        if size < len(arrays) * _SMALL_BYTES:
+            arrays = [np.frombuffer(b"".join(arrays), np.uint8)]
+        written = os.pwritev(self._descriptor, arrays, self._place)
+        if written != size:  # the disk is nearly full, or it is more than the system writes at once
+            data = memoryview(b"".join(arrays))
+            assert len(data) == size, "entries of another shape than their column's"
+            while written < size:
+                written += os.pwrite(self._descriptor, data[written:], self._place + written)
+        self._place += size
+        state = next(reversed(self._states.values()))
+        self._waiting.append(self._thread.submit(_update, state, arrays))
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
+
+    def finish(self) -> dict[str, str]:
+        """Digest of each array; the disk has its turn while the last ones are taken."""
+        os.fsync(self._descriptor)
+        while self._waiting:
+            self._waiting.popleft().result()
+        return {name: state.hexdigest() for name, state in self._states.items()}
+
+
+def _update(state: Any, arrays: Sequence[NDArray[Any]]) -> None:
+    for array in arrays:
+        state.update(array.data)
 
 
 def _write_index(
