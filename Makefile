@@ -21,11 +21,12 @@ export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
 
-.PHONY: help install demo test lint bench features check train report corpus translator english clean
+.PHONY: help install demo test faults lint bench features check train report corpus translator english clean
 
 help:
 	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
+	@echo 'make faults                  kills, full disks, damage: half an hour of faults on the cache'
 	@echo 'make corpus LANG=es          statistics of a data set'
 	@echo 'make translator LANG=es      train the translator that the recipe names'
 	@echo 'make english                 train the English tagger'
@@ -53,6 +54,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: install
+	PYTHONPATH=tests $(BIN)/python -m faults.damage
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .
