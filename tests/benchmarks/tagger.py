@@ -35,7 +35,7 @@ from benchmarks.materials import TRANSLATOR, english_bytes, workplace
 from benchmarks.measure import Row, compare, rate
 from benchmarks.tagger_peers import FlairPeer, TorchcrfPeer, seed_all
 
-TRAIN, DEV, NEW, STAGE_ONE = 1000, 200, 400, 200
+TRAIN, DEV, NEW, STAGE_ONE = 600, 150, 400, 200
 WIDTH = 512
 NOISE = 0.06  # F1 of two seeds after a few epochs
 

@@ -132,9 +132,8 @@ class _LogLikelihood(torch.autograd.Function):
         ctx.save_for_backward(left_before, left, right, move, gold, inside, sentences, lengths)
         grown = (torch.stack(totals, 2)[0].log() + highest).squeeze(2) + steepest
         log_sum = (grown * inside).sum(1) - steepest + (left[sentences, lengths - 1] @ ends[1]).log()
-        return _path_score(emissions, transitions, start, end, gold, inside, lengths) - log_sum.to(
-            emissions.dtype
-        )
+        score = _path_score(emissions, transitions, start, end, gold, inside, lengths)
+        return score - log_sum.to(score.dtype)
 
     @staticmethod
     @once_differentiable
