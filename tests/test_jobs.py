@@ -211,7 +211,7 @@ def test_one_failing_run_is_one_line_and_its_status(home: Path) -> None:
 
 def test_ctrl_c_stops_all(endless: "subprocess.Popen[str]") -> None:
     os.killpg(endless.pid, signal.SIGINT)  # as a terminal does
-    out, err = endless.communicate(timeout=60)
+    out, err = endless.communicate(timeout=240)
     assert (endless.returncode, out) == (130, "")
     assert err == "backattn: stopped; run the same command again: it goes on from what is finished\n"
     assert not session(endless.pid)
@@ -221,7 +221,7 @@ def test_ctrl_c_stops_all(endless: "subprocess.Popen[str]") -> None:
 def test_a_killed_parent_leaves_no_orphans(endless: "subprocess.Popen[str]", deadly: signal.Signals) -> None:
     assert len(session(endless.pid)) >= 3
     endless.send_signal(deadly)
-    out, err = endless.communicate(timeout=60)  # until nobody holds its pipes any more
+    out, err = endless.communicate(timeout=240)  # until nobody holds its pipes any more
     assert (endless.returncode, out, err) == (-deadly, "", "")
     wait_until(lambda: not session(endless.pid))
 

@@ -75,6 +75,9 @@ class OneLine(click.Group):
             _stop()
         except OSError as error:  # of the machine, not of the input: a full disk, a folder without rights
             _say(f"{error.filename or 'output'}: {error.strerror or error}; mend that, then {_GOES_ON}")
+            if not error.filename:  # what is still to be written would fail once more when Python ends
+                with suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(2)
 
 
