@@ -5,7 +5,6 @@ synced and renamed. A process killed at any moment leaves the old file, or the n
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -31,8 +30,6 @@ _BLOCK_BYTES = 8 << 20
 _BLOCK_ARRAYS = 1000
 # Entries below this size cost less when they are put together first.
 _SMALL_BYTES = 1 << 11
-# So many blocks may be in the file and still wait for their digest; no block is a copy.
-_AHEAD = 64
 # A memory map of numbers that lie across their natural borders is slow to read.
 _ALIGNED = {"alignment_threshold": 1, "alignment_interval": 8}
 
@@ -61,7 +58,7 @@ def write_store(
         path.parent.mkdir(parents=True, exist_ok=True)
         disk = _Disk(partial, "w+")  # not closed in haste: an interrupted library writes once more
         with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
-            digests = _write_datasets(file, disk, columns, keys, entries)
+            digests = _write_datasets(file, disk, partial, columns, keys, entries)
             attributes = _attributes(header, columns, len(keys), counts, origins, digests)
             index, big = _write_index(file, columns, attributes, digests)
             for name, value in attributes.items():
@@ -120,6 +117,7 @@ class _Disk(FileIO):
 def _write_datasets(
     file: h5py.File,
     disk: FileIO,
+    path: Path,
     columns: Sequence[Column],
     keys: Sequence[bytes],
     entries: Mapping[bytes, Entry],
@@ -130,7 +128,7 @@ def _write_datasets(
         entry = entries[key]
         for name, found in lengths.items():
             found.append(len(entry[name]))
-    with _Stream(disk.fileno()) as stream:
+    with _Stream(path, disk.fileno()) as stream:
         for column in columns:
             offsets = np.concatenate([[0], np.cumsum(lengths[column.name], dtype=np.int64)]).astype(np.int64)
             digests[column.offsets] = _create(file, column.offsets, offsets)
@@ -171,14 +169,15 @@ def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, i
 class _Stream:
     """Arrays on their way into room that is made for them, straight from the memory where they lie.
 
-    HDF5 would copy them once more, and a digest takes as long as the writing: a thread of its own takes it.
+    HDF5 would copy them once more. A digest takes as long as the writing: a thread of its own takes it, from
+    the file's pages, which are still in memory, so that nothing is kept back for it.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor = path, descriptor
         self._thread = ThreadPoolExecutor(1)
         self._states: dict[str, Any] = {}
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: list[Future[None]] = []
         self._place = 0
 
     def __enter__(self) -> "_Stream":
@@ -201,23 +200,20 @@ class _Stream:
             assert len(data) == size, "entries of another shape than their column's"
             while written < size:
                 written += os.pwrite(self._descriptor, data[written:], self._place + written)
+        if size:
+            state = next(reversed(self._states.values()))
+            self._waiting.append(self._thread.submit(self._digest, state, self._place, size))
         self._place += size
-        state = next(reversed(self._states.values()))
-        self._waiting.append(self._thread.submit(_update, state, arrays))
-        if len(self._waiting) > _AHEAD:
-            self._waiting.popleft().result()
 
     def finish(self) -> dict[str, str]:
         """Digest of each array; the disk has its turn while the last ones are taken."""
         os.fsync(self._descriptor)
-        while self._waiting:
-            self._waiting.popleft().result()
+        for digest in self._waiting:
+            digest.result()
         return {name: state.hexdigest() for name, state in self._states.items()}
 
-
-def _update(state: Any, arrays: Sequence[NDArray[Any]]) -> None:
-    for array in arrays:
-        state.update(array.data)
+    def _digest(self, state: Any, place: int, size: int) -> None:
+        state.update(np.memmap(self._path, np.uint8, "r", place, (size,)).data)
 
 
 def _write_index(
