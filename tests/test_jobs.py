@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from backattn import experiments
 from backattn.cli import main
-from backattn.errors import BackattnError, StaleError
+from backattn.errors import BackattnError, RecipeError, StaleError
 from backattn.experiments import Cell, Grid, fitting_jobs, train_grid
-from backattn.features.build import build_transfers, build_translations
+from backattn.features.build import build_embeddings, build_transfers, build_translations
+from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
 from backattn.jobs import side_by_side
 from backattn.recipe import Recipe, as_json, from_json
@@ -24,6 +27,7 @@ from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe
 from job_tasks import Square
+from test_architecture import run_without
 
 WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
 CORPUS = make_corpus(WORDS)
@@ -70,8 +74,11 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     for name in ("toy/translator/checkpoint.pt", "toy/english/tagger.pt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"model")
+    (tmp_path / "toy.vec").write_text("3 2\nanna 1 2\nben 3 4\nsingt 5 6\n")
+    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path))
     tagger = {"epochs": 3, "hidden": 8, "word_dimensions": 8, "characters": "cnn"}
-    made = from_json({**as_json(make_recipe()), "tagger": tagger}, "toy")
+    embeddings = {"fasttext": {"vectors": "toy.vec"}}
+    made = from_json({**as_json(make_recipe()), "tagger": tagger, "embeddings": embeddings}, "toy")
     plan = make_plan(made, CORPUS)
     build_translations(plan.translation, FakeTranslator, "cpu")
     build_transfers(
@@ -110,6 +117,78 @@ def test_side_by_side_equals_one_after_the_other(
     # What is finished is only read: no process is started for it.
     monkeypatch.setattr(experiments, "side_by_side", None)
     assert train_grid(recipe, CORPUS, GRID, device="cpu", jobs=2).whole() == alone
+
+
+def with_vectors(recipe: Recipe, **tagger: object) -> Recipe:
+    """The same with fastText vectors at the BiLSTM's input."""
+    return replace(recipe, tagger=replace(recipe.tagger, embeddings=("fasttext",), **tagger))
+
+
+def embed(recipe: Recipe, tmp_path: Path) -> Path:
+    """Make the store of the vectors; gives its path."""
+    stage = make_plan(recipe, CORPUS).embeddings["fasttext"]
+    return build_embeddings(stage, lambda: FastText(tmp_path / "toy.vec"), "cpu").path
+
+
+def test_frozen_features_come_from_their_store(recipe: Recipe, tmp_path: Path) -> None:
+    frozen = with_vectors(recipe, word_dimensions=0)
+    with pytest.raises(
+        StaleError, match=r"fasttext.*: 6 of 6 sentences have no fasttext vectors; run `backattn"
+    ):
+        train_grid(frozen, CORPUS, GRID, device="cpu")
+    embed(frozen, tmp_path)
+    runs = train_grid(frozen, CORPUS, GRID, device="cpu", jobs=2).whole()
+    identity = make_plan(frozen, CORPUS).embeddings["fasttext"].recipe_id
+    assert [run.request["embeddings"] for run in runs] == [{"fasttext": identity}] * 4
+    without = train_grid(recipe, CORPUS, GRID, device="cpu").whole()
+    assert {run.folder for run in runs}.isdisjoint({run.folder for run in without})
+
+
+def test_a_damaged_store_is_found_before_it_is_learnt_from(recipe: Recipe, tmp_path: Path) -> None:
+    """Its small arrays are verified when it is opened, those above a megabyte when a run is trained."""
+    width = 30_000
+    (tmp_path / "toy.vec").write_text(f"1 {width}\nsingt{' 3' * width}\n")
+    frozen = with_vectors(recipe)
+    path = embed(frozen, tmp_path)
+    data, three, four = path.read_bytes(), *(np.float16(x).tobytes() * 99 for x in (3, 4))
+    path.write_bytes(data.replace(three, four, 1))
+    errors = train_grid(frozen, CORPUS, Grid(("words",), (0,), (1, 2)), device="cpu").errors
+    assert [str(error) for error in errors] == [
+        f"{path}: vectors differs from its digest; delete it, then `backattn features` makes it anew"
+    ] * 2
+    assert not list(tmp_path.glob("toy/runs/*/*.safetensors"))
+
+
+def test_words_alone_are_one_run_whatever_the_fusion(recipe: Recipe) -> None:
+    fused = replace(recipe, tagger=replace(recipe.tagger, fusion="gate"))
+    plain = train_grid(recipe, CORPUS, GRID, device="cpu").whole()
+    gated = train_grid(fused, CORPUS, GRID, device="cpu").whole()
+    assert [a.folder == b.folder for a, b in zip(plain, gated, strict=True)] == [True, False] * 2
+    with pytest.raises(RecipeError, match=r"tagger\.fusion: gate for the inputs transfer"):
+        train_grid(fused, CORPUS, Grid(("words", "transfer"), (0,), (9,)), device="cpu")
+
+
+FINISHED = """
+import json, sys
+from pathlib import Path
+from backattn.experiments import Grid, train_grid
+from backattn.recipe import from_json
+sys.path.insert(0, sys.argv[1])
+from fakes import make_corpus
+recipe, words, *grid = json.loads(sys.argv[2])
+trained = train_grid(from_json(recipe, "toy"), make_corpus(words), Grid(*grid), device="auto", jobs=2)
+print(*(run.folder for run in trained.whole()), sep="\\n")
+"""
+
+
+def test_a_finished_grid_is_answered_without_torch(recipe: Recipe, tmp_path: Path) -> None:
+    frozen = with_vectors(recipe)
+    embed(frozen, tmp_path)
+    runs = train_grid(frozen, CORPUS, GRID, device="cpu").whole()
+    asked = json.dumps([as_json(frozen), WORDS, GRID.inputs, GRID.sentences, GRID.seeds])
+    here = str(Path(__file__).parent)
+    told = run_without({"torch"}, f"import sys; sys.argv = ['', {here!r}, {asked!r}]\n{FINISHED}")
+    assert told.split() == [str(run.folder) for run in runs]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

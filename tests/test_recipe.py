@@ -54,8 +54,24 @@ def test_defaults_are_the_papers_settings(write) -> None:
 
 
 def test_json_round_trip(write) -> None:
-    recipe = load_recipe(write(MINIMAL), ["transfer.eos=keep", "tagger.characters=cnn"])
+    overrides = [
+        "transfer.eos=keep",
+        "tagger.characters=cnn",
+        "embeddings.bert.hub=x",
+        "embeddings.charlm.hub=x",
+    ]
+    recipe = load_recipe(write(MINIMAL), [*overrides, 'tagger.embeddings=["charlm", "bert"]'])
+    assert recipe.tagger.embeddings == ("charlm", "bert")
     assert from_json(as_json(recipe), "here") == recipe
+
+
+def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
+    charlm = load_recipe(
+        write(MINIMAL + "[embeddings.charlm]\ncheckpoint = 'x'\ntraining = {}")
+    ).embeddings.charlm
+    assert charlm is not None
+    assert charlm.training is not None
+    assert charlm.training.files == ()
 
 
 @pytest.mark.parametrize(
@@ -75,6 +91,36 @@ def test_json_round_trip(write) -> None:
             r"english\.training\.files\[0\]\.limit: expected 0 or more, found -1",
         ),
         ("hub = 'x/y'", r"english: give exactly one of checkpoint and hub"),
+        ("[tagger]\nembeddings = 'x'", r"tagger\.embeddings: expected a list, found 'x'"),
+        (
+            "[tagger]\nembeddings = ['x']",
+            r"embeddings\[0\]: expected one of fasttext, charlm, bert; found 'x'",
+        ),
+        (
+            "[tagger]\nembeddings = ['bert']",
+            r"toy\.toml: tagger\.embeddings\[0\]: 'bert' has no table; write one, \[embeddings\.bert\]",
+        ),
+        (
+            "[tagger]\nembeddings = ['bert', 'bert']\n[embeddings]\nbert = { hub = 'x' }",
+            r"tagger\.embeddings\[1\]: 'bert' is there twice; take one away",
+        ),
+        ("[embeddings.fasttext]", r"toy\.toml: embeddings\.fasttext\.vectors: missing key"),
+        ("[embeddings.bert]", r"embeddings\.bert: give exactly one of checkpoint and hub"),
+        ("[embeddings.charlm]", r"embeddings\.charlm: give exactly one of checkpoint and hub"),
+        ("[embeddings]\nbert = { hub = 'x', window = -1 }", r"bert\.window: expected 0 or more, found -1"),
+        ("[embeddings]\nbert = { hub = 'x', pieces = 'last' }", r"bert\.pieces: expected one of first, mean"),
+        (
+            "[embeddings]\ncharlm = { hub = 'x', sha256 = ['a'] }",
+            r"charlm\.sha256: expected two digests, forward first, or none; found 1",
+        ),
+        (
+            "[embeddings.charlm]\ncheckpoint = 'x'\ntraining = { files = [{ path = 'a', column = -2 }] }",
+            r"training\.files\[0\]\.column: expected a column from 0, or -1 for none, found -2",
+        ),
+        (
+            "[embeddings]\ncharlm = { checkpoint = 'x', training = { sequence = 0 } }",
+            r"charlm\.training\.sequence: expected more than 0, found 0",
+        ),
     ],
 )
 def test_bad_values_name_file_and_key(write, addition: str, message: str) -> None:

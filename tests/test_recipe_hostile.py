@@ -158,8 +158,8 @@ def test_any_override_is_taken_or_refused_in_a_line(tmp_path: Path, override: st
         ("[tagger]\nlearning_rate = inf", "tagger.learning_rate: expected a finite number, found inf"),
         ("[tagger]\nlearning_rate = 1e999", "tagger.learning_rate: expected a finite number, found inf"),
         ("[tagger]\nclip_norm = 0x" + "f" * 400, "tagger.clip_norm: expected a number of at most 64 bits"),
-        ("[tagger]\nembeddings = 'a\\u0000'", None),
-        ('[tagger]\nembeddings = "a\\u0000"', r"tagger.embeddings: expected text, found 'a\x00'"),
+        ("[embeddings.fasttext]\nvectors = 'a\\u0000'", None),
+        ('[embeddings.fasttext]\nvectors = "a\\u0000"', r"fasttext.vectors: expected text, found 'a\x00'"),
         ("[tagger]\ncharacters = '" + "x" * 10**5 + "'", "tagger.characters: expected one of none, cnn"),
         ("[tagger]\n'a\\nb\x1b' = 1", "not readable as TOML"),
         ('[tagger]\n"a\\nb\\u001b" = 1', r"tagger.'a\nb\x1b': unknown key"),
@@ -177,7 +177,9 @@ def test_any_override_is_taken_or_refused_in_a_line(tmp_path: Path, override: st
 def test_odd_values_are_named(write: Callable[[str], str], addition: str, message: str | None) -> None:
     path = write(MINIMAL + addition)
     if message is None:
-        assert load_recipe(path).tagger.embeddings == "a\\u0000"
+        fasttext = load_recipe(path).embeddings.fasttext
+        assert fasttext is not None
+        assert fasttext.vectors == "a\\u0000"
         return
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)

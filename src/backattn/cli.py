@@ -17,7 +17,7 @@ import click
 
 from backattn import __version__
 from backattn.corpus.formats import read_corpus
-from backattn.errors import BackattnError, out_of_memory
+from backattn.errors import BackattnError, RecipeError, out_of_memory
 from backattn.recipe import Recipe, available_recipes, cache_root, load_english, load_recipe
 
 # Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
@@ -25,11 +25,16 @@ from backattn.recipe import Recipe, available_recipes, cache_root, load_english,
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # What `pip install backattn` leaves out and `backattn[features]` brings.
-_STAGE_ONE = {"fairseq", "flair", "omegaconf", "sacrebleu", "sacremoses", "sentencepiece"}
+_STAGE_ONE = {
+    "fairseq", "flair", "huggingface_hub", "omegaconf", "sacrebleu", "sacremoses", "sentencepiece",
+    "transformers",
+}  # fmt: skip
 
 # What is finished is kept in shards, epochs and runs.
 _GOES_ON = "run the same command again: it goes on from what is finished"
-_SMALLER = "set translator.batch_tokens, english.batch_tokens or tagger.batch lower (--set KEY=VALUE)"
+_SMALLER = (
+    "set batch_tokens (of translator, english or the embeddings) or tagger.batch lower (--set KEY=VALUE)"
+)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -106,8 +111,12 @@ _device_option = click.option(
 _trust_option = click.option(
     "--trust",
     is_flag=True,
-    help="Open an English tagger (a pickle: it can run code) without a pinned sha256.",
+    help="Open a flair model (a pickle: it can run code) without a pinned sha256.",
 )
+_only_option = click.option(
+    "--only", "part", type=click.Choice(["all", "transfer", "embeddings"]), default="all", show_default=True,
+    help="transfer: the translations and T; embeddings: the frozen features, which need no translator.",
+)  # fmt: skip
 _threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
 
 
@@ -142,21 +151,25 @@ def corpus(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @main.command()
 @_recipe_options
+@_only_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
 @_device_option
 @_trust_option
 @_json_option
 def features(
-    lang: str, overrides: tuple[str, ...], dry_run: bool, device: str, trust: bool, as_json: bool
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool, as_json: bool
 ) -> None:
-    """Stage one: translate the corpus, tag the translation, cache T = A R. Computes what is missing."""
+    """Stage one: translate the corpus, tag the translation, cache T = A R; compute the embeddings.
+
+    Computes what is missing of the stores that the recipe asks for.
+    """
     from backattn.features.check import check as check_plan
     from backattn.features.check import refuse_corrupt
     from backattn.features.estimate import estimate
     from backattn.features.plan import make_plan
 
     recipe, data = _load(lang, overrides)
-    plan = make_plan(recipe, data)
+    plan = make_plan(recipe, data, part)
     statuses = check_plan(plan)
     refuse_corrupt(statuses)
     if dry_run or all(status.state == "fresh" for status in statuses):
@@ -167,16 +180,20 @@ def features(
     from backattn.device import pick_device
     from backattn.features.pipeline import make_features
 
-    made = make_features(recipe, plan, device=pick_device(device), trust=trust)
-    _answer(_plain(made), f"{_built_line(made.translation)}\n{_built_line(made.transfer)}", as_json)
+    made = make_features(recipe, plan, device=pick_device(device), trust=trust).stores
+    answer = {name: _plain(built) for name, built in made.items()}
+    _answer(answer, "\n".join(map(_built_line, made.values())), as_json)
 
 
 @main.command()
 @_recipe_options
+@_only_option
 @click.option("--deep", is_flag=True, help="Read and verify every byte.")
 @_json_option
 @click.pass_context
-def check(ctx: click.Context, lang: str, overrides: tuple[str, ...], deep: bool, as_json: bool) -> None:
+def check(
+    ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, as_json: bool
+) -> None:
     """Is the cache what this corpus and this recipe ask for?
 
     Exit status: 0 fresh, 1 stale or missing, 2 corrupt.
@@ -185,7 +202,7 @@ def check(ctx: click.Context, lang: str, overrides: tuple[str, ...], deep: bool,
     from backattn.features.plan import make_plan
 
     recipe, data = _load(lang, overrides)
-    statuses = check_plan(make_plan(recipe, data), deep=deep)
+    statuses = check_plan(make_plan(recipe, data, part), deep=deep)
     _answer(_plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
     ctx.exit(max(status.exit_status for status in statuses))
 
@@ -204,16 +221,17 @@ def show(store: Path, as_json: bool) -> None:
 
 @main.command()
 @_recipe_options
+@_only_option
 @click.option("--others", is_flag=True, help="Remove the stores of all other recipes of this LANG as well.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @_json_option
-def gc(lang: str, overrides: tuple[str, ...], others: bool, dry_run: bool, as_json: bool) -> None:
+def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: bool, as_json: bool) -> None:
     """Free what the cache of LANG no longer needs: leftovers, sentences that left the corpus."""
     from backattn.features.gc import collect_garbage
     from backattn.features.plan import make_plan
 
     recipe, data = _load(lang, overrides)
-    found = collect_garbage(make_plan(recipe, data), others=others, dry_run=dry_run)
+    found = collect_garbage(make_plan(recipe, data, part), others=others, dry_run=dry_run)
     lines = [f"{item.path}: {item.bytes / 1e6:.1f} MB, {item.reason}" for item in found]
     total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be' if dry_run else ''} freed"
     _answer(_plain(tuple(found)), "\n".join([*lines, " ".join(total.split())]), as_json)
@@ -326,6 +344,26 @@ def translator_train(lang: str, overrides: tuple[str, ...], threads: int | None,
 
 
 @main.group()
+def charlm() -> None:
+    """The character language models of a recipe."""
+
+
+@charlm.command("train")
+@_recipe_options
+@_threads_option
+@_json_option
+def charlm_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Train both directions of the character language model that the recipe describes, with flair."""
+    from backattn.features.embeddings.charlm_training import train_charlm
+    from backattn.recipe import model_path
+
+    recipe = load_recipe(lang, overrides)
+    folder = model_path(recipe.embeddings.charlm.checkpoint if recipe.embeddings.charlm else "")
+    made = train_charlm(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
+@main.group()
 def english() -> None:
     """The English tagger."""
 
@@ -362,6 +400,43 @@ def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_jso
     from backattn.features.english.conversion import convert_tagger
 
     made = convert_tagger(source, target, sha256=sha256, trust=trust)
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
+@main.command()
+@_recipe_options
+@_device_option
+@_json_option
+def align(lang: str, overrides: tuple[str, ...], device: str, as_json: bool) -> None:
+    """Measure A: the translator's alignment error rate on gold alignments, beside the diagonal's."""
+    from backattn.device import pick_device
+    from backattn.features.alignment import measure_alignment
+    from backattn.features.pipeline import load_translator
+
+    recipe = load_recipe(lang, overrides)
+    if recipe.alignment is None:
+        raise RecipeError(
+            f"{lang}: no [alignment] table: this recipe names no gold alignments; pipelines/es.toml shows one"
+        )
+    made = measure_alignment(
+        recipe.alignment,
+        recipe.corpus.unit,
+        lambda pairs: load_translator(recipe, pick_device(device)).align(pairs),
+    )
+    _answer(made.to_json(), made.to_text(), as_json)
+
+
+@main.command()
+@_recipe_options
+@_json_option
+def project(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Zero-shot: bring the English tags home through A, with no training; scores them on dev and test.
+
+    Needs the stores of `backattn features`.
+    """
+    from backattn.projection import project as project_tags
+
+    made = project_tags(*_load(lang, overrides))
     _answer(made.to_json(), made.to_text(), as_json)
 
 
@@ -406,7 +481,7 @@ def _plain(value: Any) -> Any:
 
 
 def _status_line(status: Any) -> str:
-    line = f"{status.kind}: {status.state}; {status.sentences} sentences, {status.missing} to compute"
+    line = f"{status.name}: {status.state}; {status.sentences} sentences, {status.missing} to compute"
     if status.extra:
         line += f", {status.extra} no longer in the corpus"
     counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())

@@ -1,4 +1,6 @@
-"""Which device computes, by its torch name."""
+"""Which device computes, by its torch name, and how much its library may remember."""
+
+import os
 
 import torch
 
@@ -25,3 +27,14 @@ def pick_device(wanted: str) -> str:
 def device_name(device: str) -> str:
     """The device in words, for an artefact's provenance."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+def bound_kernel_caches(kernels: int) -> None:
+    """Let torch's CPU library remember so many compiled kernels, where the user has not said how many.
+
+    It keeps one for every shape that it meets, a thousand at first, and nearly every step of a beam search
+    has a shape of its own: the memory of a run would grow with the corpus. To be called before anything is
+    computed: the library looks once.
+    """
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, str(kernels))

@@ -1,4 +1,7 @@
-"""Recipe + stores -> many runs: inputs x training sentences x seeds. Where both wings meet."""
+"""Recipe + stores -> many runs: inputs x training sentences x seeds. Where both wings meet.
+
+torch is imported by the first run that must be trained: a grid that is finished is answered without it.
+"""
 
 import dataclasses
 import json
@@ -9,27 +12,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
-from backattn.device import pick_device
 from backattn.errors import RecipeError, StaleError
 from backattn.features.plan import make_plan
 from backattn.files import write_whole_text
 from backattn.fingerprint import digest
 from backattn.jobs import side_by_side
-from backattn.recipe import Recipe, TaggerRecipe, as_json, cache_root
+from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import Inputs, Run, RunFolder, read_run
-from backattn.tagger.training import train_run
+from backattn.tagger.request import make_request, read_by
+from backattn.tagger.run import Run, RunFolder, finished_run, read_run
+from backattn.tagger.sources import Inputs
 
-# Inputs whose runs need the transfer store (``random`` takes its width from there).
-WITH_STORE = frozenset({"words+transfer", "transfer", "random"})
+# The store of T among the stores of a recipe; the others have the names of the embeddings.
+TRANSFER: Literal["transfer"] = "transfer"
+_StoreName = EmbeddingName | Literal["transfer"]
 # The recipe that a run was made with, in its folder.
 RECIPE = "recipe.json"
 
@@ -89,7 +93,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """T of each sentence, as stage two asks for it (its ``TransferVectors``)."""
+    """T or frozen features of each sentence, as stage two asks for them (its ``StoredFeatures``)."""
 
     entries: Mapping[bytes, Entry]
     width: int
@@ -97,11 +101,11 @@ class StoredVectors:
 
     @classmethod
     def of(cls, store: StoreReader) -> "StoredVectors":
-        """The vectors of an open transfer store."""
+        """The vectors of an open store."""
         return cls(store, int(store.attributes["d"]), store.recipe_id)
 
     def vectors(self, key: bytes) -> NDArray[Any]:
-        """T of the sentence of this key. *Shape:* (m, d)"""
+        """Of the sentence of this key. *Shape:* (m, width)"""
         return self.entries[key]["vectors"]
 
 
@@ -133,13 +137,19 @@ def train_grid(
     :param threads: CPU threads of each run.
     :param jobs: runs side by side, each in a process of its own; None for :func:`fitting_jobs`, or one on
         a GPU. With a single one everything stays in this process.
-    :raises StaleError: the transfer store lacks sentences of this corpus.
+    :raises StaleError: a store lacks sentences of this corpus.
+    :raises RecipeError: the recipe does not fit the corpus or the inputs.
     """
-    device, progress = pick_device(device), sys.stderr.isatty()
-    store = transfer_store(recipe, corpus) if WITH_STORE & set(grid.inputs) else None
-    trainer = _Trainer(recipe, corpus, corpus_digest(corpus), store, device, threads)
+    progress = sys.stderr.isatty()
+    stores = fresh_stores(recipe, corpus, grid.inputs)
+    trainer = _Trainer(recipe, corpus, corpus_digest(corpus), stores, device, threads)
     folders = {cell: trainer.folder(cell) for cell in grid.cells()}
     ahead = [cell for cell, folder in folders.items() if not RunFolder(folder).manifest.is_file()]
+    if ahead:
+        from backattn.device import pick_device
+
+        device = pick_device(device)
+        trainer = dataclasses.replace(trainer, device=device)
     if jobs is None:
         jobs = 1 if device != "cpu" else fitting_jobs(len(ahead), (os.cpu_count() or 1) // threads)
     outcomes: dict[Cell, Exception | None] = {}
@@ -170,13 +180,13 @@ def fitting_jobs(runs: int, cores: int) -> int:
 class _Trainer:
     """What all runs of a grid share. It is pickled to go to other processes; each opens the store itself.
 
-    :param store: path of the transfer store, when a run of the grid needs it.
+    :param stores: paths of the stores that a run of the grid needs, by name.
     """
 
     recipe: Recipe
     corpus: Corpus
     corpus_digest: str
-    store: Path | None
+    stores: Mapping[str, Path]
     device: str
     threads: int
 
@@ -184,20 +194,33 @@ class _Trainer:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @cached_property
-    def vectors(self) -> StoredVectors | None:
-        """The transfer vectors, opened and verified to their last byte once in each process."""
-        if self.store is None:
-            return None
-        reader = StoreReader(self.store)
-        reader.verify()
-        return StoredVectors.of(reader)
+    def opened(self) -> dict[str, StoreReader]:
+        """The stores, opened once in each process."""
+        return {name: StoreReader(path) for name, path in self.stores.items()}
+
+    @cached_property
+    def verified(self) -> dict[str, StoreReader]:
+        """The same, read to their last byte; once in each process that trains."""
+        for store in self.opened.values():
+            store.verify()
+        return self.opened
 
     def folder(self, cell: Cell) -> Path:
         """Where a run lies: its name tells what decides its numbers."""
-        store = self.vectors.identity if self.vectors is not None and cell.inputs in WITH_STORE else None
-        name = digest([self._facts, as_json(self._recipe(cell)), cell.inputs, cell.seed, store])[:8]
+        name = digest(self.request(cell))[:8]
         folder = cache_root() / self.recipe.name / "runs"
         return folder / f"{cell.inputs}-{cell.sentences or 'all'}-seed{cell.seed}-{name}"
+
+    def request(self, cell: Cell) -> dict[str, Any]:
+        """Everything that decides the numbers of a run."""
+        return make_request(
+            self.corpus,
+            *self._features(cell, self.opened),
+            self._recipe(cell),
+            inputs=cell.inputs,
+            seed=cell.seed,
+            identity=self._facts,
+        )
 
     def train(self, cell: Cell, progress: bool = False) -> Run:
         """Train one run, or give the one that is there."""
@@ -205,14 +228,21 @@ class _Trainer:
         if progress:
             print(f"{folder.name}", file=sys.stderr)
         _keep_recipe(self.recipe, folder)
+        run = finished_run(folder, self.request(cell))
+        if run is not None:
+            return run
+        from backattn.tagger.training import train_run
+
+        transfer, embeddings = self._features(cell, self.verified)
         return train_run(
             self.corpus,
-            self.vectors if cell.inputs in WITH_STORE else None,
+            transfer,
             self._recipe(cell),
             inputs=cell.inputs,
             seed=cell.seed,
             folder=folder,
             identity=self._facts,
+            embeddings=embeddings,
             groups=self.recipe.corpus.groups,
             progress=progress,
             device=self.device,
@@ -232,6 +262,14 @@ class _Trainer:
         groups = as_json(self.recipe.corpus.groups)
         return {"lang": self.recipe.name, "corpus": self.corpus_digest, "groups": groups}
 
+    def _features(
+        self, cell: Cell, stores: Mapping[str, StoreReader]
+    ) -> tuple[StoredVectors | None, dict[str, StoredVectors]]:
+        """T and the frozen features that a run reads."""
+        names = _read(self.recipe, cell.inputs)
+        vectors: dict[str, StoredVectors] = {name: StoredVectors.of(stores[name]) for name in names}
+        return vectors.pop(TRANSFER, None), vectors
+
     def _recipe(self, cell: Cell) -> TaggerRecipe:
         return dataclasses.replace(self.recipe.tagger, sentences=cell.sentences)
 
@@ -249,21 +287,34 @@ def _bar(folders: Sequence[Path], epochs: int, shown: bool) -> Iterator[Callable
         yield tick
 
 
-def transfer_store(recipe: Recipe, corpus: Corpus) -> Path:
-    """The transfer store of a corpus and recipe.
+def fresh_stores(recipe: Recipe, corpus: Corpus, inputs: Sequence[Inputs]) -> dict[str, Path]:
+    """The stores that runs on these inputs need, by name (:data:`TRANSFER`, or that of an embedding).
 
-    :raises StaleError: it is missing, or lacks sentences of the corpus.
-    :raises StoreError: it is corrupt.
+    :raises StaleError: one is missing, or lacks sentences of the corpus.
+    :raises StoreError: one is corrupt.
     """
-    stage = make_plan(recipe, corpus).transfer
-    store = stage.open()
-    missing = stage.missing(store)
-    if store is None or missing:
-        raise StaleError(
-            f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences have no transfer vectors; "
-            f"run `backattn features {recipe.name}` (with the same --set), then train"
-        )
-    return stage.path
+    names = list(dict.fromkeys(name for kind in inputs for name in _read(recipe, kind)))
+    if not names:
+        return {}  # nor need there be any model
+    plan = make_plan(recipe, corpus)
+    paths: dict[str, Path] = {}
+    for name in names:
+        stage = plan.transfer if name == TRANSFER else plan.embeddings[name]
+        store = stage.open()
+        missing = stage.missing(store)
+        if store is None or missing:
+            raise StaleError(
+                f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences have no {name} vectors; "
+                f"run `backattn features {recipe.name}` (with the same --set), then train"
+            )
+        paths[name] = stage.path
+    return paths
+
+
+def _read(recipe: Recipe, inputs: Inputs) -> tuple[_StoreName, ...]:
+    """Names of the stores that runs on these inputs read (``random`` takes its width from that of T)."""
+    embeddings = read_by(inputs, recipe.tagger).embeddings
+    return embeddings if inputs == "words" else (TRANSFER, *embeddings)
 
 
 def corpus_digest(corpus: Corpus) -> str:

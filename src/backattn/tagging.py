@@ -1,4 +1,4 @@
-"""New text through both stages: source tokens -> translation -> T -> tags."""
+"""New text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,10 @@ from backattn.corpus import Sentence
 from backattn.device import pick_device
 from backattn.errors import CorpusError, MissingError
 from backattn.experiments import RECIPE, StoredVectors
-from backattn.features.build import transfer_entries, translation_entries
+from backattn.features.build import embedding_entries, transfer_entries, translation_entries
+from backattn.features.embeddings import Embedder
 from backattn.recipe import Recipe, Unit, from_json
+from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import read_json
 
@@ -31,27 +33,42 @@ class TextTagger:
         self._device = pick_device(device)
         self._model: TaggerModel = load_run(run, self._device)
         self.recipe: Recipe = from_json(read_json(run / RECIPE), str(run / RECIPE))
+        # A run that reads words alone needs none of stage one's packages.
         if self._model.needs_transfer:
-            # A run that reads words alone needs none of stage one's packages.
             from backattn.features.pipeline import load_english_tagger, load_translator
 
             self._translator = load_translator(self.recipe, self._device)
             self._english = load_english_tagger(self.recipe, self._device, trust=trust)
+        names = [name for name in self.recipe.tagger.embeddings if name in self._model.embeddings]
+        self._embedders: dict[str, Embedder] = {}
+        if names:
+            from backattn.features.pipeline import load_embedder
+
+            self._embedders = {n: load_embedder(self.recipe, n, self._device, trust) for n in names}
 
     def tag(self, sentences: Sequence[Tokens]) -> list[Tokens]:
         """The BIOES tags of sentences of at least one token, in the given order."""
-        return predict(self._model, sentences, self._vectors(sentences))
-
-    def _vectors(self, sentences: Sequence[Tokens]) -> StoredVectors | None:
-        """T of these sentences, each computed once, by the very functions of stage one."""
-        if not self._model.needs_transfer:
-            return None
+        # Each is computed once, by the very functions of stage one.
         unique = [Sentence(tokens, ("O",) * len(tokens)) for tokens in dict.fromkeys(sentences)]
+        transfer = self._transfer(unique) if self._model.needs_transfer else None
+        dtype = self.recipe.embeddings.dtype
+        embeddings = {
+            name: _stored(unique, embedding_entries(embedder, unique, dtype), embedder.width)
+            for name, embedder in self._embedders.items()
+        }
+        return predict(self._model, sentences, transfer, embeddings)
+
+    def _transfer(self, unique: Sequence[Sentence]) -> StoredVectors:
+        """T of these sentences."""
         keys = [sentence.key for sentence in unique]
         translations = dict(zip(keys, translation_entries(self._translator, unique), strict=True))
         transfers = transfer_entries(self._english, self.recipe.transfer, unique, translations)
-        entries = dict(zip(keys, transfers, strict=True))
-        return StoredVectors(entries, self._english.width, "new text")
+        return _stored(unique, transfers, self._english.width)
+
+
+def _stored(sentences: Sequence[Sentence], entries: Sequence[Entry], width: int) -> StoredVectors:
+    keyed = {sentence.key: entry for sentence, entry in zip(sentences, entries, strict=True)}
+    return StoredVectors(keyed, width, "new text")
 
 
 def tag_text(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from backattn.tagger.crf import BioesCrf
 from backattn.tagger.dataset import Encoded, encode, prediction_order, training_order
+from backattn.tagger.sources import Sources
 from backattn.tagger.vocabulary import build_vocabulary
 from benchmarks.measure import Row, compare
 from benchmarks.tagger import labelled
@@ -70,7 +71,7 @@ class _Batch:
     """Sentences of a corpus with random emissions."""
 
     def __init__(self, encoded: Encoded, indices: np.ndarray, k: int) -> None:
-        batch = encoded.batch(indices, None)
+        batch = encoded.batch(indices, Sources())
         self.lengths = batch.lengths
         self.tags = torch.zeros_like(batch.positions) if batch.tags is None else batch.tags
         self.mask = torch.arange(batch.positions.shape[1]) < batch.lengths.unsqueeze(1)

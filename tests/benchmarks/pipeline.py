@@ -18,7 +18,7 @@ from benchmarks.materials import altered_by, corpus_of, put_models, sources, wor
 from benchmarks.measure import Cost, Row, watched, within
 from fakes import FakeEnglishTagger, FakeTranslator
 
-IDLE, EDITED, SMALL, GROWTH = 8920, 2000, 400, 10
+IDLE, EDITED, SMALL, GROWTH = 8920, 8920, 400, 10
 _WITHOUT_TORCH = (
     "import sys; from backattn.cli import main; main(standalone_mode=False); "
     "assert 'torch' not in sys.modules, 'torch was imported'"

@@ -107,8 +107,7 @@ class Ours:
     def __init__(self, folder: Path, corpus: Corpus, vectors: StoredVectors, recipe: TaggerRecipe) -> None:
         folder.mkdir()
         seed_all(1)
-        reduced = recipe.precision == "bfloat16"
-        self.setup = prepare(corpus, vectors, recipe, "words+transfer", reduced=reduced, device="cpu")
+        self.setup = prepare(corpus, vectors, {}, recipe, "words+transfer", device="cpu")
         self.batch = recipe.batch
         self.tokens = float(self.setup.train.lengths.sum())
         self.training = _Training(self.setup, recipe, RunFolder(folder), {"seed": 1}, {}, threads=1)
@@ -176,10 +175,10 @@ def _epoch(
 def _new_text(repeats: int, text: str, ours: Ours, flair: FlairPeer) -> Iterator[Row]:
     """Both taggers have learnt from the same text and are given T."""
     sentences = [sentence.tokens for sentence in ours.setup.corpus.test]
-    vocabulary, source, network = ours.setup.vocabulary, ours.setup.source, ours.setup.network
+    vocabulary, sources, network = ours.setup.vocabulary, ours.setup.sources, ours.setup.network
 
     def tag(tokens: list[tuple[str, ...]]) -> float:
-        decode(network, vocabulary, encode(tokens, vocabulary), source)
+        decode(network, vocabulary, encode(tokens, vocabulary), sources)
         return float(sum(map(len, tokens)))
 
     def tag_as_flair(tokens: list[tuple[str, ...]]) -> float:
@@ -208,14 +207,14 @@ def _cache(repeats: int, text: str, ours: Ours) -> Iterator[Row]:
     name, data = english_bytes()
     english = FlairTagger.from_bytes(data, name=name, batch_tokens=4000, device="cpu")
     sample = [Sentence(tokens, ("O",) * len(tokens)) for tokens in sentences[:: len(sentences) // STAGE_ONE]]
-    source = ours.setup.source
+    source = ours.setup.sources.transfer
     assert source is not None
 
     def read() -> float:
         for part, order in ((train, training_order(train.lengths, ours.batch, np.random.default_rng(0))),
                             (dev, prediction_order(dev.lengths))):  # fmt: skip
             for indices in order:
-                part._transfer(indices, part.lengths_of(indices), source)
+                part.rows(indices, source)
         return float(len(sentences))
 
     def make() -> float:

@@ -41,7 +41,7 @@ Rows = Callable[[tuple[str, ...]], Tensor]
 
 def standardised(setup: Setup) -> Rows:
     """T of a sentence as stage two sees it: centred and scaled. *Shape:* (m, d)"""
-    module, source = setup.network.standardise, setup.source
+    module, source = setup.network.standardise, setup.sources.transfer
     assert module is not None
     assert source is not None
     return lambda tokens: module(torch.from_numpy(source.rows(tokens).astype(np.float32)))
@@ -133,15 +133,16 @@ def _flair_tagger(corpus: FlairCorpus, setup: Setup, recipe: TaggerRecipe) -> _B
     alphabet = Dictionary()
     for character in setup.vocabulary.characters:
         alphabet.add_item(character)
-    assert setup.source is not None
+    assert setup.sources.transfer is not None
+    d = setup.sources.transfer.width
     embeddings = StackedEmbeddings(
         [
             OneHotEmbeddings.from_corpus(corpus, min_freq=2, embedding_length=recipe.word_dimensions),
             CharacterEmbeddings(alphabet, hidden_size_char=recipe.character_dimensions // 2),
-            _TransferEmbeddings(standardised(setup), setup.source.width),
+            _TransferEmbeddings(standardised(setup), d),
         ]
     )
-    return _BackAttentionTagger(embeddings, labels, recipe, setup.source.width)
+    return _BackAttentionTagger(embeddings, labels, recipe, d)
 
 
 def _dataset(sentences: Sequence[Sentence]) -> FlairDatapointDataset:
@@ -174,14 +175,14 @@ class TorchcrfPeer(nn.Module):
 
     def __init__(self, setup: Setup, recipe: TaggerRecipe) -> None:
         super().__init__()
-        assert setup.source is not None
+        assert setup.sources.transfer is not None
         self.setup, self.recipe = setup, recipe
         self.words = nn.Embedding(setup.vocabulary.n_words, recipe.word_dimensions)
         self.characters = nn.Embedding(setup.vocabulary.n_characters, 25, padding_idx=0)
         self.convolution = nn.Conv1d(25, recipe.character_dimensions, 3, padding=1)
         width = recipe.word_dimensions + recipe.character_dimensions
         self.bilstm = nn.LSTM(width, recipe.hidden, batch_first=True, bidirectional=True)
-        self.linear = nn.Linear(2 * recipe.hidden + setup.source.width, len(setup.vocabulary.tags))
+        self.linear = nn.Linear(2 * recipe.hidden + setup.sources.transfer.width, len(setup.vocabulary.tags))
         self.crf = CRF(len(setup.vocabulary.tags), batch_first=True)
         for table in (self.words, self.characters):  # as ours begin; torch's own would learn more slowly
             bound = (3 / table.embedding_dim) ** 0.5

@@ -24,7 +24,8 @@ from backattn.features import build
 from backattn.files import PARTIAL
 from backattn.store.layout import ORIGIN
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import RunFolder, read_json, read_run, read_tensors
+from backattn.tagger.run import RunFolder, read_json, read_run
+from backattn.tagger.tensors import read_tensors
 from faults.workshop import CHECK, NOTES, STAGE_ONE, TRAIN, Lost, Outcome, Workshop, copy
 
 # Of a store's attributes, what does not name the run that computed it.

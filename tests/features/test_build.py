@@ -150,6 +150,18 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
     assert numbers(StoreReader(plan.translation.path)) == resumed
 
 
+def test_a_large_corpus_has_larger_shards_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SHARD_TOKENS", 1)
+    monkeypatch.setattr(build, "_MOST_SHARDS", 3)
+    sizes: list[int] = []
+    plain = build._write_shard
+    monkeypatch.setattr(build, "_write_shard", lambda *given: sizes.append(len(given[-1])) or plain(*given))
+    corpus = make_corpus(TEXTS)
+    build.build_translations(make_plan(make_recipe(), corpus).translation, FakeTranslator, "cpu")
+    assert sum(sizes) == len(corpus.unique)
+    assert len(sizes) <= 3 < len(corpus.unique)
+
+
 def test_a_run_stopped_just_before_the_join_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = make_corpus(TEXTS)
     plan = make_plan(make_recipe(), corpus)
@@ -237,7 +249,7 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     (models / "moved").mkdir()
     (models / "moved/checkpoint.pt").write_text("translator")
     translator = {"checkpoint": "toy/translator", "source": "de"}
-    assert frozenset({"batch_tokens", "training", "checkpoint", "sha256"}) == NOT_IN_IDENTITY
+    assert frozenset({"batch_tokens", "training", "checkpoint", "sha256", "vectors"}) == NOT_IN_IDENTITY
     assert ids(translator={**translator, "batch_tokens": 7, "checkpoint": "moved"}) == base
     assert ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab"}) == base
     for key, value in {

@@ -24,7 +24,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from backattn.errors import ModelError  # noqa: E402
 from backattn.features.english.flair import FlairTagger  # noqa: E402
-from backattn.features.english.model_file import unpack  # noqa: E402
+from backattn.features.english.model_file import TAGGER  # noqa: E402
 from backattn.features.english.native import describe, dump_tagger, load_tagger  # noqa: E402
 from tiny_english import (  # noqa: E402
     KINDS,
@@ -402,7 +402,7 @@ class TestCrafted:
         place %= len(data)
         other = data[:place] + put + data[place + len(put) :]
         with contextlib.suppress(ModelError):  # that it is one line, its own class sees to
-            description, tensors = unpack(other, "the.safetensors")
+            description, tensors = TAGGER.unpack(other, "the.safetensors")
             assert dict(description.shapes()) == {name: tuple(t.shape) for name, t in tensors.items()}
 
     def test_claims_take_no_memory(self, data: bytes, tmp_path: Path) -> None:
@@ -418,11 +418,11 @@ class TestCrafted:
         code = (
             "import pathlib, resource, sys\n"
             "from backattn.errors import ModelError\n"
-            "from backattn.features.english.model_file import unpack\n"
+            "from backattn.features.english.model_file import TAGGER\n"
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "before = peak()\n"
             "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-            "    try: unpack(path.read_bytes(), 'x')\n"
+            "    try: TAGGER.unpack(path.read_bytes(), 'x')\n"
             "    except ModelError: continue\n"
             "    raise SystemExit(f'{path} was opened')\n"
             "print(peak() - before)\n"

@@ -35,7 +35,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def estimates(corpus: Corpus, **sections: object) -> dict[str, Estimate]:
     plan = make_plan(make_recipe(**sections), corpus)
-    return {found.kind: found for found in estimate(plan, check(plan))}
+    return {found.name: found for found in estimate(plan, check(plan))}
 
 
 def test_an_estimate_follows_the_measured_speed() -> None:

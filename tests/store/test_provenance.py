@@ -65,7 +65,8 @@ def test_show_names_corpora_models_recipe_and_counts(home: Path) -> None:
         "sentences": 2,
     }
     assert shown["models"] == {"tagger.pt": file_digest(home / "cache/toy/english/tagger.pt")}
-    assert shown["recipe"]["transfer"] == {"eos": "drop", "normalise": "none", "dtype": "float16"}
+    policy = {"eos": "drop", "normalise": "none", "dtype": "float16", "attention": "translator"}
+    assert shown["recipe"]["transfer"] == policy
     assert shown["recipe"]["translation"] == StoreReader(plan.translation.path).recipe_id
     assert shown["sentences"] == sum(origin["sentences"] for origin in shown["origins"]) == 4
     assert shown["origins"][0]["opened"] == "pickle, --trust"

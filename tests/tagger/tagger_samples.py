@@ -40,19 +40,19 @@ def make_corpus(train: int = 24, dev: int = 10, test: int = 10) -> Corpus:
 
 
 class DictVectors:
-    """Transfer vectors in memory: a direction for each tag, blurred."""
+    """Transfer vectors or frozen features in memory: a direction for each tag, blurred."""
 
-    width = WIDTH
-
-    def __init__(self, corpus: Corpus, identity: str = "store-1") -> None:
-        self.identity = identity
-        generator = np.random.default_rng(5)
+    def __init__(
+        self, corpus: Corpus, identity: str = "store-1", *, width: int = WIDTH, seed: int = 5
+    ) -> None:
+        self.identity, self.width = identity, width
+        generator = np.random.default_rng(seed)
         directions: dict[str, NDArray[np.float64]] = {}
         self.rows: dict[bytes, NDArray[np.float16]] = {}
         for _, sentences in corpus.splits():
             for sentence in sentences:
-                clean = [directions.setdefault(t, generator.normal(size=WIDTH)) for t in sentence.tags]
-                noise = generator.normal(size=(len(sentence), WIDTH))
+                clean = [directions.setdefault(t, generator.normal(size=width)) for t in sentence.tags]
+                noise = generator.normal(size=(len(sentence), width))
                 self.rows[sentence.key] = (np.stack(clean) + 0.1 * noise + 2).astype(np.float16)
 
     def vectors(self, key: bytes) -> NDArray[np.float16]:

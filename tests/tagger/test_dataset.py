@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tagger_samples import WIDTH, DictVectors, make_corpus
 
 from backattn.errors import StaleError
-from backattn.tagger.dataset import RandomRows, StoredRows, encode, prediction_order, training_order
+from backattn.tagger.dataset import encode, prediction_order, training_order
+from backattn.tagger.sources import RandomRows, Sources, StoredRows
 from backattn.tagger.vocabulary import build_vocabulary
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=200).map(np.array)
@@ -24,7 +25,10 @@ def test_a_batch_says_what_the_sentences_say():
     corpus, vocabulary, encoded = encoded_corpus()
     vectors = DictVectors(corpus)
     indices = np.array([5, 0, 11, 0])
-    batch = encoded.batch(indices, StoredRows(vectors))
+    more = DictVectors(corpus, "store-2", width=3, seed=8)
+    batch = encoded.batch(
+        indices, Sources(StoredRows(vectors), {"bert": StoredRows(more), "charlm": RandomRows(2)})
+    )
     for row, index in enumerate(indices):
         sentence, m = corpus.train[index], len(corpus.train[index])
         assert batch.lengths[row] == m
@@ -37,8 +41,10 @@ def test_a_batch_says_what_the_sentences_say():
         assert np.array_equal(
             batch.transfer[row, :m].numpy(), vectors.vectors(sentence.key).astype(np.float32)
         )
-        assert not batch.tags[row, m:].any()
-        assert not batch.transfer[row, m:].any()
+        bert, charlm = batch.embeddings
+        assert np.array_equal(bert[row, :m].numpy(), more.vectors(sentence.key).astype(np.float32))
+        assert np.array_equal(charlm[row, :m].numpy(), RandomRows(2).rows(sentence.tokens))
+        assert not any(padded[row, m:].any() for padded in (batch.tags, batch.transfer, bert, charlm))
     assert len(set(batch.words.tolist())) <= len(batch.words) < batch.lengths.sum()  # each token once
 
 

@@ -19,7 +19,7 @@ from tagger_samples import TINY, DictVectors, make_corpus
 from backattn.errors import BackattnError, ModelError
 from backattn.quoting import quoted
 from backattn.tagger.prediction import load_run, predict
-from backattn.tagger.run import read_tensors, write_tensors
+from backattn.tagger.tensors import read_tensors, write_tensors
 from backattn.tagger.training import train_run
 from hostile import places
 
@@ -170,7 +170,17 @@ def test_a_header_longer_than_the_file_is_named(run: Path) -> None:
         ("tags", [3]),
         ("tags", None),
         ("tags", "OBIES"),
-        ("frozen_words", []),
+        ("embeddings", {"bert": 6}),
+        ("embeddings", {"bert": 10**13}),
+        ("embeddings", {"bert": -1}),
+        ("embeddings", {"pop": "many"}),
+        ("embeddings", 3),
+        ("embeddings", ["bert"]),
+        ("embeddings", None),
+        ("fusion", "sideways"),
+        ("fusion", []),
+        ("fusion", None),
+        ("word_dimensions", 0),
         ("unknown", 1),
     ],
 )
@@ -179,9 +189,6 @@ def test_a_shape_that_the_weights_do_not_have_takes_no_memory(run: Path, key: st
     changed = copy.deepcopy(about)
     changed["shape"][key] = value
     write_tensors(run / "weights.safetensors", tensors, changed)
-    if key == "frozen_words":  # says which weights learn, and no more
-        load_run(run)
-        return
     assert "its files do not fit together" in refusal(lambda: load_run(run))
 
 

@@ -21,20 +21,37 @@ from backattn.corpus.tags import check_bioes
 from backattn.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
 from backattn.recipe import TaggerRecipe
 from backattn.store.lock import writer_lock
-from backattn.tagger.dataset import RandomRows, StoredRows
 from backattn.tagger.network import Standardise
 from backattn.tagger.prediction import load_run, predict
-from backattn.tagger.run import Inputs, Run, RunFolder, read_run
-from backattn.tagger.setup import TRANSFER_DEVIATION, fit_standardise, nested_sample, sample_size
+from backattn.tagger.request import make_request, model_name, sample_size
+from backattn.tagger.run import Run, RunFolder, read_run
+from backattn.tagger.setup import (
+    FROZEN_DEVIATION,
+    TRANSFER_DEVIATION,
+    fit_standardise,
+    nested_sample,
+    prepare,
+)
+from backattn.tagger.sources import Inputs, RandomRows, StoredRows
+from backattn.tagger.tensors import read_tensors, write_tensors
 from backattn.tagger.training import train_run
+from fakes import make_recipe
 
+WITH_ALL = dataclasses.replace(TINY, embeddings=("charlm", "bert"), fusion="both")
 ALL_INPUTS: tuple[Inputs, ...] = ("words", "words+transfer", "transfer", "random")
 
 
 def train(folder: Path, recipe: TaggerRecipe = TINY, corpus: Corpus | None = None, **changes) -> Run:
     corpus = corpus or make_corpus()
     options = {"inputs": "words+transfer", "seed": 3, "identity": {"corpus": "c"}, **changes}
-    return train_run(corpus, DictVectors(corpus), recipe, folder=folder, **options)
+    return train_run(corpus, DictVectors(corpus), recipe, folder=folder, embeddings=frozen(corpus), **options)
+
+
+def frozen(corpus: Corpus) -> dict[str, DictVectors]:
+    return {
+        "bert": DictVectors(corpus, "bert-1", width=5, seed=6),
+        "charlm": DictVectors(corpus, "charlm-1", width=4, seed=7),
+    }
 
 
 def result_of(folder: Path) -> dict[str, object]:
@@ -66,6 +83,11 @@ def test_a_run_leaves_a_whole_folder(tmp_path, inputs):
     assert best == max(row["dev_f1"] for row in run.history) == run.dev.overall.f1
     assert run.test.group("places") == run.test.types["LOC"]
     assert f"|inputs:{inputs}|seed:3|sentences:24|" in run.test.signature
+    names = {
+        "words": "BiLSTM+CRF", "words+transfer": "BiLSTM+CRF+BAN", "transfer": "BAN+CRF",
+        "random": "BiLSTM+CRF+random",
+    }  # fmt: skip
+    assert f"|split:test|model:{names[inputs]}|" in run.test.signature
     told = {"words": "none", "random": f"random-{WIDTH}"}.get(inputs, "store-1")
     assert run.test.signature.endswith(f"|transfer:{told}")
     blocks = (tmp_path / "predictions.test.tsv").read_text("utf-8").split("\n\n")
@@ -86,9 +108,70 @@ def test_a_loaded_run_predicts_what_it_predicted(tmp_path, inputs):
     assert [tag for tags in tagged for tag in tags] == [line.split("\t")[2] for line in lines]
 
 
+@pytest.mark.parametrize("inputs", ["words", "words+transfer", "random"])
+@pytest.mark.parametrize("word_dimensions", [0, 8])
+def test_a_run_with_frozen_features(tmp_path, inputs, word_dimensions):
+    corpus, recipe = make_corpus(), dataclasses.replace(WITH_ALL, word_dimensions=word_dimensions)
+    run = train(tmp_path, recipe, corpus, inputs=inputs)
+    assert run.request["embeddings"] == {"charlm": "charlm-1", "bert": "bert-1"}
+    model = load_run(tmp_path)
+    assert model.embeddings == ("charlm", "bert")
+    assert (model.network.words.embedding is None) == (word_dimensions == 0)
+    given = frozen(corpus)
+    tagged = predict(model, [s.tokens for s in corpus.test], DictVectors(corpus), given)
+    lines = (tmp_path / "predictions.test.tsv").read_text("utf-8").replace("\n\n", "\n").splitlines()
+    assert [tag for tags in tagged for tag in tags] == [line.split("\t")[2] for line in lines]
+    with pytest.raises(ModelError, match="reads bert vectors of width 5; none were given"):
+        predict(model, [("Ada",)], DictVectors(corpus), {"charlm": given["charlm"]})
+    with pytest.raises(ModelError, match="reads charlm vectors of width 4; found vectors of width 5"):
+        predict(model, [("Ada",)], DictVectors(corpus), {"charlm": given["bert"], "bert": given["bert"]})
+
+
+def test_frozen_features_alone_are_enough_to_learn_from(tmp_path):
+    recipe = dataclasses.replace(TINY, hidden=16, epochs=30, embeddings=("bert",), word_dimensions=0)
+    run = train(tmp_path, recipe, make_corpus(60), inputs="words")
+    assert run.test.overall.f1 > 0.9
+
+
+class TestRequest:
+    def of(self, inputs: Inputs, **changes: object) -> dict[str, object]:
+        corpus = make_corpus()
+        recipe = dataclasses.replace(TINY, **changes)
+        stores = DictVectors(corpus), frozen(corpus)
+        return make_request(corpus, *stores, recipe, inputs=inputs, seed=1, identity={"corpus": "c"})
+
+    @pytest.mark.parametrize("inputs", ALL_INPUTS)
+    def test_says_only_what_is_read(self, inputs):
+        plain = self.of(inputs)
+        frozen = self.of(inputs, embeddings=("bert",))
+        assert (frozen == plain) == (inputs == "transfer")
+        assert frozen["embeddings"] == ({} if inputs == "transfer" else {"bert": "bert-1"})
+        assert self.of(inputs, embeddings=("bert", "charlm")) != self.of(
+            inputs, embeddings=("charlm", "bert")
+        ) or (inputs == "transfer")
+        if inputs != "transfer":
+            assert (self.of(inputs, fusion="gate") == plain) == (inputs == "words")
+
+    @pytest.mark.parametrize("fusion", ["input", "both", "gate"])
+    def test_there_is_nothing_to_fuse_t_alone_with(self, fusion):
+        with pytest.raises(
+            RecipeError, match=rf"tagger\.fusion: {fusion} for the inputs transfer.*expected output"
+        ):
+            self.of("transfer", fusion=fusion)
+
+    def test_the_paper_s_names(self):
+        recipe = dataclasses.replace(TINY, embeddings=("fasttext", "charlm"), fusion="gate")
+        assert [model_name(inputs, recipe) for inputs in ALL_INPUTS] == [
+            "fastText+CharLM+BiLSTM+CRF",
+            "fastText+CharLM+BiLSTM+CRF+BAN(gate)",
+            "BAN+CRF",
+            "fastText+CharLM+BiLSTM+CRF+random(gate)",
+        ]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision):
-    recipe = dataclasses.replace(TINY, characters="cnn", precision=precision)
+    recipe = dataclasses.replace(WITH_ALL, characters="cnn", precision=precision, fusion="gate")
     train(tmp_path / "whole", recipe)
     for last in range(1, TINY.epochs):
         stop_after_epoch(monkeypatch, last)
@@ -195,16 +278,6 @@ def test_it_learns(tmp_path, characters):
     assert run.history[-1]["loss"] < run.history[0]["loss"] / 5
 
 
-def test_given_word_vectors_stay_as_they_are(tmp_path):
-    path = tmp_path / "cc.vec"
-    path.write_text("3 2\nada 1 2\nsees 3 4\n0000 5 6\n", encoding="utf-8")
-    run = train(tmp_path / "run", dataclasses.replace(TINY, embeddings=str(path)), inputs="words")
-    weights = load_file(RunFolder(run.folder).weights)["words.embedding.weight"]
-    assert weights.tolist() == [[0, 0], [1, 2], [3, 4], [5, 6]]
-    model = load_run(run.folder)
-    assert [model.vocabulary.word(token) for token in ("Ada", "sees", "1987", "Ulm")] == [1, 2, 3, 0]
-
-
 class TestSample:
     def test_is_nested_and_in_file_order(self):
         sentences = make_corpus(60).train  # some sentences occur more than once
@@ -238,10 +311,24 @@ def test_transfer_is_standardised_on_the_training_sample(kind):
     corpus = make_corpus()
     source = StoredRows(DictVectors(corpus)) if kind == "stored" else RandomRows(WIDTH)
     module, tokens = Standardise(WIDTH), [s.tokens for s in corpus.train]
-    fit_standardise(module, source, tokens)
+    fit_standardise(module, source, tokens, 0.3)
     rows = module(torch.from_numpy(np.concatenate([source.rows(t) for t in tokens])).float())
     assert torch.allclose(rows.mean(0), torch.zeros(WIDTH), atol=1e-5)
-    assert float(rows.square().mean().sqrt()) == pytest.approx(TRANSFER_DEVIATION, rel=1e-4)
+    assert float(rows.square().mean().sqrt()) == pytest.approx(0.3, rel=1e-4)
+
+
+def test_t_has_another_scale_at_the_input_than_at_the_output():
+    corpus = make_corpus()
+    setup = prepare(corpus, DictVectors(corpus), frozen(corpus), WITH_ALL, "words+transfer", device="cpu")
+    network = setup.network
+    assert list(network.frozen) == ["charlm", "bert", "transfer"]
+    ratio = network.frozen["transfer"].scale / network.standardise.scale
+    assert float(ratio) == pytest.approx(FROZEN_DEVIATION / TRANSFER_DEVIATION)
+    assert torch.equal(network.frozen["transfer"].mean, network.standardise.mean)
+    features = frozen(corpus)["bert"]
+    rows = np.concatenate([features.vectors(s.key) for s in corpus.train]).astype(np.float32)
+    found = network.frozen["bert"](torch.from_numpy(rows))
+    assert float(found.square().mean().sqrt()) == pytest.approx(FROZEN_DEVIATION, rel=1e-4)
 
 
 def test_vectors_that_never_vary_have_a_finite_scale():
@@ -252,7 +339,7 @@ def test_vectors_that_never_vary_have_a_finite_scale():
             return np.zeros((len(tokens), 3), np.float16)
 
     module = Standardise(3)
-    fit_standardise(module, Zeros(), [("a", "b")])
+    fit_standardise(module, Zeros(), [("a", "b")], 0.3)
     assert module.scale == 1
 
 
@@ -264,6 +351,8 @@ class TestRefusals:
             ({"seed": 9}, "seed"),
             ({"identity": {"corpus": "edited"}}, "corpus"),
             ({"recipe": dataclasses.replace(TINY, hidden=9)}, "tagger"),
+            ({"recipe": dataclasses.replace(TINY, fusion="gate")}, "tagger"),
+            ({"recipe": dataclasses.replace(TINY, embeddings=("bert",))}, "embeddings, tagger"),
         ],
     )
     @pytest.mark.parametrize("finished", [True, False])
@@ -296,6 +385,25 @@ class TestRefusals:
         recipe = dataclasses.replace(TINY, characters="lstm", character_dimensions=7)
         with pytest.raises(RecipeError, match=r"tagger\.character_dimensions: 7 for an lstm"):
             train(tmp_path, recipe)
+
+    @pytest.mark.parametrize("fusion", ["input", "both", "gate"])
+    def test_weights_that_fuse_t_with_nothing(self, tmp_path, fusion):
+        run = train(tmp_path, inputs="transfer")
+        path = RunFolder(run.folder).weights
+        tensors, about = read_tensors(path)
+        write_tensors(path, tensors, {"shape": {**about["shape"], "fusion": fusion}})
+        with pytest.raises(ModelError, match=rf"do not fit together \(ValueError: fusion '{fusion}'\)"):
+            load_run(tmp_path)
+
+    def test_no_word_features_at_all(self):
+        tables = {"embeddings": {"fasttext": {"vectors": "toy.vec"}}}
+        frozen = make_recipe(tagger={"word_dimensions": 0, "embeddings": ["fasttext"]}, **tables)
+        assert frozen.tagger.word_dimensions == 0
+        for tagger in ({"word_dimensions": 0}, {"word_dimensions": -1, "embeddings": ["fasttext"]}):
+            with pytest.raises(
+                RecipeError, match=r"toy: tagger\.word_dimensions: expected more than 0, found"
+            ):
+                make_recipe(tagger=tagger, **tables)
 
     def test_no_run(self, tmp_path):
         with pytest.raises(MissingError, match="holds no run; `backattn train LANG` makes it"):

@@ -1,8 +1,8 @@
-"""Corpus -> translation store -> transfer store, computing only what is missing.
+"""Corpus -> translation store -> transfer store; corpus -> a store of each embedding. Only what is missing.
 
 Sentences are sorted by length and cut into shards; a shard is a small store of its own, written and
 renamed, so that a killed run loses the shard in hand. The shards and the old store are then joined.
-Where the cuts lie depends on the missing sentences alone, so a resumed run makes the same batches, and
+Where the cuts lie depends on the corpus and on what is missing, so a resumed run makes the same batches, and
 the same bytes, as one that was never stopped. What is built upon is read whole and verified first: a
 damaged number must not get a new digest.
 """
@@ -20,13 +20,14 @@ from tqdm import tqdm
 
 from backattn.corpus import Sentence
 from backattn.errors import MissingError, ModelError, StoreError, UnreadableError
+from backattn.features.attention import transfer_attention
 from backattn.features.back_attention import back_attention
+from backattn.features.embeddings import Embedder
 from backattn.features.english import EnglishTagger
 from backattn.features.join import join
 from backattn.features.plan import Stage
 from backattn.features.surroundings import header_of, new_origin
 from backattn.features.translation import Translation, Translator
-from backattn.features.translation.pieces import token_attention
 from backattn.files import PARTIAL
 from backattn.fingerprint import digest
 from backattn.recipe import TransferRecipe
@@ -38,6 +39,7 @@ from backattn.store.layout import (
     Header,
     Origin,
     decode_lines,
+    embedding_columns,
     encode_lines,
     transfer_columns,
 )
@@ -50,6 +52,8 @@ tqdm.monitor_interval = 0
 
 # Source tokens of a shard: a few seconds of work on a CPU.
 SHARD_TOKENS = 8000
+# In a large corpus they are larger: all are open when they are joined, and a process may have 1,024 files.
+_MOST_SHARDS = 256
 
 # Computes the entries of one shard's sentences, without their origin.
 Compute = Callable[[Sequence[Sentence]], list[Entry]]
@@ -114,6 +118,21 @@ def build_transfers(
     return _build(stage, prepare, device, "transfer")
 
 
+def build_embeddings(stage: Stage, load: Callable[[], Embedder], device: str) -> Built:
+    """Bring the store of an embedding up to date."""
+    dtype = stage.recipe["dtype"]
+
+    def prepare() -> _Worker:
+        embedder = load()
+        return _Worker(
+            embedding_columns(dtype, embedder.width),
+            lambda shard: embedding_entries(embedder, shard, dtype),
+            embedder.opened,
+        )
+
+    return _build(stage, prepare, device, stage.name.rpartition("/")[2])
+
+
 def translation_entries(translator: Translator, sentences: Sequence[Sentence]) -> list[Entry]:
     """Translate a shard.
 
@@ -141,13 +160,34 @@ def transfer_entries(
         reading = next(readings)
         _finite(reading.states, sentence, "R")
         whole = translations[sentence.key]["attention"].reshape(len(sentence) + 1, len(tokens) + 1)
-        attention = token_attention(whole.astype(np.float32), eos=recipe.eos, normalise=recipe.normalise)
+        attention = transfer_attention(whole.astype(np.float32), recipe)
         # shape: (m, d)
         transfer = back_attention(torch.from_numpy(attention), torch.from_numpy(reading.states))
         with np.errstate(over="ignore"):  # an overflow is refused, with the sentence, in the next line
             vectors = _finite(transfer.numpy().astype(recipe.dtype), sentence, "T")
         entries.append({"vectors": vectors, "english_tags": encode_lines(reading.tags)})
     return entries
+
+
+def embedding_entries(embedder: Embedder, sentences: Sequence[Sentence], dtype: str) -> list[Entry]:
+    """Frozen features of a shard; a token whose vector is zero counts as unknown.
+
+    :param dtype: of the vectors, as ``embeddings.dtype`` in the recipe.
+    :raises ModelError: they are not a row for each token, or not finite.
+    """
+    found = embedder.embed([sentence.tokens for sentence in sentences])
+    return [_embedding_entry(s, v, embedder.width, dtype) for s, v in zip(sentences, found, strict=True)]
+
+
+def _embedding_entry(sentence: Sentence, vectors: NDArray[np.float32], width: int, dtype: str) -> Entry:
+    if vectors.shape != (len(sentence), width):
+        raise ModelError(
+            f"features of shape {vectors.shape}, expected {(len(sentence), width)}, for the sentence "
+            f"{' '.join(sentence.tokens)!r}"
+        )
+    with np.errstate(over="ignore"):  # an overflow is refused, with the sentence, in the next line
+        stored = _finite(vectors.astype(dtype), sentence, "the embedding", "embeddings.dtype")
+    return {"vectors": stored, "unknown": np.array([(~vectors.any(axis=1)).sum()], dtype=np.int32)}
 
 
 def _translation_entry(sentence: Sentence, translation: Translation) -> Entry:
@@ -164,11 +204,13 @@ def _translation_entry(sentence: Sentence, translation: Translation) -> Entry:
     }
 
 
-def _finite(array: NDArray[np.floating], sentence: Sentence, name: str) -> NDArray[np.floating]:
+def _finite(
+    array: NDArray[np.floating], sentence: Sentence, name: str, key: str = "transfer.dtype"
+) -> NDArray[np.floating]:
     if not np.isfinite(array).all():
         raise ModelError(
             f"{name} is not finite as {array.dtype} for the sentence {' '.join(sentence.tokens)!r}; "
-            "the model is broken, or transfer.dtype must be float32"
+            f"the model is broken, or {key} must be float32"
         )
     return array
 
@@ -190,15 +232,16 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
         if missing:
             worker = prepare()
             origin = new_origin(header, worker.opened)
-            for part in _cut(missing, label):
+            tokens = max(SHARD_TOKENS, sum(map(len, stage.sentences)) // _MOST_SHARDS)
+            for part in _cut(missing, tokens, label):
                 sources.append(_write_shard(stage, header, worker, origin, part))
         counts = join(stage, header, sources)
         shutil.rmtree(stage.shards, ignore_errors=True)
         return Built(stage.path, len(stage.sentences), len(missing), resumed, counts)
 
 
-def _cut(missing: Sequence[Sentence], label: str) -> Iterator[list[Sentence]]:
-    """Shards of about :data:`SHARD_TOKENS` tokens, longest sentences first; shows the progress."""
+def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
+    """Shards of about ``size`` tokens, longest sentences first; shows the progress."""
     ordered = sorted(missing, key=lambda s: (-len(s), s.key))
     with tqdm(total=len(ordered), desc=label, unit="sentence", disable=None if ordered else True) as bar:
         part: list[Sentence] = []
@@ -206,7 +249,7 @@ def _cut(missing: Sequence[Sentence], label: str) -> Iterator[list[Sentence]]:
         for sentence in ordered:
             part.append(sentence)
             tokens += len(sentence)
-            if tokens >= SHARD_TOKENS:
+            if tokens >= size:
                 yield part
                 bar.update(len(part))
                 part, tokens = [], 0

@@ -15,6 +15,7 @@ _SHOWN = 3  # missing sentences that a status quotes
 class StageStatus:
     """What is to be said of one store.
 
+    :param name: as :attr:`Stage.name <backattn.features.plan.Stage>`.
     :param state: ``fresh``; ``stale``: some sentences are missing; ``missing``: there is no such store;
         ``corrupt``: there is a file, and it is not the store that was written.
     :param missing: sentences that have to be computed.
@@ -24,6 +25,7 @@ class StageStatus:
     """
 
     kind: str
+    name: str
     path: str
     state: Literal["fresh", "stale", "missing", "corrupt"]
     sentences: int
@@ -39,12 +41,12 @@ class StageStatus:
         return {"fresh": 0, "corrupt": 2}.get(self.state, 1)
 
 
-def check(plan: Plan, *, deep: bool = False) -> tuple[StageStatus, StageStatus]:
-    """Compare both stores with the plan.
+def check(plan: Plan, *, deep: bool = False) -> tuple[StageStatus, ...]:
+    """Compare the stores with the plan.
 
     :param deep: read and verify every byte.
     """
-    return _status(plan.translation, deep), _status(plan.transfer, deep)
+    return tuple(_status(stage, deep) for stage in plan.stages)
 
 
 def refuse_corrupt(statuses: tuple[StageStatus, ...]) -> None:
@@ -85,6 +87,7 @@ def _of(
     kept = len(stage.sentences) - len(missing)
     return StageStatus(
         kind=stage.kind,
+        name=stage.name,
         path=str(stage.path),
         state=state,
         sentences=len(stage.sentences),

@@ -11,8 +11,15 @@ from backattn.store.layout import Origin
 from backattn.store.reader import StoreReader
 
 # Source tokens a second on one core of an x86 server, where nothing has been computed yet: a 7 M-parameter
-# fconv translator at beam 4; a BiLSTM tagger of 256 states with word and character features.
-_ROUGH = {"translation": 1300.0, "transfer": 7000.0}
+# fconv translator at beam 4; a BiLSTM tagger of 256 states with word and character features; a file of
+# vectors in memory; character models of 512 states; a BERT of 12 layers of 768.
+_ROUGH = {
+    "translation": 1300.0,
+    "transfer": 7000.0,
+    "embeddings/fasttext": 20000.0,
+    "embeddings/charlm": 1000.0,
+    "embeddings/bert": 300.0,
+}
 
 
 @dataclass(frozen=True)
@@ -23,35 +30,31 @@ class Estimate:
     :param basis: what the figure rests on.
     """
 
-    kind: str
+    name: str
     seconds: float
     basis: str
 
     def to_text(self) -> str:
         """One line."""
         minutes = f"{self.seconds / 60:.0f} min" if self.seconds >= 90 else f"{self.seconds:.0f} s"
-        return f"{self.kind}: about {minutes}, and the loading of the model ({self.basis})"
+        return f"{self.name}: about {minutes}, and the loading of the model ({self.basis})"
 
 
 def estimate(plan: Plan, statuses: Iterable[StageStatus]) -> list[Estimate]:
     """For each stage that has something to compute."""
-    stages = {stage.kind: stage for stage in (plan.translation, plan.transfer)}
-    return [
-        _estimate(stages[status.kind], status)  # type: ignore[index]
-        for status in statuses
-        if status.missing
-    ]
+    stages = {stage.name: stage for stage in plan.stages}
+    return [_estimate(stages[status.name], status) for status in statuses if status.missing]
 
 
 def _estimate(stage: Stage, status: StageStatus) -> Estimate:
     measured = [origin for origin in _origins(stage) if origin.tokens and origin.seconds > 0]
     if not measured:
         basis = "a rough figure of another machine's core, nothing has been computed in this cache yet"
-        return Estimate(stage.kind, status.missing_tokens / _ROUGH[stage.kind], basis)
+        return Estimate(stage.name, status.missing_tokens / _ROUGH[stage.name], basis)
     last = max(measured, key=lambda origin: origin.started)
     speed = last.tokens / last.seconds
     basis = f"{speed:.0f} tokens/s on {last.device}, measured {last.started}"
-    return Estimate(stage.kind, status.missing_tokens / speed, basis)
+    return Estimate(stage.name, status.missing_tokens / speed, basis)
 
 
 def _origins(stage: Stage) -> list[Origin]:
@@ -59,7 +62,7 @@ def _origins(stage: Stage) -> list[Origin]:
     for paths in (
         [stage.path, *stage.shards.glob("*.h5")],
         stage.path.parent.glob("*.h5"),
-        cache_root().glob(f"*/{stage.kind}/*.h5"),
+        cache_root().glob(f"*/{stage.name}/*.h5"),
     ):
         found: list[Origin] = []
         for path in paths:

@@ -15,6 +15,7 @@ from backattn.features.join import join
 from backattn.features.plan import Plan, Stage
 from backattn.features.surroundings import header_of
 from backattn.files import PARTIAL
+from backattn.recipe import cache_root
 from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 
@@ -41,28 +42,37 @@ class _Find:
 
 
 def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]:
-    """Free what nobody needs in the two store folders of a LANG.
+    """Free what nobody needs in the store folders of a LANG.
 
-    :param others: take whole stores of other recipes, and their unfinished shards, as well.
+    :param others: take whole stores of other recipes, and their unfinished shards, as well: also those of
+        embeddings that this recipe does not name.
     :param dry_run: only say what would go.
     :raises StoreError: a store of this recipe is corrupt; nothing is touched.
-    :raises BusyError: a run is writing one of the two stores.
+    :raises BusyError: a run is writing one of the stores.
     """
-    stages = (plan.translation, plan.transfer)
-    for stage in stages:
+    for stage in plan.stages:
         stage.open()
-    there = [stage for stage in stages if stage.path.parent.is_dir()]
+    own = {stage.path.with_suffix("") for stage in plan.stages}
     found: list[Garbage] = []
     # A store that loses sentences is written anew, which takes space: others make room first.
-    for stage in there:
-        folder = stage.path.parent
+    for folder in _folders(plan):
         stems = {path.name.split(".", 1)[0] for path in folder.iterdir() if path.name.endswith(_ENDINGS)}
-        for stem in sorted(stems - {stage.path.stem}):
-            found += _take_other(folder / stem, others, dry_run)
-    for stage in there:
+        for base in sorted({folder / stem for stem in stems} - own):
+            found += _take_other(base, others, dry_run)
+    for stage in plan.stages:
+        if not stage.path.parent.is_dir():
+            continue
         with nullcontext() if dry_run else writer_lock(stage.lock):
             found += _take(_own(stage), dry_run)
     return found
+
+
+def _folders(plan: Plan) -> list[Path]:
+    """Where stores of the plan's part may lie."""
+    folders = {stage.path.parent for stage in plan.stages}
+    if plan.part != "transfer":
+        folders.update((cache_root() / plan.recipe.name / "embeddings").glob("*"))
+    return sorted(folder for folder in folders if folder.is_dir())
 
 
 def _take(finds: Iterator[_Find], dry_run: bool) -> list[Garbage]:

@@ -32,4 +32,6 @@ def _counts(stage: Stage, keys: Sequence[bytes], sources: Mapping[bytes, Entry])
             "segmented": sum(int(sources[key]["segments"][0]) > 1 for key in keys),
             "limited": sum(int(sources[key]["limited"][0]) > 0 for key in keys),
         }
+    if stage.kind == "embedding":
+        return {"unknown": sum(int(sources[key]["unknown"][0]) for key in keys)}
     return {"empty": sum(not len(sources[key]["english_tags"]) for key in keys)}

@@ -1,52 +1,85 @@
-"""Stage one as one call: plan, load what is needed, bring both stores up to date."""
+"""Stage one as one call: load what is needed, bring the stores of a plan up to date.
 
+A model's packages are imported when it is loaded: who computes embeddings alone needs no fairseq.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from backattn.device import device_name
-from backattn.features.build import Built, build_transfers, build_translations
-from backattn.features.english.flair import FlairTagger
-from backattn.features.plan import Plan
-from backattn.features.translation.fairseq import FairseqTranslator
-from backattn.recipe import Recipe, model_path
+from backattn.device import bound_kernel_caches, device_name
+from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
+from backattn.features.embeddings import Embedder
+from backattn.features.plan import Plan, Stage
+from backattn.recipe import EmbeddingName, Recipe, data_path, model_path
 from backattn.store.reader import StoreReader
+
+if TYPE_CHECKING:
+    from backattn.features.english.flair import FlairTagger
+    from backattn.features.translation.fairseq import FairseqTranslator
+
+# With 16 or 1,024 of them a CPU translates at about the same rate: hardly a shape comes back.
+_KERNELS = 16
 
 
 @dataclass(frozen=True)
 class Features:
-    """What stage one did, store by store."""
+    """What stage one did.
 
-    translation: Built
-    transfer: Built
+    :param stores: name of each store of the plan -> what was done there, in the plan's order.
+    """
+
+    stores: Mapping[str, Built]
+
+    @property
+    def translation(self) -> Built:
+        """Of the translation store."""
+        return self.stores["translation"]
+
+    @property
+    def transfer(self) -> Built:
+        """Of the transfer store."""
+        return self.stores["transfer"]
 
 
 def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = False) -> Features:
-    """Compute what is missing of the translation store, then of the transfer store.
+    """Compute what is missing of the translation store, of the transfer store, of those of the embeddings.
 
     :param device: ``cpu`` or ``cuda``; it does not change a store's identity.
-    :param trust: open an English tagger that has no pinned digest.
+    :param trust: open a pickled model that has no pinned digest.
     """
     words = device_name(device)
-    translation = build_translations(plan.translation, lambda: load_translator(recipe, device), words)
-    transfer = build_transfers(
-        plan.transfer,
-        StoreReader(plan.translation.path),
-        recipe.transfer,
-        lambda: load_english_tagger(recipe, device, trust=trust),
-        words,
-    )
-    return Features(translation, transfer)
+    bound_kernel_caches(_KERNELS)
+
+    def bring_up_to_date(stage: Stage) -> Built:
+        if stage.kind == "translation":
+            return build_translations(stage, lambda: load_translator(recipe, device), words)
+        if stage.kind == "transfer":
+            translations = StoreReader(plan.translation.path)
+            load = partial(load_english_tagger, recipe, device, trust=trust)
+            return build_transfers(stage, translations, recipe.transfer, load, words)
+        name = stage.recipe["embedding"]
+        return build_embeddings(stage, lambda: load_embedder(recipe, name, device, trust), words)
+
+    # All stages have a name before the first is at work: a missing model is not missed hours later.
+    return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
-def load_translator(recipe: Recipe, device: str) -> FairseqTranslator:
+def load_translator(recipe: Recipe, device: str) -> "FairseqTranslator":
     """The translator of a recipe, from its folder or the hub."""
+    from backattn.features.translation.fairseq import FairseqTranslator
+
     translator = recipe.translator
     if translator.hub:
         return FairseqTranslator.from_hub(translator, device=device)
     return FairseqTranslator.load(model_path(translator.checkpoint), translator, device=device)
 
 
-def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> FlairTagger:
+def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTagger":
     """The English tagger of a recipe, from its file or the hub."""
+    from backattn.features.english.flair import FlairTagger
+
     english = recipe.english
     batch_tokens = english.batch_tokens
     if english.hub:
@@ -60,3 +93,28 @@ def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> FlairTag
         batch_tokens=batch_tokens,
         device=device,
     )
+
+
+def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, trust: bool) -> Embedder:
+    """One of the embeddings that a recipe has a table for, from its files or the hub."""
+    tables = recipe.embeddings
+    if name == "fasttext":
+        from backattn.features.embeddings.fasttext import FastText
+
+        assert tables.fasttext is not None
+        return FastText(data_path(tables.fasttext.vectors))
+    if name == "charlm":
+        from backattn.features.embeddings.charlm import CharLm
+
+        charlm = tables.charlm
+        assert charlm is not None
+        batch_tokens = charlm.batch_tokens
+        if charlm.hub:
+            return CharLm.from_hub(
+                charlm.hub, sha256=charlm.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+            )
+        return CharLm.load(model_path(charlm.checkpoint), batch_tokens=batch_tokens, device=device)
+    from backattn.features.embeddings.bert import Bert
+
+    assert tables.bert is not None
+    return Bert.of(tables.bert, device=device)

@@ -1,4 +1,4 @@
-"""What is there, what is missing: the two stores that a corpus and a recipe ask for. Loads no model.
+"""What is there, what is missing: the stores that a corpus and a recipe ask for. Loads no model.
 
 A store's identity is the format version and a digest of everything that changes its numbers. What does
 not change them is named once, in :data:`NOT_IN_IDENTITY`.
@@ -6,31 +6,41 @@ not change them is named once, in :data:`NOT_IN_IDENTITY`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import MissingError, StoreError
+from backattn.errors import MissingError, RecipeError, StoreError
+from backattn.files import is_file
 from backattn.fingerprint import digest, file_digest
-from backattn.recipe import Recipe, as_json, cache_root, model_path
+from backattn.recipe import EmbeddingName, Recipe, as_json, cache_root, data_path, model_path
 from backattn.store.layout import FORMAT_VERSION, Kind
 from backattn.store.reader import StoreReader
 
 # Keys of a recipe that leave the numbers alone: how a model was made and where it lies (its digest
 # counts), and how the work is cut.
-NOT_IN_IDENTITY = frozenset({"batch_tokens", "training", "checkpoint", "sha256"})
+NOT_IN_IDENTITY = frozenset({"batch_tokens", "training", "checkpoint", "sha256", "vectors"})
+
+# What a command may be held to: T and what it is made from, or the frozen embeddings.
+Part = Literal["all", "transfer", "embeddings"]
+
+# Endings of the files that a transformers model and its tokenizer are read from.
+_BERT_FILES = frozenset({".json", ".txt", ".model", ".safetensors"})
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the two stores: its name, its recipe, and where it lies.
+    """One store: its name, its recipe, and where it lies.
 
+    :param name: what it is called where a person reads it, and its folder below ``cache/LANG``.
     :param models: name of each model file -> its sha256.
     :param corpora: for each split its file, that file's sha256, and its number of sentences.
     :param sentences: the sentences that it must hold, each once.
     """
 
     kind: Kind
+    name: str
     recipe_id: str
     recipe: Mapping[str, Any]
     path: Path
@@ -71,42 +81,75 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Both stores of a LANG."""
+    """The stores of a LANG. Each is named when it is asked for, so that nobody needs another one's model.
 
-    translation: Stage
-    transfer: Stage
-
-
-def make_plan(recipe: Recipe, corpus: Corpus) -> Plan:
-    """Name the two stores.
-
-    :raises MissingError: a model that the recipe names is not there; says what makes it.
+    :param part: what :attr:`stages` is held to.
+    :raises MissingError: (of its properties) a model is not there; says what makes it.
     """
-    translator, english = translator_files(recipe), english_files(recipe)
-    translation = {
-        "format": FORMAT_VERSION,
-        "kind": "translation",
-        "translator": _identity(recipe.translator),
-        "model": digest(translator),
-    }
-    translation_id = _recipe_id(translation)
-    transfer = {
-        "format": FORMAT_VERSION,
-        "kind": "transfer",
-        "translation": translation_id,
-        "english": _identity(recipe.english),
-        "model": digest(sorted(english.values())),
-        "transfer": as_json(recipe.transfer),
-    }
-    facts = _corpora(recipe, corpus)
-    folder = cache_root() / recipe.name
 
-    def stage(kind: Kind, identity: Mapping[str, Any], models: Mapping[str, str]) -> Stage:
-        recipe_id = _recipe_id(identity)
-        path = folder / kind / f"{recipe_id[:14]}.h5"
-        return Stage(kind, recipe_id, identity, path, models, facts, corpus.unique)
+    recipe: Recipe
+    corpus: Corpus
+    part: Part = "all"
 
-    return Plan(stage("translation", translation, translator), stage("transfer", transfer, english))
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stores of the wanted part, each after those that it is made from."""
+        transfer = () if self.part == "embeddings" else (self.translation, self.transfer)
+        return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
+
+    @cached_property
+    def translation(self) -> Stage:
+        """English tokens and A."""
+        models = translator_files(self.recipe)
+        identity = {"translator": _identity(self.recipe.translator), "model": digest(models)}
+        return self._stage("translation", "translation", identity, models)
+
+    @cached_property
+    def transfer(self) -> Stage:
+        """T = A R and the English tags."""
+        models = english_files(self.recipe)
+        identity = {
+            "translation": self.translation.recipe_id,
+            "english": _identity(self.recipe.english),
+            "model": digest(sorted(models.values())),
+            "transfer": as_json(self.recipe.transfer),
+        }
+        return self._stage("transfer", "transfer", identity, models)
+
+    @cached_property
+    def embeddings(self) -> Mapping[EmbeddingName, Stage]:
+        """The frozen embeddings that the tagger reads, in its order."""
+        return {name: self._embedding(name) for name in self.recipe.tagger.embeddings}
+
+    def _embedding(self, name: EmbeddingName) -> Stage:
+        models = embedding_files(self.recipe, name)
+        identity = {
+            "embedding": name,
+            name: _identity(getattr(self.recipe.embeddings, name)),
+            "dtype": self.recipe.embeddings.dtype,
+            # What a file of vectors is called says nothing; the other models have files of different use.
+            "model": digest(list(models.values()) if name == "fasttext" else models),
+        }
+        return self._stage("embedding", f"embeddings/{name}", identity, models)
+
+    def _stage(self, kind: Kind, name: str, identity: Mapping[str, Any], models: Mapping[str, str]) -> Stage:
+        whole = {"format": FORMAT_VERSION, "kind": kind, **identity}
+        recipe_id = f"{FORMAT_VERSION}-{digest(whole)}"
+        path = cache_root() / self.recipe.name / name / f"{recipe_id[:14]}.h5"
+        facts = _corpora(self.recipe, self.corpus)
+        return Stage(kind, name, recipe_id, whole, path, models, facts, self.corpus.unique)
+
+
+def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
+    """Name the stores that a corpus and a recipe ask for.
+
+    :raises RecipeError: embeddings are wanted and the recipe names none.
+    """
+    if part == "embeddings" and not recipe.tagger.embeddings:
+        raise RecipeError(
+            f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
+        )
+    return Plan(recipe, corpus, part)
 
 
 def translator_files(recipe: Recipe) -> dict[str, str]:
@@ -138,6 +181,38 @@ def english_files(recipe: Recipe) -> dict[str, str]:
     return {path.name: file_digest(path)}
 
 
+def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
+    """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
+
+    :raises MissingError: they are not there; says what gives them.
+    """
+    tables = recipe.embeddings
+    if name == "fasttext":
+        assert tables.fasttext is not None  # as the recipe was checked to have
+        files = [data_path(tables.fasttext.vectors)]
+        advice = "fetch a .vec file from fasttext.cc, or point embeddings.fasttext.vectors at one"
+    elif name == "charlm":
+        assert tables.charlm is not None
+        if tables.charlm.hub:
+            return {"hub": tables.charlm.hub}
+        folder = model_path(tables.charlm.checkpoint)
+        files = [folder / "backward.safetensors", folder / "forward.safetensors"]
+        advice = f"make both directions with `backattn charlm train {recipe.name}`"
+    else:
+        assert tables.bert is not None
+        if tables.bert.hub:
+            return {"hub": tables.bert.hub}
+        folder = model_path(tables.bert.checkpoint)
+        files = [folder / "config.json"]
+        if folder.is_dir():
+            files += (path for path in folder.iterdir() if path.suffix in _BERT_FILES and is_file(path))
+        advice = "point embeddings.bert.checkpoint at the folder of a transformers model, or name a hub's"
+    for path in files:
+        if not is_file(path):
+            raise MissingError(f"{path}: not there; {advice}")
+    return {path.name: file_digest(path) for path in sorted(set(files))}
+
+
 def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     return {
         split: {
@@ -151,7 +226,3 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
 
 def _identity(part: Any) -> dict[str, Any]:
     return {key: value for key, value in as_json(part).items() if key not in NOT_IN_IDENTITY}
-
-
-def _recipe_id(identity: Mapping[str, Any]) -> str:
-    return f"{FORMAT_VERSION}-{digest(identity)}"

@@ -8,7 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from backattn.features.plan import Stage
 from backattn.store.layout import Header, Origin
 
-_PACKAGES = ("backattn", "torch", "numpy", "h5py", "fairseq-fixed", "flair", "sentencepiece")
+_PACKAGES = (
+    "backattn", "torch", "numpy", "h5py", "fairseq-fixed", "flair", "sentencepiece", "transformers",
+    "tokenizers",
+)  # fmt: skip
 
 
 def header_of(stage: Stage, device: str) -> Header:

@@ -10,10 +10,11 @@ from backattn.quoting import quoted
 # Keys that must be above zero, at least zero, and a share of one.
 _POSITIVE = {"beam", "max_len_b", "segment_pieces", "batch_tokens", "word_dimensions", "hidden",
              "learning_rate", "learning_rates", "batch", "epochs", "character_dimensions", "patience",
-             "pieces", "max_tokens", "max_pieces", "average", "repeat", "clip_norm", "min_count"}  # fmt: skip
-_NATURAL = {"sentences", "limit", "test_limit", "seed", "max_len_a", "foreign", "english"}
+             "pieces", "max_tokens", "max_pieces", "average", "repeat", "clip_norm", "min_count",
+             "sequence"}  # fmt: skip
+_NATURAL = {"sentences", "limit", "test_limit", "seed", "max_len_a", "foreign", "english", "window"}
 _SHARES = {"word_dropout", "dropout", "anneal", "label_smoothing"}
-# Lists without which there is nothing to do.
+# Lists without which there is nothing to do; a character language model can learn from the corpus alone.
 _FILLED = {"learning_rates", "parallel", "files"}
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}")
@@ -30,26 +31,27 @@ def check_ranges(part: Any, path: str, key: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_ranges(value, path, f"{dotted}.")
         elif isinstance(value, tuple):
-            if not value and name in _FILLED:
+            if not value and name in _FILLED and not dotted.startswith("embeddings."):
                 raise RecipeError(f"{path}: {dotted}: expected at least one, found an empty list")
             for number, item in enumerate(value):
                 if dataclasses.is_dataclass(item):
                     check_ranges(item, path, f"{dotted}[{number}].")
                 else:
                     _check(name, item, path, f"{dotted}[{number}]")
-        else:
+        elif not (name == "word_dimensions" and value == 0 and getattr(part, "embeddings", ())):
+            # No word vectors of its own only where a tagger has frozen ones.
             _check(name, value, path, dotted)
 
 
 def _check(name: str, value: Any, path: str, key: str) -> None:
     expected = ""
-    if name in _POSITIVE and not value > 0:
+    if name in _POSITIVE and isinstance(value, int | float) and not value > 0:
         expected = "more than 0"
     elif name in _SHARES and not 0 <= value < 1:
         expected = "at least 0 and below 1"
     elif name in _NATURAL and isinstance(value, int | float) and value < 0:
         expected = "0 or more"
-    elif name == "group" and value < -1:
+    elif name in {"group", "column"} and value < -1:
         expected = "a column from 0, or -1 for none"
     elif name == "source" and key.startswith("translator.") and not _LANGUAGE.fullmatch(value):
         expected = "a language code, as de or zh_CN"

@@ -120,8 +120,29 @@ def from_json(table: Mapping[str, Any], where: str) -> Recipe:
     for key, part in (("translator", recipe.translator), ("english", recipe.english)):
         if bool(part.checkpoint) == bool(part.hub):
             raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
+    _check_embeddings(recipe, where)
     check_ranges(recipe, where)
     return recipe
+
+
+def _check_embeddings(recipe: Recipe, where: str) -> None:
+    """What the tagger reads is described, once, and each description is of one model."""
+    tables, names = recipe.embeddings, recipe.tagger.embeddings
+    for number, name in enumerate(names):
+        key = f"tagger.embeddings[{number}]"
+        if getattr(tables, name) is None:
+            raise RecipeError(f"{where}: {key}: {name!r} has no table; write one, [embeddings.{name}]")
+        if name in names[:number]:
+            raise RecipeError(f"{where}: {key}: {name!r} is there twice; take one away")
+    for name in ("charlm", "bert"):
+        part = getattr(tables, name)
+        if part is not None and bool(part.checkpoint) == bool(part.hub):
+            raise RecipeError(f"{where}: embeddings.{name}: give exactly one of checkpoint and hub")
+    if tables.charlm is not None and len(tables.charlm.sha256) not in (0, 2):
+        raise RecipeError(
+            f"{where}: embeddings.charlm.sha256: expected two digests, forward first, or none; "
+            f"found {len(tables.charlm.sha256)}"
+        )
 
 
 def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:

@@ -129,6 +129,7 @@ class TranslatorRecipe:
     :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
     :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal.
     :param batch_tokens: source pieces of a batch, padding included; does not change the numbers.
+    :param layers: A is the mean over the translator's attention layers (eq. 3), or its last layer's alone.
     :param precision: arithmetic of the products with weights on a CPU (a GPU takes float16). ``bfloat16``
         gives other numbers, at an equal BLEU, and is faster on processors that know it.
     """
@@ -141,6 +142,7 @@ class TranslatorRecipe:
     max_len_b: int = 10
     segment_pieces: int = 175
     batch_tokens: int = 4000
+    layers: Literal["mean", "last"] = "mean"
     precision: Literal["float32", "bfloat16"] = "float32"
     training: TranslatorTraining | None = None
 
@@ -198,10 +200,117 @@ class EnglishRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferRecipe:
-    """From A and R to T (section "From pieces to tokens" of the README)."""
+    """From A and R to T (section "From pieces to tokens" of the README).
 
+    :param attention: A is the translator's; or, to learn what that is worth, the uniform or the diagonal one
+        stands in its place.
+    :param eos: what becomes of the translator's end of the sentence.
+    :param normalise: ``source`` makes each source token's row of A sum to 1.
+    """
+
+    attention: Literal["translator", "uniform", "diagonal"] = "translator"
     eos: EosPolicy = "drop"
     normalise: Normalisation = "none"
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastTextRecipe:
+    """fastText vectors of the source words.
+
+    :param vectors: a file in fastText's text format (``.vec``), below ``data/``.
+    """
+
+    vectors: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFile:
+    """One file of plain sentences in the source language, one a line.
+
+    :param column: column of the sentence in a TSV file, from 0; -1 takes the whole line.
+    :param header: the first line names the columns.
+    :param limit: take at most so many lines, evenly spread; 0 takes all.
+    """
+
+    path: str
+    column: int = -1
+    header: bool = False
+    limit: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharLmTraining:
+    """How ``backattn charlm train`` makes both directions, with flair's own trainer.
+
+    The corpus' training sentences, without their labels, are part of the text.
+
+    :param files: more text; it is tokenised as the corpus is.
+    :param hidden: width of one direction's states.
+    :param sequence: characters of one step of backpropagation through time.
+    """
+
+    files: tuple[TextFile, ...] = ()
+    hidden: int = 512
+    dropout: float = 0.1
+    sequence: int = 100
+    batch: int = 16
+    learning_rate: float = 20.0
+    epochs: int = 4
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharLmRecipe:
+    """Contextual string embeddings (Akbik et al. 2018): flair's character language models, both directions.
+
+    :param checkpoint: folder with ``forward.safetensors`` and ``backward.safetensors``; empty when ``hub``
+        is given.
+    :param hub: flair's name of both without their direction (``de`` for ``de-forward``, ``de-backward``).
+    :param sha256: digests that the hub's two files must have, forward first; empty for none.
+    :param batch_tokens: source tokens of a batch; does not change the numbers.
+    """
+
+    checkpoint: str = ""
+    hub: str = ""
+    sha256: tuple[str, ...] = ()
+    batch_tokens: int = 4000
+    training: CharLmTraining | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertRecipe:
+    """A frozen BERT-like model, through transformers.
+
+    :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
+    :param hub: its name on the hub (``bert-base-multilingual-cased``).
+    :param layers: the last layer's states, or the mean of the last four layers'.
+    :param pieces: a token's vector is that of its first piece, or the mean over its pieces.
+    :param window: most pieces that are read at once, special ones ([CLS], [SEP]) included; a longer sentence
+        is read in windows that overlap by half. 0 takes what the model can.
+    :param batch_tokens: pieces of a batch, padding included; does not change the numbers. The default fits a
+        CPU's caches (4000 take half as long again); a GPU takes more.
+    """
+
+    checkpoint: str = ""
+    hub: str = ""
+    layers: Literal["last", "mean-4"] = "mean-4"
+    pieces: Literal["first", "mean"] = "first"
+    window: int = 0
+    batch_tokens: int = 500
+
+
+EmbeddingName = Literal["fasttext", "charlm", "bert"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingsRecipe:
+    """Frozen features of the source words, each kind in a store of its own; :attr:`TaggerRecipe.embeddings`
+    says which of them the tagger reads."""
+
+    fasttext: FastTextRecipe | None = None
+    charlm: CharLmRecipe | None = None
+    bert: BertRecipe | None = None
     dtype: Literal["float16", "float32"] = "float16"
 
 
@@ -209,8 +318,12 @@ class TransferRecipe:
 class TaggerRecipe:
     """Stage two: the BiLSTM-CRF of section 3.2. The defaults are the paper's settings.
 
-    :param embeddings: fastText vectors in text format; empty trains word vectors from scratch.
-    :param word_dimensions: width of the word vectors trained from scratch.
+    :param embeddings: frozen features beside the trained word vectors; each needs its ``[embeddings]`` table.
+    :param fusion: where T goes: ``output``, beside the BiLSTM's states (BAN, eq. 7); ``input``, beside the
+        word features (our reading of the abstract of CAN, which augments the representations themselves);
+        ``both``; ``gate``, beside the states after a learnt gate of each token.
+    :param word_dimensions: width of the word vectors trained from scratch; 0 for none, where there are
+        ``embeddings``.
     :param characters: encoder of the characters of a word; ``none`` for Chinese.
     :param character_dimensions: width of its result.
     :param patience: epochs without a lower training loss before the learning rate is annealed.
@@ -220,7 +333,8 @@ class TaggerRecipe:
         within the noise of seeds, and up to twice as fast on processors that know it.
     """
 
-    embeddings: str = ""
+    embeddings: tuple[EmbeddingName, ...] = ()
+    fusion: Literal["output", "input", "both", "gate"] = "output"
     word_dimensions: int = 100
     characters: Literal["none", "cnn", "lstm"] = "none"
     character_dimensions: int = 50
@@ -238,6 +352,35 @@ class TaggerRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlignmentRecipe:
+    """Gold word alignments for ``backattn align``: what the translator's A is measured against.
+
+    :param path: a file with a sentence pair a line, words with spaces between.
+    :param links_path: a file whose lines hold the links of those pairs; empty when they are a third column.
+    :param separator: what stands between the columns of ``path``.
+    :param order: of the two columns, and of the two numbers of a link: ``3-4`` is sure, ``3p4`` possible.
+    :param first: the number that the first word of a sentence has.
+    """
+
+    path: str
+    links_path: str = ""
+    separator: Literal["tab", "|||"] = "tab"
+    order: Literal["foreign-english", "english-foreign"] = "foreign-english"
+    first: Literal[0, 1] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionRecipe:
+    """How ``backattn project`` names what the English tagger finds.
+
+    :param types: entity type of the English tagger -> type of the corpus; "" makes it O. Empty keeps all
+        types as they are; otherwise a type that is not listed is refused.
+    """
+
+    types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One LANG: the whole way from column files to scores."""
 
@@ -246,4 +389,7 @@ class Recipe:
     translator: TranslatorRecipe
     english: EnglishRecipe
     transfer: TransferRecipe = field(default_factory=TransferRecipe)
+    embeddings: EmbeddingsRecipe = field(default_factory=EmbeddingsRecipe)
     tagger: TaggerRecipe = field(default_factory=TaggerRecipe)
+    projection: ProjectionRecipe = field(default_factory=ProjectionRecipe)
+    alignment: AlignmentRecipe | None = None

@@ -21,7 +21,7 @@ KEYS = "keys"
 KEY_BYTES = 32
 INDEX = "index"
 
-Kind = Literal["translation", "transfer"]
+Kind = Literal["translation", "transfer", "embedding"]
 # One sentence's arrays by column name.
 Entry = Mapping[str, NDArray[Any]]
 
@@ -71,6 +71,11 @@ TRANSLATION = (
 def transfer_columns(dtype: str, width: int) -> tuple[Column, ...]:
     """T, m rows of d values a sentence; the n English tags as UTF-8, one a line."""
     return (Column("vectors", dtype, width), Column("english_tags", "uint8"), ORIGIN)
+
+
+def embedding_columns(dtype: str, width: int) -> tuple[Column, ...]:
+    """Frozen features, m rows a sentence; how many of its tokens have no vector, and zeros instead."""
+    return (Column("vectors", dtype, width), Column("unknown", "int32"), ORIGIN)
 
 
 @dataclass(frozen=True, kw_only=True)

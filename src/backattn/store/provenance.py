@@ -42,7 +42,8 @@ def to_text(store: StoreReader) -> str:
 
 
 def _lines(value: dict[str, Any]) -> Iterator[str]:
-    yield f"{value['path']}: a {value['kind']} store, format version {value['format_version']}"
+    article = "an" if value["kind"] == "embedding" else "a"
+    yield f"{value['path']}: {article} {value['kind']} store, format version {value['format_version']}"
     width = f", d = {value['d']}" if value["d"] else ""
     yield f"  {value['sentences']} sentences{width}, {value['bytes'] / 1e6:.1f} MB"
     yield "  " + ", ".join(f"{name}: {number}" for name, number in value["counts"].items())

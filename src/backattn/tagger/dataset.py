@@ -1,16 +1,14 @@
-"""Sentences and transfer vectors -> padded batches, bucketed by length."""
+"""Sentences and the vectors beside them -> padded batches, bucketed by length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backattn.errors import StaleError
-from backattn.fingerprint import sentence_key
+from backattn.tagger.sources import RowSource, Sources
 from backattn.tagger.vocabulary import Vocabulary
 
 # Training shuffles all sentences, then sorts by length inside pools of this many batches: little padding,
@@ -20,83 +18,6 @@ _POOL_BATCHES = 32
 _PREDICTION_TOKENS = 2048
 
 Ints = NDArray[np.int64]
-
-
-class TransferVectors(Protocol):
-    """Where the transfer vectors T of a corpus lie (eq. 5)."""
-
-    @property
-    def width(self) -> int:
-        """d, the width of a vector."""
-
-    @property
-    def identity(self) -> str:
-        """Id of the store: it changes whenever the numbers do."""
-
-    def vectors(self, key: bytes) -> NDArray[np.float16] | NDArray[np.float32]:
-        """T of the sentence of this key. *Shape:* (m, d)
-
-        :raises KeyError: the store does not hold the sentence.
-        """
-
-
-class RowSource(Protocol):
-    """What stands beside r^s in eq. 7: transfer vectors, or random ones in their place."""
-
-    @property
-    def width(self) -> int:
-        """d"""
-
-    def rows(self, tokens: tuple[str, ...]) -> NDArray[np.float16] | NDArray[np.float32]:
-        """One row for each token. *Shape:* (m, d)"""
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows from a store, checked against the sentence."""
-
-    vectors: TransferVectors
-
-    @property
-    def width(self) -> int:
-        """d"""
-        return self.vectors.width
-
-    def rows(self, tokens: tuple[str, ...]) -> NDArray[np.float16] | NDArray[np.float32]:
-        """T of a sentence. *Shape:* (m, d)
-
-        :raises StaleError: the store does not hold this sentence, or with another shape.
-        """
-        remedy = "run `backattn features LANG` with this recipe, then train again"
-        start = " ".join(tokens[:6])
-        try:
-            found = self.vectors.vectors(sentence_key(tokens))
-        except KeyError:
-            raise StaleError(
-                f"store {self.vectors.identity}: no vectors for the sentence `{start} ...`; {remedy}"
-            ) from None
-        if found.shape != (len(tokens), self.width):
-            raise StaleError(
-                f"store {self.vectors.identity}: vectors of shape {found.shape} for the sentence "
-                f"`{start} ...`, expected {(len(tokens), self.width)}; {remedy}"
-            )
-        return found
-
-
-@dataclass(frozen=True)
-class RandomRows:
-    """Fixed random vectors in place of T (Table 5): the same for a sentence in every epoch and run.
-
-    They are standard normal; the network's standardisation brings them and T to one scale.
-    """
-
-    width: int
-
-    def rows(self, tokens: tuple[str, ...]) -> NDArray[np.float32]:
-        """The random vectors of a sentence. *Shape:* (m, d)"""
-        seed = int.from_bytes(sentence_key(tokens)[:16])
-        generator = np.random.Generator(np.random.SFC64(seed))
-        return generator.standard_normal((len(tokens), self.width), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +32,7 @@ class Batch:
     :param lengths: tokens of each sentence. *Shape:* (b,)
     :param tags: gold tag numbers, 0 on padding; None when there is no gold. *Shape:* (b, m)
     :param transfer: T, or random rows; None for words alone. *Shape:* (b, m, d) float32
+    :param embeddings: the frozen features, one tensor a source. *Shape:* (b, m, e) float32 each
     """
 
     words: Tensor
@@ -119,6 +41,7 @@ class Batch:
     lengths: Tensor
     tags: Tensor | None = None
     transfer: Tensor | None = None
+    embeddings: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
@@ -129,6 +52,7 @@ class Batch:
             lengths=self.lengths.to(device),
             tags=None if self.tags is None else self.tags.to(device),
             transfer=None if self.transfer is None else self.transfer.to(device),
+            embeddings=tuple(rows.to(device) for rows in self.embeddings),
         )
 
 
@@ -154,8 +78,8 @@ class Encoded:
         """Tokens of each sentence. *Shape:* (sentences,)"""
         return np.array([len(forms) for forms in self.forms], dtype=np.int64)
 
-    def batch(self, indices: Ints, source: RowSource | None) -> Batch:
-        """Pad the sentences of these indices to a batch; rows of T are read now, not before."""
+    def batch(self, indices: Ints, sources: Sources) -> Batch:
+        """Pad the sentences of these indices to a batch; stored rows are read now, not before."""
         forms, positions = np.unique(np.concatenate([self.forms[i] for i in indices]), return_inverse=True)
         lengths = self.lengths_of(indices)
         characters = self.characters[forms]
@@ -168,16 +92,17 @@ class Encoded:
             tags=None
             if self.tags is None
             else torch.from_numpy(_pad([self.tags[i] for i in indices], lengths)),
-            transfer=None if source is None else self._transfer(indices, lengths, source),
+            transfer=None if sources.transfer is None else self.rows(indices, sources.transfer),
+            embeddings=tuple(self.rows(indices, source) for source in sources.embeddings.values()),
         )
 
     def lengths_of(self, indices: Ints) -> Ints:
         """Tokens of some of the sentences. *Shape:* (indices,)"""
         return np.array([len(self.forms[i]) for i in indices], dtype=np.int64)
 
-    def _transfer(self, indices: Ints, lengths: Ints, source: RowSource) -> Tensor:
-        # shape: (b, m, d)
-        padded = torch.zeros(len(indices), int(lengths.max()), source.width)
+    def rows(self, indices: Ints, source: RowSource) -> Tensor:
+        """What a source says of these sentences, padded with zeros. *Shape:* (b, m, width)"""
+        padded = torch.zeros(len(indices), int(self.lengths_of(indices).max()), source.width)
         for row, index in zip(padded.numpy(), indices, strict=True):
             rows = source.rows(self.tokens[index])
             row[: len(rows)] = rows

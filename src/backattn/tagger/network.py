@@ -1,5 +1,9 @@
-"""The network of stage two: word features -> BiLSTM (eq. 6) -> [r^s ; T] (eq. 7) -> CRF (eq. 8)."""
+"""The network of stage two: word features -> BiLSTM (eq. 6) -> [r^s ; T] (eq. 7) -> CRF (eq. 8).
 
+T stands where the recipe's fusion puts it; ``output`` is the paper's.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +19,14 @@ from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, UNKNOWN_CHARA
 # Ma and Hovy 2016, section 2.1: a convolution over three characters.
 _CHARACTER_WIDTH = 25
 _WINDOW = 3
+Fusion = Literal["output", "input", "both", "gate"]
+# Where T goes in: beside the features that the BiLSTM reads, and beside its states.
+_AT_INPUT = ("input", "both")
+_AT_OUTPUT = ("output", "both", "gate")
+# T among the frozen features.
+TRANSFER = "transfer"
+# A gate that knows nothing yet lets a quarter of T through, sigmoid(-1).
+_GATE_BIAS = -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,32 +34,34 @@ class NetworkShape:
     """Everything that decides which parameters there are.
 
     :param words: word numbers; 0 leaves the words and the BiLSTM out (inputs ``transfer``).
-    :param word_dimensions: width of a word vector.
-    :param frozen_words: the word vectors are given and do not learn.
+    :param word_dimensions: width of a word vector; 0 for none.
     :param alphabet: character numbers.
     :param characters, character_dimensions: encoder of a word's characters and the width of its result.
+    :param embeddings: width of each kind of frozen features, by name.
     :param hidden: h, width of one direction of the BiLSTM.
     :param transfer: d; 0 leaves T out (inputs ``words``).
+    :param fusion: where T goes in (``fusion`` of the recipe).
     :param tags: the k tags.
-    :param word_dropout: dropout on the word features (0.1 in section 3.2).
+    :param word_dropout: dropout on all that the BiLSTM reads (0.1 in section 3.2).
     :param dropout: dropout on r, the linear layer's whole input (0.5 in section 3.2).
     """
 
     words: int
     word_dimensions: int
-    frozen_words: bool
     alphabet: int
     characters: Literal["none", "cnn", "lstm"]
     character_dimensions: int
+    embeddings: Mapping[str, int]
     hidden: int
     transfer: int
+    fusion: Fusion
     tags: tuple[str, ...]
     word_dropout: float
     dropout: float
 
 
 class Tagger(nn.Module):
-    """BiLSTM-CRF with the transfer vectors beside the BiLSTM's output.
+    """BiLSTM-CRF with the transfer vectors beside what the BiLSTM reads, what it says, or both.
 
     :param reduced: run the training step of the BiLSTM in bfloat16 (autocast); the weights, the CRF and all
         of prediction stay in float32.
@@ -57,12 +71,17 @@ class Tagger(nn.Module):
         super().__init__()
         self.dropout = shape.dropout
         self.reduced = reduced
-        self.words = WordEncoder(shape) if shape.words else None
+        at_input, at_output = shape.fusion in _AT_INPUT, shape.fusion in _AT_OUTPUT
+        # T beside the words is one more of the frozen features.
+        frozen = {**shape.embeddings, **({TRANSFER: shape.transfer} if shape.transfer and at_input else {})}
+        self.frozen = nn.ModuleDict({name: Standardise(width) for name, width in frozen.items()})
+        self.words = WordEncoder(shape, sum(frozen.values())) if shape.words else None
         self.bilstm = BiLstm(self.words.width, shape.hidden) if self.words is not None else None
-        self.standardise = Standardise(shape.transfer) if shape.transfer else None
-        width = (2 * shape.hidden if shape.words else 0) + shape.transfer
+        self.standardise = Standardise(shape.transfer) if shape.transfer and at_output else None
+        width = (2 * shape.hidden if shape.words else 0) + (shape.transfer if at_output else 0)
         self.linear = nn.Linear(width, len(shape.tags))
         self.crf = BioesCrf(shape.tags)
+        self.gate = Gate(width) if shape.transfer and shape.fusion == "gate" else None
 
     def loss(self, batch: Batch) -> Tensor:
         """Negative log-likelihood of the gold tags, summed over tokens, averaged over sentences.
@@ -80,8 +99,14 @@ class Tagger(nn.Module):
         """A score for each tag of each token. *Shape:* (b, m, k)"""
         parts = []
         if self.words is not None and self.bilstm is not None:
+            given = batch.embeddings
+            if TRANSFER in self.frozen:
+                assert batch.transfer is not None
+                given = (*given, batch.transfer)
+            # shape: (b, m, e) each
+            frozen = [module(rows) for module, rows in zip(self.frozen.values(), given, strict=True)]
             # shape: (b, m, w)
-            features = self.words(batch)
+            features = self.words(batch, frozen)
             with torch.autocast(features.device.type, torch.bfloat16, self.reduced and self.training):
                 # r^s, shape: (b, m, 2h)
                 states = self.bilstm(features, batch.lengths)
@@ -89,43 +114,55 @@ class Tagger(nn.Module):
         if self.standardise is not None:
             assert batch.transfer is not None
             # T, shape: (b, m, d)
-            parts.append(self.standardise(batch.transfer))
+            transfer = self.standardise(batch.transfer)
+            parts.append(transfer if self.gate is None else self.gate(parts[0], transfer))
         # r = [r^s ; T] (eq. 7), shape: (b, m, 2h + d)
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        emissions: Tensor = self.linear(drop(joined, self.dropout, self.training))
+        emissions: Tensor = self.linear(drop(_joined(parts), self.dropout, self.training))
         return emissions
 
 
 class WordEncoder(nn.Module):
-    """Word vectors, and beside them what the characters say. Each different token is encoded once."""
+    """Word vectors, what the characters say, and what is given beside them.
+
+    Each different token is encoded once. Everything is dropped out alike: with frozen features too, the
+    BiLSTM must not lean on one of its inputs.
+
+    :param beside: width of all that is given.
+    """
 
     rare: Tensor  # shape: (words,) bool: words that training has once
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, shape: NetworkShape, beside: int = 0) -> None:
         super().__init__()
         self.dropout = shape.word_dropout
-        # Sparse: a step touches a few hundred of the rows.
-        self.embedding = nn.Embedding(shape.words, shape.word_dimensions, sparse=not shape.frozen_words)
-        # Vectors of unit length to begin with, whatever their width (as a uniform sqrt(3 / width) gives).
-        bound = (3 / shape.word_dimensions) ** 0.5
-        nn.init.uniform_(self.embedding.weight, -bound, bound)
-        self.embedding.weight.requires_grad_(not shape.frozen_words)
+        self.embedding = _word_embedding(shape) if shape.word_dimensions else None
         self.register_buffer("rare", torch.zeros(shape.words, dtype=torch.bool), persistent=False)
         self.characters = _character_encoder(shape)
-        self.width = shape.word_dimensions + (shape.character_dimensions if self.characters else 0)
+        characters = shape.character_dimensions if self.characters is not None else 0
+        self.width = shape.word_dimensions + characters + beside
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Features of each token. *Shape:* (b, m, w)"""
-        words = batch.words
-        if self.training:
-            # A word that occurs once teaches the unknown word every other time.
-            coin = torch.rand(words.shape, device=words.device) < 0.5
-            words = words.masked_fill(self.rare[words] & coin, UNKNOWN)
-        # shape: (u, w)
-        features = self.embedding(words)
+    def forward(self, batch: Batch, beside: Sequence[Tensor] = ()) -> Tensor:
+        """Features of each token.
+
+        :param beside: frozen features, and T where the fusion wants it here. *Shape:* (b, m, e) each
+        :returns: *Shape:* (b, m, w)
+        """
+        # Of each different token, shape: (u, ...) each
+        parts = []
+        if self.embedding is not None:
+            parts.append(self.embedding(self._words(batch.words)))
         if self.characters is not None:
-            features = torch.cat([features, self.characters(batch.characters)], dim=1)
-        return drop(functional.embedding(batch.positions, features), self.dropout, self.training)
+            parts.append(self.characters(batch.characters))
+        # Of each token, shape: (b, m, ...) each
+        tokens = [functional.embedding(batch.positions, _joined(parts))] if parts else []
+        return drop(_joined([*tokens, *beside]), self.dropout, self.training)
+
+    def _words(self, words: Tensor) -> Tensor:
+        """In training, a word that occurs once teaches the unknown word every other time."""
+        if not self.training:
+            return words
+        coin = torch.rand(words.shape, device=words.device) < 0.5
+        return words.masked_fill(self.rare[words] & coin, UNKNOWN)
 
 
 class CharacterCnn(nn.Module):
@@ -198,13 +235,33 @@ class BiLstm(nn.Module):
         return torch.cat([right, left], dim=2)
 
 
+class Gate(nn.Module):
+    """How much of T is let through at each token: g * T with g = sigmoid(W [r^s ; T] + b).
+
+    One number a token: where the translation or the alignment went wrong, all of T is wrong, and which of
+    its directions are of use is the linear layer's to learn. A gate of each direction would have d (2h + d)
+    weights, half a million, which is most of the network, to be learnt from a thousand sentences. W begins
+    at zero: at first every token is treated alike.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, _GATE_BIAS)
+
+    def forward(self, states: Tensor, transfer: Tensor) -> Tensor:
+        """(b, m, 2h), (b, m, d) -> (b, m, d)."""
+        return torch.sigmoid(self.linear(torch.cat([states, transfer], dim=2))) * transfer
+
+
 class Standardise(nn.Module):
     """T less its mean, over one common deviation: (T - mean) * scale, both fixed from the training set.
 
     T comes from a frozen model at whatever scale its states have, while r^s begins small. Unscaled, T
     takes most of the gradient, whose norm is clipped, and the BiLSTM hardly learns (figures beside
     ``TRANSFER_DEVIATION``). One scale for all d keeps their relations: a direction that hardly varies
-    is not blown up to noise.
+    is not blown up to noise. Frozen features beside the word vectors are standardised in the same way.
     """
 
     mean: Tensor  # shape: (d,)
@@ -234,6 +291,20 @@ def drop(inputs: Tensor, share: float, training: bool) -> Tensor:
     bits = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape)
     kept = torch.ge(bits, round(share * 2**16) - 2**15, out=torch.empty_like(inputs, requires_grad=False))
     return inputs * kept.mul_(1 / (1 - share))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Side by side in the last dimension; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
+
+
+def _word_embedding(shape: NetworkShape) -> nn.Embedding:
+    # Sparse: a step touches a few hundred of the rows.
+    embedding = nn.Embedding(shape.words, shape.word_dimensions, sparse=True)
+    # Vectors of unit length to begin with, whatever their width (as a uniform sqrt(3 / width) gives).
+    bound = (3 / shape.word_dimensions) ** 0.5
+    nn.init.uniform_(embedding.weight, -bound, bound)
+    return embedding
 
 
 def _character_encoder(shape: NetworkShape) -> nn.Module | None:

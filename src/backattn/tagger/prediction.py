@@ -3,42 +3,40 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from backattn.errors import ModelError
-from backattn.quoting import shortened
-from backattn.tagger.dataset import (
-    Encoded,
-    RandomRows,
-    RowSource,
-    StoredRows,
-    TransferVectors,
-    encode,
-    prediction_order,
-)
-from backattn.tagger.network import NetworkShape, Tagger
-from backattn.tagger.run import Inputs, Run, RunFolder, read_json, read_run, read_tensors
+from backattn.quoting import quoted, shortened
+from backattn.tagger.dataset import Encoded, encode, prediction_order
+from backattn.tagger.network import Fusion, NetworkShape, Tagger
+from backattn.tagger.run import Run, RunFolder, read_json, read_run
+from backattn.tagger.sources import Sources, StoredFeatures, make_sources
+from backattn.tagger.tensors import read_tensors
 from backattn.tagger.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
 class TaggerModel:
-    """A finished run, ready to tag.
-
-    :param width: d of the vectors that it needs; 0 when it reads words alone.
-    """
+    """A finished run, ready to tag."""
 
     run: Run
     network: Tagger
     vocabulary: Vocabulary
-    width: int
+    shape: NetworkShape
 
     @property
     def needs_transfer(self) -> bool:
         """Whether :func:`predict` must be given transfer vectors."""
         return self.run.inputs in ("words+transfer", "transfer")
+
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        """The frozen features that :func:`predict` must be given."""
+        return tuple(self.shape.embeddings)
 
 
 def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
@@ -51,19 +49,18 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
     weights, about = read_tensors(files.weights)
     try:
         vocabulary = Vocabulary.from_json(read_json(files.vocabulary))
-        shape = NetworkShape(**{**about["shape"], "tags": tuple(about["shape"]["tags"])})
-        _check_fit(run.inputs, shape, vocabulary, weights)
+        told = about["shape"]
+        shape = NetworkShape(**{**told, "tags": tuple(told["tags"]), "embeddings": dict(told["embeddings"])})
+        _check_fit(run, shape, vocabulary, weights)
         network = Tagger(shape)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
         raise ModelError(f"{folder}: its files do not fit together ({reason}); train again") from None
-    return TaggerModel(run, network.to(device).eval(), vocabulary, shape.transfer)
+    return TaggerModel(run, network.to(device).eval(), vocabulary, shape)
 
 
-def _check_fit(
-    inputs: Inputs, shape: NetworkShape, vocabulary: Vocabulary, weights: Mapping[str, Tensor]
-) -> None:
+def _check_fit(run: Run, shape: NetworkShape, vocabulary: Vocabulary, weights: Mapping[str, Tensor]) -> None:
     """Compare what the files say of each other, before a network of that shape takes memory.
 
     :raises ValueError: they differ.
@@ -76,8 +73,13 @@ def _check_fit(
         raise ValueError("the vocabulary is not of texts")
     if shape.words not in (0, vocabulary.n_words) or shape.alphabet != vocabulary.n_characters:
         raise ValueError(f"{shape.words} words, {vocabulary.n_words} in the vocabulary")
+    inputs = run.inputs
     if bool(shape.words) != (inputs != "transfer") or bool(shape.transfer) != (inputs != "words"):
         raise ValueError(f"inputs {inputs}, but {shape.words} words and transfer vectors of {shape.transfer}")
+    if shape.fusion not in (get_args(Fusion) if shape.words else ("output",)):
+        raise ValueError(f"fusion {quoted(shape.fusion)}")
+    if set(shape.embeddings) != set(run.request["embeddings"]):
+        raise ValueError(f"embeddings {quoted(shape.embeddings)}, but {quoted(run.request['embeddings'])}")
     with torch.device("meta"):  # shapes alone, no memory
         expected = Tagger(shape).state_dict()
     found = {name: tensor.shape for name, tensor in weights.items()}
@@ -86,25 +88,35 @@ def _check_fit(
 
 
 def predict(
-    model: TaggerModel, sentences: Sequence[tuple[str, ...]], vectors: TransferVectors | None = None
+    model: TaggerModel,
+    sentences: Sequence[tuple[str, ...]],
+    transfer: StoredFeatures | None = None,
+    embeddings: Mapping[str, StoredFeatures] = MappingProxyType({}),
 ) -> list[tuple[str, ...]]:
     """Tag sentences of at least one token; results come in the given order.
 
-    :param vectors: the transfer vectors of these sentences, when the run reads them.
+    :param transfer: the transfer vectors of these sentences, when the run reads them.
+    :param embeddings: their frozen features, those that the run reads.
     :raises ModelError: vectors are needed and not given, or have another width.
     :raises StaleError: a sentence has no vectors.
     """
-    if model.needs_transfer and (vectors is None or vectors.width != model.width):
-        found = "none were given" if vectors is None else f"found vectors of width {vectors.width}"
-        raise ModelError(
-            f"{model.run.folder}: this tagger reads transfer vectors of width {model.width}; {found}"
-        )
-    source = row_source(model.run.inputs, vectors, model.width)
-    return decode(model.network, model.vocabulary, encode(sentences, model.vocabulary), source)
+    if model.needs_transfer:
+        _check_given(model, "transfer", transfer, model.shape.transfer)
+    for name, width in model.shape.embeddings.items():
+        _check_given(model, name, embeddings.get(name), width)
+    frozen = {name: embeddings[name] for name in model.embeddings}
+    sources = make_sources(model.run.inputs, transfer, frozen, model.shape.transfer)
+    return decode(model.network, model.vocabulary, encode(sentences, model.vocabulary), sources)
+
+
+def _check_given(model: TaggerModel, name: str, features: StoredFeatures | None, width: int) -> None:
+    if features is None or features.width != width:
+        found = "none were given" if features is None else f"found vectors of width {features.width}"
+        raise ModelError(f"{model.run.folder}: this tagger reads {name} vectors of width {width}; {found}")
 
 
 def decode(
-    network: Tagger, vocabulary: Vocabulary, encoded: Encoded, source: RowSource | None
+    network: Tagger, vocabulary: Vocabulary, encoded: Encoded, sources: Sources
 ) -> list[tuple[str, ...]]:
     """The best legal tags of every sentence, in order. Leaves the network in evaluation mode."""
     network.eval()
@@ -112,18 +124,8 @@ def decode(
     found: list[tuple[str, ...]] = [()] * len(encoded.forms)
     with torch.inference_mode():
         for indices in prediction_order(encoded.lengths):
-            batch = encoded.batch(indices, source)
+            batch = encoded.batch(indices, sources)
             numbers = network.decode(batch.to(device)).tolist()
             for index, row, length in zip(indices, numbers, batch.lengths.tolist(), strict=True):
                 found[index] = tuple(vocabulary.tags[number] for number in row[:length])
     return found
-
-
-def row_source(inputs: Inputs, vectors: TransferVectors | None, width: int) -> RowSource | None:
-    """What stands beside r^s for these inputs."""
-    if inputs == "words":
-        return None
-    if inputs == "random":
-        return RandomRows(width)
-    assert vectors is not None
-    return StoredRows(vectors)

@@ -1,33 +1,26 @@
 """The folder of a run: what training leaves behind, written so that a kill costs at most one epoch.
 
-``run.json`` is written last: where it is, the run is complete. No pickle anywhere.
+``run.json`` is written last: where it is, the run is complete. No pickle anywhere. Nothing here needs torch,
+so that a finished grid is answered at once; tensors are read by :mod:`~backattn.tagger.tensors`.
 """
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import safetensors.torch
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from typing import Any, get_args
 
 from backattn.corpus import Sentence
-from backattn.errors import MissingError, ModelError, StaleError, of_the_machine
+from backattn.errors import MissingError, ModelError, StaleError
 from backattn.files import is_file, write_whole
 from backattn.fingerprint import canonical_json
 from backattn.json_files import parse, read_table
 from backattn.quoting import quoted, shortened
 from backattn.tagger.evaluation import Score
+from backattn.tagger.sources import Inputs
 
 RUN_FORMAT = 1
-_ADVICE = "remove the folder and train again"
-
-Inputs = Literal["words", "words+transfer", "transfer", "random"]
+ADVICE = "remove the folder and train again"
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Run:
     """A finished training run.
 
     :param folder: where it lies.
-    :param request: everything that decides its numbers (inputs, seed, tagger recipe, corpus, store).
+    :param request: everything that decides its numbers (inputs, seed, tagger recipe, corpus, stores).
     :param best_epoch: the epoch of the best F1 on dev, from 1; the weights and scores are its.
     :param history: one row for each epoch, as in ``epochs.jsonl``.
     :param environment: versions, device and threads, for the record.
@@ -156,7 +149,7 @@ def read_run(folder: Path) -> Run:
     if value.get("format") != RUN_FORMAT:
         raise ModelError(
             f"{files.manifest}: format {quoted(value.get('format'))}, this program reads {RUN_FORMAT}; "
-            f"{_ADVICE}"
+            f"{ADVICE}"
         )
     try:
         if not is_file(files.epochs):
@@ -177,7 +170,22 @@ def read_run(folder: Path) -> Run:
         _check(run)
         return run
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
-        raise ModelError(f"{folder}: damaged run ({_words(error)}); {_ADVICE}") from None
+        raise ModelError(f"{folder}: damaged run ({_words(error)}); {ADVICE}") from None
+
+
+def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:
+    """The run of this request, if it is there and complete. Needs no torch.
+
+    :raises StaleError: the folder holds another run.
+    :raises ModelError: its files are damaged.
+    """
+    files = RunFolder(folder)
+    if not files.manifest.is_file():
+        return None
+    run = read_run(folder)
+    check_request(folder, run.request, request)
+    files.checkpoint.unlink(missing_ok=True)  # a kill may have come between the manifest and this
+    return run
 
 
 def _check(run: Run) -> None:
@@ -201,18 +209,6 @@ def _words(error: Exception) -> str:
     return shortened(f"{type(error).__name__}: {error}")
 
 
-def environment(device: str, threads: int) -> dict[str, Any]:
-    """What a run was made with, for the record: versions, device and threads."""
-    packages = ("backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "device": device,
-        "threads": threads,
-    }
-
-
 def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse to take one run for another.
 
@@ -229,37 +225,10 @@ def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
         )
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
-    """Write tensors as safetensors with a JSON value in the header: one file, so one rename."""
-    metadata = None if about is None else {"about": json.dumps(about)}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_whole(path, safetensors.torch.save(plain, metadata))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of :func:`write_tensors`.
-
-    :raises MissingError: there is no such file.
-    :raises ModelError: it is damaged.
-    """
-    if not is_file(path):
-        raise MissingError(f"{path}: missing; {_ADVICE}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = parse((file.metadata() or {}).get("about", "{}"))
-            if not isinstance(about, dict):
-                raise ValueError("its description is not a table")
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
-        if of_the_machine(error):
-            raise
-        raise ModelError(f"{path}: damaged ({_words(error)}); {_ADVICE}") from None
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON table of a run's folder.
 
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged.
     """
-    return read_table(path, _ADVICE)
+    return read_table(path, ADVICE)

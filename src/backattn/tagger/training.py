@@ -1,4 +1,4 @@
-"""Corpus + transfer vectors + recipe + seed -> one run (section 3.2 of the paper).
+"""Corpus + transfer vectors + frozen features + recipe + seed -> one run (section 3.2 of the paper).
 
 Everything random in an epoch comes from the seed and the epoch's number alone. So a run that was killed
 goes on from its last epoch to the same numbers, bit for bit, as one that was not (on one machine,
@@ -6,11 +6,14 @@ with as many threads).
 """
 
 import hashlib
+import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,41 +21,40 @@ import torch
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
+from backattn.device import bound_kernel_caches
 from backattn.errors import ModelError, of_the_machine
 from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
 from backattn.quoting import shortened
-from backattn.recipe import TaggerRecipe, as_json
+from backattn.recipe import TaggerRecipe
 from backattn.store.lock import writer_lock
-from backattn.tagger.dataset import TransferVectors, training_order
+from backattn.tagger.dataset import training_order
 from backattn.tagger.evaluation import Score, legal_spans, score, span_f1
 from backattn.tagger.optimisation import Annealing, sgd_step
 from backattn.tagger.prediction import decode
-from backattn.tagger.run import (
-    Inputs,
-    Run,
-    RunFolder,
-    check_request,
-    environment,
-    read_run,
-    read_tensors,
-    write_tensors,
-)
-from backattn.tagger.setup import Setup, prepare, sample_size, transfer_name
+from backattn.tagger.request import make_request, model_name, read_by
+from backattn.tagger.run import Run, RunFolder, check_request, finished_run
+from backattn.tagger.setup import Setup, prepare
+from backattn.tagger.sources import Inputs, StoredFeatures
+from backattn.tagger.tensors import read_tensors, write_tensors
 
 # As in stage one: no thread that watches the bar.
 tqdm.monitor_interval = 0
 
+# Shapes come back from epoch to epoch: with 64 of them an epoch takes 4 % longer, with 256 no longer.
+_KERNELS = 256
+
 
 def train_run(
     corpus: Corpus,
-    vectors: TransferVectors | None,
+    transfer: StoredFeatures | None,
     recipe: TaggerRecipe,
     *,
     inputs: Inputs,
     seed: int,
     folder: Path,
     identity: Mapping[str, Any],
+    embeddings: Mapping[str, StoredFeatures] = MappingProxyType({}),
     groups: Mapping[str, str] | None = None,
     progress: bool = False,
     device: str = "cpu",
@@ -60,35 +62,28 @@ def train_run(
 ) -> Run:
     """Train a tagger, or go on with a training that was stopped, or give the run that is there.
 
-    :param vectors: the transfer vectors; for ``words`` not used, for ``random`` only their width.
+    :param transfer: the transfer vectors; for ``words`` not used, for ``random`` only their width.
     :param identity: JSON facts that decide the numbers and are not otherwise known here (digest of the
         corpus, recipe); they are kept in ``run.json`` and must agree when a training goes on.
+    :param embeddings: the frozen features that the recipe names; more are not used.
     :param groups: named scores, as for :func:`~backattn.tagger.evaluation.score`.
     :param threads: CPU threads of torch; does not belong to the identity. Seeds side by side with one
         thread each use two cores better than one training with two.
     :raises StaleError: the folder holds a run with another identity, or a sentence has no vectors.
     :raises BusyError: another process trains in this folder.
     :raises ModelError: the training diverged, or the folder is damaged.
+    :raises RecipeError: the recipe does not fit the corpus, or the inputs.
     """
+    bound_kernel_caches(_KERNELS)
     files = RunFolder(folder)
-    request = {
-        **identity,
-        "inputs": inputs,
-        "seed": seed,
-        "sentences": sample_size(corpus, recipe),
-        "tagger": as_json(recipe),
-        "transfer": transfer_name(inputs, vectors),
-    }
+    request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
+    recipe = read_by(inputs, recipe)
     with writer_lock(files.lock), _threads(threads), torch.random.fork_rng():
-        if files.manifest.is_file():
-            run = read_run(folder)
-            check_request(folder, run.request, request)
-            files.checkpoint.unlink(missing_ok=True)
+        run = finished_run(folder, request)
+        if run is not None:
             return run
         torch.manual_seed(seed)
-        setup = prepare(
-            corpus, vectors, recipe, inputs, reduced=recipe.precision == "bfloat16", device=device
-        )
+        setup = prepare(corpus, transfer, embeddings, recipe, inputs, device=device)
         return _Training(setup, recipe, files, request, dict(groups or {}), threads).run(progress)
 
 
@@ -161,7 +156,7 @@ class _Training:
         loss = self._epoch(epoch, state.annealing.rate, bar)
         trained = time.perf_counter()
         setup = self.setup
-        predicted = decode(self.network, setup.vocabulary, setup.dev, setup.source)
+        predicted = decode(self.network, setup.vocabulary, setup.dev, setup.sources)
         f1 = span_f1(self.dev_gold, legal_spans(predicted))
         better = f1 > state.best_f1
         row = {
@@ -186,7 +181,7 @@ class _Training:
         train, network = self.setup.train, self.network.train()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.setup.device)
         for indices in training_order(train.lengths, self.recipe.batch, np.random.default_rng(seed)):
-            loss = network.loss(train.batch(indices, self.setup.source).to(self.setup.device))
+            loss = network.loss(train.batch(indices, self.setup.sources).to(self.setup.device))
             loss.backward()  # type: ignore[no-untyped-call]
             sgd_step(self.learning.values(), rate=rate, clip_norm=self.recipe.clip_norm)
             loss_sum += loss.detach() * len(indices)
@@ -218,7 +213,7 @@ class _Training:
             dev=self._score("dev", state),
             test=self._score("test", state),
             history=state.history,
-            environment=environment(str(self.setup.device), self.threads),
+            environment=_environment(str(self.setup.device), self.threads),
             seconds=sum(row["seconds"] for row in state.history),
         )
         self.files.write_run(run)
@@ -228,10 +223,11 @@ class _Training:
     def _score(self, split: str, state: _State) -> Score:
         sentences = getattr(self.setup.corpus, split)
         encoded = self.setup.dev if split == "dev" else self.setup.encode(sentences)
-        predicted = decode(self.network, self.setup.vocabulary, encoded, self.setup.source)
+        predicted = decode(self.network, self.setup.vocabulary, encoded, self.setup.sources)
         self.files.write_predictions(split, sentences, predicted)
         told = ("inputs", "seed", "sentences")
-        about = {"split": split, **{name: self.request[name] for name in told}}
+        model = model_name(self.request["inputs"], self.recipe)
+        about = {"split": split, "model": model, **{name: self.request[name] for name in told}}
         about |= {"epochs": state.epoch, "best_epoch": state.best_epoch, "precision": self.recipe.precision}
         about |= {"transfer": self.request["transfer"] or "none"}
         return score([s.tags for s in sentences], predicted, self.groups, about)
@@ -240,6 +236,18 @@ class _Training:
 def _epoch_seed(seed: int, epoch: int) -> int:
     """The seed of everything random in one epoch, a 63-bit number."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8]) >> 1
+
+
+def _environment(device: str, threads: int) -> dict[str, Any]:
+    """What a run was made with, for the record: versions, device and threads."""
+    packages = ("backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "device": device,
+        "threads": threads,
+    }
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -93,18 +93,12 @@ class Vocabulary:
         return {tag: number for number, tag in enumerate(self.tags)}
 
 
-def build_vocabulary(sample: Sequence[Sentence], words: Iterable[str] | None = None) -> Vocabulary:
-    """The vocabulary of a training sample.
-
-    :param words: the words of given vectors; without them, the words of the sample (case kept, digits
-        as 0), sorted.
-    """
+def build_vocabulary(sample: Sequence[Sentence]) -> Vocabulary:
+    """The vocabulary of a training sample; its words with case kept and digits as 0."""
     tokens = [token for sentence in sample for token in sentence.tokens]
-    if words is None:
-        words = sorted({digits_to_zero(token) for token in tokens})
     types = sorted({tag[2:] for sentence in sample for tag in sentence.tags if tag != "O"})
     return Vocabulary(
-        words=tuple(words),
+        words=tuple(sorted({digits_to_zero(token) for token in tokens})),
         characters=tuple(sorted({character for token in tokens for character in token})),
         tags=("O", *(f"{prefix}-{name}" for name in types for prefix in "BIES")),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from backattn.errors import ModelError
 from backattn.features.english.description import CharacterModel, Characters, Description, OneHot, Words
 from backattn.features.english.flair import FlairTagger
-from backattn.features.english.model_file import SUFFIX, unpack
+from backattn.features.english.model_file import SUFFIX, TAGGER
 from backattn.files import write_whole
 from backattn.recipe import cache_root
 
@@ -67,7 +67,7 @@ def convert_tagger(source: Path, target: Path, *, sha256: str, trust: bool) -> C
         raise ModelError(f"{source}: is no flair file by its name, which can stay as it is")
     old = FlairTagger.load(source, sha256=sha256, trust=trust, batch_tokens=_BATCH_TOKENS, device="cpu")
     data = old.dump()
-    sentences = probes(unpack(data, str(target))[0])
+    sentences = probes(TAGGER.unpack(data, str(target))[0])
     new = FlairTagger.from_bytes(data, name=str(target), batch_tokens=_BATCH_TOKENS, device="cpu")
     for one, other in zip(old.read(sentences), new.read(sentences), strict=True):
         if one.tags != other.tags or not np.array_equal(one.states, other.states):

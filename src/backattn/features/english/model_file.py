@@ -1,17 +1,18 @@
-"""``tagger.safetensors``: tensors, and beside them in JSON what they are the tensors of. No flair, no pickle.
+"""``tagger.safetensors`` and its like: tensors, and beside them in JSON what they are the tensors of.
 
-Nothing in such a file can run: it names classes of a closed list, numbers and words. It is read in the
-order safetensors' own check of the header and all offsets, the JSON, the shapes that the JSON implies; only
-then is a model built, whose size is therefore that of the file and not what a file claims.
+No flair, no pickle. Nothing in such a file can run: it names classes of a closed list, numbers and words.
+It is read in the order safetensors' own check of the header and all offsets, the JSON, the shapes that the
+JSON implies; only then is a model built, whose size is therefore that of the file and not what a file claims.
 """
 
 import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import safetensors.torch
 import torch
@@ -19,65 +20,105 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from backattn.errors import ModelError
-from backattn.features.english.description import FORMAT, Description
+from backattn.features.english.description import FORMAT, Description, Shape
 from backattn.fingerprint import canonical_json
 from backattn.quoting import quoted
 
 SUFFIX = ".safetensors"
-# All JSON stands under one key: safetensors writes several in random order, and equal taggers shall give
+# All JSON stands under one key: safetensors writes several in random order, and equal models shall give
 # equal bytes.
 _KEY = "backattn"
 _HEADER_LENGTH = 8  # bytes, little endian: the first ones of a safetensors file
 
 
-def pack(description: Description, tensors: Mapping[str, Tensor], name: str) -> bytes:
-    """The bytes of a file: equal for equal taggers.
+class Described(Protocol):
+    """What the JSON says, which implies the tensors."""
 
-    :param name: of the tagger, for messages.
-    :raises ModelError: :func:`unpack` would refuse them.
+    @property
+    def format(self) -> int:
+        """Version of the file's format."""
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of all tensors."""
+
+
+D = TypeVar("D", bound=Described)
+
+
+@dataclass(frozen=True)
+class FileKind(Generic[D]):
+    """One kind of model file.
+
+    :param described: the dataclass that its JSON is read as.
+    :param root: what messages call that JSON.
+    :param noun: what such a file is, in words.
+    :param source: how a user makes one, in words that follow "make it".
     """
-    plain = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
-    data = safetensors.torch.save(plain, {_KEY: canonical_json(dataclasses.asdict(description))})
-    unpack(data, name)
-    return data
+
+    described: type[D]
+    root: str
+    noun: str
+    source: str
+
+    def pack(self, description: D, tensors: Mapping[str, Tensor], name: str) -> bytes:
+        """The bytes of a file: equal for equal models.
+
+        :param name: of the model, for messages.
+        :raises ModelError: :meth:`unpack` would refuse them.
+        """
+        plain = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
+        table = dataclasses.asdict(cast(Any, description))
+        data = safetensors.torch.save(plain, {_KEY: canonical_json(table)})
+        self.unpack(data, name)
+        return data
+
+    def unpack(self, data: bytes, name: str) -> tuple[D, dict[str, Tensor]]:
+        """The inverse of :meth:`pack`.
+
+        :param name: the file's, for messages.
+        :raises ModelError: names the file and what is wrong in it.
+        """
+        try:
+            # Checks that the tensors lie in the file, cover it and do not overlap; takes a copy of them.
+            tensors = safetensors.torch.load(data)
+        except (
+            SafetensorError,
+            KeyError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # beyond torch's dtypes, shapes
+            reason = str(error).removeprefix("Error while deserializing: ")
+            raise ModelError(
+                f"{name}: damaged or no safetensors file ({reason}); make it {self.source}"
+            ) from None
+        try:
+            description = self._description(data)
+            _check_tensors(description, tensors)
+        except ValueError as error:
+            raise ModelError(
+                f"{name}: no {self.noun} of this program: {error}; make it again {self.source}"
+            ) from None
+        return description, tensors
+
+    def _description(self, data: bytes) -> D:
+        length = int.from_bytes(data[:_HEADER_LENGTH], "little")
+        header = _json(data[_HEADER_LENGTH : _HEADER_LENGTH + length].decode("utf-8"))
+        metadata = header.get("__metadata__")
+        text = metadata.get(_KEY) if isinstance(metadata, dict) else None
+        if not isinstance(text, str):
+            raise ValueError(f"its metadata has no {_KEY!r}")
+        value = _json(text)
+        found = value.get("format") if isinstance(value, dict) else None
+        _require(found == FORMAT, f"format {quoted(found)}, this program reads {FORMAT}")
+        return cast(D, _read(self.described, value, self.root))
 
 
-def unpack(data: bytes, name: str) -> tuple[Description, dict[str, Tensor]]:
-    """The inverse of :func:`pack`.
-
-    :param name: the file's, for messages.
-    :raises ModelError: names the file and what is wrong in it.
-    """
-    try:
-        # Checks that the tensors lie in the file, cover it and do not overlap; takes a copy of them.
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:  # dtypes and shapes beyond torch
-        reason = str(error).removeprefix("Error while deserializing: ")
-        raise ModelError(
-            f"{name}: damaged or no safetensors file ({reason}); make it with `backattn english train`, or "
-            "from a flair file with `backattn english convert`"
-        ) from None
-    try:
-        description = _description(data)
-        _check_tensors(description, tensors)
-    except ValueError as error:
-        raise ModelError(
-            f"{name}: no English tagger of this program: {error}; make it again with `backattn english "
-            "train`, or from a flair file with `backattn english convert`"
-        ) from None
-    return description, tensors
-
-
-def _description(data: bytes) -> Description:
-    length = int.from_bytes(data[:_HEADER_LENGTH], "little")
-    metadata = _json(data[_HEADER_LENGTH : _HEADER_LENGTH + length].decode("utf-8")).get("__metadata__")
-    text = metadata.get(_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
-        raise ValueError(f"its metadata has no {_KEY!r}")
-    value = _json(text)
-    found = value.get("format") if isinstance(value, dict) else None
-    _require(found == FORMAT, f"format {quoted(found)}, this program reads {FORMAT}")
-    return typing.cast(Description, _read(Description, value, "tagger"))
+TAGGER = FileKind(
+    Description,
+    "tagger",
+    "English tagger",
+    "with `backattn english train`, or from a flair file with `backattn english convert`",
+)
 
 
 def _json(text: str) -> Any:
@@ -89,7 +130,7 @@ def _json(text: str) -> Any:
         raise ValueError(f"its metadata is not JSON ({error})") from None
 
 
-def _check_tensors(description: Description, tensors: Mapping[str, Tensor]) -> None:
+def _check_tensors(description: Described, tensors: Mapping[str, Tensor]) -> None:
     """Refuse all but the float32 tensors of the description, with finite numbers."""
     # No more are counted than there are, whatever number of layers the description claims.
     expected = dict(islice(description.shapes(), len(tensors) + 1))
@@ -129,7 +170,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         _require(isinstance(value, dict), f"{where}: expected a table", value)
         return {key: _read(arguments[1], item, f"{where}[{quoted(key)}]") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
-        return _read_table(typing.cast(type[Any], hint), value, where)
+        return _read_table(cast(type[Any], hint), value, where)
     _require(type(value) is hint, f"{where}: expected {hint.__name__}", value)
     if hint is str:
         _require_text(value, where)

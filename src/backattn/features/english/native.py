@@ -30,7 +30,7 @@ from backattn.features.english.description import (
     Vocabulary,
     Words,
 )
-from backattn.features.english.model_file import pack, unpack
+from backattn.features.english.model_file import TAGGER
 
 
 class BatchedCharacters(CharacterEmbeddings):
@@ -76,7 +76,7 @@ def dump_tagger(tagger: SequenceTagger, name: str) -> bytes:
     :raises ModelError: it has a part that such a file does not hold, or numbers that are not finite.
     """
     try:
-        return pack(describe(tagger), tagger.state_dict(), name)
+        return TAGGER.pack(describe(tagger), tagger.state_dict(), name)
     except (ValueError, TypeError, AttributeError) as error:  # files of old flair lack attributes
         raise ModelError(
             f"{name}: a safetensors file cannot hold this tagger: {error}; keep the flair file and pin its "
@@ -89,7 +89,7 @@ def load_tagger(data: bytes, name: str) -> SequenceTagger:
 
     :raises ModelError: names the file and what is wrong in it.
     """
-    description, tensors = unpack(data, name)
+    description, tensors = TAGGER.unpack(data, name)
     tagger = _build(description)
     tagger.load_state_dict(tensors)
     return tagger.eval()
@@ -169,7 +169,7 @@ def _describe(embedding: Any) -> Embedding:
             hidden_size_char=embedding.hidden_size_char,
         )
     if kind is FlairEmbeddings:
-        return _describe_character_model(embedding)
+        return describe_character_model(embedding)
     raise ValueError(f"{kind.__name__} is none of the embeddings that it knows")
 
 
@@ -187,7 +187,11 @@ def _describe_words(words: WordEmbeddings) -> Words:
     )
 
 
-def _describe_character_model(embedding: FlairEmbeddings) -> CharacterModel:
+def describe_character_model(embedding: FlairEmbeddings) -> CharacterModel:
+    """Everything of flair embeddings but their tensors.
+
+    :raises ValueError: they have a dictionary that cannot be described.
+    """
     model: LanguageModel = embedding.lm
     return CharacterModel(
         name=embedding.name,
@@ -233,7 +237,7 @@ def _build_embedding(part: Embedding) -> Any:
             )
         case CharacterModel():
             return FlairEmbeddings(
-                _language_model(part),
+                build_language_model(part),
                 fine_tune=part.fine_tune,
                 chars_per_chunk=part.chars_per_chunk,
                 with_whitespace=part.with_whitespace,
@@ -243,7 +247,8 @@ def _build_embedding(part: Embedding) -> Any:
             )
 
 
-def _language_model(part: CharacterModel) -> LanguageModel:
+def build_language_model(part: CharacterModel) -> LanguageModel:
+    """The language model of flair embeddings, with random weights."""
     return LanguageModel(
         _dictionary(part.vocabulary),
         part.is_forward_lm,

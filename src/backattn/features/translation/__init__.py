@@ -20,7 +20,7 @@ class Translation:
     :param english: the n English tokens; empty when the translator gave nothing.
     :param attention: token-level attention *with* the end-of-sentence row and column last, so that
         every EOS policy can be applied later without a new translation. Each column sums to 1
-        (eq. 2); layers are averaged (eq. 3). *Shape:* (m + 1, n + 1), float32.
+        (eq. 2); layers are averaged (eq. 3), or it is the last one's. *Shape:* (m + 1, n + 1), float32.
     :param segments: in how many parts the source was translated; 1 unless it was over-long.
     :param limited: how many of these translations went on to their length limit, where the translator
         made them end; they may lack the end of the sentence, or run in circles.
@@ -54,4 +54,12 @@ class Translator(Protocol):
 
         The implementation sorts by length and cuts batches counted in tokens; a result does not
         depend on its neighbours (beyond float rounding).
+        """
+
+    def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
+        """Where the model looks when it must write a given translation (forced decoding).
+
+        :param pairs: source tokens and English tokens, at least one each.
+        :return: A of each pair, EOS last on both sides, as :attr:`Translation.attention`.
+            *Shape of each:* (m + 1, n + 1), float32
         """

@@ -95,10 +95,11 @@ class ConvolutionalModel:
 
     :param model: without weight normalisation, and without an adaptive softmax.
     :param dtype: of the products with weights; None for that of the weights.
+    :param last: give the last layer's attention alone, not the mean over the layers (eq. 3).
     """
 
-    def __init__(self, model: Any, dtype: torch.dtype | None = None) -> None:
-        decoder, self.encoder = model.decoder, model.encoder
+    def __init__(self, model: Any, dtype: torch.dtype | None = None, *, last: bool = False) -> None:
+        decoder, self.encoder, self.last = model.decoder, model.encoder, last
         dense = functools.partial(_dense, dtype=dtype)
         self._encoder_in, self._encoder_out = dense(self.encoder.fc1), dense(self.encoder.fc2)
         self._encoder_layers = _convolutions(self.encoder, dtype)
@@ -147,7 +148,7 @@ class ConvolutionalDecoder:
         ]
 
     def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the next piece, and the attention averaged over the layers (eq. 3)."""
+        """Log-probabilities of the next piece, and the attention: averaged (eq. 3), or the last layer's."""
         sentences, beam = order.shape
         if sentences < len(self._keys):
             self._keep(order[:, 0] // self._beam)
@@ -171,7 +172,8 @@ class ConvolutionalDecoder:
             x = layer.add_residual(x, states)
             states.append(x)
         log_probs = model.vocabulary(model.decoder_out(x)).log_softmax(-1, torch.float32)
-        return log_probs, _mean(looked, len(model.layers), x.new_empty(len(x), 0))
+        looked, layers = (looked[-1:], 1) if model.last else (looked, len(model.layers))
+        return log_probs, _mean(looked, layers, x.new_empty(len(x), 0))
 
     def _keep(self, sentences: Tensor) -> None:
         """Let go of the sentences that are done."""

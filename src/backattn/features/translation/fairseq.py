@@ -3,8 +3,7 @@
 tokens -> pieces -> segments -> batches -> beam search -> best hypothesis -> words and A over tokens.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,30 @@ from torch import Tensor
 
 from backattn.errors import ModelError
 from backattn.features.translation import Translation
-from backattn.features.translation.convolutional import ConvolutionalModel
 from backattn.features.translation.opening import dictionaries, hub_folder, load_models, need
 from backattn.features.translation.pieces import (
     Array,
+    Words,
     copy_unknown,
     cut_segments,
     join_segments,
     merge_pieces,
 )
 from backattn.features.translation.quiet import untouched_logging
-from backattn.features.translation.search import Decoder, Hypothesis, NotFinite, Symbols, beam_search
-from backattn.features.translation.segments import Segment, make_batches
+from backattn.features.translation.search import (
+    Hypothesis,
+    NotFinite,
+    Symbols,
+    beam_search,
+    read_given,
+)
+from backattn.features.translation.segments import MOST_SENTENCES, Segment, make_batches
+from backattn.features.translation.stepwise import prepare, starter
 from backattn.features.translation.vocabulary import BpeCodes, PieceModel, Vocabulary
 from backattn.recipe import TranslatorRecipe
 
 with untouched_logging():
     from fairseq.data import Dictionary
-    from fairseq.models.fconv import FConvDecoder
-    from fairseq.models.transformer import TransformerDecoderBase
-    from fairseq.sequence_generator import EnsembleModel
-
-# Begins the translation of a batch of padded sources. *Shape:* (sentences, source)
-_Start = Callable[[Tensor], Decoder]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class _Part:
     words: tuple[str, ...]
     attention: Array
     limited: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A source and a translation that is given.
+
+    :param words: the n English words, and who owns which of their q pieces.
+    :param pieces: those, as indices in the target dictionary.
+    """
+
+    source: Segment
+    words: Words
+    pieces: tuple[int, ...]
 
 
 class FairseqTranslator:
@@ -76,9 +89,10 @@ class FairseqTranslator:
     ) -> None:
         self._source, self._target, self._pieces = source, target, pieces
         self._beam = min(recipe.beam, len(target) - 1)
-        self._models = [_prepare(model, self._beam, device) for model in models]
+        last = recipe.layers == "last"
+        self._models = [prepare(model, self._beam, device, last=last) for model in models]
         reduced = recipe.precision == "bfloat16" and device == "cpu"
-        self._start = _starter(self._models, self._beam, reduced=reduced)
+        self._start = starter(self._models, self._beam, reduced=reduced, last=last)
         self._recipe, self._device = recipe, device
         # fairseq counts EOS among its positions, the recipe does not.
         longest = [min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)]
@@ -130,10 +144,56 @@ class FairseqTranslator:
         queue = [segment for parts in segments.values() for segment in parts]
         done: dict[int, _Part] = {}
         with torch.inference_mode():
-            for batch in make_batches(queue, self._recipe.batch_tokens):
+            for batch in self._batches(queue):
                 done |= zip(map(id, batch), self._translate_batch(batch), strict=True)
         finished = {tokens: _join([done[id(s)] for s in parts]) for tokens, parts in segments.items()}
         return [finished[tokens] for tokens in sentences]
+
+    def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[Array]:
+        """A of given translations, as the protocol says.
+
+        :raises ModelError: as :meth:`translate`; or a side has more pieces than the model reads in one go,
+            and nobody knows where to cut a translation that is given.
+        """
+        given = [self._given(source, english) for source, english in pairs]
+        by_segment = {id(pair.source): pair for pair in given}
+        done: dict[int, Array] = {}
+        with torch.inference_mode():
+            for batch in self._batches([pair.source for pair in given]):
+                aligned = self._align_batch([by_segment[id(segment)] for segment in batch])
+                done |= zip(map(id, batch), aligned, strict=True)
+        return [done[id(pair.source)] for pair in given]
+
+    def _given(self, tokens: tuple[str, ...], english: tuple[str, ...]) -> _Given:
+        if not english:
+            raise ValueError("a translation has at least one token")
+        segments = self._segments(tokens)
+        pieces = [(owner, piece) for owner, word in enumerate(english) for piece in self._pieces.pieces(word)]
+        if len(segments) > 1 or len(pieces) > self._longest_target:
+            raise ModelError(
+                f"a pair is too long to be read in one go ({self._segment_pieces} source pieces, "
+                f"{self._longest_target} English ones); leave it out: {segments[0].text!r}"
+            )
+        return _Given(
+            segments[0],
+            Words(english, tuple(owner for owner, _ in pieces)),
+            tuple(self._target.index(piece) for _, piece in pieces),
+        )
+
+    def _align_batch(self, batch: Sequence[_Given]) -> list[Array]:
+        decoder = self._start(self._inputs([pair.source for pair in batch]))
+        pieces = [pair.pieces for pair in batch]
+        read = read_given(decoder, pieces, self._beam, self._symbols.eos, self._device)
+        return [
+            merge_pieces(
+                _over_pieces(pair.source, found), pair.source.owners, len(pair.source.tokens), pair.words
+            )
+            for pair, found in zip(batch, read, strict=True)
+        ]
+
+    def _batches(self, segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+        most = MOST_SENTENCES[torch.device(self._device).type]
+        return make_batches(segments, self._recipe.batch_tokens, most)
 
     def _segments(self, tokens: tuple[str, ...]) -> list[Segment]:
         if not tokens:
@@ -169,12 +229,7 @@ class FairseqTranslator:
         return tokens.to(self._device)
 
     def _part(self, segment: Segment, hypothesis: Hypothesis) -> _Part:
-        if not hypothesis.attention.numel():
-            raise ModelError(f"the translator gives no attention for the sentence {segment.text!r}")
-        # The first rows are padding. shape: (p + 1, q + 1)
-        pieces: Array = hypothesis.attention[-len(segment) :].float().cpu().numpy()
-        if not np.isfinite(pieces).all():
-            raise _not_finite(segment)
+        pieces = _over_pieces(segment, hypothesis)
         symbols = [self._target[index] for index in hypothesis.pieces]
         words = self._pieces.words(symbols)
         merged = merge_pieces(pieces, segment.owners, len(segment.tokens), words)
@@ -182,117 +237,17 @@ class FairseqTranslator:
         return _Part(copy_unknown(words.texts, merged, segment.tokens), merged, limited)
 
 
-class _Ensemble(EnsembleModel):  # type: ignore[misc]
-    """fairseq's ensemble, without its copy of the encoder's states at every step.
+def _over_pieces(segment: Segment, hypothesis: Hypothesis) -> Array:
+    """The attention of a hypothesis without padding. *Shape:* (p + 1, q + 1)
 
-    The beams of a sentence have equal states, so an order within sentences changes nothing; only when
-    sentences leave the batch must their rows go.
+    :raises ModelError: there is none, or it is not finite.
     """
-
-    def forward_encoder(self, net_input: dict[str, Tensor]) -> Any:
-        """Encode a new batch."""
-        self._rows = 0
-        return super().forward_encoder(net_input)
-
-    def reorder_incremental_state(self, incremental_states: Any, new_order: Tensor) -> None:
-        """Reorder what the decoders remember; an fconv decoder remembers the encoder's states as well."""
-        kept = FConvDecoder if self._rows == len(new_order) else ()
-        for model, state in zip(self.models, incremental_states, strict=True):
-            for module in model.decoder.modules():
-                if hasattr(module, "reorder_incremental_state") and not isinstance(module, kept):
-                    module.reorder_incremental_state(state, new_order)
-
-    def reorder_encoder_out(self, encoder_outs: Any, new_order: Tensor) -> Any:
-        """Repeat the rows for the beams, or leave out those of finished sentences."""
-        if self._rows == len(new_order):
-            return encoder_outs
-        self._rows = len(new_order)
-        return super().reorder_encoder_out(encoder_outs, new_order)
-
-
-class _Stepwise:
-    """A :class:`~backattn.features.translation.search.Decoder` over fairseq's own decoders."""
-
-    def __init__(self, ensemble: _Ensemble, beam: int, tokens: Tensor) -> None:
-        self._ensemble, self._beam = ensemble, beam
-        lengths = tokens.ne(ensemble.single_model.encoder.padding_idx).sum(1)
-        encoded = ensemble.forward_encoder({"src_tokens": tokens, "src_lengths": lengths})
-        # fairseq wants a row for each hypothesis from the first step on, where those of a sentence are equal.
-        rows = torch.arange(len(tokens), device=tokens.device).repeat_interleave(beam)
-        self._encoded = ensemble.reorder_encoder_out(encoded, rows)
-        self._states: list[dict[str, Any]] = [{} for _ in ensemble.models]
-        self._read = tokens.new_empty(len(rows), 0)
-
-    def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the next piece, and the attention averaged over the layers (eq. 3)."""
-        step = self._read.shape[1]
-        if step == 0:
-            pieces = pieces.expand(-1, self._beam)
-        else:
-            order = order.flatten() * (self._beam if step == 1 else 1)
-            self._ensemble.reorder_incremental_state(self._states, order)
-            self._encoded = self._ensemble.reorder_encoder_out(self._encoded, order)
-            self._read = self._read[order]
-        self._read = torch.cat([self._read, pieces.reshape(-1, 1)], 1)
-        log_probs, attention = self._ensemble.forward_decoder(self._read, self._encoded, self._states)
-        if attention is None:
-            attention = log_probs.new_empty(len(log_probs), 0)
-        asked = slice(None, None, self._beam if step == 0 else 1)
-        return log_probs[asked], attention[asked]
-
-
-def _starter(models: Sequence[Any], beam: int, *, reduced: bool = False) -> _Start:
-    """One fconv model has a decoder here that is faster than its own; ensembles and transformers have not.
-
-    :param reduced: multiply in bfloat16.
-    """
-    if len(models) == 1 and _is_plain_fconv(models[0]):
-        return ConvolutionalModel(models[0], torch.bfloat16 if reduced else None).start
-    ensemble = _Ensemble([model.bfloat16() if reduced else model for model in models])
-    ensemble.set_decoder_beam_size(beam)
-    return functools.partial(_Stepwise, ensemble, beam)
-
-
-def _is_plain_fconv(model: Any) -> bool:
-    return isinstance(model.decoder, FConvDecoder) and model.decoder.adaptive_softmax is None
-
-
-def _prepare(model: Any, beam: int, device: str) -> Any:
-    """Make a model ready to generate, and to give attention that is averaged over its layers (eq. 3)."""
-    fconv = isinstance(model.decoder, FConvDecoder)
-    if fconv:
-        # It averages by itself. This also takes the weight normalisation into the weights.
-        model.make_generation_fast_(beamable_mm_beam_size=beam if beam > 1 else None, need_attn=True)
-    else:
-        _average_layers(model.decoder)
-    model.eval()
-    model = (model.half() if device.startswith("cuda") else model).to(device)
-    if fconv:
-        for convolution in model.decoder.convolutions:  # else laid out anew at every step
-            convolution._linearized_weight = convolution._get_linearized_weight()
-    return model
-
-
-def _average_layers(decoder: TransformerDecoderBase) -> None:
-    """Let a transformer's decoder return the mean over all its layers' attention (eq. 3) and their heads.
-
-    By itself it returns its last layer's. Hooks collect the others'; the last one hands on the mean.
-    """
-    collected: list[Tensor] = []
-    attentions = [layer.encoder_attn for layer in decoder.layers]
-
-    def collect(module: Any, _inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        states, weights = output
-        # shape: (sentences * beam, target, source), in the last layer (heads, ...)
-        collected.append(weights.mean(0) if weights.ndim == 4 else weights)
-        if module is not attentions[-1]:
-            return output
-        mean = torch.stack(collected).mean(0)
-        collected.clear()
-        return states, mean[None]  # fairseq takes the mean over the first axis, the heads
-
-    for attention in attentions:
-        attention.register_forward_hook(collect)
+    if not hypothesis.attention.numel():
+        raise ModelError(f"the translator gives no attention for the sentence {segment.text!r}")
+    pieces: Array = hypothesis.attention[-len(segment) :].float().cpu().numpy()  # the first rows are padding
+    if not np.isfinite(pieces).all():
+        raise _not_finite(segment)
+    return pieces
 
 
 def _join(parts: Sequence[_Part]) -> Translation:

@@ -1,4 +1,5 @@
-"""Beam search over any decoder that goes piece by piece. Pure torch, knows no fairseq.
+"""Beam search over any decoder that goes piece by piece, and the reading of a given translation. Pure torch,
+knows no fairseq.
 
 It finds what fairseq's ``SequenceGenerator`` finds (the tests compare them token by token), with less work:
 a sentence has its own length limit and leaves the batch as soon as nothing better can come; the first step
@@ -141,6 +142,32 @@ def beam_search(decoder: Decoder, limits: Tensor, beam: int, symbols: Symbols) -
         if not len(left):
             return _trace(path, ends, symbols.eos)
     raise AssertionError("unreachable: every sentence has a limit")
+
+
+def read_given(
+    decoder: Decoder, translations: Sequence[Sequence[int]], beam: int, eos: int, device: str
+) -> list[Hypothesis]:
+    """Decode a batch by force: where does the decoder look to write what is given?
+
+    :param translations: the pieces of each sentence's translation, EOS not among them.
+    :param beam: that the decoder was made for; all rows of a sentence read the same.
+    """
+    sentences, steps = len(translations), 1 + max(map(len, translations))
+    # What each step reads: EOS first. Where a translation has ended, it goes on with EOS, and nobody looks.
+    given = torch.full((steps, sentences), eos)
+    for number, pieces in enumerate(translations):
+        given[1 : 1 + len(pieces), number] = torch.tensor(pieces)
+    order, looked = torch.arange(sentences, device=device)[:, None], []
+    for read in given.to(device):
+        attention = decoder.step(read[:, None].repeat(1, order.shape[1]), order.clone())[1]
+        looked.append(attention[:: order.shape[1]])
+        order = torch.arange(len(attention), device=device).view(sentences, -1)
+        order = order.expand(-1, beam)  # one row a sentence in the first step, as in a search
+    attention = torch.stack(looked, 2)  # shape: (sentences, source, steps)
+    return [
+        Hypothesis(tuple(pieces), columns[:, : len(pieces) + 1])
+        for pieces, columns in zip(translations, attention, strict=True)
+    ]
 
 
 def _only(piece: int, log_probs: Tensor, sentences: Tensor) -> None:

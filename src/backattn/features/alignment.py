@@ -1,0 +1,301 @@
+"""How good is A? Its alignment error rate on hand-aligned sentence pairs, beside that of the diagonal.
+
+The translator is made to write the given English, so that its A is over the very words which people aligned.
+A is then read as links in four ways, and so is the A of two sentences that run at one pace.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backattn.errors import CorpusError, MissingError
+from backattn.features.attention import diagonal
+from backattn.features.translation.pieces import Array
+from backattn.files import is_file
+from backattn.quoting import quoted
+from backattn.recipe import AlignmentRecipe, Unit, data_path
+
+Tokens = tuple[str, ...]
+# (foreign word, English word), both from 0.
+Link = tuple[int, int]
+Links = frozenset[Link]
+# Pairs of source and English tokens -> the A of each, EOS last on both sides.
+Align = Callable[[Sequence[tuple[Tokens, Tokens]]], Sequence[Array]]
+
+_SEPARATORS = {"tab": "\t", "|||": "|||"}
+_LINK = re.compile(r"([0-9]{1,6})([-p])([0-9]{1,6})")
+_AROUND = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
+
+
+@dataclass(frozen=True)
+class GoldPair:
+    """A sentence pair and what people linked.
+
+    :param foreign, english: the m and n words.
+    :param sure: S, links that nobody doubts.
+    :param possible: P, links that are no mistake; S is part of it.
+    """
+
+    foreign: Tokens
+    english: Tokens
+    sure: Links
+    possible: Links
+
+
+@dataclass(frozen=True)
+class AlignmentScore:
+    """Links beside gold links, counted over all pairs.
+
+    :param links: A, the links that are scored.
+    :param sure: S, the sure gold links.
+    :param in_sure, in_possible: how many of A are in S, and in P.
+    """
+
+    links: int
+    sure: int
+    in_sure: int
+    in_possible: int
+
+    @property
+    def precision(self) -> float:
+        """``|A & P| / |A|``; 0 without links."""
+        return self.in_possible / self.links if self.links else 0.0
+
+    @property
+    def recall(self) -> float:
+        """``|A & S| / |S|``; 0 without sure links."""
+        return self.in_sure / self.sure if self.sure else 0.0
+
+    @property
+    def aer(self) -> float:
+        """``1 - (|A & S| + |A & P|) / (|A| + |S|)`` (Och and Ney 2003); 0 where nothing is linked."""
+        both = self.links + self.sure
+        return 1 - (self.in_sure + self.in_possible) / both if both else 0.0
+
+
+@dataclass(frozen=True)
+class AlignmentReport:
+    """What ``backattn align`` answers.
+
+    :param path: the file of gold pairs.
+    :param sure, possible: gold links; the possible ones include the sure ones.
+    :param scores: name of the A -> way of reading it -> its score.
+    """
+
+    path: str
+    pairs: int
+    sure: int
+    possible: int
+    scores: dict[str, dict[str, AlignmentScore]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        scores = {
+            name: {
+                way: {**asdict(score), "precision": score.precision, "recall": score.recall, "aer": score.aer}
+                for way, score in ways.items()
+            }
+            for name, ways in self.scores.items()
+        }
+        return {**asdict(self), "scores": scores}
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        lines = [
+            f"{self.path}: {self.pairs} pairs, {self.sure} sure and {self.possible} possible links",
+            f"{'A':<12}{'links':<16}{'number':>8}{'precision':>11}{'recall':>8}{'AER':>8}",
+        ]
+        lines += [
+            f"{name:<12}{way:<16}{score.links:>8}{score.precision:>11.3f}{score.recall:>8.3f}{score.aer:>8.3f}"
+            for name, ways in self.scores.items()
+            for way, score in ways.items()
+        ]
+        return "\n".join(lines)
+
+
+def measure_alignment(recipe: AlignmentRecipe, unit: Unit, align: Align) -> AlignmentReport:
+    """Align the gold pairs by force and compare.
+
+    :param unit: what the translator takes for a source token; a gold word of several characters has, where
+        that is a character, the sum of their rows of A.
+    :param align: the translator's.
+    :raises MissingError: a gold file is not there.
+    :raises CorpusError: it is not what the recipe says; names file and line.
+    """
+    pairs = read_gold(recipe)
+    characters = unit == "character"
+    sources = [tuple("".join(pair.foreign)) if characters else pair.foreign for pair in pairs]
+    looked = align([(source, pair.english) for source, pair in zip(sources, pairs, strict=True)])
+    attentions = [whole[:-1, :-1] for whole in looked]
+    if characters:
+        attentions = [_of_words(a, pair.foreign) for a, pair in zip(attentions, pairs, strict=True)]
+    straight = [diagonal(len(pair.foreign), len(pair.english)) for pair in pairs]
+    scores = {
+        name: {way: score_links(map(read, made), pairs) for way, read in READINGS.items()}
+        for name, made in (("translator", attentions), ("diagonal", straight))
+    }
+    sure, possible = sum(len(pair.sure) for pair in pairs), sum(len(pair.possible) for pair in pairs)
+    return AlignmentReport(str(data_path(recipe.path)), len(pairs), sure, possible, scores)
+
+
+def score_links(found: Iterable[Links], gold: Sequence[GoldPair]) -> AlignmentScore:
+    """Count links over all pairs.
+
+    :raises ValueError: there are more pairs on one side.
+    """
+    rows = [
+        (len(links), len(pair.sure), len(links & pair.sure), len(links & pair.possible))
+        for links, pair in zip(found, gold, strict=True)
+    ]
+    return AlignmentScore(*map(sum, zip(*rows, strict=True)))
+
+
+def by_foreign(attention: Array) -> Links:
+    """Each foreign word with the English word that looked at it most. *Shape:* (m, n)"""
+    return frozenset(enumerate(attention.argmax(1).tolist()))
+
+
+def by_english(attention: Array) -> Links:
+    """Each English word with the foreign word that it looked at most. *Shape:* (m, n)"""
+    return frozenset((j, i) for i, j in enumerate(attention.argmax(0).tolist()))
+
+
+def by_both(attention: Array) -> Links:
+    """The links that both of these find. *Shape:* (m, n)"""
+    return by_foreign(attention) & by_english(attention)
+
+
+def grown(attention: Array) -> Links:
+    """grow-diag (Koehn, Och and Marcu 2003): from the links of both, by neighbours that one of them finds.
+
+    A link joins when it touches one that is there, and a word of it has none yet. *Shape:* (m, n)
+    """
+    links, union = set(by_both(attention)), by_foreign(attention) | by_english(attention)
+    while True:
+        before = len(links)
+        for j, i in sorted(union - links):
+            free = all(j != foreign for foreign, _ in links) or all(i != english for _, english in links)
+            if free and any((j + down, i + right) in links for down, right in _AROUND):
+                links.add((j, i))
+        if len(links) == before:
+            return frozenset(links)
+
+
+# How a matrix of attention becomes links.
+READINGS: dict[str, Callable[[Array], Links]] = {
+    "foreign word": by_foreign,
+    "English word": by_english,
+    "intersection": by_both,
+    "grow-diag": grown,
+}
+
+
+def read_gold(recipe: AlignmentRecipe) -> list[GoldPair]:
+    """Read the pairs and their links.
+
+    :raises MissingError: a file is not there.
+    :raises CorpusError: names file and line of what does not fit.
+    """
+    path = data_path(recipe.path)
+    pairs = list(_lines(path))
+    if not pairs:
+        raise CorpusError(
+            f"{path}:1: found no sentence pair, expected one a line; put the whole file in place"
+        )
+    linked = _links_column(recipe, path, pairs)
+    return [
+        _gold_pair(recipe, path, number, line, *links)
+        for (number, line), links in zip(pairs, linked, strict=True)
+    ]
+
+
+def _links_column(
+    recipe: AlignmentRecipe, path: Path, pairs: Sequence[tuple[int, str]]
+) -> list[tuple[Path, int, str]]:
+    """For each pair the text of its links, and where it stands."""
+    if recipe.links_path:
+        other = data_path(recipe.links_path)
+        lines = list(_lines(other))
+        if len(lines) != len(pairs):
+            raise CorpusError(
+                f"{other}:{len(lines)}: the last line; expected {len(pairs)} lines, one for each of {path}"
+            )
+        return [(other, number, line) for number, line in lines]
+    return [(path, number, _cells(recipe, path, number, line)[2]) for number, line in pairs]
+
+
+def _cells(recipe: AlignmentRecipe, path: Path, number: int, line: str) -> list[str]:
+    wanted = 2 if recipe.links_path else 3
+    cells = line.split(_SEPARATORS[recipe.separator])
+    if len(cells) != wanted:
+        names = "two sentences" if recipe.links_path else "two sentences and their links"
+        raise CorpusError(
+            f"{path}:{number}: found {len(cells)} columns, expected {wanted} ({names}, with "
+            f"{'a tab' if recipe.separator == 'tab' else recipe.separator} between); mend the line or "
+            "alignment.separator and alignment.links_path of the recipe"
+        )
+    return cells
+
+
+def _gold_pair(
+    recipe: AlignmentRecipe, path: Path, number: int, line: str, linked: Path, at: int, text: str
+) -> GoldPair:
+    sides = [tuple(cell.split()) for cell in _cells(recipe, path, number, line)[:2]]
+    if not all(sides):
+        raise CorpusError(f"{path}:{number}: found an empty sentence, expected words; leave the pair out")
+    sure, possible = set(), set()
+    for mark in text.split():
+        link = _parse_link(mark, recipe.first, [len(side) for side in sides], f"{linked}:{at}")
+        swapped = (link[1], link[0]) if recipe.order == "english-foreign" else link
+        possible.add(swapped)
+        if "-" in mark:
+            sure.add(swapped)
+    foreign, english = reversed(sides) if recipe.order == "english-foreign" else sides
+    return GoldPair(foreign, english, frozenset(sure), frozenset(possible))
+
+
+def _parse_link(mark: str, first: int, lengths: Sequence[int], where: str) -> Link:
+    """Read a link, in the order of the columns."""
+    match = _LINK.fullmatch(mark)
+    if match is None:
+        raise CorpusError(
+            f"{where}: found {quoted(mark)}, expected links as 3-4 (sure) or 3p4 (possible), blanks between"
+        )
+    left, right = int(match[1]) - first, int(match[3]) - first
+    for place, length, side in ((left, lengths[0], "first"), (right, lengths[1], "second")):
+        if not 0 <= place < length:
+            raise CorpusError(
+                f"{where}: the link {mark} speaks of word {place + first} of the {side} sentence, expected "
+                f"{first} to {length - 1 + first}; mend the link, or alignment.first or alignment.order of "
+                "the recipe"
+            )
+    return left, right
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line number and line; only a line feed ends a line."""
+    if not is_file(path):
+        raise MissingError(
+            f"{path}: no such file ([alignment] of the recipe); put the gold alignments there, or set "
+            "BACKATTN_DATA to the folder that holds them"
+        )
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                yield number, raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; convert the file"
+                ) from None
+
+
+def _of_words(attention: Array, words: Tokens) -> Array:
+    """Rows of characters -> rows of words: probability mass adds up. *Shapes:* (c, n) -> (m, n)"""
+    starts = np.cumsum([0, *map(len, words[:-1])])
+    merged: Array = np.add.reduceat(attention, starts, axis=0)
+    return merged

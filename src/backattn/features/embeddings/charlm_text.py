@@ -1,0 +1,146 @@
+"""The text of character language models: tokens with a space between each two, a sentence a line."""
+
+import errno
+from collections import Counter
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tqdm import tqdm
+
+from backattn.corpus import Corpus, Sentence, evenly_spread
+from backattn.errors import CorpusError, MissingError
+from backattn.features.translation.vocabulary import tokenise
+from backattn.files import is_file
+from backattn.recipe import Recipe, TextFile, data_path
+
+# Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
+MIN_COUNT = 3
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCounts:
+    """What became of the lines of one file of text; they add up to ``lines``.
+
+    :param kept: lines that are trained on.
+    :param empty: lines without any token.
+    :param over_limit: lines that the recipe's ``limit`` leaves out.
+    :param held_out: lines left out because the same tokens are a dev or test sentence of the corpus.
+    """
+
+    path: str
+    lines: int
+    kept: int
+    empty: int
+    over_limit: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class Text:
+    """What one character language model is trained and measured on.
+
+    :param train: the corpus' training sentences, then the kept lines of the files in their order.
+    :param dev: the corpus' dev sentences.
+    """
+
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    files: tuple[TextCounts, ...]
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each character stands in the training text."""
+        found: Counter[str] = Counter()
+        for line in self.train:
+            found.update(line)
+        return found
+
+    @cached_property
+    def alphabet(self) -> tuple[str, ...]:
+        """The characters that a model of it tells apart, those between tokens and between lines first."""
+        known = (c for c, count in self.counts.items() if count >= MIN_COUNT and c not in " \n")
+        return (" ", "\n", *sorted(known))
+
+
+def read_text(recipe: Recipe, files: tuple[TextFile, ...], corpus: Corpus, *, progress: bool) -> Text:
+    """Join the corpus' training sentences and the lines of files, which are split into tokens as it is.
+
+    :param progress: a bar over the lines of each file on standard error.
+    :raises CorpusError: a line of a file has too few columns, or is not UTF-8.
+    :raises MissingError: a file is not there.
+    """
+    held_out = {_line(sentence) for sentence in (*corpus.dev, *corpus.test)}
+    train = [_line(sentence) for sentence in corpus.train]
+    counts = []
+    for file in files:
+        kept, count = _read_file(recipe, file, held_out, progress)
+        train += kept
+        counts.append(count)
+    return Text(tuple(train), tuple(map(_line, corpus.dev)), tuple(counts))
+
+
+def _read_file(
+    recipe: Recipe, file: TextFile, held_out: Set[str], progress: bool
+) -> tuple[list[str], TextCounts]:
+    raw = list(_cells(file))
+    full = [line for line in raw if line]
+    taken = evenly_spread(full, file.limit)
+    language, unit = recipe.translator.source, recipe.corpus.unit
+    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=not progress)
+    lines = [" ".join(tokenise(line, language, unit)) for line in bar]
+    tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
+    kept = [line for line in tokens if line not in held_out]
+    return kept, TextCounts(
+        path=file.path,
+        lines=len(raw),
+        kept=len(kept),
+        empty=len(raw) - len(full) + len(lines) - len(tokens),
+        over_limit=len(full) - len(taken),
+        held_out=len(tokens) - len(kept),
+    )
+
+
+def _line(sentence: Sentence) -> str:
+    return " ".join(sentence.tokens)
+
+
+def _cells(file: TextFile) -> Iterator[str]:
+    """The sentence of each line, without surrounding white space."""
+    path = data_path(file.path)
+    try:
+        if not is_file(path):  # a pipe or a device may never end
+            raise FileNotFoundError(errno.ENOENT, "no such file")
+        lines = path.open("rb")
+    except OSError as error:
+        raise MissingError(
+            f"{path}: cannot be read ({error.strerror}); put the text there, set BACKATTN_DATA to the folder "
+            "that holds it, or take the file out of embeddings.charlm.training.files"
+        ) from None
+    with lines:
+        for number, raw in enumerate(lines, 1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; "
+                    "convert the file to UTF-8"
+                ) from None
+            if number == 1:
+                line = line.removeprefix(_BYTE_ORDER_MARK)
+            if not (file.header and number == 1):
+                yield _cell(line.rstrip("\r\n"), file.column, f"{path}:{number}").strip()
+
+
+def _cell(line: str, column: int, where: str) -> str:
+    if column < 0:
+        return line
+    cells = line.split("\t")
+    if len(cells) <= column:
+        raise CorpusError(
+            f"{where}: expected at least {column + 1} columns separated by tabs, found {len(cells)}; mend "
+            "the line, or the file's column in embeddings.charlm.training.files"
+        )
+    return cells[column]

@@ -1,0 +1,257 @@
+"""Zero-shot projection: spans by their properties and by hand, then the command on real stores."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backattn import cli
+from backattn.corpus.formats import read_corpus
+from backattn.corpus.tags import Span, from_spans, spans
+from backattn.errors import RecipeError
+from backattn.features import build
+from backattn.features.english import EnglishReading
+from backattn.features.plan import make_plan
+from backattn.features.translation import Translation
+from backattn.projection import project, project_spans
+from backattn.recipe import load_recipe
+from backattn.store import writer
+from backattn.store.reader import StoreReader
+from fakes import FakeEnglishTagger
+
+
+def eye(size: int) -> np.ndarray:
+    return np.eye(size, dtype=np.float32)
+
+
+@st.composite
+def entities(draw: st.DrawFn, size: int = 9) -> list[Span]:
+    borders = sorted(draw(st.sets(st.integers(0, size), max_size=6)))
+    return [Span(a, b, draw(st.sampled_from("XY"))) for a, b in itertools.pairwise(borders)]
+
+
+@given(entities())
+def test_the_identity_keeps_every_entity(found: list[Span]) -> None:
+    assert project_spans(eye(9), found) == found
+
+
+@given(st.permutations(range(9)), st.integers(0, 8))
+def test_a_word_goes_where_it_looked(order: list[int], word: int) -> None:
+    assert project_spans(eye(9)[order], [Span(word, word + 1, "X")]) == [
+        Span(order.index(word), order.index(word) + 1, "X")
+    ]
+
+
+def by_trying_all(votes: Sequence[int]) -> tuple[int, int]:
+    """Of all intervals between votes without two places in a row that have none, the one with most votes."""
+    best = (0, 0, 0)
+    for start, last in itertools.combinations_with_replacement(sorted(set(votes)), 2):
+        inside = set(range(start, last + 1))
+        if all({place, place + 1} & set(votes) for place in range(start, last)):
+            best = max(best, (sum(vote in inside for vote in votes), -start, last + 1))
+    return -best[1], best[2]
+
+
+@given(st.lists(st.integers(0, 11), min_size=1, max_size=9))
+def test_the_stretch_with_the_most_votes_is_the_entity(votes: list[int]) -> None:
+    found = project_spans(eye(12)[:, votes], [Span(0, len(votes), "X")])
+    assert found == [Span(*by_trying_all(votes), "X")]
+
+
+@given(st.integers(0, 2**32), entities())
+def test_any_attention_gives_legal_tags(seed: int, found: list[Span]) -> None:
+    attention = np.random.default_rng(seed).random((6, 9), np.float32)
+    projected = project_spans(attention, found)
+    assert spans(from_spans(projected, 6)) == tuple(projected)
+    assert len(projected) <= len(found)
+    if found:  # the first one always has its place
+        assert found[0].type in {span.type for span in projected}
+
+
+def test_by_hand() -> None:
+    #            Banco de la Nación Juan
+    votes = [3, 0, 4, 0]  # National Bank Juan 's
+    attention = eye(5)[:, votes]
+    assert project_spans(attention, [Span(0, 2, "ORG")]) == [Span(0, 1, "ORG")]  # two stretches, the first
+    near = eye(5)[:, [2, 0, 4]]
+    both = [Span(0, 2, "ORG"), Span(2, 3, "PER")]
+    assert project_spans(near, both) == [Span(0, 3, "ORG"), Span(4, 5, "PER")]  # "de" is bridged
+    twice = eye(5)[:, [0, 0]]
+    assert project_spans(twice, [Span(0, 1, "LOC"), Span(1, 2, "PER")]) == [Span(0, 1, "LOC")]
+
+
+def test_nothing_to_project() -> None:
+    assert project_spans(np.zeros((3, 0), np.float32), []) == []
+    assert project_spans(eye(3), []) == []
+
+
+TOY = """
+[corpus]
+train = "toy.train"
+dev = "toy.dev"
+test = "toy.test"
+source = "https://example.org/toy"
+groups = { NE = ".NAM" }
+[translator]
+checkpoint = "toy/translator"
+source = "de"
+[english]
+checkpoint = "toy/english/tagger.pt"
+[projection]
+types = { PER = "PER.NAM", MISC = "" }
+"""
+
+
+class Copier:
+    """Says the sentence backwards and knows where each word came from; the word "mute" alone is nothing."""
+
+    opened = "made up"
+
+    def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
+        return [self._one(tokens) for tokens in sentences]
+
+    def _one(self, tokens: tuple[str, ...]) -> Translation:
+        if tokens == ("mute",):
+            return Translation((), np.ones((2, 1), np.float32) / 2)
+        order = [*range(len(tokens) - 1, -1, -1), len(tokens)]
+        return Translation(tokens[::-1], eye(len(tokens) + 1)[:, order])
+
+
+class Capitals(FakeEnglishTagger):
+    """Neighbours in capitals are a person; a number is MISC."""
+
+    def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
+        return [EnglishReading(self._states(tokens), self._tags(tokens)) for tokens in sentences]
+
+    def _tags(self, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        found = []
+        for capital, group in itertools.groupby(enumerate(tokens), key=lambda item: item[1][0].isupper()):
+            places = [place for place, _ in group]
+            if capital:
+                found.append(Span(places[0], places[-1] + 1, "PER"))
+        found += [Span(i, i + 1, "MISC") for i, token in enumerate(tokens) if token.isdecimal()]
+        return from_spans(sorted(found), len(tokens))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BACKATTN_DATA", raising=False)
+    monkeypatch.delenv("BACKATTN_CACHE", raising=False)
+    for name in ("pipelines", "data", "cache/toy/translator", "cache/toy/english"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "pipelines/toy.toml").write_text(TOY)
+    (tmp_path / "data/toy.train").write_text("Anna B-PER.NAM\nsingt O\n")
+    # Dev: one right, one missed. Test: one right, one too many, and a sentence without a translation.
+    (tmp_path / "data/toy.dev").write_text("Anna B-PER.NAM\nWeber I-PER.NAM\nsingt O\n\nben B-PER.NOM\n")
+    (tmp_path / "data/toy.test").write_text("Carl B-PER.NAM\nsah O\nNichts O\n7 O\n\nmute O\n")
+    (tmp_path / "cache/toy/translator/checkpoint.pt").write_text("translator")
+    (tmp_path / "cache/toy/english/tagger.pt").write_text("tagger")
+    return tmp_path
+
+
+def build_stores(*overrides: str) -> None:
+    recipe = load_recipe("toy", overrides)
+    plan = make_plan(recipe, read_corpus(recipe.corpus))
+    build.build_translations(plan.translation, Copier, "cpu")
+    store = StoreReader(plan.translation.path)
+    build.build_transfers(plan.transfer, store, recipe.transfer, Capitals, "cpu")
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_scores_and_writes_predictions(home: Path) -> None:
+    build_stores()
+    status, out, err = run("project", "toy", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    dev, test = found["dev"], found["test"]
+    assert [dev["overall"][key] for key in ("tp", "fp", "fn")] == [1, 0, 1]
+    assert [test["overall"][key] for key in ("tp", "fp", "fn")] == [1, 1, 0]
+    assert dev["groups"]["NE"]["f1"] == 1
+    assert (test["english_entities"], test["placed"]) == (2, 2)  # the number is left out by the recipe
+    assert "projected:translator" in test["signature"]
+    folder = Path(found["folder"])
+    assert folder.parent == Path("cache/toy/projection")
+    assert (folder / "predictions.dev.tsv").read_text() == (
+        "Anna\tB-PER.NAM\tB-PER.NAM\nWeber\tE-PER.NAM\tE-PER.NAM\nsingt\tO\tO\n\nben\tS-PER.NOM\tO\n"
+    )
+    assert (folder / "predictions.test.tsv").read_text() == (
+        "Carl\tS-PER.NAM\tS-PER.NAM\nsah\tO\tO\nNichts\tO\tS-PER.NAM\n7\tO\tO\n\nmute\tO\tO\n"
+    )
+    text = run("project", "toy")[1]
+    assert "test  all                0.500   1.000   0.667      1" in text
+    assert run("project", "toy", "--json")[1] == out
+
+
+def test_the_diagonal_in_the_place_of_a(home: Path) -> None:
+    """The copier turns the sentence round, so the diagonal finds the wrong words."""
+    build_stores("transfer.attention=diagonal")
+    status, out, _ = run("project", "toy", "--json", "--set", "transfer.attention=diagonal")
+    assert status == 0
+    assert json.loads(out)["dev"]["overall"]["tp"] == 0
+    assert "projected:diagonal" in json.loads(out)["dev"]["signature"]
+
+
+def test_without_stores_it_says_what_makes_them(home: Path) -> None:
+    status, out, err = run("project", "toy")
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "run `backattn features toy` (with the same --set), then project" in err
+    build_stores()
+    with (home / "data/toy.train").open("a") as file:
+        file.write("\nneu O\n")
+    assert run("project", "toy")[0] == 0  # dev and test are there
+    with (home / "data/toy.test").open("a") as file:
+        file.write("\nneu O\n")
+    assert run("project", "toy")[0] == 1
+
+
+def test_a_damaged_store_is_refused(home: Path) -> None:
+    build_stores()
+    store = next((home / "cache/toy/transfer").glob("*.h5"))
+    store.write_bytes(store.read_bytes()[:2000])
+    status, _, err = run("project", "toy")
+    assert status == 2
+    assert "delete it, then `backattn features` makes it anew" in err
+
+
+@pytest.mark.parametrize("kind", ["translation", "transfer"])
+def test_a_damaged_number_is_never_scored(home: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "BIG", 1)  # no array is verified on opening, as in a store of gigabytes
+    build_stores()
+    path = next((home / f"cache/toy/{kind}").glob("*.h5"))
+    array = {"translation": "attention", "transfer": "vectors"}[kind]
+    data = bytearray(path.read_bytes())
+    data[data.index(StoreReader(path)._raw(array).tobytes())] ^= 1
+    path.write_bytes(data)
+    StoreReader(path)
+    status, _, err = run("project", "toy")
+    assert status == 2
+    assert f"{array} differs from its digest" in err
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ('{ PER = "PER.NAM" }', "the English tagger finds MISC, which it does not list; expected one of"),
+        ('{ PER = "PERSON", MISC = "" }', "finds PER, which would be PERSON; expected one of the corpus'"),
+        ("{}", 'which would be PER; expected one of the corpus\' types for it (PER.NAM, PER.NOM), or ""'),
+    ],
+)
+def test_a_type_that_the_corpus_does_not_know_is_refused(home: Path, types: str, message: str) -> None:
+    build_stores()
+    recipe = load_recipe("toy", [f"projection.types={types}"])
+    with pytest.raises(RecipeError, match=r"toy: projection\.types: ") as caught:
+        project(recipe, read_corpus(recipe.corpus))
+    assert message in str(caught.value)
