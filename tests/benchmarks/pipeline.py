@@ -66,8 +66,8 @@ def _one_percent(folder: Path, repeats: int) -> Iterator[Row]:
     loading = min(_seconds(lambda: _load(recipe)) for _ in range(3))
     full = _seconds(lambda: make_features(recipe, make_plan(recipe, corpus_of(sentences)), device="cpu"))
     edits = []
+    edited = list(sentences)  # each edit upon the last: what was edited away is no longer in the store
     for repeat in range(1, repeats + 1):
-        edited = list(sentences)
         for place in range(repeat, len(edited), 100):
             edited[place] = altered_by(edited[place], repeat)
         plan = make_plan(recipe, corpus_of(edited))

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from backattn.features.english.flair import FlairTagger
     from backattn.features.translation.fairseq import FairseqTranslator
 
-# With 16 or 1,024 of them a CPU translates at about the same rate: hardly a shape comes back.
-_KERNELS = 16
-
 
 @dataclass(frozen=True)
 class Features:
@@ -50,7 +47,7 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
     :param trust: open a pickled model that has no pinned digest.
     """
     words = device_name(device)
-    bound_kernel_caches(_KERNELS)
+    bound_kernel_caches()
 
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":

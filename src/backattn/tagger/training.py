@@ -41,9 +41,6 @@ from backattn.tagger.tensors import read_tensors, write_tensors
 # As in stage one: no thread that watches the bar.
 tqdm.monitor_interval = 0
 
-# Shapes come back from epoch to epoch: with 64 of them an epoch takes 4 % longer, with 256 no longer.
-_KERNELS = 256
-
 
 def train_run(
     corpus: Corpus,
@@ -74,7 +71,7 @@ def train_run(
     :raises ModelError: the training diverged, or the folder is damaged.
     :raises RecipeError: the recipe does not fit the corpus, or the inputs.
     """
-    bound_kernel_caches(_KERNELS)
+    bound_kernel_caches()
     files = RunFolder(folder)
     request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
     recipe = read_by(inputs, recipe)
