@@ -21,7 +21,7 @@ export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
 
-.PHONY: help install demo test faults lint bench features check train report corpus translator english clean
+.PHONY: help install demo test faults lint bench features check train report corpus align project translator charlm english clean
 
 help:
 	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
@@ -34,6 +34,9 @@ help:
 	@echo 'make check LANG=es           is the cache what corpus and recipe ask for?'
 	@echo 'make train LANG=es           stage two: train the taggers'
 	@echo 'make report LANG=es          tables of the runs'
+	@echo 'make align LANG=es           alignment error rate of the translator'
+	@echo 'make project LANG=es         English tags through A, with no training'
+	@echo 'make charlm LANG=es          train the character language models that the recipe names'
 	@echo 'Options of a command go into ARGS: make train LANG=es ARGS="--seeds 1,2"'
 
 install: $(STAMP)
@@ -67,13 +70,17 @@ lint: install
 bench: install
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
-features check train corpus report: install
+features check train corpus report align project: install
 	$(need-lang)
 	$(BIN)/backattn $@ $(ARGS) $(NAMED)
 
 translator: install
 	$(need-lang)
 	$(BIN)/backattn translator train $(ARGS) $(NAMED)
+
+charlm: install
+	$(need-lang)
+	$(BIN)/backattn charlm train $(ARGS) $(NAMED)
 
 english: DEFAULT_RECIPE := english
 english: install

@@ -6,10 +6,12 @@ torch is imported by the first run that must be trained: a grid that is finished
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -54,19 +56,47 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Size of a training sample as a share of all training sentences.
+
+    :param percent: above 0, at most 100.
+    """
+
+    percent: Decimal
+
+    def of(self, sentences: int) -> int:
+        """So many sentences, rounded to the nearest (halves up): 25 % of 8,323 are 2,081; 0 is all.
+
+        :raises RecipeError: that is less than one.
+        """
+        size = int((self.percent * sentences / 100).to_integral_value(ROUND_HALF_UP))
+        if size < 1:
+            raise RecipeError(
+                f"--sentences {self.percent}%: is less than one of the {sentences} training sentences; "
+                "take a larger share, or a number"
+            )
+        return 0 if size == sentences else size  # all of them are the run of `all`
+
+
+@dataclass(frozen=True)
 class Grid:
     """Which runs are wanted.
 
-    :param sentences: sizes of the nested training samples; 0 is all.
+    :param sentences: sizes of the nested training samples, or shares of all; 0 is all.
     """
 
     inputs: tuple[Inputs, ...]
-    sentences: tuple[int, ...]
+    sentences: tuple[int | Share, ...]
     seeds: tuple[int, ...]
 
-    def cells(self) -> list[Cell]:
-        """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs."""
-        cells = (Cell(n, seed, i) for seed in self.seeds for n in self.sentences for i in self.inputs)
+    def cells(self, training: int = 0) -> list[Cell]:
+        """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs.
+
+        :param training: how many training sentences there are; only shares ask for it.
+        :raises RecipeError: a share is less than one of them.
+        """
+        sizes = [n.of(training) if isinstance(n, Share) else n for n in self.sentences]
+        cells = (Cell(n, seed, i) for seed in self.seeds for n in sizes for i in self.inputs)
         return list(dict.fromkeys(cells))
 
 
@@ -112,16 +142,17 @@ class StoredVectors:
 def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: int) -> Grid:
     """Read the comma-separated options of ``backattn train``.
 
+    :param sentences: numbers, percentages (of all training sentences) or ``all``.
+    :param default_sentences: what ``all`` is.
     :raises RecipeError: names the option, what was found and what was expected.
     """
     known = get_args(Inputs)
     for name in inputs.split(","):
         if name not in known:
             raise RecipeError(f"--inputs {name}: expected one of {', '.join(known)}")
-    sizes = [str(default_sentences) if part == "all" else part for part in sentences.split(",")]
     return Grid(
         inputs=tuple(inputs.split(",")),  # type: ignore[arg-type]
-        sentences=_numbers("--sentences", sizes, "numbers above 0, or all"),
+        sentences=tuple(default_sentences if p == "all" else _size(p) for p in sentences.split(",")),
         seeds=_numbers("--seeds", seeds.split(","), "numbers"),
     )
 
@@ -143,7 +174,7 @@ def train_grid(
     progress = sys.stderr.isatty()
     stores = fresh_stores(recipe, corpus, grid.inputs)
     trainer = _Trainer(recipe, corpus, corpus_digest(corpus), stores, device, threads)
-    folders = {cell: trainer.folder(cell) for cell in grid.cells()}
+    folders = {cell: trainer.folder(cell) for cell in grid.cells(len(corpus.train))}
     ahead = [cell for cell, folder in folders.items() if not RunFolder(folder).manifest.is_file()]
     if ahead:
         from backattn.device import pick_device
@@ -332,6 +363,16 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
         return
     with writer_lock(RunFolder(folder).lock):  # two that begin the same run at once
         write_whole_text(path, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
+
+
+def _size(part: str) -> int | Share:
+    number, percent, rest = part.partition("%")
+    expected = "numbers above 0, percentages as 5%, or all"
+    if not percent:
+        return _numbers("--sentences", [part], expected)[0]
+    if rest or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number) or not 0 < Decimal(number) <= 100:
+        raise RecipeError(f"--sentences {part}: expected {expected}, separated by commas")
+    return Share(Decimal(number))
 
 
 def _numbers(option: str, parts: list[str], expected: str) -> tuple[int, ...]:

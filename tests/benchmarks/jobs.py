@@ -16,7 +16,7 @@ from benchmarks.measure import Row, compare
 from benchmarks.tagger import labelled
 from fakes import make_recipe
 
-TRAIN, DEV, EPOCHS = 1000, 100, 5
+TRAIN, DEV, EPOCHS = 600, 100, 5
 GRID = Grid(inputs=("words",), sentences=(0,), seeds=(1, 2, 3, 4, 5))
 
 

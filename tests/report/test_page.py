@@ -1,5 +1,6 @@
 """The page: well-formed, escaped, self-contained, with the plots that the runs call for."""
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path) -> None:
     assert "width=device-width" in html
 
 
-@pytest.mark.parametrize(("sizes", "plots"), [((500,), 1), ((500, 2000), 3), ((5, 50, 500), 4)])
+@pytest.mark.parametrize(("sizes", "plots"), [((500,), 1), ((500, 2000), 4), ((5, 50, 500), 5)])
 def test_a_learning_curve_where_there_are_sizes_and_training_curves_for_each(
     tmp_path: Path, sizes: tuple[int, ...], plots: int
 ) -> None:
@@ -81,7 +82,7 @@ def test_one_epoch_and_one_seed_still_make_a_page(tmp_path: Path) -> None:
 
 
 def test_names_from_the_data_are_escaped(tmp_path: Path) -> None:
-    make_run(tmp_path / "es" / "runs", types={HOSTILE: (1, 1, 1)}, tagger={"embeddings": HOSTILE})
+    make_run(tmp_path / "es" / "runs", types={HOSTILE: (1, 1, 1)}, tagger={"characters": HOSTILE})
     make_run(tmp_path / "es" / "runs", "words+transfer", tagger={"precision": HOSTILE})
     html = make_page(tmp_path)
     assert "script" not in read(html).tags
@@ -89,13 +90,60 @@ def test_names_from_the_data_are_escaped(tmp_path: Path) -> None:
     assert "\x00" not in html
 
 
+def chart(html: str, title: str) -> str:
+    """The SVG of one plot, and the caption before it."""
+    (found,) = re.findall(rf"<figure>(?:(?!</figure>).)*<title>{re.escape(title)}</title>.*?</figure>", html)
+    return found
+
+
+def test_the_learning_curve_says_what_it_shows(tmp_path: Path) -> None:
+    """Logarithmic in x, both models, a band of one deviation each: read back from the drawing."""
+    fill(tmp_path, (80, 400, 8000))
+    make_run(tmp_path / "es" / "runs", "words", 3, sentences=400)
+    html = make_page(tmp_path)
+    drawing = chart(html, "Test F1 by training sentences")
+    assert "(band: ± standard deviation over 2 to 3 seeds)" in drawing
+    assert "training sentences (logarithmic)" in drawing
+    assert all(f">{size}</text>" in drawing for size in ("80", "400", "8,000"))
+    assert "BiLSTM+CRF+BAN: " in drawing
+    assert "BiLSTM+CRF: " in drawing
+    rows = make_report(["es"], tmp_path).langs[0].tables[0].rows
+    base = [row.measures["Overall"] for row in rows if row.inputs == "words"]
+    places = [tuple(map(float, xy)) for xy in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawing)][:3]
+    xs = [x for x, _ in places]
+    assert (xs[1] - xs[0]) / (xs[2] - xs[0]) == pytest.approx(math.log(5) / math.log(100), abs=0.01)
+    band = re.findall(r'<polygon points="([^"]*)" class="b0"', drawing)[0].split()
+    heights = [float(place.split(",")[1]) for place in band]
+    upper, lower = heights[:3], heights[:2:-1]
+    # Pixels in a point of F1, from two means; the band's half height is a deviation.
+    scale = (places[0][1] - places[1][1]) / (100 * (base[1].mean - base[0].mean))
+    for high, low, measure in zip(upper, lower, base, strict=True):
+        assert (low - high) / 2 == pytest.approx(abs(scale) * 100 * (measure.deviation or 0), abs=0.2)
+
+
+def test_a_model_of_one_size_is_no_line(tmp_path: Path) -> None:
+    fill(tmp_path, (80, 400))
+    make_run(tmp_path / "es" / "runs", "random", sentences=400, transfer="random-512")
+    html = make_page(tmp_path)
+    assert "BiLSTM+CRF+random: " not in chart(html, "Test F1 by training sentences")
+    assert "BiLSTM+CRF+random: " in chart(html, "Dev F1 by epoch, 400 training sentences")
+
+
+def test_the_lift_over_the_sizes_has_its_interval_and_its_zero(tmp_path: Path) -> None:
+    fill(tmp_path, (80, 400, 8000))
+    drawing = chart(make_page(tmp_path), "Lift by training sentences")
+    assert "Lift over the base by training sentences (band: 95 % interval)" in drawing
+    assert "BiLSTM+CRF: " not in drawing  # the base has none
+    assert len(re.findall('class="axis"', drawing)) == 1 + 3 + 1  # below, three ticks, no lift
+
+
 def test_settings_make_their_own_lines(tmp_path: Path) -> None:
     fill(tmp_path, (500, 2000))
     fill(tmp_path, (500,), epochs=8)
     html = make_page(tmp_path)
     read(html)
-    assert "words+transfer, 8 epochs" in html
-    assert "words+transfer, 3 epochs" in html
+    assert "BiLSTM+CRF+BAN, 8 epochs" in html
+    assert "BiLSTM+CRF+BAN, 3 epochs" in html
 
 
 @given(st.text())

@@ -1,18 +1,21 @@
 """Stores, training and report together: the report reads what training writes."""
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backattn.corpus import Corpus, Sentence
-from backattn.experiments import Grid, train_grid
+from backattn.experiments import Grid, parse_grid, train_grid
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
-from backattn.recipe import as_json, from_json
+from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
 from backattn.report.inspection import inspect
 from backattn.report.tables import make_report
+from backattn.report.translators import FIGURES, RECIPE
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_recipe
 
@@ -24,27 +27,43 @@ SENTENCES = tuple(
 CORPUS = Corpus(SENTENCES[:12], SENTENCES[12:18], SENTENCES[18:])
 
 
-def test_a_report_of_runs_that_were_really_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     for name in ("toy/translator/checkpoint.pt", "toy/english/tagger.pt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"model")
-    tagger = {"epochs": 2, "hidden": 8, "word_dimensions": 8}
-    recipe = from_json({**as_json(make_recipe()), "tagger": tagger}, "toy")
-    recipe = dataclasses.replace(
-        recipe, corpus=dataclasses.replace(recipe.corpus, groups={"P": "PER", "L": "LOC"})
-    )
+    return tmp_path
+
+
+def toy(**tagger: Any) -> Recipe:
+    """A small recipe of the models that ``cache`` holds."""
+    settings = {"epochs": 2, "hidden": 8, "word_dimensions": 8, **tagger}
+    recipe = from_json({**as_json(make_recipe()), "tagger": settings}, "toy")
+    corpus = dataclasses.replace(recipe.corpus, groups={"P": "PER", "L": "LOC"})
+    return dataclasses.replace(recipe, corpus=corpus)
+
+
+def build(recipe: Recipe) -> None:
     plan = make_plan(recipe, CORPUS)
     build_translations(plan.translation, FakeTranslator, "cpu")
     translations = StoreReader(plan.translation.path)
     build_transfers(plan.transfer, translations, recipe.transfer, FakeEnglishTagger, "cpu")
-    grid = Grid(inputs=("words", "words+transfer"), sentences=(6, 0), seeds=(1, 2))
-    runs = train_grid(recipe, CORPUS, grid, device="cpu").whole()
 
-    report = make_report(["toy"], tmp_path)
+
+def test_a_report_of_runs_that_were_really_trained(cache: Path) -> None:
+    recipe = toy()
+    build(recipe)
+    grid = parse_grid("words,words+transfer", "50%,100%,all", "1,2", default_sentences=0)
+    runs = train_grid(recipe, CORPUS, grid, device="cpu").whole()
+    assert len(runs) == 8  # 100 % are the runs of all
+
+    report = make_report(["toy"], cache)
     (table,) = report.langs[0].tables
-    assert [(r.sentences, r.inputs, r.setting) for r in table.rows] == [
-        (6, "words", ()), (6, "words+transfer", ()), (12, "words", ()), (12, "words+transfer", ()),
+    base, ban = "BiLSTM+CRF", "BiLSTM+CRF+BAN"
+    assert [(r.sentences, r.model, r.setting, r.whole) for r in table.rows] == [
+        (6, base, (), False), (6, ban, (), False), (12, base, (), True), (12, ban, (), True),
     ]  # fmt: skip
     assert list(table.rows[0].measures) == ["P", "L", OVERALL]
     for run in runs:
@@ -52,6 +71,65 @@ def test_a_report_of_runs_that_were_really_trained(tmp_path: Path, monkeypatch: 
         assert row.measures[OVERALL].values[row.seeds.index(run.seed)] == pytest.approx(run.test.overall.f1)
     assert all(row.difference for row in table.rows[1::2])
     assert "Recipe: `scheme:IOBES|mode:strict|" in report.to_text()
+    assert table.bleus == {}  # nobody measured this translator
 
-    made = inspect(recipe, CORPUS, ["test:1", "dev:1"], runs[1].folder, tmp_path)
+    made = inspect(recipe, CORPUS, ["test:1", "dev:1"], runs[1].folder, cache)
     assert all(len(inspection.predicted or ()) == 4 for inspection in made.inspections)
+
+
+def test_every_fusion_has_the_one_base(cache: Path) -> None:
+    """`words` always runs as fusion = output; the others are compared with it all the same."""
+    build(toy())
+    for fusion in ("output", "input", "gate"):
+        grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1,))
+        train_grid(toy(fusion=fusion), CORPUS, grid, device="cpu").whole()
+    train_grid(toy(), CORPUS, Grid(inputs=("transfer",), sentences=(0,), seeds=(1,)), device="cpu").whole()
+    (table,) = make_report(["toy"], cache).langs[0].tables
+    assert [(row.model, row.base, bool(row.difference)) for row in table.rows] == [
+        ("BiLSTM+CRF", "BiLSTM+CRF", False),
+        ("BiLSTM+CRF+BAN", "BiLSTM+CRF", True),
+        ("BiLSTM+CRF+BAN(gate)", "BiLSTM+CRF", True),
+        ("BiLSTM+CRF+BAN(input)", "BiLSTM+CRF", True),
+        ("BAN+CRF", "BiLSTM+CRF", True),
+    ]
+
+
+def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
+    """Two checkpoints of one LANG, each with its BLEU; a figure is taken only of the very translator."""
+    bleus = {"toy/early": 4.5, "toy/late": 15.6}
+    for checkpoint, score in bleus.items():
+        (cache / checkpoint).mkdir(parents=True)
+        (cache / checkpoint / "checkpoint.pt").write_bytes(checkpoint.encode())
+        (cache / checkpoint / FIGURES).write_text(json.dumps({"bleu": {"score": score}}), "utf-8")
+        recipe = toy()
+        recipe = dataclasses.replace(
+            recipe, translator=dataclasses.replace(recipe.translator, checkpoint=checkpoint)
+        )
+        build(recipe)
+        grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1, 2))
+        train_grid(recipe, CORPUS, grid, device="cpu").whole()
+
+    def found() -> list[float | None]:
+        (table,) = make_report(["toy"], cache).langs[0].tables
+        assert table.bleu(table.rows[0]) is None  # words owe nothing to a translator
+        return sorted((table.bleu(row) for row in table.rows[1:]), key=str)
+
+    assert found() == [15.6, 4.5]
+    text = make_report(["toy"], cache).to_text()
+    assert " BLEU |" in text
+    assert "BLEU: of the translator behind T" in text
+    html = (cache / "toy/report/report.html").read_text("utf-8")
+    assert "Lift over the base by the translator&#x27;s BLEU (band: 95 % interval)" in html
+    (cache / "toy/late/checkpoint.pt").write_bytes(b"trained anew in its place")
+    assert found() == [4.5, None]
+    assert "Lift and translator quality" not in (cache / "toy/report/report.html").read_text("utf-8")
+    for damaged in ("{", "[]", '{"bleu": 3}', '{"bleu": {"score": "x"}}', '{"bleu": {"score": true}}'):
+        (cache / "toy/early" / FIGURES).write_text(damaged, "utf-8")
+        assert found() == [None, None]
+
+
+def test_the_names_are_those_that_training_writes() -> None:
+    from backattn import experiments
+    from backattn.features.translation import training
+
+    assert (experiments.RECIPE, training._FIGURES) == (RECIPE, FIGURES)

@@ -14,6 +14,12 @@ from backattn.report.runs import RUN_FORMAT
 from backattn.report.tables import make_report
 
 
+@pytest.fixture(autouse=True)
+def no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs alone make these tables; test_paper.py has recipes."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     return tmp_path / "es" / "runs"
@@ -57,7 +63,10 @@ def test_equal_runs_differ_by_zero(runs: Path, tmp_path: Path) -> None:
     found = only(tmp_path).tables[0].rows[1].difference
     assert found is not None
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
-    assert "cannot be told from words (+0.00 points" in make_report(["es"], tmp_path).to_text()
+    assert (
+        "BiLSTM+CRF+BAN cannot be told from BiLSTM+CRF (+0.00 points"
+        in make_report(["es"], tmp_path).to_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +100,7 @@ def test_another_corpus_is_another_table(runs: Path, tmp_path: Path) -> None:
     first, second = only(tmp_path).tables
     assert (first.corpus, second.corpus) == ("aa" * 32, "bb" * 32)
     assert second.rows[0].difference is None
-    assert second.rows[0].remark == "no runs on words with the same sentences and settings"
+    assert second.rows[0].remark == ("no runs of its base, BiLSTM+CRF, with the same sentences and settings")
 
 
 def test_a_difference_is_over_common_seeds_and_says_so(runs: Path, tmp_path: Path) -> None:
@@ -101,14 +110,14 @@ def test_a_difference_is_over_common_seeds_and_says_so(runs: Path, tmp_path: Pat
     assert row.difference is not None
     assert row.difference.seeds == (1, 2)
     assert row.seeds == (1, 2, 3)
-    assert "difference over the 2 seeds that words has too" in make_report(["es"], tmp_path).to_text()
+    assert "difference over the 2 seeds that BiLSTM+CRF has too" in make_report(["es"], tmp_path).to_text()
 
 
 def test_no_common_seed_gives_no_difference(runs: Path, tmp_path: Path) -> None:
     make_run(runs, "words", 1)
     make_run(runs, "words+transfer", 2)
     row = only(tmp_path).tables[0].rows[1]
-    assert (row.difference, row.remark) == (None, "no seed in common with words")
+    assert (row.difference, row.remark) == (None, "no seed in common with BiLSTM+CRF")
 
 
 def test_the_base_of_the_same_recipe_comes_first(runs: Path, tmp_path: Path) -> None:
@@ -123,6 +132,87 @@ def test_the_base_of_the_same_recipe_comes_first(runs: Path, tmp_path: Path) -> 
     assert beside is not None
     assert alone.value > 0.1
     assert beside.value == 0
+
+
+@pytest.mark.parametrize("fusion", ["input", "both", "gate"])
+def test_where_t_goes_is_no_setting_of_the_base(runs: Path, tmp_path: Path, fusion: str) -> None:
+    """Words alone have no fusion, and their runs always say `output`."""
+    for seed in (1, 2):
+        make_run(runs, "words", seed, tagger={"fusion": "output"}, skill=0.5)
+        make_run(runs, "words+transfer", seed, tagger={"fusion": "output"}, skill=0.6)
+        make_run(runs, "words+transfer", seed, tagger={"fusion": fusion}, skill=0.7)
+        make_run(runs, "random", seed, tagger={"fusion": fusion}, skill=0.4, transfer="random-512")
+    (table,) = only(tmp_path).tables
+    assert [(row.model, row.setting, row.base) for row in table.rows] == [
+        ("BiLSTM+CRF", (), "BiLSTM+CRF"),
+        ("BiLSTM+CRF+BAN", (), "BiLSTM+CRF"),
+        (f"BiLSTM+CRF+BAN({fusion})", (), "BiLSTM+CRF"),
+        (f"BiLSTM+CRF+random({fusion})", (), "BiLSTM+CRF"),
+    ]
+    base = table.rows[0].measures[OVERALL].mean
+    for row in table.rows[1:]:
+        assert row.difference is not None
+        assert row.difference.value == pytest.approx(row.measures[OVERALL].mean - base)
+
+
+def test_each_row_has_the_base_of_its_frozen_features(runs: Path, tmp_path: Path) -> None:
+    """T alone reads none: it stands beside plain words, and beside nothing where there are none."""
+    embedded = {"tagger": {"embeddings": ["charlm"]}, "embeddings": {"charlm": "1-aa"}}
+    plain = {"tagger": {"embeddings": []}, "embeddings": {}}
+    make_run(runs, "words", **embedded, skill=0.6)
+    make_run(runs, "words+transfer", **embedded, skill=0.7)
+    make_run(runs, "transfer", **plain, skill=0.3)
+    rows = {row.model: row for row in only(tmp_path).tables[0].rows}
+    assert list(rows) == ["BAN+CRF", "CharLM+BiLSTM+CRF", "CharLM+BiLSTM+CRF+BAN"]
+    assert rows["BAN+CRF"].remark == "no runs of its base, BiLSTM+CRF, with the same sentences and settings"
+    assert rows["CharLM+BiLSTM+CRF+BAN"].difference is not None
+    make_run(runs, "words", **plain, skill=0.5)
+    make_run(runs, "words+transfer", **plain, skill=0.5)
+    rows = {row.model: row for row in only(tmp_path).tables[0].rows}
+    assert list(rows) == [
+        "BiLSTM+CRF", "BiLSTM+CRF+BAN", "BAN+CRF", "CharLM+BiLSTM+CRF", "CharLM+BiLSTM+CRF+BAN",
+    ]  # fmt: skip
+    means = {name: row.measures[OVERALL].mean for name, row in rows.items()}
+    for name, base in (("BAN+CRF", "BiLSTM+CRF"), ("CharLM+BiLSTM+CRF+BAN", "CharLM+BiLSTM+CRF")):
+        difference = rows[name].difference
+        assert difference is not None
+        assert difference.value == pytest.approx(means[name] - means[base])
+
+
+def test_features_of_two_models_are_two_settings_and_two_bases(runs: Path, tmp_path: Path) -> None:
+    for store, skill in (("1-aa", 0.5), ("1-bb", 0.6)):
+        features = {"tagger": {"embeddings": ["bert"]}, "embeddings": {"bert": store}}
+        make_run(runs, "words", **features, skill=skill)
+        make_run(runs, "words+transfer", **features, skill=skill)
+    rows = only(tmp_path).tables[0].rows
+    assert [(row.model, row.setting) for row in rows] == [
+        (model, (f"embeddings.bert={store}",))
+        for model in ("BERT+BiLSTM+CRF", "BERT+BiLSTM+CRF+BAN")
+        for store in ("1-aa", "1-bb")
+    ]
+    # Equal skill and seed are equal counts: only the right base gives nothing.
+    assert [row.difference.value for row in rows if row.difference] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tagger": {"embeddings": ["elmo"]}}, r"expected embeddings among fasttext, charlm, bert; found"),
+        ({"tagger": {"embeddings": "bert"}}, r"expected embeddings among"),
+        ({"tagger": {"fusion": 3}}, r"fusion is not a text"),
+        ({"transfer": 3}, r"transfer is not the name of a store"),
+    ],
+)
+def test_what_names_a_model_is_checked(runs: Path, tmp_path: Path, change: dict, message: str) -> None:
+    make_run(runs, **change)
+    with pytest.raises(ModelError, match=message):
+        make_report(["es"], tmp_path)
+
+
+def test_unknown_inputs_are_a_damaged_run(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, "magic")
+    with pytest.raises(ModelError, match=r"expected inputs words, words\+transfer, transfer, random; found"):
+        make_report(["es"], tmp_path)
 
 
 def test_groups_have_their_columns(runs: Path, tmp_path: Path) -> None:

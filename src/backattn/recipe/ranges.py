@@ -6,6 +6,7 @@ from typing import Any
 
 from backattn.errors import RecipeError
 from backattn.quoting import quoted
+from backattn.recipe.schema import PaperFigure, Recipe
 
 # Keys that must be above zero, at least zero, and a share of one.
 _POSITIVE = {"beam", "max_len_b", "segment_pieces", "batch_tokens", "word_dimensions", "hidden",
@@ -13,9 +14,12 @@ _POSITIVE = {"beam", "max_len_b", "segment_pieces", "batch_tokens", "word_dimens
              "pieces", "max_tokens", "max_pieces", "average", "repeat", "clip_norm", "min_count",
              "sequence"}  # fmt: skip
 _NATURAL = {"sentences", "limit", "test_limit", "seed", "max_len_a", "foreign", "english", "window"}
+_PERCENT = {"base", "ban"}
 _SHARES = {"word_dropout", "dropout", "anneal", "label_smoothing"}
 # Lists without which there is nothing to do; a character language model can learn from the corpus alone.
 _FILLED = {"learning_rates", "parallel", "files"}
+# The rows of the paper's tables, as `backattn report` names models.
+_MODEL = re.compile(r"((fastText|CharLM|BERT)\+)*BiLSTM\+CRF|")
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}")
 
@@ -26,6 +30,9 @@ def check_ranges(part: Any, path: str, key: str = "") -> None:
     :param path, key: where it stands, for the message; the key ends in a dot.
     :raises RecipeError: names the file and the key.
     """
+    if isinstance(part, Recipe) and part.paper is not None:
+        for number, figure in enumerate(part.paper.figures):
+            _check_figure(figure, ["Overall", *part.corpus.groups], path, f"paper.figures[{number}]")
     for name in (f.name for f in dataclasses.fields(part)):
         value, dotted = getattr(part, name), f"{key}{name}"
         if dataclasses.is_dataclass(value):
@@ -43,6 +50,22 @@ def check_ranges(part: Any, path: str, key: str = "") -> None:
             _check(name, value, path, dotted)
 
 
+def _check_figure(figure: PaperFigure, measures: list[str], path: str, key: str) -> None:
+    """A figure of the paper stands beside one of ours, so it must be of a model and a measure of ours."""
+    if not _MODEL.fullmatch(figure.model):
+        raise RecipeError(
+            f"{path}: {key}.model: expected a base as CharLM+BiLSTM+CRF, or BERT or nothing in place of "
+            f"CharLM; found {quoted(figure.model)}"
+        )
+    if figure.measure not in ("", *measures):
+        raise RecipeError(
+            f"{path}: {key}.measure: expected one of {', '.join(measures)} (corpus.groups names them); "
+            f"found {quoted(figure.measure)}"
+        )
+    if figure.lift is not None and figure.base is not None and figure.ban is not None:
+        raise RecipeError(f"{path}: {key}.lift: is ban less base already; take one of the three away")
+
+
 def _check(name: str, value: Any, path: str, key: str) -> None:
     expected = ""
     if name in _POSITIVE and isinstance(value, int | float) and not value > 0:
@@ -51,6 +74,8 @@ def _check(name: str, value: Any, path: str, key: str) -> None:
         expected = "at least 0 and below 1"
     elif name in _NATURAL and isinstance(value, int | float) and value < 0:
         expected = "0 or more"
+    elif name in _PERCENT and isinstance(value, int | float) and not 0 <= value <= 100:
+        expected = "an F1 in percent"
     elif name in {"group", "column"} and value < -1:
         expected = "a column from 0, or -1 for none"
     elif name == "source" and key.startswith("translator.") and not _LANGUAGE.fullmatch(value):

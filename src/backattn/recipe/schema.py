@@ -381,6 +381,47 @@ class ProjectionRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaperFigure:
+    """What the paper printed of one model and the same with Back Attention, F1 in percent.
+
+    What is not known for certain is left out, and prints as a dash.
+
+    :param model: the paper's name of the base (``CharLM+BiLSTM+CRF``); empty where a figure is known, but
+        not of which row it is.
+    :param measure: ``Overall``, or one of ``corpus.groups``; empty where it is not known of which.
+    :param base, ban: without Back Attention, and with it.
+    :param lift: what it adds, in points, where the two are not known themselves.
+    """
+
+    model: str = ""
+    measure: str = "Overall"
+    base: float | None = None
+    ban: float | None = None
+    lift: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """What Back Attention adds, in points."""
+        return self.lift if self.base is None or self.ban is None else self.ban - self.base
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRecipe:
+    """The paper's table of this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for ``backattn report``.
+
+    :param table: its number there (``Table 4``); empty where that is not known for certain.
+    """
+
+    table: str = ""
+    figures: tuple[PaperFigure, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The table's, for a reader."""
+        return f"{self.table} of the paper" if self.table else "the paper"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One LANG: the whole way from column files to scores."""
 
@@ -393,3 +434,4 @@ class Recipe:
     tagger: TaggerRecipe = field(default_factory=TaggerRecipe)
     projection: ProjectionRecipe = field(default_factory=ProjectionRecipe)
     alignment: AlignmentRecipe | None = None
+    paper: PaperRecipe | None = None

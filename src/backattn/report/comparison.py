@@ -1,12 +1,13 @@
 """Records of runs -> rows (means over seeds) and what T adds to them.
 
 Runs share a row only when nothing but the seed differs. A difference is taken against the row of
-``words`` that has the same corpus, tagger, and training sentences.
+``words`` that has the same corpus, tagger, frozen features and training sentences. Where T goes (the
+fusion) is no setting of words alone. T alone reads no frozen features: its base has none.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import mean, stdev
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from backattn.errors import ModelError
 from backattn.fingerprint import canonical_json
+from backattn.recipe import Recipe
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
@@ -22,8 +24,11 @@ OVERALL = "Overall"
 BASE = "words"
 # The order of the paper's tables: base, BAN (eq. 7), then the ablations of its Table 5.
 _INPUTS = ("words", "words+transfer", "transfer", "random")
-# A row's own columns say these; the rest of a request is told when it varies within a table.
-_TOLD = ("seed", "inputs", "sentences", "tagger.sentences", "tagger.epochs", "recipe.tagger.", "corpus")
+_WITH_STORE = ("words+transfer", "transfer")
+# A row's own columns say these (its model's name says the inputs, the fusion and the frozen features); the
+# rest of a request is told when it varies within a table.
+_TOLD = ("seed", "inputs", "sentences", "tagger.sentences", "tagger.epochs", "recipe.tagger.", "corpus",
+         "tagger.fusion", "tagger.embeddings", "embeddings", "embeddings.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Row:
     :param setting: ``key=value`` of what other rows of the table have otherwise.
     :param measures: test F1: the groups of the recipe (Weibo: NE, NM), then overall.
     :param types: test F1 of each entity type.
-    :param difference: against the same setting on words alone; None for the base itself.
+    :param difference: against the base: the same setting on words alone; None for the base itself.
     :param remark: why there is no difference, or what limits it.
     """
 
@@ -76,6 +81,26 @@ class Row:
         return self.runs[0].inputs
 
     @property
+    def model(self) -> str:
+        """The paper's name of it: ``CharLM+BiLSTM+CRF+BAN``."""
+        return self.runs[0].model
+
+    @property
+    def base(self) -> str:
+        """The paper's name of what it is compared with."""
+        return self.runs[0].base
+
+    @property
+    def store(self) -> str | None:
+        """Id of the store of T that it read."""
+        return self.request.get("transfer") if self.inputs in _WITH_STORE else None
+
+    @property
+    def whole(self) -> bool:
+        """Did it learn from all training sentences, as the paper's rows do?"""
+        return bool(self.request["tagger"].get("sentences") == 0)
+
+    @property
     def sentences(self) -> int:
         """How many training sentences the runs learnt from."""
         return int(self.request["sentences"])
@@ -92,8 +117,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Inputs and setting, to tell the row from others of its size."""
-        return ", ".join([self.inputs, *self.setting])
+        """Model and setting, to tell the row from others of its size."""
+        return ", ".join([self.model, *self.setting])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,36 +128,47 @@ class Table:
     :param corpus: digest of the corpus with its labels.
     :param support: entities of each type in the test set.
     :param signature: what the scores have in common, and which values they range over.
+    :param bleus: BLEU of the translator behind each store of T, where it is known.
     """
 
     corpus: str
     rows: tuple[Row, ...]
     support: Mapping[str, int]
     signature: str
+    bleus: Mapping[str, float] = field(default_factory=dict)
+
+    def bleu(self, row: Row) -> float | None:
+        """BLEU of the translator that a row owes its T to."""
+        return self.bleus.get(row.store) if row.store else None
 
 
 @dataclass(frozen=True, eq=False)
 class LangReport:
-    """Everything that is reported of one LANG."""
+    """Everything that is reported of one LANG.
+
+    :param recipe: what it says now, with the paper's figures; None where it is not at hand.
+    """
 
     lang: str
     tables: tuple[Table, ...]
     unfinished: tuple[Unfinished, ...]
     damaged: tuple[Damaged, ...] = ()
+    recipe: Recipe | None = None
 
 
-def build_tables(runs: Sequence[RunRecord]) -> tuple[Table, ...]:
+def build_tables(runs: Sequence[RunRecord], bleus: Mapping[str, float] | None = None) -> tuple[Table, ...]:
     """One table for each corpus (a label that was mended makes another one).
 
+    :param bleus: BLEU of the translator behind each store of T, where it is known.
     :raises ModelError: two folders hold the same run, or runs of one corpus scored different sentences.
     """
     by_corpus: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         by_corpus[str(run.request["corpus"])].append(run)
-    return tuple(_table(corpus, part) for corpus, part in sorted(by_corpus.items()))
+    return tuple(_table(corpus, part, bleus or {}) for corpus, part in sorted(by_corpus.items()))
 
 
-def _table(corpus: str, runs: Sequence[RunRecord]) -> Table:
+def _table(corpus: str, runs: Sequence[RunRecord], bleus: Mapping[str, float]) -> Table:
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         if run.counts.shape != runs[0].counts.shape:
@@ -144,7 +180,7 @@ def _table(corpus: str, runs: Sequence[RunRecord]) -> Table:
     support = _support(runs)
     rows = [_row(part, tuple(support)) for part in groups.values()]
     rows = sorted(_with_settings(rows), key=_order)
-    return Table(corpus, tuple(_compared(row, rows) for row in rows), support, _signature(runs))
+    return Table(corpus, tuple(_compared(row, rows) for row in rows), support, _signature(runs), bleus)
 
 
 def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
@@ -174,10 +210,9 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     """The row with its difference to the base, over the seeds that both have."""
     if row.inputs == BASE:
         return row
-    ignored = ("seed", "inputs", "transfer", "recipe")
-    bases = [r for r in rows if r.inputs == BASE and _key(r.request, *ignored) == _key(row.request, *ignored)]
+    bases = [r for r in rows if r.inputs == BASE and _as_base(r.request) == _as_base(row.request)]
     if not bases:
-        return replace(row, remark=f"no runs on {BASE} with the same sentences and settings")
+        return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
 
     # The parts of a recipe that words alone never see may differ; the nearest recipe comes first.
     def distance(base: Row) -> tuple[bool, int]:
@@ -186,11 +221,17 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     base = min(bases, key=distance)
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
     if not seeds:
-        return replace(row, remark=f"no seed in common with {BASE}")
+        return replace(row, remark=f"no seed in common with {row.base}")
     counts = [np.stack([run.counts for run in r.runs if run.seed in seeds]) for r in (base, row)]
-    limited = f"difference over the {len(seeds)} seeds that {BASE} has too"
+    limited = f"difference over the {len(seeds)} seeds that {row.base} has too"
     remark = "" if seeds == row.seeds == base.seeds else limited
     return replace(row, difference=paired_bootstrap(*counts, seeds=seeds), remark=remark)
+
+
+def _as_base(request: Mapping[str, Any]) -> str:
+    """What a model and its base have in common; the key of both."""
+    tagger = {name: value for name, value in request["tagger"].items() if name != "fusion"}
+    return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer", "recipe")
 
 
 def _with_settings(rows: Sequence[Row]) -> list[Row]:
@@ -201,25 +242,34 @@ def _with_settings(rows: Sequence[Row]) -> list[Row]:
     looks: dict[object, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         shown = canonical_json([flat[index].get(key) for key in sorted(told)])
-        looks[row.inputs, row.sentences, row.epochs, shown].append(index)
+        looks[row.model, row.sentences, row.epochs, shown].append(index)
     settings = [told] * len(rows)
     for alike in looks.values():
         for index in alike if len(alike) > 1 else ():
             settings[index] = told | (_differing([flat[i] for i in alike]) - {"seed"})
     return [
-        replace(row, setting=tuple(_setting(key, values.get(key)) for key in sorted(keys)))
+        replace(
+            row,
+            setting=tuple(
+                _setting(key, values.get(key)) for key in sorted(keys) if key != "transfer" or values.get(key)
+            ),
+        )
         for row, values, keys in zip(rows, flat, settings, strict=True)
     ]
 
 
 def _differing(flat: Sequence[Mapping[str, Any]]) -> set[str]:
-    keys = {key for values in flat for key in values}
-    # The store is named only where there is one: that `words` has none is told by its inputs.
-    return {
-        key
-        for key in keys
-        if len({canonical_json(v.get(key)) for v in flat if key != "transfer" or v.get(key)}) > 1
-    }
+    keys = {key for values in flat for key in values} - {"transfer"}
+    found = {key for key in keys if _several(flat, key)}
+    # A store is told where rows of the same inputs have several: that words have none, and that random
+    # vectors are none, is told by the name.
+    if any(_several([v for v in flat if v["inputs"] == inputs], "transfer") for inputs in _INPUTS):
+        found.add("transfer")
+    return found
+
+
+def _several(flat: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return len({canonical_json(values.get(key)) for values in flat}) > 1
 
 
 def _is_told(key: str, told: str) -> bool:
@@ -228,7 +278,7 @@ def _is_told(key: str, told: str) -> bool:
 
 def _setting(key: str, value: Any) -> str:
     if key == "transfer":
-        return f"store={str(value)[:10]}" if value else "no store"
+        return f"store={value[:12]}"
     return f"{key.removeprefix('recipe.')}={value}"
 
 
@@ -245,11 +295,13 @@ def _key(request: Mapping[str, Any], *ignored: str) -> str:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    return row.sentences, row.epochs, _rank(row.inputs), row.setting
+    # A base stands before what is compared with it; plain words before frozen features.
+    embeddings = row.request["tagger"].get("embeddings", [])
+    return row.sentences, row.epochs, len(embeddings), row.base, _rank(row.inputs), row.model, row.setting
 
 
-def _rank(inputs: str) -> tuple[int, str]:
-    return _INPUTS.index(inputs) if inputs in _INPUTS else len(_INPUTS), inputs
+def _rank(inputs: str) -> int:
+    return _INPUTS.index(inputs)
 
 
 def _support(runs: Sequence[RunRecord]) -> dict[str, int]:

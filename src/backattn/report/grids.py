@@ -7,7 +7,8 @@ from backattn.report.comparison import OVERALL, LangReport, Measure, Row, Table
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 
 NOTHING = "–"
-DIFFERENCE = "Difference to words"
+BLEU = "BLEU"
+DIFFERENCE = "Lift"
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _SMALLEST_P = 0.001
 _FEW_SEEDS = 5
@@ -17,44 +18,46 @@ _FEW_SEEDS = 5
 class Grid:
     """A table of texts.
 
-    :param text_columns: how many columns, from the left, hold words and not figures.
+    :param text_columns: which columns hold words and not figures.
     """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    text_columns: int
+    text_columns: range
 
 
 def score_grid(table: Table) -> Grid:
-    """Training sentences x inputs, as the paper's Tables 3 to 5, with what T adds."""
+    """Training sentences x models, as the paper's Tables 3 to 5, with what T adds."""
     measures = list(table.rows[0].measures)
     settings = any(row.setting for row in table.rows)
+    bleus = any(table.bleu(row) is not None for row in table.rows)
     header = (
-        "Sentences", "Inputs", *(["Setting"] if settings else []),
+        "Sentences", "Model", *(["Setting"] if settings else []), *([BLEU] if bleus else []),
         *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p", "Seeds", "Epochs",
     )  # fmt: skip
     rows = tuple(
         (
             *_lead(row, settings),
+            *([_bleu(table.bleu(row))] if bleus else []),
             *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
-            *_difference_cells(row.difference), str(len(row.seeds)), str(row.epochs),
+            *difference_cells(row.difference), str(len(row.seeds)), str(row.epochs),
         )
         for row in table.rows
     )  # fmt: skip
-    return Grid("Test F1", header, rows, 3 if settings else 2)
+    return Grid("Test F1", header, rows, range(1, 3 if settings else 2))
 
 
 def _lead(row: Row, settings: bool) -> tuple[str, ...]:
-    """The cells that name a row: training sentences, inputs, and the setting where rows differ in one."""
-    return (f"{row.sentences:,}", row.inputs, *([", ".join(row.setting)] if settings else []))
+    """The cells that name a row: training sentences, model, and the setting where rows differ in one."""
+    return (f"{row.sentences:,}", row.model, *([", ".join(row.setting)] if settings else []))
 
 
 def type_grid(table: Table) -> Grid:
     """Test F1 of each entity type; the header says how many entities the test set has."""
     settings = any(row.setting for row in table.rows)
     header = (
-        "Sentences", "Inputs", *(["Setting"] if settings else []),
+        "Sentences", "Model", *(["Setting"] if settings else []),
         *(f"{name} ({count:,})" for name, count in table.support.items()),
     )  # fmt: skip
     rows = tuple(
@@ -64,7 +67,9 @@ def type_grid(table: Table) -> Grid:
         )
         for row in table.rows
     )  # fmt: skip
-    return Grid("Test F1 by entity type (entities in the test set)", header, rows, 3 if settings else 2)
+    return Grid(
+        "Test F1 by entity type (entities in the test set)", header, rows, range(1, 3 if settings else 2)
+    )
 
 
 def run_grid(table: Table) -> Grid:
@@ -78,7 +83,7 @@ def run_grid(table: Table) -> Grid:
         for row in table.rows
         for index, run in enumerate(row.runs)
     )  # fmt: skip
-    return Grid("Runs", header, rows, 1)
+    return Grid("Runs", header, rows, range(1))
 
 
 def notes(table: Table) -> tuple[str, ...]:
@@ -90,11 +95,23 @@ def notes(table: Table) -> tuple[str, ...]:
         remarks.append(
             f"Intervals over {counted} know little of the spread between seeds: they are too narrow."
         )
+    alone = (
+        " T alone (BAN+CRF) reads no frozen features, so its base is BiLSTM+CRF."
+        if any(row.inputs == "transfer" for row in table.rows)
+        else ""
+    )
+    base = ", ".join(dict.fromkeys(row.base for row in table.rows))
+    translators = (
+        ["BLEU: of the translator behind T, as its training measured it on held-out text."]
+        if any(table.bleu(row) is not None for row in table.rows)
+        else []
+    )
     return (
         "F1 in percent, of the best dev epoch: mean ± standard deviation over the seeds.",
-        f"Differences are to words at the same sentences and settings: paired bootstrap over test "
-        f"sentences and seeds, {RESAMPLES:,} resamples, seed {SEED}; percentile interval, "
-        "two-sided p.",
+        f"Lift: F1 less that of the base, the same model without Back Attention ({base}), at the same "
+        f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
+        f"resamples, seed {SEED}; percentile interval, two-sided p.",
+        *translators,
         *remarks,
     )
 
@@ -133,12 +150,17 @@ def points(value: float) -> str:
     return f"{rounded:+.2f}".replace("-", "−")  # a true minus: it is as wide as the plus
 
 
-def _difference_cells(difference: Difference | None) -> Sequence[str]:
+def difference_cells(difference: Difference | None) -> Sequence[str]:
+    """Value, interval and p."""
     if difference is None:
         return NOTHING, NOTHING, NOTHING
     interval = f"[{points(difference.low)}, {points(difference.high)}]"
     p = f"< {_SMALLEST_P}" if difference.p < _SMALLEST_P else f"{difference.p:.3f}"
     return points(difference.value), interval, p
+
+
+def _bleu(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f}"
 
 
 def _finding(row: Row, difference: Difference) -> str:
@@ -147,8 +169,8 @@ def _finding(row: Row, difference: Difference) -> str:
     interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}"
     where = f"{row.sentences:,} sentences: {row.name}"
     if verdict:
-        return f"{where} is {size} {verdict} words ({interval})."
-    return f"{where} cannot be told from words ({points(difference.value)} points, {interval})."
+        return f"{where} is {size} {verdict} {row.base} ({interval})."
+    return f"{where} cannot be told from {row.base} ({points(difference.value)} points, {interval})."
 
 
 def _time(seconds: float) -> str:

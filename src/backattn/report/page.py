@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from backattn.recipe import Recipe
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
 from backattn.report.grids import (
     DIFFERENCE,
+    INTERVAL,
     Grid,
     findings,
     left_out_notes,
@@ -15,7 +17,9 @@ from backattn.report.grids import (
     type_grid,
 )
 from backattn.report.markup import document, element, text
+from backattn.report.paper import paper_grid, paper_notes
 from backattn.report.plots import Point, Series, legend, line_chart
+from backattn.report.significance import Difference
 
 
 def page(report: LangReport) -> str:
@@ -29,11 +33,11 @@ def page(report: LangReport) -> str:
     for table in report.tables:
         if len(report.tables) > 1:
             parts.append(element("h2", text(f"Corpus {table.corpus[:10]}")))
-        parts += _table_section(table)
+        parts += _table_section(table, report.recipe)
     return document(f"{report.lang}: backattn report", "\n".join(parts))
 
 
-def _table_section(table: Table) -> list[str]:
+def _table_section(table: Table, recipe: Recipe | None) -> list[str]:
     styles = {
         name: style for style, name in enumerate(dict.fromkeys(_line_name(r, table) for r in table.rows))
     }
@@ -42,7 +46,9 @@ def _table_section(table: Table) -> list[str]:
         _items(findings(table)),
         grid_html(score_grid(table), _verdicts(table)),
         element("p", text(" ".join(notes(table))), {"class": "soft"}),
+        *_paper(table, recipe),
         *_learning_curve(table, styles),
+        *_lift_by_bleu(table),
         *_training_curves(table, styles),
         *_types(table),
         element("details", element("summary", "Every run") + grid_html(runs)),
@@ -70,8 +76,7 @@ def grid_html(grid: Grid, classes: dict[tuple[int, int], str] | None = None) -> 
 
 
 def _cell(name: str, value: str, column: int, grid: Grid, style: str = "") -> str:
-    words = column < grid.text_columns and (column or grid.text_columns == 1)
-    names = " ".join(part for part in ("words" if words else "", style) if part)
+    names = " ".join(part for part in ("words" if column in grid.text_columns else "", style) if part)
     return element(name, text(value), {"class": names} if names else None)
 
 
@@ -94,23 +99,92 @@ def _line_name(row: Row, table: Table) -> str:
     return f"{row.name}, {row.epochs} epochs" if several else row.name
 
 
-def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
-    sizes = sorted({row.sentences for row in table.rows})
-    if len(sizes) < 2:
+def _paper(table: Table, recipe: Recipe | None) -> list[str]:
+    if recipe is None or recipe.paper is None:
         return []
+    grid = paper_grid(table, recipe.paper)
+    return [
+        element("h3", text(grid.title)),
+        grid_html(grid),
+        element("p", text(" ".join(paper_notes(table, recipe))), {"class": "soft"}),
+    ]
+
+
+def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
+    """When the method pays: F1 of base and +BAN, and the lift, over the training sentences.
+
+    A line has two sizes or more; what was trained on one alone stands in the table.
+    """
+    by_name: dict[str, list[Row]] = defaultdict(list)
+    for row in table.rows:
+        by_name[_line_name(row, table)].append(row)
+    lines = {name: rows for name, rows in by_name.items() if len({row.sentences for row in rows}) > 1}
+    if not lines:
+        return []
+    drawn = [row for rows in lines.values() for row in rows]
+    sizes = sorted({row.sentences for row in drawn})
+    series = [
+        Series(name, styles[name], tuple(_f1_point(row) for row in rows)) for name, rows in lines.items()
+    ]
+    gains = [
+        Series(name, styles[name], points)
+        for name, rows in lines.items()
+        if (points := tuple(_lift_point(r.sentences, r.difference) for r in rows if r.difference))
+    ]
+    x_label = "training sentences (logarithmic)"
+    charts = [
+        (
+            f"Test F1 by training sentences (band: ± standard deviation over {_seed_count(drawn)})",
+            line_chart(series, title="Test F1 by training sentences", x_label=x_label, y_label="test F1",
+                       x_ticks=sizes),
+        )
+    ]  # fmt: skip
+    if gains:
+        charts.append((
+            f"Lift over the base by training sentences (band: {INTERVAL})",
+            line_chart(gains, title="Lift by training sentences", x_label=x_label, y_label="points of F1",
+                       x_ticks=sizes),
+        ))  # fmt: skip
+    return [element("h3", "Learning curve"), _plots(charts, series)]
+
+
+def _lift_by_bleu(table: Table) -> list[str]:
+    """What a better translator is worth: a line for each model whose rows differ in the translator."""
     lines: dict[str, list[Point]] = defaultdict(list)
     for row in table.rows:
-        measure = row.measures[OVERALL]
-        spread = 100 * (measure.deviation or 0.0)
-        point = Point(
-            row.sentences, 100 * measure.mean, 100 * measure.mean - spread, 100 * measure.mean + spread
-        )
-        lines[_line_name(row, table)].append(point)
-    series = [Series(name, styles[name], tuple(points)) for name, points in lines.items()]
-    title = "Test F1 by training sentences"
-    chart = line_chart(series, title=title, x_label="training sentences", y_label="test F1", x_ticks=sizes)
-    caption = "Test F1 by training sentences (band: ± standard deviation over the seeds)"
-    return [element("h3", "Learning curve"), _plots([(caption, chart)], series)]
+        bleu = table.bleu(row)
+        if row.difference and bleu is not None:
+            setting = [part for part in row.setting if not part.startswith("store=")]
+            name = ", ".join([row.model, *setting, f"{row.sentences:,} sentences", f"{row.epochs} epochs"])
+            lines[name].append(_lift_point(bleu, row.difference))
+    lines = {name: points for name, points in lines.items() if len({p.x for p in points}) > 1}
+    if not lines:
+        return []
+    series = [
+        Series(name, style, tuple(sorted(points, key=lambda p: p.x)))
+        for style, (name, points) in enumerate(lines.items())
+    ]
+    chart = line_chart(series, title="Lift by BLEU of the translator", x_label="BLEU of the translator",
+                       y_label="points of F1")  # fmt: skip
+    caption = f"Lift over the base by the translator's BLEU (band: {INTERVAL})"
+    return [element("h3", "Lift and translator quality"), _plots([(caption, chart)], series)]
+
+
+def _f1_point(row: Row) -> Point:
+    measure = row.measures[OVERALL]
+    mean, spread = 100 * measure.mean, 100 * (measure.deviation or 0.0)
+    return Point(row.sentences, mean, mean - spread, mean + spread)
+
+
+def _lift_point(x: float, difference: Difference) -> Point:
+    return Point(x, 100 * difference.value, 100 * difference.low, 100 * difference.high)
+
+
+def _seed_count(rows: Sequence[Row]) -> str:
+    fewest, most = min(len(row.seeds) for row in rows), max(len(row.seeds) for row in rows)
+    if fewest == most:
+        return "one seed" if most == 1 else f"{most} seeds"
+    return f"{fewest} to {most} seeds"
 
 
 def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:

@@ -109,8 +109,9 @@ def _grid(axes: _Axes, x_label: str, y_label: str) -> list[str]:
     parts = []
     for tick in axes.y_ticks:
         y = axes.y(tick)
-        parts.append(element("path", "", {"d": f"M{_LEFT} {y}H{right}", "class": "grid"}))
-        parts.append(_label(_LEFT - 7, y + 4, f"{tick:g}", "end"))
+        # No lift at all is a line of its own.
+        parts.append(element("path", "", {"d": f"M{_LEFT} {y}H{right}", "class": "grid" if tick else "axis"}))
+        parts.append(_label(_LEFT - 7, y + 4, f"{tick:g}".replace("-", "−"), "end"))
     parts.append(element("path", "", {"d": f"M{_LEFT} {bottom}H{right}", "class": "axis"}))
     last = -math.inf
     for tick in axes.x_ticks:

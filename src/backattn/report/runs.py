@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from backattn.files import is_file
 from backattn.fingerprint import canonical_json
 from backattn.json_files import parse, read_table
 from backattn.quoting import quoted, shortened
+from backattn.recipe import EmbeddingName, TaggerRecipe
+from backattn.tagger.request import model_name
+from backattn.tagger.sources import Inputs
 
 # The format that is read here; `tagger/run.py` writes it, and a test keeps the two equal.
 RUN_FORMAT = 1
@@ -28,6 +31,8 @@ class RunRecord:
     """What a report uses of a finished run.
 
     :param request: everything that decides its numbers: inputs, seed, sentences, tagger, corpus, ...
+    :param model, base: what the paper calls it, and the model that it is compared with: the same on words
+        alone. T alone reads no frozen features, so its base has none either.
     :param dev_f1: of the best epoch.
     :param counts: of the test set, sentence by sentence. *Shape:* (sentences, 3)
     :param groups: the same for each named group (Weibo: NE, NM).
@@ -38,6 +43,8 @@ class RunRecord:
 
     folder: Path
     request: Mapping[str, Any]
+    model: str
+    base: str
     best_epoch: int
     seconds: float
     device: str
@@ -135,11 +142,14 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def _record(folder: Path, value: Mapping[str, Any]) -> RunRecord:
-    test = value["test"]
+    test, request = value["test"], _request(value["request"])
     lines = _epoch_lines(folder)
+    tagger = _named_by(request["tagger"])
     return RunRecord(
         folder=folder,
-        request=_request(value["request"]),
+        request=request,
+        model=model_name(request["inputs"], tagger),
+        base=model_name("words", tagger),
         best_epoch=_number(value["best_epoch"]),
         seconds=float(_number(value["seconds"])),
         device=str(value["environment"].get("device", "")),
@@ -157,10 +167,25 @@ def _request(request: Mapping[str, Any]) -> Mapping[str, Any]:
     texts, numbers = (request["inputs"], request["corpus"]), (request["seed"], request["sentences"])
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("inputs or corpus is not a text")
+    if not isinstance(request.get("transfer"), str | None):
+        raise TypeError("transfer is not the name of a store")
+    if request["inputs"] not in get_args(Inputs):
+        raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(request['inputs'])}")
     for number in (*numbers, request["tagger"]["epochs"]):
         _number(number)
     canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
     return request
+
+
+def _named_by(tagger: Mapping[str, Any]) -> TaggerRecipe:
+    """What of a tagger's recipe is part of its name; older runs, from before a choice, have the defaults."""
+    embeddings, fusion = tagger.get("embeddings", []), tagger.get("fusion", "output")
+    known = get_args(EmbeddingName)
+    if not isinstance(embeddings, list) or not all(name in known for name in embeddings):
+        raise ValueError(f"expected embeddings among {', '.join(known)}; found {quoted(embeddings)}")
+    if not isinstance(fusion, str):
+        raise TypeError("fusion is not a text")
+    return TaggerRecipe(embeddings=tuple(embeddings), fusion=fusion)  # type: ignore[arg-type]
 
 
 def _number(value: Any) -> Any:

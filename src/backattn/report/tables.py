@@ -6,13 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backattn.recipe import recipe_name
+from backattn.errors import MissingError
+from backattn.recipe import Recipe, as_json, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
 from backattn.report.grids import Grid, findings, left_out_notes, notes, score_grid, type_grid
 from backattn.report.page import page
+from backattn.report.paper import missing_inputs, paper_grid, paper_notes
 from backattn.report.runs import find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+from backattn.report.translators import known_bleus
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +52,17 @@ class Report:
 def make_report(langs: Sequence[str], cache: Path) -> Report:
     """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
 
-    Nothing is written unless every LANG has a run.
+    Nothing is written unless every LANG has a run. The runs alone make the tables; the recipe, where its
+    file is at hand, adds the paper's figures.
 
     :param langs: names of recipes, or paths of their files.
-    :raises MissingError: a LANG has no finished run.
-    :raises RecipeError: a LANG is no name of a recipe.
+    :raises MissingError: a LANG has no finished run; says what its recipe needs that is not here.
+    :raises RecipeError: a LANG is no name of a recipe, or its recipe cannot be read.
     :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
     """
-    reports = tuple(_lang_report(name, cache) for name in dict.fromkeys(map(recipe_name, langs)))
+    named = {recipe_name(lang): lang for lang in reversed(langs)}
+    names = dict.fromkeys(map(recipe_name, langs))
+    reports = tuple(_lang_report(name, _recipe(named[name]), cache) for name in names)
     return Report(reports, tuple(path for report in reports for path in _write(report, cache)))
 
 
@@ -71,6 +77,10 @@ def markdown(report: LangReport) -> str:
         if table.support:
             grid = type_grid(table)
             blocks += [f"{grid.title}:", _grid_markdown(grid)]
+        if report.recipe and report.recipe.paper:
+            grid = paper_grid(table, report.recipe.paper)
+            lines = "\n".join(f"- {line}" for line in paper_notes(table, report.recipe))
+            blocks += [f"{grid.title}:", _grid_markdown(grid), lines]
         blocks.append(f"Recipe: `{table.signature}`")
     blocks += left_out_notes(report)
     return "\n\n".join(blocks) + "\n"
@@ -82,13 +92,27 @@ def lang_json(report: LangReport) -> dict[str, Any]:
         "tables": [_table_json(table) for table in report.tables],
         "unfinished": [asdict(run) for run in report.unfinished],
         "damaged": [asdict(run) for run in report.damaged],
+        "paper": as_json(report.recipe.paper) if report.recipe and report.recipe.paper else None,
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
     }
 
 
-def _lang_report(lang: str, cache: Path) -> LangReport:
-    runs = find_runs(cache, lang)
-    return LangReport(lang, build_tables(runs.finished), runs.unfinished, runs.damaged)
+def _recipe(lang: str) -> Recipe | None:
+    """What a LANG's recipe says now, if there is one: runs can be read anywhere."""
+    try:
+        return load_recipe(lang)
+    except MissingError:
+        return None
+
+
+def _lang_report(lang: str, recipe: Recipe | None, cache: Path) -> LangReport:
+    try:
+        runs = find_runs(cache, lang)
+    except MissingError as error:
+        needed = missing_inputs(recipe) if recipe else ""
+        raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
+    tables = build_tables(runs.finished, known_bleus(runs.finished))
+    return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
 
 
 def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
@@ -110,13 +134,13 @@ def _grid_markdown(grid: Grid) -> str:
 
     def line(row: Sequence[str]) -> str:
         padded = (
-            text.ljust(width) if column < grid.text_columns and column else text.rjust(width)
+            text.ljust(width) if column in grid.text_columns else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         )  # fmt: skip
         return f"| {' | '.join(padded)} |"
 
     rule = [
-        "-" * width if column < grid.text_columns and column else "-" * (width - 1) + ":"
+        "-" * width if column in grid.text_columns else "-" * (width - 1) + ":"
         for column, width in enumerate(widths)
     ]
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
@@ -131,7 +155,7 @@ def _table_json(table: Table) -> dict[str, Any]:
         "corpus": table.corpus,
         "support": dict(table.support),
         "signature": table.signature,
-        "rows": [_row_json(row) for row in table.rows],
+        "rows": [{**_row_json(row), "bleu": table.bleu(row)} for row in table.rows],
     }
 
 
@@ -139,6 +163,8 @@ def _row_json(row: Row) -> dict[str, Any]:
     return {
         "sentences": row.sentences,
         "inputs": row.inputs,
+        "model": row.model,
+        "base": row.base,
         "setting": list(row.setting),
         "epochs": row.epochs,
         "seeds": list(row.seeds),
