@@ -242,8 +242,10 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
 @click.option("--inputs", default="words,words+transfer", show_default=True,
               help="Comma-separated: words, words+transfer (BAN), transfer, random.")  # fmt: skip
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
-@click.option("--sentences", default="all", show_default=True,
-              help="Comma-separated numbers of training sentences (nested samples), percentages as 5%, or all.")  # fmt: skip
+@click.option(
+    "--sentences", default="all", show_default=True,
+    help="Comma-separated: numbers of training sentences (nested samples), shares as 5%, or all.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1),
               help="Runs side by side, a process each; default: as many as fill the cores.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
