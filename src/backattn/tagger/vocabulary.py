@@ -1,8 +1,7 @@
 """Tokens, characters and tags -> numbers, fixed by the training sample."""
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,25 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.corpus import Sentence
+from backattn.corpus.spelling import digits_to_zero, spellings
 
 UNKNOWN = 0
 # Character 0 is padding and character 1 stands for all that training never saw.
 PADDING_CHARACTER = 0
 UNKNOWN_CHARACTER = 1
 _FIRST_CHARACTER = 2
-
-
-def spellings(token: str) -> Iterator[str]:
-    """The forms under which a token is looked up, best first: as it is, in lower case, digits as 0."""
-    yield token
-    yield token.lower()
-    yield digits_to_zero(token)
-    yield digits_to_zero(token.lower())
-
-
-def digits_to_zero(token: str) -> str:
-    """Write every digit as 0, so that a year or a score is one word and not ten thousand rare ones."""
-    return re.sub(r"\d", "0", token)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The text of character language models: tokens with a space between each two, a sentence a line."""
 
-import errno
 from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backattn.corpus import Corpus, Sentence, evenly_spread
-from backattn.errors import CorpusError, MissingError
+from backattn.errors import CorpusError
+from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.features.translation.vocabulary import tokenise
-from backattn.files import is_file
 from backattn.recipe import Recipe, TextFile, data_path
 
 # Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
 MIN_COUNT = 3
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,28 +108,15 @@ def _line(sentence: Sentence) -> str:
 def _cells(file: TextFile) -> Iterator[str]:
     """The sentence of each line, without surrounding white space."""
     path = data_path(file.path)
-    try:
-        if not is_file(path):  # a pipe or a device may never end
-            raise FileNotFoundError(errno.ENOENT, "no such file")
-        lines = path.open("rb")
-    except OSError as error:
-        raise MissingError(
-            f"{path}: cannot be read ({error.strerror}); put the text there, set BACKATTN_DATA to the folder "
-            "that holds it, or take the file out of embeddings.charlm.training.files"
-        ) from None
-    with lines:
-        for number, raw in enumerate(lines, 1):
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise CorpusError(
-                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; "
-                    "convert the file to UTF-8"
-                ) from None
-            if number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
-            if not (file.header and number == 1):
-                yield _cell(line.rstrip("\r\n"), file.column, f"{path}:{number}").strip()
+    remedy = (
+        "put the text there, set BACKATTN_DATA to the folder that holds it, or take the file out of "
+        "embeddings.charlm.training.files"
+    )
+    for number, line in text_lines(path, remedy):
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        if not (file.header and number == 1):
+            yield _cell(line, file.column, f"{path}:{number}").strip()
 
 
 def _cell(line: str, column: int, where: str) -> str:

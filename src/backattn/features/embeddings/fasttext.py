@@ -4,15 +4,15 @@ The file, often gigabytes of it, is passed over once: what stays in memory is wh
 24 bytes a word, so that the words of any text can be looked up later.
 """
 
-import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backattn.corpus.spelling import spellings
 from backattn.errors import CorpusError, MissingError
 from backattn.files import is_file
 
@@ -70,13 +70,6 @@ class FastText:
                 return _vector(self._path, int(self._lines[place]), rest, self.width)
             place += 1
         return None
-
-
-def spellings(token: str) -> Iterator[str]:
-    """The forms under which a token is looked up, best first: as it is, in lower case, digits as 0."""
-    for form in (token, re.sub(r"\d", "0", token)):
-        yield form
-        yield form.lower()
 
 
 def _index(file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -3,20 +3,18 @@
 A pair stays raw text here; :mod:`~backattn.features.translation.training` tokenises it.
 """
 
-import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from backattn.corpus import evenly_spread
-from backattn.errors import CorpusError, MissingError, RecipeError
-from backattn.files import is_file
+from backattn.errors import CorpusError, RecipeError
+from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.quoting import listed, quoted
 from backattn.recipe import ParallelFile, TranslatorTraining, data_path
 
 _T = TypeVar("_T")
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 class Pair(NamedTuple):
@@ -152,23 +150,6 @@ def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(line number, line)``; only a line feed ends a line, other separators are text."""
-    try:
-        if not is_file(path):  # a pipe or a device may never end
-            raise FileNotFoundError(errno.ENOENT, "no such file")
-        file = path.open("rb")
-    except OSError as error:
-        raise MissingError(
-            f"{path}: cannot be read ({error.strerror}); put the parallel file there, or set BACKATTN_DATA "
-            "to the folder that holds it"
-        ) from None
-    with file:
-        for number, raw in enumerate(file, 1):
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise CorpusError(
-                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; "
-                    "convert the file to UTF-8"
-                ) from None
-            yield number, line.removeprefix(_BYTE_ORDER_MARK).rstrip("\r\n")
+    remedy = "put the parallel file there, or set BACKATTN_DATA to the folder that holds it"
+    for number, line in text_lines(path, remedy):
+        yield number, line.removeprefix(BYTE_ORDER_MARK)
