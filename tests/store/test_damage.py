@@ -88,7 +88,9 @@ def test_bytes_behind_the_end_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_of_format_1_is_refused_with_what_rebuilds_it() -> None:
-    with pytest.raises(StoreError, match=r"format version 1 .*reads format version 2; delete it, then `back"):
+    with pytest.raises(
+        StoreError, match=r"format version 1 .*reads format versions 2 and 3; delete it, then `b"
+    ):
         StoreReader(DATA / "store-format-1.h5")
 
 
@@ -104,7 +106,7 @@ def test_a_store_of_a_later_format_is_refused(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as later:
         later.setattr(seal, "FORMAT_VERSION", 99)
         path = write(tmp_path / "a.h5", make_entries([2]))
-    with pytest.raises(StoreError, match="format version 99, this backattn reads format version 2"):
+    with pytest.raises(StoreError, match="format version 99, this backattn reads format versions 2 and 3"):
         StoreReader(path)
 
 

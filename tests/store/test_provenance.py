@@ -1,5 +1,6 @@
 """Each number can be asked where it comes from."""
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -14,9 +15,10 @@ from backattn.features.plan import Plan, make_plan
 from backattn.features.surroundings import git_commit
 from backattn.fingerprint import file_digest
 from backattn.recipe import load_recipe
-from backattn.store import provenance
+from backattn.store import provenance, seal
 from backattn.store.layout import Origin, merge_origins
 from backattn.store.reader import StoreReader
+from backattn.store.seal import check_seal, write_seal
 from fakes import FakeEnglishTagger, FakeTranslator
 
 RECIPE = """
@@ -72,7 +74,7 @@ def test_show_names_corpora_models_recipe_and_counts(home: Path) -> None:
     assert shown["origins"][0]["opened"] == "pickle, --trust"
     assert shown["written"]["versions"]["backattn"]
     text = CliRunner().invoke(cli.main, ["show", str(plan.translation.path)]).stdout
-    for expected in ("a translation store, format version 2", "empty: 0, limited: 0, segmented: 0",
+    for expected in ("a translation store, format version 3", "empty: 0, limited: 0, segmented: 0",
                      "translator.beam = 4", file_digest(home / "data/toy.dev")):  # fmt: skip
         assert expected in text
 
@@ -91,6 +93,42 @@ def test_a_store_that_grew_names_each_run_and_what_it_computed(home: Path) -> No
         assert store[key]["origin"].tobytes() == first[key]["origin"].tobytes()
     (new,) = set(store) - set(first)
     assert store.origins[store[new]["origin"].tobytes().hex()].opened == "pickle, --trust"
+
+
+def as_format_2(path: Path) -> bytes:
+    """The same numbers as version 2 told them: one sha256 over each array. Gives the file's bytes."""
+    reader = StoreReader(path)
+    with path.open("rb") as file:
+        made, text = check_seal(file)
+    index = json.loads(text)
+    plain = {name: hashlib.sha256(reader._raw(name).tobytes()).hexdigest() for name in reader.digests}
+    assert plain != reader.digests
+    index["attributes"].update(format_version=2, digests=plain)
+    text = json.dumps(index).encode()
+    with path.open("ab") as file:
+        file.write(text)
+    with pytest.MonkeyPatch.context() as then:
+        then.setattr(seal, "FORMAT_VERSION", 2)
+        write_seal(path, (made.size, len(text)), made.big)
+    return path.read_bytes()
+
+
+def test_stores_of_format_2_cost_no_user_a_translation(home: Path) -> None:
+    """They are fresh, and what is missing is computed and written together with them, as format 3."""
+    plan = make_stores()
+    paths = [stage.path for stage in plan.stages]
+    before = [as_format_2(path) for path in paths]
+    make_stores()
+    assert [path.read_bytes() for path in paths] == before
+    with (home / "data/toy.train").open("a") as file:
+        file.write("\nemil B-PER\n")
+    make_stores(trust=True)
+    for path in paths:
+        store = StoreReader(path)
+        store.verify()
+        assert store.attributes["format_version"] == 3
+        assert sum(store.origin_sentences.values()) == 5
+    assert sorted(StoreReader(plan.transfer.path).origin_sentences.values()) == [1, 4]
 
 
 def test_equal_origins_add_up_and_others_stay_apart() -> None:

@@ -14,7 +14,7 @@ def to_json(store: StoreReader) -> dict[str, Any]:
         name: store.attributes[name] for name in ("kind", "format_version", "recipe_id", "sentences", "d")
     }
     arrays = {
-        column.name: {"dtype": column.dtype, "width": column.width, "sha256": store.digests[column.name]}
+        column.name: {"dtype": column.dtype, "width": column.width, "digest": store.digests[column.name]}
         for column in store.columns
     }
     origins = [
@@ -57,7 +57,7 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield "  arrays"
     for name, facts in value["arrays"].items():
         shape = f"{facts['dtype']} (rows, {facts['width']})" if facts["width"] else facts["dtype"]
-        yield f"    {name}: {shape}  {facts['sha256']}"
+        yield f"    {name}: {shape}  {facts['digest']}"
     yield "  computed by"
     for origin in value["origins"]:
         speed = f" at {origin['tokens'] / origin['seconds']:.0f} tokens/s" if origin["seconds"] else ""

@@ -6,7 +6,6 @@ on a store: a join, a training). The HDF5 library has no part in this (:mod:`bac
 a file which was made to harm meets JSON, bounds and numpy alone.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import MissingError, StoreError, UnreadableError, of_the_machine
+from backattn.store.digests import digest_threads, plain_digest, tree_digest
 from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal
 
@@ -27,7 +27,6 @@ _ATTRIBUTES = {
     "versions": dict, "device": str, "commit": str, "created": str,
 }  # fmt: skip
 _DTYPES = {"float16", "float32", "uint8", "int32", "int64"}
-_HASH_BLOCK = 1 << 24
 _DEEPEST = 12
 _MOST = 1 << 53
 
@@ -42,7 +41,7 @@ class StoreReader(Mapping[bytes, Entry]):
 
     :raises MissingError: there is no such file.
     :raises UnreadableError: the machine does not let us read it: the file may be whole.
-    :raises StoreError: the file is not a store, not complete, of another format version, or does not
+    :raises StoreError: the file is not a store, not complete, of no known format version, or does not
         agree with its own digests; names the file and what rebuilds it.
     """
 
@@ -102,7 +101,7 @@ class StoreReader(Mapping[bytes, Entry]):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Sha256 of each array's bytes."""
+        """Digest of each array's bytes, by the rule of the file's format version."""
         return self._attribute("digests", dict)
 
     @cached_property
@@ -146,12 +145,12 @@ class StoreReader(Mapping[bytes, Entry]):
 
         :raises StoreError: names the array that differs.
         """
-        for name in self._arrays:
-            state, data = hashlib.sha256(), self._raw(name)
-            for start in range(0, len(data), _HASH_BLOCK):
-                state.update(data[start : start + _HASH_BLOCK].data)
-            if state.hexdigest() != self.digests[name]:
-                raise self._refuse(f"{name} differs from its digest")
+        with digest_threads() as threads:
+            for name in self._arrays:
+                data = self._raw(name)
+                found = plain_digest(data) if self._seal.version == 2 else tree_digest(data, threads)
+                if found != self.digests[name]:
+                    raise self._refuse(f"{name} differs from its digest")
 
     def _attribute(self, name: str, kind: type[_T]) -> _T:
         value = self.attributes[name]
@@ -164,6 +163,8 @@ class StoreReader(Mapping[bytes, Entry]):
         for name, kind in _ATTRIBUTES.items():
             if type(found[name]) is not kind:
                 raise self._refuse(f"attribute {name} is not of type {kind.__name__}")
+        if found["format_version"] != self._seal.version:  # the seal binds all bytes but its own
+            raise self._refuse("attribute format_version differs from its seal")
         if not all(type(number) is int for number in found["counts"].values()):
             raise self._refuse("attribute counts holds more than numbers")
         for facts in found["corpora"].values():

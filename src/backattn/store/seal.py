@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backattn.fingerprint import canonical_json
-from backattn.store.layout import FORMAT_VERSION
+from backattn.store.layout import FORMAT_VERSION, READABLE_VERSIONS
 
 SEAL_BYTES = 512
 # Arrays below this size belong to the frame: their bytes are verified whenever a store is opened.
@@ -30,6 +30,7 @@ MOST_INDEX_BYTES = 1 << 24
 _MAGIC = b"backattn store\n"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 20
+_READS = f"this backattn reads format versions {' and '.join(map(str, READABLE_VERSIONS))}"
 
 Extent = tuple[int, int]
 
@@ -46,12 +47,14 @@ class Seal:
     :param index: offset and length of the index.
     :param big: offset and length of each big array, in file order.
     :param frame: sha256 of all other bytes after the seal.
+    :param version: format version of the file.
     """
 
     size: int
     index: Extent
     big: tuple[Extent, ...]
     frame: str
+    version: int = FORMAT_VERSION
 
     def frames(self, extent: Extent) -> bool:
         """Whether a part of the file lies in the frame, so that its bytes have been verified."""
@@ -61,7 +64,7 @@ class Seal:
 
     def to_bytes(self) -> bytes:
         """The seal as it stands in the file."""
-        values = {"format": FORMAT_VERSION, "bytes": self.size, "index": self.index, "big": self.big,
+        values = {"format": self.version, "bytes": self.size, "index": self.index, "big": self.big,
                   "frame": self.frame}  # fmt: skip
         text = _MAGIC + canonical_json(values).encode("ascii")
         if len(text) >= SEAL_BYTES:
@@ -79,7 +82,7 @@ def write_seal(path: Path, index: Extent, big: Sequence[Extent]) -> None:
     with path.open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
         extents = tuple(sorted(big))
-        seal = Seal(size, index, extents, _frame_digest(file, size, extents))
+        seal = Seal(size, index, extents, _frame_digest(file, size, extents), FORMAT_VERSION)
         file.seek(0)
         file.write(seal.to_bytes())
 
@@ -87,16 +90,14 @@ def write_seal(path: Path, index: Extent, big: Sequence[Extent]) -> None:
 def check_seal(file: BinaryIO) -> tuple[Seal, bytes]:
     """Verify the length of a file and every byte of its frame; gives its index too.
 
-    :raises BrokenSeal: it is not a store, not of this format version, or not as it was written.
+    :raises BrokenSeal: it is not a store, of no known format version, or not as it was written.
     """
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise BrokenSeal("not a regular file")
     block = file.read(SEAL_BYTES)
     if block.startswith(_HDF5):
-        raise BrokenSeal(
-            f"format version 1 (or no store at all), this backattn reads format version {FORMAT_VERSION}"
-        )
+        raise BrokenSeal(f"format version 1 (or no store at all), {_READS}")
     if not block.strip(b"\0"):
         raise BrokenSeal("not complete: its writer was stopped" if block else "an empty file")
     seal = _parse(block)
@@ -116,15 +117,15 @@ def _parse(block: bytes) -> Seal:
         raise BrokenSeal("not a store of backattn")
     try:
         values = json.loads(block[len(_MAGIC) :])
-        version = values["format"]
+        version = int(values["format"])
         big = tuple((int(start), int(length)) for start, length in values["big"])
         start, length = values["index"]
-        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]))
+        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]), version)
         canonical = seal.to_bytes() == block  # one text for each seal: not even a space may differ
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BrokenSeal("a damaged seal (its first 512 bytes)") from None
-    if version != FORMAT_VERSION:
-        raise BrokenSeal(f"format version {version!r}, this backattn reads format version {FORMAT_VERSION}")
+    if version not in READABLE_VERSIONS:
+        raise BrokenSeal(f"format version {version}, {_READS}")
     if not canonical:
         raise BrokenSeal("a damaged seal (its first 512 bytes)")
     return seal

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,18 @@ from numpy.typing import NDArray
 from backattn.errors import StoreError
 from backattn.files import PARTIAL
 from backattn.fingerprint import canonical_json
-from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
+from backattn.store.digests import digest_threads, leaves, root
+from backattn.store.layout import (
+    DIGEST_BLOCK,
+    FORMAT_VERSION,
+    INDEX,
+    KEY_BYTES,
+    KEYS,
+    Column,
+    Entry,
+    Header,
+    Origin,
+)
 from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
 
 # Entries are written in blocks of about so many bytes, and of no more arrays than the system takes at once.
@@ -30,6 +40,8 @@ _BLOCK_BYTES = 8 << 20
 _BLOCK_ARRAYS = 1000
 # Entries below this size cost less when they are put together first.
 _SMALL_BYTES = 1 << 11
+# Whenever so much has been written, the disk is set to work on it: it is ready sooner.
+_SYNC_BYTES = 32 << 20
 # A memory map of numbers that lie across their natural borders is slow to read.
 _ALIGNED = {"alignment_threshold": 1, "alignment_interval": 8}
 
@@ -123,17 +135,13 @@ def _write_datasets(
     entries: Mapping[bytes, Entry],
 ) -> dict[str, str]:
     digests = {KEYS: _create(file, KEYS, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))}
-    lengths: dict[str, list[int]] = {column.name: [] for column in columns}
-    for key in keys:
-        entry = entries[key]
-        for name, found in lengths.items():
-            found.append(len(entry[name]))
     with _Stream(path, disk.fileno()) as stream:
         for column in columns:
-            offsets = np.concatenate([[0], np.cumsum(lengths[column.name], dtype=np.int64)]).astype(np.int64)
-            digests[column.offsets] = _create(file, column.offsets, offsets)
-            stream.begin(column.name, _allocate(file, column, int(offsets[-1])))
             name, dtype = column.name, np.dtype(column.dtype)
+            offsets = np.zeros(len(keys) + 1, np.int64)
+            np.cumsum([len(entries[key][name]) for key in keys], out=offsets[1:])
+            digests[column.offsets] = _create(file, column.offsets, offsets)
+            stream.begin(name, _allocate(file, column, int(offsets[-1])))
             for first, last, size in _blocks(column, offsets):
                 stream.write(
                     [np.ascontiguousarray(entries[key][name], dtype) for key in keys[first:last]], size
@@ -143,7 +151,7 @@ def _write_datasets(
 
 def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
     file.create_dataset(name, data=data)
-    return sha256(data.tobytes()).hexdigest()
+    return root([leaves(data.reshape(-1).view(np.uint8))])
 
 
 def _allocate(file: h5py.File, column: Column, rows: int) -> int:
@@ -169,26 +177,32 @@ def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, i
 class _Stream:
     """Arrays on their way into room that is made for them, straight from the memory where they lie.
 
-    HDF5 would copy them once more. A digest takes as long as the writing: a thread of its own takes it, from
-    the file's pages, which are still in memory, so that nothing is kept back for it.
+    HDF5 would copy them once more. Digests take longer than the writing: other threads take them, from the
+    file's pages, which are still in memory, so that nothing is kept back for them. When all is written, this
+    thread takes its share of those that are left; before, it would only be late with the writing.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self._descriptor = path, descriptor
-        self._thread = ThreadPoolExecutor(1)
-        self._states: dict[str, Any] = {}
-        self._waiting: list[Future[None]] = []
-        self._place = 0
+        self._threads, self._disk = digest_threads(busy=1), ThreadPoolExecutor(1)
+        # For each array its parts in order, and where each of them lies.
+        self._parts: dict[str, dict[Future[bytes], Extent]] = {}
+        self._syncs: list[Future[None]] = []
+        # Where the next byte goes; up to where digests, and the disk, have been asked for.
+        self._place = self._digested = self._synced = 0
 
     def __enter__(self) -> "_Stream":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
+        self._disk.shutdown(cancel_futures=True)
 
     def begin(self, name: str, place: int) -> None:
         """What comes now belongs to this array, from this place on."""
-        self._states[name], self._place = sha256(), place
+        self._digest(self._place)
+        self._parts[name] = {}
+        self._place = self._digested = place
 
     def write(self, arrays: Sequence[Any], size: int) -> None:
         """Write a block of so many bytes; its digest may come later."""
@@ -200,20 +214,37 @@ class _Stream:
             assert len(data) == size, "entries of another shape than their column's"
             while written < size:
                 written += os.pwrite(self._descriptor, data[written:], self._place + written)
-        if size:
-            state = next(reversed(self._states.values()))
-            self._waiting.append(self._thread.submit(self._digest, state, self._place, size))
         self._place += size
+        self._digest(self._place - (self._place - self._digested) % DIGEST_BLOCK)
+        if self._place - self._synced >= _SYNC_BYTES:
+            self._sync()
 
     def finish(self) -> dict[str, str]:
         """Digest of each array; the disk has its turn while the last ones are taken."""
-        os.fsync(self._descriptor)
-        for digest in self._waiting:
-            digest.result()
-        return {name: state.hexdigest() for name, state in self._states.items()}
+        self._digest(self._place)
+        self._sync()
+        extents = [item for parts in self._parts.values() for item in parts.items()]
+        own = {part: self._leaves(*extent) for part, extent in reversed(extents) if part.cancel()}
+        for sync in self._syncs:
+            sync.result()
+        return {
+            name: root(own[part] if part in own else part.result() for part in parts)
+            for name, parts in self._parts.items()
+        }
 
-    def _digest(self, state: Any, place: int, size: int) -> None:
-        state.update(np.memmap(self._path, np.uint8, "r", place, (size,)).data)
+    def _sync(self) -> None:
+        self._syncs.append(self._disk.submit(os.fsync, self._descriptor))
+        self._synced = self._place
+
+    def _digest(self, end: int) -> None:
+        """Have the digests taken up to here: a border of the array's blocks, or its end."""
+        if end > self._digested:
+            extent = (self._digested, end - self._digested)
+            next(reversed(self._parts.values()))[self._threads.submit(self._leaves, *extent)] = extent
+            self._digested = end
+
+    def _leaves(self, place: int, size: int) -> bytes:
+        return leaves(np.memmap(self._path, np.uint8, "r", place, (size,)))
 
 
 def _write_index(
