@@ -1,16 +1,18 @@
 """Column files: every format by example, every fault by its message, and any bytes at all."""
 
+import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backattn.corpus.formats import parse_column_file, read_column_file, read_corpus
-from backattn.corpus.tags import check_bioes
+from backattn.corpus.formats import _characters, parse_column_file, read_column_file, read_corpus
+from backattn.corpus.tags import Span, check_bioes, spans, to_bioes
 from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.recipe import ColumnFormat, CorpusRecipe
 
@@ -54,6 +56,30 @@ def test_conll2002(tmp_path: Path) -> None:
         "Ana/B-PER Gil/E-PER va/O",
         "./O",
     ]
+
+
+def test_words_become_characters_and_entities_keep_their_extent(tmp_path: Path) -> None:
+    data = "1\t在\tO\n2\t北京\tB-LOC\n3\t大学\tI-LOC\n4\t王\tB-PER\n5\tAnna\tB-PER\n6\t。。\tO\n"
+    words = ColumnFormat(token=1, tag=2, separator="tab")
+    assert read(tmp_path, data, words) == ["在/O 北京/B-LOC 大学/E-LOC 王/S-PER Anna/S-PER 。。/O"]
+    assert read(tmp_path, data, replace(words, split_characters=True)) == [
+        "在/O 北/B-LOC 京/I-LOC 大/I-LOC 学/E-LOC 王/S-PER A/B-PER n/I-PER n/I-PER a/E-PER 。/O 。/O"
+    ]
+
+
+WORDS = st.tuples(st.text("ab", min_size=1, max_size=3), st.sampled_from(["O", "B-X", "I-X", "B-Y"]))
+
+
+@given(st.lists(WORDS, min_size=1))
+def test_characters_have_the_entities_of_the_words(rows: list[tuple[str, str]]) -> None:
+    """By another way: from spans of words to spans of characters."""
+    tokens = [token for token, _ in rows]
+    tags = to_bioes([tag for _, tag in rows], "IOB1")
+    starts = [0, *itertools.accumulate(map(len, tokens))]
+    expected = [Span(starts[span.start], starts[span.end], span.type) for span in spans(tags)]
+    characters, found = _characters(tokens, tags)
+    assert characters == tuple("".join(tokens))
+    assert list(spans(found)) == expected
 
 
 def test_weibo(tmp_path: Path) -> None:

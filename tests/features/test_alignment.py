@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from backattn import cli
-from backattn.errors import BackattnError, CorpusError, MissingError
+from backattn.errors import BackattnError, CorpusError, MissingError, StoreError
 from backattn.features.alignment import (
+    HEADLINE,
     READINGS,
     Align,
+    AlignmentReport,
     AlignmentScore,
     GoldPair,
     Links,
@@ -23,11 +26,13 @@ from backattn.features.alignment import (
     by_english,
     by_foreign,
     grown,
+    keep_alignment,
     measure_alignment,
     read_gold,
     score_links,
 )
 from backattn.recipe import AlignmentRecipe
+from fakes import make_recipe
 from tiny_translator import make_translator
 
 links = st.frozensets(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=8)
@@ -274,6 +279,42 @@ def test_the_command_with_a_real_translator(tmp_path: Path) -> None:
     status = CliRunner().invoke(cli.main, arguments)
     assert (status.exit_code, status.stderr.count("\n")) == (2, 1)
     assert "a pair is too long to be read in one go" in status.stderr
+
+
+def test_scores_are_kept_by_the_very_translator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other files, or another way of asking, are another translator; the same one's scores are replaced."""
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    recipe = make_recipe()
+    report = AlignmentReport("gold", 1, 4, 5, {"translator": {"foreign word": AlignmentScore(4, 4, 3, 4)}})
+    with pytest.raises(MissingError, match=r"no translator there \(checkpoint\.pt\)"):
+        keep_alignment(report, recipe)
+    checkpoint = tmp_path / "toy/translator/checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"one")
+    path = keep_alignment(report, recipe)
+    assert path.parent == tmp_path / "toy/alignment"
+    assert json.loads(path.read_text("utf-8")) == report.to_json()
+    assert (
+        report.to_json()["scores"]["translator"][HEADLINE]["aer"] == report.scores["translator"][HEADLINE].aer
+    )
+    assert HEADLINE in READINGS
+    asked = replace(recipe, translator=replace(recipe.translator, layers="last"))
+    assert keep_alignment(report, asked) != path
+    assert keep_alignment(report, replace(recipe, transfer=replace(recipe.transfer, eos="keep"))) == path
+    checkpoint.write_bytes(b"two")
+    assert keep_alignment(report, recipe) != path
+    assert len(list(path.parent.iterdir())) == 3
+
+
+def test_a_cache_that_takes_no_scores_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    (tmp_path / "toy/translator").mkdir(parents=True)
+    (tmp_path / "toy/translator/checkpoint.pt").write_bytes(b"one")
+    (tmp_path / "toy/alignment").write_text("a file in its place")
+    with pytest.raises(
+        StoreError, match=r"toy/alignment/\d-\w+\.json: cannot be written \(.*\); free space or"
+    ):
+        keep_alignment(AlignmentReport("gold", 0, 0, 0, {}), make_recipe())
 
 
 def test_a_word_of_characters_has_the_sum_of_their_rows(tmp_path: Path) -> None:

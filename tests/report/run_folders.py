@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 
 TYPES = ("LOC", "ORG", "PER")
+RECIPE = {
+    "name": "es",
+    "corpus": {"train": "a", "dev": "b", "test": "c", "source": "made here"},
+    "translator": {"checkpoint": "es/translator", "source": "es"},
+    "english": {"checkpoint": "english/tagger.safetensors"},
+}
 
 
 def draw_counts(skill: float, seed: int, sentences: int = 200) -> np.ndarray:
@@ -30,9 +36,13 @@ def make_run(
     types: dict[str, tuple[int, int, int]] | None = None,
     store: str = "1-abcdef0123456789",
     tagger: dict[str, Any] | None = None,
+    recipe: dict[str, Any] | None = None,
     **request: Any,
 ) -> Path:
-    """Write one finished run; keywords of the request replace or add its keys."""
+    """Write one finished run; keywords of the request replace or add its keys.
+
+    :param recipe: tables of the recipe that lies beside it; None for none.
+    """
     counts = draw_counts(skill, seed) if counts is None else np.asarray(counts)
     settings = {
         "hidden": 256,
@@ -43,7 +53,6 @@ def make_run(
     }
     whole = {
         "lang": "es", "corpus": "c0ffee" * 8,
-        "recipe": {"name": "es", "transfer": {"eos": "drop"}, "tagger": settings},
         "inputs": inputs, "seed": seed, "sentences": sentences, "tagger": settings,
         "transfer": store if inputs in ("words+transfer", "transfer") else None, **request,
     }  # fmt: skip
@@ -74,6 +83,8 @@ def make_run(
     rows = [{"epoch": i, "loss": 1 / i, "dev_f1": float(max(0, y))} for i, y in enumerate(rise, 1)]
     (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (folder / "run.json").write_text(json.dumps(value) + "\n", "utf-8")
+    if recipe is not None:
+        (folder / "recipe.json").write_text(json.dumps({**RECIPE, **recipe}) + "\n", "utf-8")
     return folder
 
 

@@ -1,5 +1,6 @@
 """One sentence through real stores: what the page and the text say of it, and how it is found."""
 
+import dataclasses
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -94,6 +95,30 @@ def test_an_empty_translation_is_told(recipe: Recipe, tmp_path: Path) -> None:
     assert "English    (nothing)" in made.to_text()
     assert "The translation is empty, so T = 0." in made.to_text()
     ElementTree.fromstring(made.pages[0].read_text("utf-8").removeprefix("<!DOCTYPE html>\n"))
+
+
+@pytest.mark.parametrize("attention", ["uniform", "diagonal"])
+def test_what_t_was_made_with_is_said(recipe: Recipe, tmp_path: Path, attention: str) -> None:
+    """A stand-in for A knows no end of the sentence; the page must not say that eos was applied to it."""
+    made = inspect(recipe, CORPUS, ["test:2"], None, tmp_path)
+    assert "T was made with this A, eos = drop, normalise = none." in made.to_text()
+    assert "T was made with this A, eos = drop, normalise = none." in made.pages[0].read_text("utf-8")
+
+    transfer = dataclasses.replace(recipe.transfer, attention=attention, eos="keep", normalise="source")
+    other = dataclasses.replace(recipe, transfer=transfer)
+    plan = make_plan(other, CORPUS)
+    translations = StoreReader(plan.translation.path)
+    build_transfers(plan.transfer, translations, transfer, FakeEnglishTagger, "cpu")
+    made = inspect(other, CORPUS, ["test:2"], None, tmp_path)
+    told = (
+        f"T was not made with this A: transfer.attention = {attention} stood in its place, normalise = "
+        "source; it knows no end of the sentence, so eos was not applied."
+    )
+    assert told in made.to_text()
+    page = made.pages[0].read_text("utf-8")
+    assert told in page
+    assert "eos = keep" not in page
+    assert made.to_json()[0]["transfer"]["attention"] == attention
 
 
 def test_sentences_are_found_by_number_and_by_tokens() -> None:

@@ -146,6 +146,38 @@ def test_settings_make_their_own_lines(tmp_path: Path) -> None:
     assert "BiLSTM+CRF+BAN, 3 epochs" in html
 
 
+def test_many_rows_can_be_told_apart(tmp_path: Path) -> None:
+    """No two lines share both colour and dashes; beyond four lines bars replace the bands."""
+    for inputs in ("words", "words+transfer", "random"):
+        for embeddings in ([], ["charlm"], ["bert"], ["charlm", "bert"]):
+            for size in (500, 2000):
+                make_run(
+                    tmp_path / "es" / "runs", inputs, sentences=size, tagger={"embeddings": embeddings},
+                    embeddings=dict.fromkeys(embeddings, "1-aa"), epochs=20,
+                )  # fmt: skip
+    html = make_page(tmp_path)
+    (first, *_) = re.findall(r'<ul class="legend">.*?</ul>', html)
+    looks = re.findall(
+        r'class="(s\d)" stroke-width="2.2" stroke-linejoin="round"( stroke-dasharray="[^"]*")?', first
+    )
+    assert len(looks) == len(set(looks)) == 12
+    drawing = chart(html, "Lift by training sentences")
+    assert "(bars: 95 % interval)" in drawing
+    assert "<polygon" not in drawing
+    assert len(re.findall(r'd="M[\d.]+ [\d.]+V[\d.]+M[\d.]+ [\d.]+V[\d.]+"', drawing)) == 8
+    assert "Dev F1 by epoch, 500 training sentences, mean over one seed</figcaption>" in html
+
+
+def test_an_axis_of_measured_values_holds_them_all() -> None:
+    points = tuple(Point(x, 1, 0, 2) for x in (0.31, 0.358, 0.645))
+    drawing = line_chart([Series("a", 0, points)], title="t", x_label="x", y_label="y")
+    places = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawing)]
+    assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.048 / 0.335, abs=0.002)
+    assert 46 < places[0] < 80
+    assert 390 < places[2] < 426
+    assert ">0.4</text>" in drawing
+
+
 @given(st.text())
 def test_any_text_is_safe_in_content_and_in_attributes(value: str) -> None:
     html = document(value, element("p", text(value), {"title": value}))

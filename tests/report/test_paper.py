@@ -1,16 +1,21 @@
 """The paper's figures beside ours: where they stand, what is a dash, what is said of missing runs."""
 
 import json
+import re
+import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from run_folders import make_run
 
 from backattn.errors import MissingError, RecipeError
-from backattn.recipe import available_recipes, load_recipe
+from backattn.recipe import PIPELINES, available_recipes, load_recipe
 from backattn.report.comparison import OVERALL
 from backattn.report.paper import paper_grid, paper_notes, supply
 from backattn.report.tables import make_report
+from backattn.tagger.request import model_name
+from backattn.tagger.sources import Inputs
 
 RECIPE = """
 [corpus]
@@ -117,7 +122,8 @@ def test_groups_have_columns_of_their_own(home: Path) -> None:
     assert (found["BiLSTM+CRF"]["NE F1, here"], found["BiLSTM+CRF"]["NM F1, here"]) == ("100.00", "0.00")
 
 
-def test_what_has_no_row_and_what_has_no_runs_is_said(home: Path) -> None:
+def test_what_has_no_row_and_what_has_no_runs_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    provide_models(home, monkeypatch)
     train(home, "words", 1)
     report = make_report(["zh"], home)
     text = report.to_text()
@@ -139,15 +145,76 @@ def test_what_has_no_row_and_what_has_no_runs_is_said(home: Path) -> None:
     assert [row["model"] for row in saved["tables"][0]["rows"]] == ["BiLSTM+CRF"]
 
 
-def test_a_recipe_that_has_the_features_needs_only_the_commands(home: Path) -> None:
+def provide_models(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty files in the places of the translator and the English tagger."""
+    monkeypatch.setenv("BACKATTN_CACHE", str(home))
+    for name in ("zh/translator/checkpoint.pt", "english/tagger.pt"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).touch()
+
+
+def test_a_row_whose_models_are_not_here_says_what_makes_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each model once, in the order in which they are needed; the translator is named by who trains it."""
+    monkeypatch.setenv("BACKATTN_CACHE", str(home))
+    recipe = load_recipe(
+        "zh",
+        ["embeddings.charlm.checkpoint=other/charlm", "embeddings.bert.checkpoint=bert",
+         "embeddings.fasttext.vectors=/here/zh.vec"],
+    )  # fmt: skip
+    option = """ --set 'tagger.embeddings=["fasttext", "charlm", "bert"]'`"""
+    assert supply("fastText+CharLM+BERT+BiLSTM+CRF", recipe).split(", then ") == [
+        "`backattn translator train zh`",
+        "`backattn english train english`",
+        "put vectors of fasttext.cc into /here/zh.vec",
+        "`backattn charlm train other`",
+        f"put a transformers model into {home}/bert",
+        f"`backattn features zh{option}",
+        f"`backattn train zh{option}",
+    ]
+    provide_models(home, monkeypatch)
+    assert supply("BiLSTM+CRF", recipe) == "`backattn features zh`, then `backattn train zh`"
+    with pytest.raises(MissingError, match=r"its data: .*; they come from the moon$"):
+        make_report(["zh"], home)
+
+
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("de-conll2003", r"`backattn translator train de`, then `backattn english train english`"),
+        ("de-germeval", r"`backattn translator train de`, then `backattn english train english`"),
+        ("zh-ontonotes", r"`backattn translator train zh`, then `backattn english train english`"),
+        ("de-wmt19", r".*transformer\.wmt19\.de-en, flair/ner-english \(from their hubs"),
+    ],
+)
+def test_the_committed_recipes_of_licensed_data_say_what_to_supply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, models: str
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path))
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    source = re.escape(load_recipe(name).corpus.source)
+    expected = (
+        rf"runs: no finished run; train some with `backattn train {name}`; its data: .* are not there; "
+    )
+    with pytest.raises(MissingError, match=rf"{expected}they come from {source}; its models.*: {models}"):
+        make_report([name], tmp_path)
+
+
+def test_a_recipe_that_has_the_features_needs_only_the_commands(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = load_recipe("zh", ["embeddings.charlm.hub=zh", "embeddings.bert.hub=x"])
+    provide_models(home, monkeypatch)
     assert "write" not in supply("CharLM+BiLSTM+CRF", recipe)
     assert supply("BiLSTM+CRF", recipe) == "`backattn features zh`, then `backattn train zh`"
     assert 'tagger.embeddings=["charlm", "bert"]' in supply("CharLM+BERT+BiLSTM+CRF", recipe)
 
 
-def test_no_runs_at_all_says_what_the_recipe_needs(home: Path) -> None:
+def test_no_runs_at_all_says_what_the_recipe_needs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(home, translator='hub = "transformer.x"')
+    provide_models(home, monkeypatch)
     (home / "dev").write_text("")
     with pytest.raises(MissingError) as caught:
         make_report(["zh"], home)
@@ -199,3 +266,28 @@ def test_notes_know_which_models_have_runs(home: Path) -> None:
     assert report.recipe is not None
     notes = paper_notes(report.tables[0], report.recipe)
     assert [note.split(",")[0] for note in notes if "no runs here;" in note] == ["CharLM+BiLSTM+CRF"]
+
+
+def test_the_commands_that_the_recipes_give_for_each_row_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comments hold a command for each row of the paper: models by their names, inputs that exist."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    given: dict[str, set[str]] = {}
+    for path in PIPELINES.glob("*.toml"):
+        for line in re.findall(r"^#   (backattn train .*)$", path.read_text("utf-8"), re.M):
+            words = shlex.split(re.split(r"\s{4,}", line)[0])
+            assert words[:3] == ["backattn", "train", path.stem]
+            options = list(zip(words[3::2], words[4::2], strict=True))
+            recipe = load_recipe(path.stem, [value for name, value in options if name == "--set"])
+            inputs = [part for name, value in options if name == "--inputs" for part in value.split(",")]
+            assert set(inputs) <= set(get_args(Inputs))
+            assert {name for name, _ in options} <= {"--set", "--inputs"}
+            names = {model_name(kind, recipe.tagger) for kind in inputs or ("words", "words+transfer")}
+            given.setdefault(path.stem, set()).update(names)
+    for name in available_recipes():
+        paper = load_recipe(name).paper
+        models = {figure.model for figure in paper.figures if figure.model} if paper else set()
+        if name != "de-wmt19":  # the corpus of de-conll2003, with other models
+            assert models <= given.get(name, set())
+            assert {f"{model}+BAN" for model in models} <= given.get(name, set())
+    for name in ("es", "zh"):  # Table 5
+        assert {"BiLSTM+CRF", "BiLSTM+CRF+BAN", "BAN+CRF", "BiLSTM+CRF+random"} <= given[name]

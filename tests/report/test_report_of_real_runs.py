@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 
 from backattn.corpus import Corpus, Sentence
 from backattn.experiments import Grid, parse_grid, train_grid
+from backattn.features.alignment import AlignmentReport, AlignmentScore, keep_alignment
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
 from backattn.report.inspection import inspect
+from backattn.report.origins import FIGURES, RECIPE, Origin
 from backattn.report.tables import make_report
-from backattn.report.translators import FIGURES, RECIPE
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_recipe
 
@@ -71,7 +73,7 @@ def test_a_report_of_runs_that_were_really_trained(cache: Path) -> None:
         assert row.measures[OVERALL].values[row.seeds.index(run.seed)] == pytest.approx(run.test.overall.f1)
     assert all(row.difference for row in table.rows[1::2])
     assert "Recipe: `scheme:IOBES|mode:strict|" in report.to_text()
-    assert table.bleus == {}  # nobody measured this translator
+    assert {table.origin(row).bleu for row in table.rows} == {None}  # nobody measured this translator
 
     made = inspect(recipe, CORPUS, ["test:1", "dev:1"], runs[1].folder, cache)
     assert all(len(inspection.predicted or ()) == 4 for inspection in made.inspections)
@@ -95,8 +97,9 @@ def test_every_fusion_has_the_one_base(cache: Path) -> None:
 
 
 def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
-    """Two checkpoints of one LANG, each with its BLEU; a figure is taken only of the very translator."""
-    bleus = {"toy/early": 4.5, "toy/late": 15.6}
+    """Two checkpoints of one training, each with its BLEU; a figure is taken only of the very translator."""
+    bleus = {"toy/translator.epochs/1": 4.5, "toy/translator.epochs/2": 15.6}
+    early, late = bleus
     for checkpoint, score in bleus.items():
         (cache / checkpoint).mkdir(parents=True)
         (cache / checkpoint / "checkpoint.pt").write_bytes(checkpoint.encode())
@@ -108,28 +111,65 @@ def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
         build(recipe)
         grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1, 2))
         train_grid(recipe, CORPUS, grid, device="cpu").whole()
+        links = AlignmentScore(10, 10, round(score / 2), 10)
+        report = AlignmentReport("gold", 1, 10, 10, {"translator": {"foreign word": links}})
+        keep_alignment(report, recipe)
 
     def found() -> list[float | None]:
         (table,) = make_report(["toy"], cache).langs[0].tables
-        assert table.bleu(table.rows[0]) is None  # words owe nothing to a translator
-        return sorted((table.bleu(row) for row in table.rows[1:]), key=str)
+        assert table.origin(table.rows[0]) == Origin()  # words owe nothing to a translator
+        return sorted((table.origin(row).bleu for row in table.rows[1:]), key=str)
 
     assert found() == [15.6, 4.5]
+    (table,) = make_report(["toy"], cache).langs[0].tables
+    told = [(row.setting, table.origin(row).bleu, table.origin(row).aer) for row in table.rows[1:]]
+    assert told == [
+        ((f"translator.checkpoint={early}",), 4.5, pytest.approx(0.4)),
+        ((f"translator.checkpoint={late}",), 15.6, pytest.approx(0.1)),
+    ]
     text = make_report(["toy"], cache).to_text()
     assert " BLEU |" in text
     assert "BLEU: of the translator behind T" in text
+    assert " AER |" in text
+    assert "| 15.6 | 0.100 |" in text
+    assert "AER: alignment error rate of A on gold word alignments" in text
     html = (cache / "toy/report/report.html").read_text("utf-8")
-    assert "Lift over the base by the translator&#x27;s BLEU (band: 95 % interval)" in html
-    (cache / "toy/late/checkpoint.pt").write_bytes(b"trained anew in its place")
+    for quality in ("BLEU of the translator", "alignment error rate of A"):
+        assert f"Lift by {quality} (band: 95 % interval)" in html
+        (drawing,) = re.findall(rf"<title>Lift by {quality}</title>.*?</svg>", html)
+        assert drawing.count("<circle") == 2  # one line of both checkpoints
+    (cache / late / "checkpoint.pt").write_bytes(b"trained anew in its place")
     assert found() == [4.5, None]
     assert "Lift and translator quality" not in (cache / "toy/report/report.html").read_text("utf-8")
     for damaged in ("{", "[]", '{"bleu": 3}', '{"bleu": {"score": "x"}}', '{"bleu": {"score": true}}'):
-        (cache / "toy/early" / FIGURES).write_text(damaged, "utf-8")
+        (cache / early / FIGURES).write_text(damaged, "utf-8")
         assert found() == [None, None]
+
+
+def test_a_stand_in_for_a_has_its_own_alignment_error_rate(cache: Path) -> None:
+    recipe = toy()
+    rates = {"translator": 5, "diagonal": 2}
+    links = {name: {"foreign word": AlignmentScore(10, 10, found, found)} for name, found in rates.items()}
+    path = keep_alignment(AlignmentReport("gold", 1, 10, 10, links), recipe)
+    for attention in ("translator", "diagonal", "uniform"):
+        changed = dataclasses.replace(recipe.transfer, attention=attention)
+        other = dataclasses.replace(recipe, transfer=changed)
+        build(other)
+        train_grid(other, CORPUS, Grid(("words+transfer",), (0,), (1,)), device="cpu").whole()
+
+    def found() -> dict[tuple[str, ...], float | None]:
+        (table,) = make_report(["toy"], cache).langs[0].tables
+        return {row.setting: table.origin(row).aer for row in table.rows}
+
+    names = [(f"transfer.attention={attention}",) for attention in ("translator", "diagonal", "uniform")]
+    assert found() == dict(zip(names, (0.5, 0.8, None), strict=True))
+    for damaged in ("{", "[]", '{"scores": 3}', '{"scores": {"translator": {"foreign word": {"aer": 2}}}}'):
+        path.write_text(damaged, "utf-8")
+        assert found() == dict.fromkeys(names)
 
 
 def test_the_names_are_those_that_training_writes() -> None:
     from backattn import experiments
-    from backattn.features.translation import training
+    from backattn.features import work_folder
 
-    assert (experiments.RECIPE, training._FIGURES) == (RECIPE, FIGURES)
+    assert (experiments.RECIPE, work_folder.MANIFEST) == (RECIPE, FIGURES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folders import draw_counts, make_run
+from run_folders import RECIPE, draw_counts, make_run
 
 from backattn.errors import MissingError, ModelError
 from backattn.report.comparison import OVERALL, LangReport
@@ -74,7 +74,6 @@ def test_equal_runs_differ_by_zero(runs: Path, tmp_path: Path) -> None:
     [
         ({"tagger": {"dropout": 0.3}}, "tagger.dropout=0.3"),
         ({"tagger": {"precision": "bfloat16"}}, "tagger.precision=bfloat16"),
-        ({"recipe": {"name": "es", "transfer": {"eos": "keep"}}}, "transfer.eos=keep"),
         ({"store": "1-9999999999"}, "store=1-99999999"),
         ({"tagger": {"sentences": 0}}, "tagger.sentences=0"),
         ({"epochs": 9}, "| 3 |"),
@@ -120,20 +119,6 @@ def test_no_common_seed_gives_no_difference(runs: Path, tmp_path: Path) -> None:
     assert (row.difference, row.remark) == (None, "no seed in common with BiLSTM+CRF")
 
 
-def test_the_base_of_the_same_recipe_comes_first(runs: Path, tmp_path: Path) -> None:
-    """A change that words never see does not take the base away; where both exist, the nearest counts."""
-    keep = {"name": "es", "transfer": {"eos": "keep"}}
-    make_run(runs, "words", skill=0.5)
-    make_run(runs, "words+transfer", recipe=keep, skill=0.7)
-    alone = only(tmp_path).tables[0].rows[1].difference
-    make_run(runs, "words", recipe=keep, skill=0.7)
-    beside = only(tmp_path).tables[0].rows[2].difference
-    assert alone is not None
-    assert beside is not None
-    assert alone.value > 0.1
-    assert beside.value == 0
-
-
 @pytest.mark.parametrize("fusion", ["input", "both", "gate"])
 def test_where_t_goes_is_no_setting_of_the_base(runs: Path, tmp_path: Path, fusion: str) -> None:
     """Words alone have no fusion, and their runs always say `output`."""
@@ -177,6 +162,102 @@ def test_each_row_has_the_base_of_its_frozen_features(runs: Path, tmp_path: Path
         difference = rows[name].difference
         assert difference is not None
         assert difference.value == pytest.approx(means[name] - means[base])
+
+
+def settings(cache: Path, model: str = "BiLSTM+CRF+BAN") -> list[str]:
+    """What the table says of each row of a model."""
+    rows = make_report(["es"], cache).langs[0].tables[0].rows
+    return [", ".join(row.setting) for row in rows if row.model == model]
+
+
+def of_store(runs: Path, store: str, **tables: dict) -> None:
+    for seed in (1, 2):
+        make_run(runs, "words+transfer", seed, store=f"2-{store}", recipe=tables)
+
+
+def test_another_t_is_told_by_the_keys_of_its_recipe(runs: Path, tmp_path: Path) -> None:
+    grid(runs, seeds=(1, 2))
+    make_run(runs, "random", transfer="random-512")
+    of_store(runs, "aa", english={"checkpoint": "english/tagger.safetensors", "batch_tokens": 7})
+    of_store(runs, "bb", transfer={"attention": "uniform", "eos": "drop"})
+    of_store(
+        runs, "cc", translator={"checkpoint": "es/translator.epochs/3", "source": "es", "layers": "last"}
+    )
+    of_store(runs, "dd", english={"checkpoint": "other.safetensors"})
+    told = settings(tmp_path)
+    assert told == sorted(told)
+    default = ("english.checkpoint=english/tagger.safetensors", "transfer.attention=translator",
+               "translator.checkpoint=es/translator", "translator.layers=mean")  # fmt: skip
+    assert (
+        set(told)
+        == {
+            "",  # its recipe is gone
+            ", ".join(default),
+            ", ".join(default).replace("=translator,", "=uniform,"),
+            ", ".join(
+                (*default[:2], "translator.checkpoint=es/translator.epochs/3", "translator.layers=last")
+            ),
+            ", ".join(("english.checkpoint=other.safetensors", *default[1:])),
+        }
+    )
+    assert settings(tmp_path, "BiLSTM+CRF+random") == [""]
+    assert settings(tmp_path, "BiLSTM+CRF") == [""]
+
+
+def test_what_the_recipe_says_now_is_not_told(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of the LANG's own recipe is the reference: the others say what they have otherwise."""
+    make_run(runs, "words")
+    of_store(runs, "aa")
+    of_store(runs, "bb", transfer={"attention": "uniform"})
+    of_store(runs, "cc", translator={"checkpoint": "es/translator.epochs/3", "source": "es"})
+    (tmp_path / "pipelines").mkdir()
+    tables = {name: table for name, table in RECIPE.items() if name != "name"}
+    lines = [
+        f"{table}.{key} = {json.dumps(value)}" for table in tables for key, value in tables[table].items()
+    ]
+    (tmp_path / "pipelines/es.toml").write_text("\n".join(lines), "utf-8")
+    assert settings(tmp_path) == [
+        "", "transfer.attention=uniform", "translator.checkpoint=es/translator.epochs/3"
+    ]  # fmt: skip
+    text = make_report(["es"], tmp_path).to_text()
+    assert "Setting: keys of the recipe in which rows differ; of the models and of T, only where" in text
+
+
+def test_models_trained_anew_in_their_place_are_told_by_the_store(runs: Path, tmp_path: Path) -> None:
+    of_store(runs, "aa")
+    of_store(runs, "bb")
+    of_store(runs, "cc", transfer={"attention": "uniform"})
+    attention = "transfer.attention="
+    assert settings(tmp_path) == [
+        f"{attention}translator, store=2-aa", f"{attention}translator, store=2-bb", f"{attention}uniform",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "es"}', "\xff", '{"translator": {"beam": "x"}}'])
+def test_a_damaged_recipe_beside_a_run_costs_the_keys_alone(runs: Path, tmp_path: Path, text: str) -> None:
+    for store in ("2-aa", "2-bb"):
+        folder = make_run(runs, "words+transfer", store=store)
+        (folder / "recipe.json").write_bytes(text.encode("latin-1"))
+    assert settings(tmp_path) == ["store=2-aa", "store=2-bb"]
+
+
+def test_rows_of_which_one_names_no_store_are_told_apart(runs: Path, tmp_path: Path) -> None:
+    """Nobody writes such a run; a report that reads one must not break."""
+    make_run(runs, "words+transfer", store="2-aa")
+    make_run(runs, "words+transfer", transfer=None)
+    assert settings(tmp_path) == ["store=2-aa", "store=None"]
+
+
+def test_frozen_features_are_told_by_their_keys(runs: Path, tmp_path: Path) -> None:
+    for store, layers in (("1-aa", "last"), ("1-bb", "mean-4")):
+        features = {"tagger": {"embeddings": ["bert"]}, "embeddings": {"bert": store}}
+        recipe = {"embeddings": {"bert": {"hub": "b", "layers": layers}, "fasttext": {"vectors": layers}}}
+        make_run(runs, "words", **features, recipe=recipe)
+    assert settings(tmp_path, "BERT+BiLSTM+CRF") == [
+        "embeddings.bert.layers=last", "embeddings.bert.layers=mean-4"
+    ]  # fmt: skip
 
 
 def test_features_of_two_models_are_two_settings_and_two_bases(runs: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ comments, blank lines and document separators are no tokens, and the last are co
 import codecs
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,6 +203,8 @@ class _Reader:
             self.orphans += sum(t[0] == "I" and c[0] in "BS" for t, c in zip(tags, converted, strict=True))
         if self.format.types:
             converted = self._renamed(converted, numbers)
+        if self.format.split_characters:
+            return Sentence(*_characters(tokens, converted))
         return Sentence(tuple(tokens), converted)
 
     def _renamed(self, tags: tuple[str, ...], numbers: list[int]) -> tuple[str, ...]:
@@ -220,6 +222,19 @@ class _Reader:
 
     def _error(self, number: int, found: str, expected: str, advice: str) -> CorpusError:
         return CorpusError(f"{self.path}:{number}: found {found}, expected {expected}; {advice}")
+
+
+def _characters(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words and their BIOES tags -> characters and theirs."""
+    characters: list[str] = []
+    found: list[str] = []
+    for word, tag in zip(words, tags, strict=True):
+        for place, character in enumerate(word, 1):
+            begins, ends = place == 1 and tag[0] in "BS", place == len(word) and tag[0] in "ES"
+            prefix = "S" if begins and ends else "B" if begins else "E" if ends else "I"
+            characters.append(character)
+            found.append(tag if tag == OUTSIDE else f"{prefix}{tag[1:]}")
+    return tuple(characters), tuple(found)
 
 
 def _rename(tag: str, types: Mapping[str, str]) -> str:

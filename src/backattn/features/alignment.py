@@ -5,6 +5,7 @@ A is then read as links in four ways, and so is the A of two sentences that run 
 """
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from backattn.errors import CorpusError, MissingError
+from backattn.corpus import Corpus
+from backattn.errors import CorpusError, MissingError, StoreError
 from backattn.features.attention import diagonal
+from backattn.features.plan import make_plan
 from backattn.features.translation.pieces import Array
-from backattn.files import is_file
+from backattn.files import is_file, write_whole_text
 from backattn.quoting import quoted
-from backattn.recipe import AlignmentRecipe, Unit, data_path
+from backattn.recipe import AlignmentRecipe, Recipe, Unit, cache_root, data_path
 
 Tokens = tuple[str, ...]
 # (foreign word, English word), both from 0.
@@ -143,6 +146,32 @@ def measure_alignment(recipe: AlignmentRecipe, unit: Unit, align: Align) -> Alig
     return AlignmentReport(str(data_path(recipe.path)), len(pairs), sure, possible, scores)
 
 
+def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
+    """Leave the scores in the cache, where ``backattn report`` finds them by the very translator.
+
+    :return: the file; one of the same translator is replaced.
+    :raises MissingError: the translator is not there any more.
+    :raises StoreError: the disk or the folder refuses.
+    """
+    # A store's name asks for no corpus.
+    path = alignment_path(recipe.name, make_plan(recipe, Corpus((), (), ())).translation.recipe_id)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole_text(path, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error}); free space or fix the folder") from None
+    return path
+
+
+def alignment_path(lang: str, translation: str) -> Path:
+    """Where the scores of a translator are kept.
+
+    :param translation: id of the store of its translations: it changes with the translator's files, and with
+        how the translator is asked.
+    """
+    return cache_root() / lang / "alignment" / f"{translation}.json"
+
+
 def score_links(found: Iterable[Links], gold: Sequence[GoldPair]) -> AlignmentScore:
     """Count links over all pairs.
 
@@ -193,6 +222,10 @@ READINGS: dict[str, Callable[[Array], Links]] = {
     "intersection": by_both,
     "grow-diag": grown,
 }
+
+
+# Of these, the one to name when only one is named: T takes A by its rows, too.
+HEADLINE = "foreign word"
 
 
 def read_gold(recipe: AlignmentRecipe) -> list[GoldPair]:

@@ -6,17 +6,19 @@ fusion) is no setting of words alone. T alone reads no frozen features: its base
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from backattn.errors import ModelError
 from backattn.fingerprint import canonical_json
-from backattn.recipe import Recipe
+from backattn.quoting import plain
+from backattn.recipe import EmbeddingName, Recipe
+from backattn.report.origins import Origin, recipe_keys
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
@@ -24,11 +26,11 @@ OVERALL = "Overall"
 BASE = "words"
 # The order of the paper's tables: base, BAN (eq. 7), then the ablations of its Table 5.
 _INPUTS = ("words", "words+transfer", "transfer", "random")
-_WITH_STORE = ("words+transfer", "transfer")
-# A row's own columns say these (its model's name says the inputs, the fusion and the frozen features); the
-# rest of a request is told when it varies within a table.
-_TOLD = ("seed", "inputs", "sentences", "tagger.sentences", "tagger.epochs", "recipe.tagger.", "corpus",
-         "tagger.fusion", "tagger.embeddings", "embeddings", "embeddings.")  # fmt: skip
+_SHOWN_ID = 12  # letters of a store's id
+# A row's own columns say these (its model's name says the inputs, the fusion and the frozen features), or the
+# keys that its stores were made with; the rest of a request is told when it varies within a table.
+_TOLD = ("seed", "inputs", "sentences", "tagger.sentences", "tagger.epochs", "corpus",
+         "tagger.fusion", "tagger.embeddings", "embeddings", "embeddings.", "transfer")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Row:
     """Runs that differ in the seed alone.
 
     :param runs: sorted by seed.
-    :param setting: ``key=value`` of what other rows of the table have otherwise.
+    :param setting: ``key=value`` of what other rows of the table have otherwise; of the models and of T, of
+        what the recipe has otherwise as well.
     :param measures: test F1: the groups of the recipe (Weibo: NE, NM), then overall.
     :param types: test F1 of each entity type.
     :param difference: against the base: the same setting on words alone; None for the base itself.
@@ -93,7 +96,7 @@ class Row:
     @property
     def store(self) -> str | None:
         """Id of the store of T that it read."""
-        return self.request.get("transfer") if self.inputs in _WITH_STORE else None
+        return self.runs[0].store
 
     @property
     def whole(self) -> bool:
@@ -128,18 +131,18 @@ class Table:
     :param corpus: digest of the corpus with its labels.
     :param support: entities of each type in the test set.
     :param signature: what the scores have in common, and which values they range over.
-    :param bleus: BLEU of the translator behind each store of T, where it is known.
+    :param origins: where each store that the runs read came from.
     """
 
     corpus: str
     rows: tuple[Row, ...]
     support: Mapping[str, int]
     signature: str
-    bleus: Mapping[str, float] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
-    def bleu(self, row: Row) -> float | None:
-        """BLEU of the translator that a row owes its T to."""
-        return self.bleus.get(row.store) if row.store else None
+    def origin(self, row: Row) -> Origin:
+        """Where the T of a row came from; nothing is known of a row without one."""
+        return self.origins.get(row.store or "", Origin())
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,19 +159,25 @@ class LangReport:
     recipe: Recipe | None = None
 
 
-def build_tables(runs: Sequence[RunRecord], bleus: Mapping[str, float] | None = None) -> tuple[Table, ...]:
+def build_tables(
+    runs: Sequence[RunRecord], origins: Mapping[str, Origin] | None = None, recipe: Recipe | None = None
+) -> tuple[Table, ...]:
     """One table for each corpus (a label that was mended makes another one).
 
-    :param bleus: BLEU of the translator behind each store of T, where it is known.
+    :param origins: where each store came from, where that is known.
+    :param recipe: what a row's models and T are told beside: of these only what it has otherwise is said.
     :raises ModelError: two folders hold the same run, or runs of one corpus scored different sentences.
     """
     by_corpus: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         by_corpus[str(run.request["corpus"])].append(run)
-    return tuple(_table(corpus, part, bleus or {}) for corpus, part in sorted(by_corpus.items()))
+    reference = recipe_keys(recipe) if recipe else {}
+    return tuple(_table(corpus, part, origins or {}, reference) for corpus, part in sorted(by_corpus.items()))
 
 
-def _table(corpus: str, runs: Sequence[RunRecord], bleus: Mapping[str, float]) -> Table:
+def _table(
+    corpus: str, runs: Sequence[RunRecord], origins: Mapping[str, Origin], reference: Mapping[str, Any]
+) -> Table:
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         if run.counts.shape != runs[0].counts.shape:
@@ -179,8 +188,8 @@ def _table(corpus: str, runs: Sequence[RunRecord], bleus: Mapping[str, float]) -
         groups[_key(run.request, "seed")].append(run)
     support = _support(runs)
     rows = [_row(part, tuple(support)) for part in groups.values()]
-    rows = sorted(_with_settings(rows), key=_order)
-    return Table(corpus, tuple(_compared(row, rows) for row in rows), support, _signature(runs), bleus)
+    rows = sorted(_with_settings(rows, origins, reference), key=_order)
+    return Table(corpus, tuple(_compared(row, rows) for row in rows), support, _signature(runs), origins)
 
 
 def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
@@ -214,11 +223,8 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     if not bases:
         return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
 
-    # The parts of a recipe that words alone never see may differ; the nearest recipe comes first.
-    def distance(base: Row) -> tuple[bool, int]:
-        return base.request.get("recipe") != row.request.get("recipe"), -len({*base.seeds} & {*row.seeds})
-
-    base = min(bases, key=distance)
+    # Runs from before there was a fusion may have a row of their own: most seeds in common come first.
+    base = max(bases, key=lambda base: len({*base.seeds} & {*row.seeds}))
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
     if not seeds:
         return replace(row, remark=f"no seed in common with {row.base}")
@@ -231,45 +237,56 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
 def _as_base(request: Mapping[str, Any]) -> str:
     """What a model and its base have in common; the key of both."""
     tagger = {name: value for name, value in request["tagger"].items() if name != "fusion"}
-    return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer", "recipe")
+    return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer")
 
 
-def _with_settings(rows: Sequence[Row]) -> list[Row]:
+def _with_settings(
+    rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
+) -> list[Row]:
     """Say of each row what others have otherwise, so that no two rows look the same."""
     flat = [dict(_flatten(row.request)) for row in rows]
-    differing = _differing(flat)
-    told = {key for key in differing if not any(_is_told(key, name) for name in _TOLD)}
+    told = {key for key in _differing(flat) if not any(_is_told(key, name) for name in _TOLD)}
+    settings = [
+        (*_said(values, told), *said)
+        for values, said in zip(flat, _store_settings(rows, origins, reference), strict=True)
+    ]
     looks: dict[object, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
-        shown = canonical_json([flat[index].get(key) for key in sorted(told)])
-        looks[row.model, row.sentences, row.epochs, shown].append(index)
-    settings = [told] * len(rows)
+        looks[row.model, row.sentences, row.epochs, settings[index]].append(index)
     for alike in looks.values():
-        for index in alike if len(alike) > 1 else ():
-            settings[index] = told | (_differing([flat[i] for i in alike]) - {"seed"})
+        # What is left: the same keys of other models (trained anew in their place), or nobody knows the keys.
+        rest = _differing([flat[index] for index in alike]) - {"seed"}
+        for index in alike:
+            settings[index] += tuple(_said(flat[index], rest))
+    return [replace(row, setting=setting) for row, setting in zip(rows, settings, strict=True)]
+
+
+def _store_settings(
+    rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
+) -> list[list[str]]:
+    """What each row's stores were made with, where rows differ in it and the recipe says otherwise."""
+    made: list[dict[str, Any]] = []
+    for row in rows:
+        known = [origins[store].keys for store in row.runs[0].stores if store in origins]
+        made.append({key: value for keys in known for key, value in keys.items()})
+    keys = {key for values in made for key in values}
+    told = {key for key in keys if _several([values for values in made if key in values], key)}
     return [
-        replace(
-            row,
-            setting=tuple(
-                _setting(key, values.get(key)) for key in sorted(keys) if key != "transfer" or values.get(key)
-            ),
-        )
-        for row, values, keys in zip(rows, flat, settings, strict=True)
+        _said(values, {key for key in told & values.keys() if _several([values, reference], key)})
+        for values in made
     ]
 
 
 def _differing(flat: Sequence[Mapping[str, Any]]) -> set[str]:
-    keys = {key for values in flat for key in values} - {"transfer"}
-    found = {key for key in keys if _several(flat, key)}
-    # A store is told where rows of the same inputs have several: that words have none, and that random
-    # vectors are none, is told by the name.
-    if any(_several([v for v in flat if v["inputs"] == inputs], "transfer") for inputs in _INPUTS):
-        found.add("transfer")
-    return found
+    return {key for values in flat for key in values if _several(flat, key)}
 
 
 def _several(flat: Sequence[Mapping[str, Any]], key: str) -> bool:
     return len({canonical_json(values.get(key)) for values in flat}) > 1
+
+
+def _said(values: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    return [_setting(key, values.get(key)) for key in sorted(keys)]
 
 
 def _is_told(key: str, told: str) -> bool:
@@ -277,9 +294,12 @@ def _is_told(key: str, told: str) -> bool:
 
 
 def _setting(key: str, value: Any) -> str:
+    shown = plain(str(value))
     if key == "transfer":
-        return f"store={value[:12]}"
-    return f"{key.removeprefix('recipe.')}={value}"
+        return f"store={shown[:_SHOWN_ID]}"
+    if key in (f"embeddings.{name}" for name in get_args(EmbeddingName)):
+        return f"{key}={shown[:_SHOWN_ID]}"
+    return f"{key}={shown}"
 
 
 def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -316,7 +336,8 @@ def _signature(runs: Sequence[RunRecord]) -> str:
     for run in sorted(runs, key=lambda run: (_rank(run.inputs), run.request["sentences"], run.seed)):
         for part in run.signature.split("|"):
             name, _, value = part.partition(":")
-            values.setdefault(name, {})[value] = None
+            shown = value[:_SHOWN_ID] if name == "transfer" else value
+            values.setdefault(name, {})[shown] = None
     values.pop("best_epoch", None)  # of one run, and told there
     tagger = {k: v for k, v in _flatten(runs[0].request["tagger"]) if k not in ("sentences", "epochs")}
     for run in runs:

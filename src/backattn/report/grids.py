@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backattn.report.comparison import OVERALL, LangReport, Measure, Row, Table
+from backattn.report.origins import Origin
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 
 NOTHING = "–"
-BLEU = "BLEU"
+BLEU, AER = "BLEU", "AER"
 DIFFERENCE = "Lift"
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _SMALLEST_P = 0.001
@@ -31,15 +32,15 @@ def score_grid(table: Table) -> Grid:
     """Training sentences x models, as the paper's Tables 3 to 5, with what T adds."""
     measures = list(table.rows[0].measures)
     settings = any(row.setting for row in table.rows)
-    bleus = any(table.bleu(row) is not None for row in table.rows)
+    translators = _translators(table)
     header = (
-        "Sentences", "Model", *(["Setting"] if settings else []), *([BLEU] if bleus else []),
+        "Sentences", "Model", *(["Setting"] if settings else []), *translators,
         *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p", "Seeds", "Epochs",
     )  # fmt: skip
     rows = tuple(
         (
             *_lead(row, settings),
-            *([_bleu(table.bleu(row))] if bleus else []),
+            *(_quality(table.origin(row), name) for name in translators),
             *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
             *difference_cells(row.difference), str(len(row.seeds)), str(row.epochs),
         )
@@ -101,17 +102,24 @@ def notes(table: Table) -> tuple[str, ...]:
         else ""
     )
     base = ", ".join(dict.fromkeys(row.base for row in table.rows))
-    translators = (
-        ["BLEU: of the translator behind T, as its training measured it on held-out text."]
-        if any(table.bleu(row) is not None for row in table.rows)
+    told = {
+        BLEU: "BLEU: of the translator behind T, as its training measured it on held-out text.",
+        AER: "AER: alignment error rate of A on gold word alignments, each foreign word linked to the "
+        "English word that looked at it most (`backattn align`).",
+    }
+    settings = (
+        ["Setting: keys of the recipe in which rows differ; of the models and of T, only where a row is not "
+         "as the recipe says now."]
+        if any(row.setting for row in table.rows)
         else []
-    )
+    )  # fmt: skip
     return (
         "F1 in percent, of the best dev epoch: mean ± standard deviation over the seeds.",
         f"Lift: F1 less that of the base, the same model without Back Attention ({base}), at the same "
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
         f"resamples, seed {SEED}; percentile interval, two-sided p.",
-        *translators,
+        *settings,
+        *(told[name] for name in _translators(table)),
         *remarks,
     )
 
@@ -159,8 +167,16 @@ def difference_cells(difference: Difference | None) -> Sequence[str]:
     return points(difference.value), interval, p
 
 
-def _bleu(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f}"
+def _translators(table: Table) -> list[str]:
+    """What is known of the translators behind T: columns of the table."""
+    known = [table.origin(row) for row in table.rows]
+    found = {BLEU: [origin.bleu for origin in known], AER: [origin.aer for origin in known]}
+    return [name for name, values in found.items() if any(value is not None for value in values)]
+
+
+def _quality(origin: Origin, name: str) -> str:
+    value, digits = (origin.bleu, 1) if name == BLEU else (origin.aer, 3)
+    return NOTHING if value is None else f"{value:.{digits}f}"
 
 
 def _finding(row: Row, difference: Difference) -> str:

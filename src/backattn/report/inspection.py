@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backattn.corpus import SPLITS, Corpus, Sentence
 from backattn.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.features.plan import Plan, Stage, make_plan
-from backattn.recipe import Recipe
+from backattn.recipe import Recipe, TransferRecipe, as_json
 from backattn.report.files import write_text
 from backattn.report.heatmap import Label, heat_map
 from backattn.report.markup import document, element, text
@@ -31,7 +31,7 @@ class Inspection:
     :param places: where the corpus has it, as ``test:12``; may be empty.
     :param gap: what stands between two source tokens in print; nothing for Chinese.
     :param attention: A with the end-of-sentence row and column last. *Shape:* (m + 1, n + 1)
-    :param eos, normalise: how the recipe makes the A of eq. 5 of it.
+    :param transfer: how the recipe makes the A of eq. 5 of it, or what it puts in its place.
     :param predicted: the tags of a run; None when no run was given, or it predicts another split.
     :param remarks: what a reader should know: segments, an empty translation, a missing prediction.
     """
@@ -43,8 +43,7 @@ class Inspection:
     english: tuple[str, ...]
     english_tags: tuple[str, ...]
     attention: NDArray[np.float32]
-    eos: str
-    normalise: str
+    transfer: TransferRecipe
     run: str
     predicted: tuple[str, ...] | None
     remarks: tuple[str, ...]
@@ -66,6 +65,7 @@ class Inspection:
             "run": self.run,
             "english": list(self.english),
             "english_tags": list(self.english_tags),
+            "transfer": as_json(self.transfer),
             "attention": [[round(float(value), 4) for value in row] for row in self.attention],
             "remarks": list(self.remarks),
         }
@@ -77,7 +77,7 @@ class Inspection:
         if self.predicted is not None:
             lines.append(f"predicted  {bracketed(tokens, self.predicted, self.gap)}")
         lines.append(f"English    {bracketed(self.english, self.english_tags) or '(nothing)'}")
-        lines += [f"note       {remark}" for remark in self.remarks]
+        lines += [f"note       {remark}" for remark in (*self.remarks, self._transferred())]
         predicted = self.predicted or ("",) * len(tokens)
         rows = [("token", "gold", "predicted" if self.predicted else "", "A: English tokens of most weight")]
         rows += [
@@ -104,8 +104,8 @@ class Inspection:
         parts.append(element("h3", "Attention A"))
         told = (
             "Rows are source tokens, columns English tokens; a column is the distribution of an English "
-            f"token over the source (eq. 2). The end of the sentence, {END}, stands apart: for T the recipe "
-            f"applies eos = {self.eos} and normalise = {self.normalise} to this. A cell's title is its value."
+            f"token over the source (eq. 2). The end of the sentence, {END}, stands apart. "
+            f"{self._transferred()} A cell's title is its value."
         )
         parts.append(element("p", text(told), {"class": "soft"}))
         parts.append(element("div", self._map(), {"class": "scroll"}))
@@ -114,6 +114,16 @@ class Inspection:
     def _heading(self) -> str:
         where = ", ".join(self.places) or self.sentence.key.hex()[:8]
         return f"{self.lang} {where}: {len(self.sentence)} tokens, {len(self.english)} in English"
+
+    def _transferred(self) -> str:
+        """What T was made with, in a sentence."""
+        made = self.transfer
+        if made.attention == "translator":
+            return f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}."
+        return (
+            f"T was not made with this A: transfer.attention = {made.attention} stood in its place, "
+            f"normalise = {made.normalise}; it knows no end of the sentence, so eos was not applied."
+        )
 
     def _looked_at(self, row: int) -> str:
         weights = self.attention[row, :-1]
@@ -226,8 +236,7 @@ def inspect_sentence(
         english_tags=decode_lines(transfer["english_tags"]),
         # shape: (m + 1, n + 1)
         attention=translation["attention"].reshape(len(sentence) + 1, len(english) + 1).astype(np.float32),
-        eos=recipe.transfer.eos,
-        normalise=recipe.transfer.normalise,
+        transfer=recipe.transfer,
         run="" if run is None else run.name,
         predicted=predicted,
         remarks=tuple(remarks),

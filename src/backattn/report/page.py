@@ -1,7 +1,7 @@
 """The report of one LANG as one self-contained page."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from backattn.recipe import Recipe
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
@@ -17,8 +17,9 @@ from backattn.report.grids import (
     type_grid,
 )
 from backattn.report.markup import document, element, text
+from backattn.report.origins import Origin
 from backattn.report.paper import paper_grid, paper_notes
-from backattn.report.plots import Point, Series, legend, line_chart
+from backattn.report.plots import Point, Series, legend, line_chart, spread_mark
 from backattn.report.significance import Difference
 
 
@@ -48,7 +49,7 @@ def _table_section(table: Table, recipe: Recipe | None) -> list[str]:
         element("p", text(" ".join(notes(table))), {"class": "soft"}),
         *_paper(table, recipe),
         *_learning_curve(table, styles),
-        *_lift_by_bleu(table),
+        *_lift_by_translator(table),
         *_training_curves(table, styles),
         *_types(table),
         element("details", element("summary", "Every run") + grid_html(runs)),
@@ -132,42 +133,58 @@ def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
         if (points := tuple(_lift_point(r.sentences, r.difference) for r in rows if r.difference))
     ]
     x_label = "training sentences (logarithmic)"
+    deviation = f"± standard deviation over {_seed_count(drawn)}"
     charts = [
         (
-            f"Test F1 by training sentences (band: ± standard deviation over {_seed_count(drawn)})",
+            _caption("Test F1 by training sentences", series, deviation),
             line_chart(series, title="Test F1 by training sentences", x_label=x_label, y_label="test F1",
                        x_ticks=sizes),
         )
     ]  # fmt: skip
     if gains:
         charts.append((
-            f"Lift over the base by training sentences (band: {INTERVAL})",
+            _caption("Lift over the base by training sentences", gains, INTERVAL),
             line_chart(gains, title="Lift by training sentences", x_label=x_label, y_label="points of F1",
                        x_ticks=sizes),
         ))  # fmt: skip
     return [element("h3", "Learning curve"), _plots(charts, series)]
 
 
-def _lift_by_bleu(table: Table) -> list[str]:
+def _lift_by_translator(table: Table) -> list[str]:
     """What a better translator is worth: a line for each model whose rows differ in the translator."""
-    lines: dict[str, list[Point]] = defaultdict(list)
-    for row in table.rows:
-        bleu = table.bleu(row)
-        if row.difference and bleu is not None:
-            setting = [part for part in row.setting if not part.startswith("store=")]
-            name = ", ".join([row.model, *setting, f"{row.sentences:,} sentences", f"{row.epochs} epochs"])
-            lines[name].append(_lift_point(bleu, row.difference))
-    lines = {name: points for name, points in lines.items() if len({p.x for p in points}) > 1}
-    if not lines:
+    charts: list[tuple[str, str]] = []
+    shown: dict[str, Series] = {}
+    qualities: dict[str, Callable[[Origin], float | None]] = {
+        "BLEU of the translator": lambda origin: origin.bleu,
+        "alignment error rate of A": lambda origin: origin.aer,
+    }
+    for label, quality in qualities.items():
+        lines: dict[str, list[Point]] = defaultdict(list)
+        for row in table.rows:
+            x = quality(table.origin(row))
+            if row.difference and x is not None:
+                lines[_translated_name(row)].append(_lift_point(x, row.difference))
+        lines = {name: points for name, points in lines.items() if len({p.x for p in points}) > 1}
+        if not lines:
+            continue
+        names = dict.fromkeys([*shown, *lines])
+        series = [
+            Series(name, list(names).index(name), tuple(sorted(points, key=lambda p: p.x)))
+            for name, points in lines.items()
+        ]
+        shown |= {line.name: line for line in series}
+        title = f"Lift by {label}"
+        chart = line_chart(series, title=title, x_label=label, y_label="points of F1")
+        charts.append((_caption(title, series, INTERVAL), chart))
+    if not charts:
         return []
-    series = [
-        Series(name, style, tuple(sorted(points, key=lambda p: p.x)))
-        for style, (name, points) in enumerate(lines.items())
-    ]
-    chart = line_chart(series, title="Lift by BLEU of the translator", x_label="BLEU of the translator",
-                       y_label="points of F1")  # fmt: skip
-    caption = f"Lift over the base by the translator's BLEU (band: {INTERVAL})"
-    return [element("h3", "Lift and translator quality"), _plots([(caption, chart)], series)]
+    return [element("h3", "Lift and translator quality"), _plots(charts, list(shown.values()))]
+
+
+def _translated_name(row: Row) -> str:
+    """Everything that tells a row from others but which translator it has."""
+    setting = [part for part in row.setting if not part.startswith(("store=", "translator.checkpoint="))]
+    return ", ".join([row.model, *setting, f"{row.sentences:,} sentences", f"{row.epochs} epochs"])
 
 
 def _f1_point(row: Row) -> Point:
@@ -192,25 +209,22 @@ def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:
     charts: list[tuple[str, str]] = []
     shown: dict[str, Series] = {}
     for size in sorted({row.sentences for row in table.rows}):
+        rows = [row for row in table.rows if row.sentences == size]
         series = [
             Series(name, styles[name], points)
-            for row in table.rows
-            if row.sentences == size and (points := _mean_curve(row))
+            for row in rows
+            if (points := _mean_curve(row))
             for name in [_line_name(row, table)]
         ]
         if not series:
             continue
         shown |= {line.name: line for line in series}
         title = f"Dev F1 by epoch, {size:,} training sentences"
-        charts.append((title, line_chart(series, title=title, x_label="epoch", y_label="dev F1")))
+        caption = _caption(f"{title}, mean over {_seed_count(rows)}", series, "range")
+        charts.append((caption, line_chart(series, title=title, x_label="epoch", y_label="dev F1")))
     if not charts:
         return []
-    heading = element("h3", "Training curves")
-    return [
-        heading,
-        _plots(charts, list(shown.values())),
-        _soft("Lines are means, bands the range over the seeds."),
-    ]
+    return [element("h3", "Training curves"), _plots(charts, list(shown.values()))]
 
 
 def _mean_curve(row: Row) -> tuple[Point, ...]:
@@ -242,5 +256,7 @@ def _items(lines: Sequence[str]) -> str:
     return element("ul", "".join(element("li", text(line)) for line in lines)) if lines else ""
 
 
-def _soft(line: str) -> str:
-    return element("p", text(line), {"class": "soft"})
+def _caption(title: str, series: Sequence[Series], spread: str) -> str:
+    """What a plot shows; its spread alone where that is drawn."""
+    mark = spread_mark(series)
+    return f"{title} ({mark}: {spread})" if mark else title

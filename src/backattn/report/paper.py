@@ -6,7 +6,16 @@ Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes,
 from collections.abc import Sequence
 
 from backattn.files import is_file
-from backattn.recipe import PaperFigure, PaperRecipe, Recipe, data_path
+from backattn.recipe import (
+    CharLmRecipe,
+    PaperFigure,
+    PaperRecipe,
+    Recipe,
+    TranslatorRecipe,
+    data_path,
+    model_path,
+    trained_by,
+)
 from backattn.report.comparison import OVERALL, Row, Table
 from backattn.report.grids import INTERVAL, NOTHING, Grid, difference_cells, spread
 
@@ -74,6 +83,7 @@ def supply(model: str, recipe: Recipe) -> str:
         names.append(name)
         if getattr(recipe.embeddings, name) is None:
             steps.append(f"write [embeddings.{name}] ({content})")
+    steps += _missing_models(recipe, names)
     chosen = ", ".join(f'"{name}"' for name in names)
     option = f" --set 'tagger.embeddings=[{chosen}]'" if names else ""
     commands = [f"`backattn {command} {recipe.name}{option}`" for command in ("features", "train")]
@@ -82,6 +92,7 @@ def supply(model: str, recipe: Recipe) -> str:
 
 def missing_inputs(recipe: Recipe) -> str:
     """What a recipe without runs needs and this machine may lack, one clause; empty where all is here."""
+    models = _missing_models(recipe, recipe.tagger.embeddings)
     paths = [data_path(name) for name in (recipe.corpus.train, recipe.corpus.dev, recipe.corpus.test)]
     gone = [str(path) for path in paths if not is_file(path)]
     hubs = [part.hub for part in (recipe.translator, recipe.english) if part.hub]
@@ -89,9 +100,38 @@ def missing_inputs(recipe: Recipe) -> str:
     if gone:
         verb = "is" if len(gone) == 1 else "are"
         clauses.append(f"its data: {', '.join(gone)} {verb} not there; they come from {recipe.corpus.source}")
+    if models:
+        clauses.append(f"its models, that are not there: {', then '.join(models)}")
     if hubs:
         clauses.append(f"its models: {', '.join(hubs)} (from their hubs, when online)")
     return "; ".join(clauses)
+
+
+def _missing_models(recipe: Recipe, embeddings: Sequence[str]) -> list[str]:
+    """What makes each model that is not there; one of a hub is fetched when it is asked for."""
+    translator, english = recipe.translator.checkpoint, recipe.english.checkpoint
+    found = []
+    if translator and not is_file(model_path(translator) / "checkpoint.pt"):
+        found.append(f"`backattn translator train {_owner(recipe, recipe.translator, translator)}`")
+    if english and not is_file(model_path(english)):
+        found.append(f"`backattn english train {recipe.name if recipe.english.training else 'english'}`")
+    tables = recipe.embeddings
+    if "fasttext" in embeddings and tables.fasttext and not is_file(data_path(tables.fasttext.vectors)):
+        found.append(f"put vectors of fasttext.cc into {data_path(tables.fasttext.vectors)}")
+    if "charlm" in embeddings and tables.charlm and tables.charlm.checkpoint:
+        charlm = tables.charlm.checkpoint
+        if not is_file(model_path(charlm) / "forward.safetensors"):
+            found.append(f"`backattn charlm train {_owner(recipe, tables.charlm, charlm)}`")
+    if "bert" in embeddings and tables.bert and tables.bert.checkpoint:
+        folder = model_path(tables.bert.checkpoint)
+        if not is_file(folder / "config.json"):
+            found.append(f"put a transformers model into {folder}")
+    return found
+
+
+def _owner(recipe: Recipe, model: TranslatorRecipe | CharLmRecipe, checkpoint: str) -> str:
+    """The recipe that trains a model: this one, or the one whose folder it lies in (``zh/translator``)."""
+    return recipe.name if model.training else trained_by(checkpoint)
 
 
 def _bases(table: Table, models: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from backattn.report.markup import element, text
 from backattn.report.style import SERIES_COLOURS
@@ -12,6 +13,8 @@ WIDTH, HEIGHT = 440, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 42
 _DASHES = ("", "", "7 4", "2 4", "9 3 2 3", "4 2")
 _Y_TICKS, _X_TICKS = 5, 6
+_MOST_BANDS = 4  # lines of a plot whose bands can be told apart; more have bars
+_MOST_DOTS = 12  # points of a line that are marked: on a long curve dots and bars would hide it
 _GAP = 30  # units between two labels below the axis
 
 
@@ -46,9 +49,21 @@ def line_chart(
         linear with round numbers.
     """
     axes = _Axes.of(series, tuple(x_ticks))
-    parts = [*_grid(axes, x_label, y_label), *(_line(axes, line) for line in series)]
+    draw = _band if spread_mark(series) == "band" else _bars
+    parts = [
+        *_grid(axes, x_label, y_label),
+        *(draw(axes, line) for line in series),
+        *(_line(axes, line) for line in series),
+    ]
     attributes = {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "class": "plot", "role": "img", "aria-label": title}
     return element("svg", element("title", text(title)) + "".join(parts), attributes)
+
+
+def spread_mark(series: Sequence[Series]) -> Literal["band", "bars", ""]:
+    """How a plot of these lines shows their spread: bands, bars at each point, or not at all."""
+    if len(series) <= _MOST_BANDS:
+        return "band"
+    return "bars" if all(len(line.points) <= _MOST_DOTS for line in series) else ""
 
 
 def legend(series: Sequence[tuple[str, int]]) -> str:
@@ -80,9 +95,15 @@ class _Axes:
         if x_ticks:
             margin = 1.12  # room beside the outermost points, on a logarithmic axis
             return cls(min(xs) / margin, max(xs) * margin, y_ticks[0], y_ticks[-1], x_ticks, y_ticks, True)
-        high = max(max(xs), min(xs) + 1)
-        ticks = tuple(t for t in round_ticks(min(xs), high, _X_TICKS) if min(xs) <= t <= high and t == int(t))
-        return cls(min(xs), high, y_ticks[0], y_ticks[-1], ticks, y_ticks, False)
+        if all(x == int(x) for x in xs):  # epochs: there is nothing between them
+            low, high = min(xs), max(max(xs), min(xs) + 1)
+            ticks = [tick for tick in round_ticks(low, high, _X_TICKS) if tick == int(tick)]
+        else:
+            margin = 0.05 * (max(xs) - min(xs)) or 0.5
+            low, high = min(xs) - margin, max(xs) + margin
+            ticks = list(round_ticks(low, high, _X_TICKS))
+        inside = tuple(tick for tick in ticks if low <= tick <= high)
+        return cls(low, high, y_ticks[0], y_ticks[-1], inside, y_ticks, False)
 
     def x(self, value: float) -> float:
         scale = math.log if self.logarithmic else float
@@ -118,7 +139,8 @@ def _grid(axes: _Axes, x_label: str, y_label: str) -> list[str]:
         x = axes.x(tick)
         parts.append(element("path", "", {"d": f"M{x} {bottom}v5", "class": "axis"}))
         if x - last >= _GAP:
-            parts.append(_label(x, bottom + 18, f"{tick:,.0f}", "middle"))
+            shown = f"{tick:,.0f}" if tick == int(tick) else f"{tick:g}"
+            parts.append(_label(x, bottom + 18, shown, "middle"))
             last = x
     parts.append(_label((_LEFT + right) / 2, HEIGHT - 6, x_label, "middle"))
     turned = {"transform": f"rotate(-90 11 {(_TOP + bottom) / 2})"}
@@ -126,16 +148,27 @@ def _grid(axes: _Axes, x_label: str, y_label: str) -> list[str]:
     return parts
 
 
+def _band(axes: _Axes, series: Series) -> str:
+    if len(series.points) < 2 or all(point.high <= point.low for point in series.points):
+        return ""
+    upper = [f"{axes.x(p.x)},{axes.y(p.high)}" for p in series.points]
+    lower = [f"{axes.x(p.x)},{axes.y(p.low)}" for p in reversed(series.points)]
+    place = {"points": " ".join(upper + lower), "class": f"b{series.style % SERIES_COLOURS}"}
+    return element("polygon", "", place)
+
+
+def _bars(axes: _Axes, series: Series) -> str:
+    if len(series.points) > _MOST_DOTS:
+        return ""
+    strokes = "".join(f"M{axes.x(p.x)} {axes.y(p.low)}V{axes.y(p.high)}" for p in series.points)
+    return element("path", "", {"d": strokes, "class": f"s{series.style % SERIES_COLOURS}"})
+
+
 def _line(axes: _Axes, series: Series) -> str:
     colour = series.style % SERIES_COLOURS
-    parts = []
-    if len(series.points) > 1 and any(point.high > point.low for point in series.points):
-        upper = [f"{axes.x(p.x)},{axes.y(p.high)}" for p in series.points]
-        lower = [f"{axes.x(p.x)},{axes.y(p.low)}" for p in reversed(series.points)]
-        parts.append(element("polygon", "", {"points": " ".join(upper + lower), "class": f"b{colour}"}))
     steps = "L".join(f"{axes.x(p.x)} {axes.y(p.y)}" for p in series.points)
-    parts.append(_path(f"M{steps}", series.style))
-    if len(series.points) <= 12:  # dots mark single measurements; on a long curve they would hide it
+    parts = [_path(f"M{steps}", series.style)]
+    if len(series.points) <= _MOST_DOTS:
         for p in series.points:
             dot = {"cx": axes.x(p.x), "cy": axes.y(p.y), "r": 3.2, "class": f"d{colour}"}
             parts.append(element("circle", element("title", text(f"{series.name}: {p.y:.2f}")), dot))
@@ -149,7 +182,8 @@ def _path(d: str, style: int) -> str:
         "stroke-width": 2.2,
         "stroke-linejoin": "round",
     }
-    if dashes := _DASHES[style % len(_DASHES)]:
+    # When the colours begin again, they do with other dashes.
+    if dashes := _DASHES[(style + 2 * (style // SERIES_COLOURS)) % len(_DASHES)]:
         attributes["stroke-dasharray"] = dashes
     return element("path", "", attributes)
 

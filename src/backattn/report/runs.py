@@ -17,6 +17,9 @@ from backattn.recipe import EmbeddingName, TaggerRecipe
 from backattn.tagger.request import model_name
 from backattn.tagger.sources import Inputs
 
+# The store of T, among those that a run reads.
+TRANSFER = "transfer"
+_WITH_STORE = ("words+transfer", "transfer")
 # The format that is read here; `tagger/run.py` writes it, and a test keeps the two equal.
 RUN_FORMAT = 1
 _ADVICE = "remove the folder and train again"
@@ -64,6 +67,19 @@ class RunRecord:
     def inputs(self) -> str:
         """What the CRF saw: ``words``, ``words+transfer``, ..."""
         return str(self.request["inputs"])
+
+    @property
+    def stores(self) -> Mapping[str, str]:
+        """Id of each store that it read -> :data:`TRANSFER`, or the name of the embedding."""
+        found = {store: str(name) for name, store in self.request.get("embeddings", {}).items()}
+        if self.store is not None:
+            found[self.store] = TRANSFER
+        return found
+
+    @property
+    def store(self) -> str | None:
+        """Id of the store of T that it read."""
+        return self.request.get("transfer") if self.inputs in _WITH_STORE else None
 
 
 @dataclass(frozen=True)
@@ -169,6 +185,9 @@ def _request(request: Mapping[str, Any]) -> Mapping[str, Any]:
         raise TypeError("inputs or corpus is not a text")
     if not isinstance(request.get("transfer"), str | None):
         raise TypeError("transfer is not the name of a store")
+    embeddings = request.get("embeddings", {})
+    if not isinstance(embeddings, dict) or not all(isinstance(store, str) for store in embeddings.values()):
+        raise TypeError("embeddings are not the names of stores")
     if request["inputs"] not in get_args(Inputs):
         raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(request['inputs'])}")
     for number in (*numbers, request["tagger"]["epochs"]):

@@ -35,9 +35,9 @@ td.bad { color: var(--bad); font-weight: 600; }
 code { font: .8rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 .recipe { color: var(--soft); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .7rem; }
+  padding: .7rem; max-width: 48rem; }
 figcaption { font-size: .9rem; font-weight: 600; margin: 0 0 .3rem .2rem; }
-.plots { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.plots { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 svg { display: block; } .plot { width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 12px; font-family: inherit; }
 svg .grid { stroke: var(--line); stroke-width: 1; } svg .axis { stroke: var(--soft); stroke-width: 1; }

@@ -11,11 +11,11 @@ from backattn.recipe import Recipe, as_json, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
 from backattn.report.grids import Grid, findings, left_out_notes, notes, score_grid, type_grid
+from backattn.report.origins import store_origins
 from backattn.report.page import page
 from backattn.report.paper import missing_inputs, paper_grid, paper_notes
 from backattn.report.runs import find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
-from backattn.report.translators import known_bleus
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path) -> LangReport:
     except MissingError as error:
         needed = missing_inputs(recipe) if recipe else ""
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
-    tables = build_tables(runs.finished, known_bleus(runs.finished))
+    tables = build_tables(runs.finished, store_origins(runs.finished), recipe)
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
 
 
@@ -155,7 +155,10 @@ def _table_json(table: Table) -> dict[str, Any]:
         "corpus": table.corpus,
         "support": dict(table.support),
         "signature": table.signature,
-        "rows": [{**_row_json(row), "bleu": table.bleu(row)} for row in table.rows],
+        "rows": [
+            {**_row_json(row), "bleu": table.origin(row).bleu, "aer": table.origin(row).aer}
+            for row in table.rows
+        ],
     }
 
 

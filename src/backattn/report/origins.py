@@ -1,0 +1,121 @@
+"""Store that runs read -> where it came from: keys of the recipe, and how good its translator is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backattn.corpus import Corpus
+from backattn.errors import BackattnError
+from backattn.features.alignment import HEADLINE, alignment_path
+from backattn.features.plan import Plan, make_plan
+from backattn.json_files import read_table
+from backattn.recipe import Recipe, as_json, from_json, model_path
+from backattn.report.runs import TRANSFER, RunRecord
+
+# As `experiments.py` and `features/translation/training.py` name them; tests keep them equal.
+RECIPE, FIGURES = "recipe.json", "training.json"
+# Keys that leave a store's numbers alone.
+_UNTOLD = frozenset({"batch_tokens", "training", "sha256"})
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the vectors of one store came from.
+
+    :param keys: dotted key of the recipe -> value, of all that the store was made with; empty where no run
+        that read it says so.
+    :param bleu: of the translator behind T, as its training measured it; None where that is not known.
+    :param aer: alignment error rate of the A in T, as ``backattn align`` measured it; None where that is not
+        known.
+    """
+
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    bleu: float | None = None
+    aer: float | None = None
+
+
+def store_origins(runs: Sequence[RunRecord]) -> dict[str, Origin]:
+    """The origin of each store by its id, from the recipes that the runs keep beside them.
+
+    Where two runs read one store, the first whose recipe can be read speaks: so that one store never has two
+    origins. Quality is told only where the recipe still names that very store, by the digests of the models
+    that lie there now: so no store gets the figures of a translator that was trained in its place.
+    """
+    found: dict[str, Origin] = {}
+    for run in runs:
+        new = {store: name for store, name in run.stores.items() if store not in found}
+        recipe = _recipe(run.folder) if new else None
+        if recipe is None:
+            continue
+        keys = recipe_keys(recipe)
+        for store, name in new.items():
+            own = {key: value for key, value in keys.items() if _made_with(key, name)}
+            found[store] = Origin(own, *(_quality(recipe, store) if name == TRANSFER else ()))
+    return found
+
+
+def recipe_keys(recipe: Recipe) -> dict[str, Any]:
+    """Dotted key -> value of all that the stores of a recipe are made with."""
+    whole = as_json(recipe)
+    tables = {name: whole[name] for name in ("translator", "english", "transfer", "embeddings")}
+    return dict(_flat(tables))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif name not in _UNTOLD:
+            yield f"{prefix}{name}", value
+
+
+def _made_with(key: str, name: str) -> bool:
+    """Is a key of the recipe one of those behind T, or behind the embedding of this name?"""
+    if name == TRANSFER:
+        return not key.startswith("embeddings.")
+    return key == "embeddings.dtype" or key.startswith(f"embeddings.{name}.")
+
+
+def _recipe(run: Path) -> Recipe | None:
+    try:
+        return from_json(read_table(run / RECIPE, ""), str(run / RECIPE))
+    except (BackattnError, OSError):
+        return None
+
+
+def _quality(recipe: Recipe, store: str) -> tuple[float | None, float | None]:
+    """BLEU and alignment error rate of the translator behind a store of T."""
+    plan = make_plan(recipe, Corpus((), (), ()))  # a store's name asks for no corpus
+    try:
+        if plan.transfer.recipe_id != store:
+            return None, None
+    except (BackattnError, OSError):
+        return None, None
+    return _bleu(recipe), _aer(recipe, plan)
+
+
+def _bleu(recipe: Recipe) -> float | None:
+    """None for a hub's translator, and where its folder is without figures."""
+    if not recipe.translator.checkpoint:
+        return None
+    return _figure(model_path(recipe.translator.checkpoint) / FIGURES, ("bleu", "score"), 100)
+
+
+def _aer(recipe: Recipe, plan: Plan) -> float | None:
+    """Of the A that T was made with; nobody measures the uniform one."""
+    path = alignment_path(recipe.name, plan.translation.recipe_id)
+    return _figure(path, ("scores", recipe.transfer.attention, HEADLINE, "aer"), 1)
+
+
+def _figure(path: Path, keys: Sequence[str], most: float) -> float | None:
+    """A number of a JSON file, at least 0; None where there is none, or the file is damaged."""
+    try:
+        value: Any = read_table(path, "")
+        for key in keys:
+            value = value[key]
+    except (BackattnError, OSError, KeyError, TypeError):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        return None
+    return float(value)
