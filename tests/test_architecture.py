@@ -32,7 +32,10 @@ DOORS = {
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"tagger/evaluation.py"},
-    "click": {"cli.py"},
+    "click": {
+        f"cli/{name}.py"
+        for name in ("__init__", "first_steps", "models", "one_line", "options", "stage_one", "stage_two")
+    },
 }
 
 

@@ -8,28 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from backattn import cli
-from backattn.corpus.formats import read_corpus
-from backattn.features import build
-from backattn.features.plan import make_plan
-from backattn.recipe import load_recipe
-from backattn.store.reader import StoreReader
-from fakes import FakeEnglishTagger, FakeTranslator
+from users_folder import build_stores, make_home, run
 
 ROOT = Path(__file__).parents[1]
-TOY = """
-[corpus]
-train = "toy.train"
-dev = "toy.dev"
-test = "toy.test"
-source = "https://example.org/toy"
-[translator]
-checkpoint = "toy/translator"
-source = "de"
-[english]
-checkpoint = "toy/english/tagger.pt"
+TAGGER = """
 [tagger]
 hidden = 4
 word_dimensions = 4
@@ -37,35 +20,9 @@ epochs = 2
 """
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.main, list(arguments))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder: a recipe, a corpus, and files where the models would be."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("BACKATTN_DATA", raising=False)
-    monkeypatch.delenv("BACKATTN_CACHE", raising=False)
-    for name in ("pipelines", "data", "cache/toy/translator", "cache/toy/english"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "pipelines/toy.toml").write_text(TOY)
-    for split, words in (("train", "anna ben"), ("dev", "carl"), ("test", "anna dora")):
-        lines = [f"{word} B-PER\nsingt O\n" for word in words.split()]
-        (tmp_path / f"data/toy.{split}").write_text("\n".join(lines))
-    (tmp_path / "cache/toy/translator/checkpoint.pt").write_text("translator")
-    (tmp_path / "cache/toy/english/tagger.pt").write_text("tagger")
-    return tmp_path
-
-
-def build_stores() -> None:
-    recipe = load_recipe("toy")
-    plan = make_plan(recipe, read_corpus(recipe.corpus))
-    build.build_translations(plan.translation, FakeTranslator, "cpu")
-    store = StoreReader(plan.translation.path)
-    build.build_transfers(plan.transfer, store, recipe.transfer, FakeEnglishTagger, "cpu")
+    return make_home(tmp_path, monkeypatch, TAGGER)
 
 
 def test_help_names_every_command() -> None:

@@ -3,27 +3,26 @@
 import itertools
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backattn import cli
+import users_folder
 from backattn.corpus.formats import read_corpus
 from backattn.corpus.tags import Span, from_spans, spans
 from backattn.errors import RecipeError
-from backattn.features import build
 from backattn.features.english import EnglishReading
-from backattn.features.plan import make_plan
 from backattn.features.translation import Translation
 from backattn.projection import project, project_spans
 from backattn.recipe import load_recipe
 from backattn.store import writer
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger
+from users_folder import make_home, run
 
 
 def eye(size: int) -> np.ndarray:
@@ -91,21 +90,18 @@ def test_nothing_to_project() -> None:
     assert project_spans(eye(3), []) == []
 
 
-TOY = """
-[corpus]
-train = "toy.train"
-dev = "toy.dev"
-test = "toy.test"
-source = "https://example.org/toy"
-groups = { NE = ".NAM" }
-[translator]
-checkpoint = "toy/translator"
-source = "de"
-[english]
-checkpoint = "toy/english/tagger.pt"
+TABLES = """
+[corpus.groups]
+NE = ".NAM"
 [projection]
 types = { PER = "PER.NAM", MISC = "" }
 """
+# Dev: one right, one missed. Test: one right, one too many, and a sentence without a translation.
+CORPUS = {
+    "train": "Anna B-PER.NAM\nsingt O\n",
+    "dev": "Anna B-PER.NAM\nWeber I-PER.NAM\nsingt O\n\nben B-PER.NOM\n",
+    "test": "Carl B-PER.NAM\nsah O\nNichts O\n7 O\n\nmute O\n",
+}
 
 
 class Copier:
@@ -139,35 +135,12 @@ class Capitals(FakeEnglishTagger):
         return from_spans(sorted(found), len(tokens))
 
 
+build_stores = partial(users_folder.build_stores, translator=Copier, tagger=Capitals)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("BACKATTN_DATA", raising=False)
-    monkeypatch.delenv("BACKATTN_CACHE", raising=False)
-    for name in ("pipelines", "data", "cache/toy/translator", "cache/toy/english"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "pipelines/toy.toml").write_text(TOY)
-    (tmp_path / "data/toy.train").write_text("Anna B-PER.NAM\nsingt O\n")
-    # Dev: one right, one missed. Test: one right, one too many, and a sentence without a translation.
-    (tmp_path / "data/toy.dev").write_text("Anna B-PER.NAM\nWeber I-PER.NAM\nsingt O\n\nben B-PER.NOM\n")
-    (tmp_path / "data/toy.test").write_text("Carl B-PER.NAM\nsah O\nNichts O\n7 O\n\nmute O\n")
-    (tmp_path / "cache/toy/translator/checkpoint.pt").write_text("translator")
-    (tmp_path / "cache/toy/english/tagger.pt").write_text("tagger")
-    return tmp_path
-
-
-def build_stores(*overrides: str) -> None:
-    recipe = load_recipe("toy", overrides)
-    plan = make_plan(recipe, read_corpus(recipe.corpus))
-    build.build_translations(plan.translation, Copier, "cpu")
-    store = StoreReader(plan.translation.path)
-    build.build_transfers(plan.transfer, store, recipe.transfer, Capitals, "cpu")
-
-
-def run(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.main, list(arguments))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return make_home(tmp_path, monkeypatch, TABLES, corpus=CORPUS)
 
 
 def test_the_command_scores_and_writes_predictions(home: Path) -> None:

@@ -21,6 +21,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from backattn.errors import MissingError, ModelError, RecipeError  # noqa: E402
+from backattn.features.batches import batches  # noqa: E402
 from backattn.features.embeddings import charlm as module  # noqa: E402
 from backattn.features.embeddings import charlm_flair  # noqa: E402
 from backattn.features.embeddings.charlm import CharLm  # noqa: E402
@@ -28,7 +29,6 @@ from backattn.features.embeddings.charlm_file import (  # noqa: E402
     CHARACTER_MODEL,
     Alphabet,
     CharacterModelFile,
-    batches,
 )
 from backattn.features.english.native import describe_character_model  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm  # noqa: E402
@@ -314,10 +314,7 @@ class TestHub:
 
     def test_what_was_fetched_is_opened_as_pinned(self, cache: Path, folder: Path) -> None:
         pinned, trusted = from_hub(sha256=self.digests(cache)), from_hub(trust=True)
-        assert (pinned.opened, trusted.opened) == (
-            "pickles, digests pinned in the recipe",
-            "pickles, --trust",
-        )
+        assert (pinned.opened, trusted.opened) == ("pickle, digest pinned in the recipe", "pickle, --trust")
         for charlm in (pinned, trusted, from_hub("spanish", trust=True)):
             for one, other in zip(charlm.embed(SENTENCES), load(folder).embed(SENTENCES), strict=True):
                 np.testing.assert_array_equal(one, other)
@@ -331,12 +328,12 @@ class TestHub:
     def test_a_pickle_that_was_changed_does_not_run(self, cache: Path) -> None:
         pins = self.digests(cache)
         torch.save(Bomb(cache / "trace"), cache / "lm-es-backward.pt")
-        with pytest.raises(ModelError, match=r"es-backward: sha256 of .*lm-es-backward\.pt is"):
+        with pytest.raises(ModelError, match=r"es-backward \(.*lm-es-backward\.pt\): sha256 is"):
             from_hub(sha256=pins, trust=True)
         assert not (cache / "trace").exists()
 
     def test_another_order_of_the_pins(self, cache: Path) -> None:
-        with pytest.raises(ModelError, match=r"es-forward: sha256 of .* is .*, expected"):
+        with pytest.raises(ModelError, match=r"es-forward \(.*\): sha256 is .*, expected"):
             from_hub(sha256=self.digests(cache)[::-1])
 
     @pytest.mark.parametrize("value", [5, {"a": 1}, [torch.zeros(3)], None])

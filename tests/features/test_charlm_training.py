@@ -196,13 +196,19 @@ def test_no_file_of_a_work_folder_is_unpickled(
         "request.json",
     ]  # fmt: skip
     torch.save(Bomb(trace), work / "forward.epoch2.safetensors")
-    with pytest.raises(ModelError, match=r"forward\.epoch2\.safetensors: damaged .*remove .*charlm\.work"):
+    with pytest.raises(
+        ModelError, match=r"forward\.epoch2\.safetensors: damaged .*delete .*charlm\.work to train anew"
+    ):
         train(recipe, folder)
     (work / "forward.epoch2.safetensors").unlink()
-    with pytest.raises(MissingError, match=r"forward\.epoch2\.safetensors: .*to train anew, remove"):
+    with pytest.raises(
+        MissingError, match=r"forward\.epoch2\.safetensors: .*delete .*charlm\.work to train anew"
+    ):
         train(recipe, folder)
     (work / "forward.epochs.json").write_text('{"epochs": [1]}')
-    with pytest.raises(ModelError, match=r"forward\.epochs\.json: damaged .*remove .*charlm\.work"):
+    with pytest.raises(
+        ModelError, match=r"forward\.epochs\.json: damaged .*delete .*charlm\.work to train anew"
+    ):
         train(recipe, folder)
     assert not trace.exists()
 
@@ -267,7 +273,9 @@ class TestRefusals:
         (tmp_path / "charlm").mkdir()
         for text in ("{", '{"report": {}}', '{"report": {"files": 1, "epochs": {}}}', '{"report": 5}'):
             (tmp_path / "charlm" / "training.json").write_text(text)
-            with pytest.raises(ModelError, match=r"training\.json: damaged .*; to train anew, remove"):
+            with pytest.raises(
+                ModelError, match=r"training\.json: damaged .*; delete .*charlm to train anew"
+            ):
                 module.read_report(tmp_path / "charlm")
 
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from backattn import cli
 from backattn.corpus import Corpus
 from backattn.errors import MissingError, ModelError
 from backattn.features import build
@@ -22,6 +20,7 @@ from backattn.recipe import Recipe
 from backattn.store.reader import StoreReader
 from fakes import make_corpus, make_recipe, make_sentence
 from tiny_bert import save_bert
+from users_folder import make_home, run
 
 TEXTS = [f"{'word ' * (i % 7)}sentence {i}" for i in range(60)]
 VECTORS = "3 2\nanna 1 2\nsingt 3 4\nben 0.5 6\n"
@@ -227,17 +226,7 @@ def test_gc_frees_what_left_the_corpus_and_on_demand_other_embeddings(home: Path
     assert [status.state for status in check(fewer, deep=True)] == ["fresh"]
 
 
-RECIPE = """
-[corpus]
-train = "toy.train"
-dev = "toy.dev"
-test = "toy.test"
-source = "https://example.org/toy"
-[translator]
-checkpoint = "toy/translator"
-source = "de"
-[english]
-checkpoint = "toy/english/tagger.pt"
+TABLES = """
 [embeddings]
 dtype = "float32"
 [embeddings.fasttext]
@@ -250,23 +239,11 @@ embeddings = ["fasttext", "bert"]
 """
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.main, list(arguments))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
 @pytest.fixture
 def lang(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe with real models of both kinds, a corpus, and neither a translator nor an English tagger."""
-    monkeypatch.chdir(home)
-    (home / "pipelines").mkdir()
-    (home / "pipelines/toy.toml").write_text(RECIPE)
     save_bert(home / "cache/tiny")
-    for split, words in (("train", "anna ben"), ("dev", "carl"), ("test", "anna dora")):
-        lines = [f"{word} B-PER\nsingt O\n" for word in words.split()]
-        (home / f"data/toy.{split}").write_text("\n".join(lines))
-    return home
+    return make_home(home, monkeypatch, TABLES, models=())
 
 
 def test_embeddings_alone_need_no_translator(lang: Path) -> None:

@@ -154,12 +154,12 @@ def test_no_file_of_a_work_folder_is_unpickled(
     digests = {path.name: file_digest(path) for path in work.glob("epoch2.*")}
     (work / "training.json").write_text(json.dumps({"files": digests}))
     with pytest.raises(
-        ModelError, match=r"epoch2\.safetensors: damaged .*to train anew, remove .*tagger\.work"
+        ModelError, match=r"epoch2\.safetensors: damaged .*delete .*tagger\.work to train anew"
     ):
         train(recipe, folder)
     assert not (work / "flair").exists()  # where flair would look for a pickle of its own
     (work / "epoch2.safetensors").unlink()  # as an older version, which wrote pickles, would leave it
-    with pytest.raises(MissingError, match=r"epoch2\.safetensors: .*remove .*tagger\.work to train anew"):
+    with pytest.raises(MissingError, match=r"epoch2\.safetensors: .*delete .*tagger\.work to train anew"):
         train(recipe, folder)
     assert not trace.exists()
 
@@ -223,6 +223,23 @@ class TestRefusals:
         (work / "request.json").write_text("{}", "utf-8")
         with pytest.raises(RecipeError, match=r"tagger\.work: .*another recipe"):
             train(recipe, tmp_path / "tagger")
+
+    @pytest.mark.parametrize("content", ["{", "5", "[1]", '[{"loss": 1}]', '[{"loss": "x", "dev_f1": 1}]'])
+    def test_damaged_figures_of_an_epoch(self, recipe: EnglishRecipe, tmp_path: Path, content: str) -> None:
+        folder = tmp_path / "tagger"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_train", lambda *arguments: 1 / 0)  # once it has its work folder
+            with pytest.raises(ZeroDivisionError):
+                train(recipe, folder)
+        (tmp_path / "tagger.work" / "epochs.json").write_text(content)
+        with pytest.raises(ModelError, match=r"epochs\.json: damaged .*delete .*tagger\.work to train anew"):
+            train(recipe, folder)
+
+    @pytest.mark.parametrize("content", ["{", "{}", '{"report": 3}', '{"report": {"tests": []}}'])
+    def test_a_damaged_manifest(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "training.json").write_text(content)
+        with pytest.raises(ModelError, match=r"training\.json: damaged .*; delete .* to train anew"):
+            module.read_report(tmp_path)
 
     def test_two_at_a_time(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
         with writer_lock(tmp_path / "tagger.lock"), pytest.raises(BusyError):

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -26,7 +27,10 @@ from backattn.recipe import (
 pytest.importorskip("fairseq")
 pytest.importorskip("sacrebleu")
 
+import sacrebleu
+
 from backattn.features.translation import fairseq_training
+from backattn.features.translation import training as module
 from backattn.features.translation.averaging import averaged_epochs
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.training import TranslatorReport, read_report, train_translator
@@ -82,10 +86,16 @@ def train(recipe: Recipe, folder: Path) -> TranslatorReport:
     return train_translator(recipe, folder=folder, threads=1, progress=False)
 
 
-def checkpoint(report: TranslatorReport) -> dict[str, Any]:
+def checkpoint(folder: Path) -> dict[str, Any]:
     with torch.serialization.safe_globals([argparse.Namespace]):
-        state: dict[str, Any] = torch.load(report.folder / "checkpoint.pt", weights_only=True)
+        state: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=True)
     return state
+
+
+def equal_weights(folder: Path, other: Path) -> bool:
+    """Every weight, bit by bit."""
+    own, others = checkpoint(folder)["model"], checkpoint(other)["model"]
+    return own.keys() == others.keys() and all(torch.equal(own[name], others[name]) for name in own)
 
 
 def without_times(report: TranslatorReport) -> list[Any]:
@@ -154,7 +164,7 @@ def test_the_checkpoint_holds_weights_only_and_no_path_of_this_machine(
     toy: tuple[Recipe, TranslatorReport],
 ) -> None:
     _, report = toy
-    state = checkpoint(report)
+    state = checkpoint(report.folder)
     assert state["last_optimizer_state"] is None
     assert str(report.folder.parent) not in repr({**state, "model": None})
     model = state["model"]
@@ -200,9 +210,122 @@ def test_killed_and_resumed_equals_uninterrupted(
     resumed = train(recipe, tmp_path / "translator")
     assert without_times(resumed) == without_times(whole)
     assert resumed.bleu == whole.bleu
-    # Every weight, bit by bit.
-    states = [checkpoint(report)["model"] for report in (whole, resumed)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert equal_weights(resumed.folder, whole.folder)
+
+
+@pytest.fixture(scope="module")
+def kept(toy: tuple[Recipe, TranslatorReport], tmp_path_factory: pytest.TempPathFactory) -> TranslatorReport:
+    """The same with ``keep``, killed twice: in its second epoch, and when its third translator is scored."""
+    recipe, folder = keeping(toy[0]), tmp_path_factory.mktemp("kept") / "translator"
+    step, score = fairseq_training._Run._step, module._bleu
+
+    def dying(self: Any, sample: Any, epoch: int) -> None:
+        if epoch == 2:
+            raise Killed
+        step(self, sample, epoch)
+
+    scored = iter(range(2))
+
+    def dying_later(*arguments: Any) -> Any:
+        if next(scored, None) is None:
+            raise Killed
+        return score(*arguments)
+
+    for place, name, fault in ((fairseq_training._Run, "_step", dying), (module, "_bleu", dying_later)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, name, fault)
+            with pytest.raises(Killed):
+                train(recipe, folder)
+        assert [path.name for path in folder.parent.iterdir() if path.suffix != ".lock"] == [
+            "translator.work"
+        ]
+    return train(recipe, folder)
+
+
+def keeping(recipe: Recipe) -> Recipe:
+    training = recipe.translator.training
+    assert training is not None
+    kept = dataclasses.replace(training, keep=True)
+    return dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=kept))
+
+
+@pytest.mark.slow
+def test_every_epoch_is_kept_as_a_translator_of_its_own(
+    toy: tuple[Recipe, TranslatorReport], kept: TranslatorReport
+) -> None:
+    recipe, whole = toy
+    # The result is what it is without keep, bit by bit.
+    assert equal_weights(kept.folder, whole.folder)
+    folder = kept.folder.with_name("translator.epochs")
+    assert {path.name for path in kept.folder.parent.iterdir()} == {
+        "translator", "translator.epochs", "translator.lock",
+    }  # fmt: skip
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3", "4"]
+    epochs = [read_report(folder / str(epoch)) for epoch in range(1, 5)]
+    for number, epoch in enumerate(epochs, start=1):
+        figures = json.loads((epoch.folder / "training.json").read_text("utf-8"))
+        assert {path.name for path in epoch.folder.iterdir()} == {*figures["files"], "training.json"}
+        assert figures["files"] == {name: file_digest(epoch.folder / name) for name in figures["files"]}
+        assert figures["identity"]["epoch"] == number
+        assert "keep" not in figures["identity"]["training"]  # older folders do not know it
+        assert without_times(epoch) == without_times(whole)[:number]
+        assert epoch.bleu == pytest.approx(bleu_again(recipe, epoch.folder))
+    assert not any(equal_weights(a.folder, b.folder) for a, b in itertools.combinations(epochs, 2))
+    # Second opinion: the result is the mean of the last two.
+    third, fourth, mean = (checkpoint(report.folder)["model"] for report in (*epochs[2:], kept))
+    for name, weights in mean.items():
+        assert torch.allclose(weights.double(), (third[name].double() + fourth[name].double()) / 2, atol=1e-6)
+
+
+def bleu_again(recipe: Recipe, folder: Path) -> float:
+    """From the files alone, a sentence at a time."""
+    training = recipe.translator.training
+    assert training is not None
+    rows = [line.split("\t") for line in Path(training.test.path).read_text("utf-8").splitlines()]
+    translator = FairseqTranslator.load(folder, recipe.translator, device="cpu")
+    found = [translator.translate([tuple(foreign.split())])[0].english for foreign, _ in rows]
+    texts = [" ".join(tokens).replace(" .", ".") for tokens in found]
+    references = [english for _, english in rows]
+    return float(sacrebleu.corpus_bleu(texts, [references], tokenize="13a").score)
+
+
+@pytest.mark.slow
+def test_keep_is_no_part_of_a_finished_training(
+    toy: tuple[Recipe, TranslatorReport], kept: TranslatorReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fairseq_training, "Trainer", None)  # training anything would fail
+    assert train(toy[0], kept.folder) == train(keeping(toy[0]), kept.folder) == kept
+
+
+@pytest.mark.slow
+def test_a_finished_translator_without_its_epochs_is_trained_once_more_for_them(
+    toy: tuple[Recipe, TranslatorReport], kept: TranslatorReport, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(toy[1].folder, tmp_path / "translator"))
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    train(keeping(toy[0]), folder)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    for epoch in "1234":
+        name = f"translator.epochs/{epoch}"
+        assert equal_weights(tmp_path / name, kept.folder.parent / name)
+
+
+def test_an_unfinished_training_that_keeps_nothing_is_not_gone_on_from(
+    stopped: tuple[Recipe, Path], work: Path
+) -> None:
+    found = refusal(keeping(stopped[0]), work.parent / "translator")
+    assert "holds the unfinished training of another recipe" in found
+
+
+def test_epochs_take_no_place_of_other_things(tmp_path: Path) -> None:
+    recipe, epochs = toy_recipe(tmp_path, keep=True), tmp_path / "translator.epochs"
+    epochs.mkdir()
+    (epochs / "precious").touch()
+    with pytest.raises(RecipeError, match=r"translator\.epochs: is no translator .* is not replaced"):
+        train(recipe, tmp_path / "translator")
+    with pytest.raises(RecipeError, match=r"epochs/3: is an epoch of .*; to train, name .*/translator in"):
+        train(recipe, epochs / "3")
+    assert [path.name for path in epochs.iterdir()] == ["precious"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """What is there, what is missing: the stores that a corpus and a recipe ask for. Loads no model.
 
-A store's identity is the format version and a digest of everything that changes its numbers. What does
+A store's identity is the identity version and a digest of everything that changes its numbers. What does
 not change them is named once, in :data:`NOT_IN_IDENTITY`.
 """
 
@@ -14,8 +14,8 @@ from backattn.corpus import Corpus, Sentence
 from backattn.errors import MissingError, RecipeError, StoreError
 from backattn.files import is_file
 from backattn.fingerprint import digest, file_digest
-from backattn.recipe import EmbeddingName, Recipe, as_json, cache_root, data_path, model_path
-from backattn.store.layout import FORMAT_VERSION, Kind
+from backattn.recipe import EmbeddingName, Recipe, as_json, cache_root, data_path, model_path, trained_by
+from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
 
 # Keys of a recipe that leave the numbers alone: how a model was made and where it lies (its digest
@@ -133,8 +133,8 @@ class Plan:
         return self._stage("embedding", f"embeddings/{name}", identity, models)
 
     def _stage(self, kind: Kind, name: str, identity: Mapping[str, Any], models: Mapping[str, str]) -> Stage:
-        whole = {"format": FORMAT_VERSION, "kind": kind, **identity}
-        recipe_id = f"{FORMAT_VERSION}-{digest(whole)}"
+        whole = {"format": IDENTITY_VERSION, "kind": kind, **identity}
+        recipe_id = f"{IDENTITY_VERSION}-{digest(whole)}"
         path = cache_root() / self.recipe.name / name / f"{recipe_id[:14]}.h5"
         facts = _corpora(self.recipe, self.corpus)
         return Stage(kind, name, recipe_id, whole, path, models, facts, self.corpus.unique)
@@ -158,7 +158,7 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
         return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)
     if not (folder / "checkpoint.pt").is_file():
-        own = recipe.name if recipe.translator.training else folder.parent.name
+        own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
         raise MissingError(
             f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
             f"or point translator.checkpoint in the recipe at one"
@@ -197,7 +197,8 @@ def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
             return {"hub": tables.charlm.hub}
         folder = model_path(tables.charlm.checkpoint)
         files = [folder / "backward.safetensors", folder / "forward.safetensors"]
-        advice = f"make both directions with `backattn charlm train {recipe.name}`"
+        own = recipe.name if tables.charlm.training else trained_by(tables.charlm.checkpoint)
+        advice = f"make both directions with `backattn charlm train {own}`"
     else:
         assert tables.bert is not None
         if tables.bert.hub:

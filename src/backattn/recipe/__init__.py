@@ -1,6 +1,15 @@
 """``pipelines/*.toml`` -> frozen dataclasses. A configuration is a value."""
 
-from backattn.recipe.paths import cache_root, data_path, model_path
+from backattn.recipe.data_files import (
+    ColumnFormat,
+    CorpusRecipe,
+    EnglishFile,
+    ParallelFile,
+    Scheme,
+    TextFile,
+    Unit,
+)
+from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path, trained_by
 from backattn.recipe.reading import (
     PIPELINES,
     as_json,
@@ -14,32 +23,28 @@ from backattn.recipe.schema import (
     AlignmentRecipe,
     BertRecipe,
     CharLmRecipe,
-    CharLmTraining,
-    ColumnFormat,
-    CorpusRecipe,
     EmbeddingName,
     EmbeddingsRecipe,
-    EnglishFile,
     EnglishRecipe,
-    EnglishTraining,
     EosPolicy,
     FastTextRecipe,
     Normalisation,
     PaperFigure,
     PaperRecipe,
-    ParallelFile,
     ProjectionRecipe,
     Recipe,
-    Scheme,
     TaggerRecipe,
-    TextFile,
     TransferRecipe,
     TranslatorRecipe,
+)
+from backattn.recipe.trainings import (
+    CharLmTraining,
+    EnglishTraining,
     TranslatorTraining,
-    Unit,
 )
 
 __all__ = [
+    "EPOCHS",
     "PIPELINES",
     "AlignmentRecipe",
     "BertRecipe",
@@ -76,4 +81,5 @@ __all__ = [
     "load_recipe",
     "model_path",
     "recipe_name",
+    "trained_by",
 ]

@@ -7,6 +7,8 @@ from pathlib import Path
 from backattn.errors import RecipeError
 from backattn.quoting import plain
 
+# What follows the name of a translator's folder, where a training keeps each epoch beside it.
+EPOCHS = ".epochs"
 # Variables that a recipe may use without the environment naming them.
 _VARIABLE_DEFAULTS = {"BACKATTN_DATA": "data", "BACKATTN_CACHE": "cache"}
 
@@ -19,6 +21,13 @@ def data_path(text: str) -> Path:
 def model_path(text: str) -> Path:
     """A path of a model: ``${VARIABLES}`` filled in, relative ones below ``BACKATTN_CACHE``."""
     return _resolve(text, "BACKATTN_CACHE")
+
+
+def trained_by(checkpoint: str) -> str:
+    """The recipe whose training leaves a model there: ``zh`` for ``zh/translator``, and for one of its epochs
+    (``zh/translator.epochs/3``)."""
+    folder = model_path(checkpoint).parent
+    return (folder.parent if folder.suffix == EPOCHS else folder).name
 
 
 def cache_root() -> Path:

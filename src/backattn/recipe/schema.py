@@ -1,120 +1,18 @@
-"""What a recipe says: frozen dataclasses, one for each table. Defaults live here and nowhere deeper."""
+"""What a recipe says: frozen dataclasses, one for each table. Defaults live here and nowhere deeper.
+
+The tables of files are in :mod:`~backattn.recipe.data_files`, those of trainings in
+:mod:`~backattn.recipe.trainings`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Scheme = Literal["IOB1", "IOB2", "BIOES", "BMES"]
-Unit = Literal["word", "character"]
+from backattn.recipe.data_files import CorpusRecipe
+from backattn.recipe.trainings import CharLmTraining, EnglishTraining, TranslatorTraining
+
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ColumnFormat:
-    """How to read one column file.
-
-    :param token: column of the token, from 0; negative counts from the end of the line.
-    :param tag: column of the tag.
-    :param scheme: the tag scheme of the file; everything becomes BIOES.
-    :param orphans: an I- of IOB2 that continues nothing is refused, or (as conlleval reads it) begins an
-        entity and is counted. The released CoNLL-2002 and Weibo files have a few.
-    :param separator: what stands between columns.
-    :param encoding: a Python codec name.
-    :param comment: lines that start with this text are no tokens; empty for none.
-    :param docstart: token of lines that separate documents (``-DOCSTART-``); empty for none.
-    :param segmentation_digit: each token ends in a digit that is no part of it (Weibo).
-    :param types: entity type of the file -> type in the project; "" makes it O. Empty keeps all
-        types as they are; otherwise a type that is not listed is refused.
-    """
-
-    token: int = 0
-    tag: int = -1
-    scheme: Scheme = "IOB2"
-    orphans: Literal["refuse", "begin"] = "refuse"
-    separator: Literal["whitespace", "tab"] = "whitespace"
-    encoding: str = "utf-8"
-    comment: str = ""
-    docstart: str = ""
-    segmentation_digit: bool = False
-    types: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusRecipe:
-    """Where the three splits lie and how to read them.
-
-    :param source: where a user gets the data; printed when a file is missing.
-    :param unit: what a source token is: a word, or one Chinese character.
-    :param groups: name of a score -> suffix of the entity types it counts (Weibo: NE = ".NAM").
-    """
-
-    train: str
-    dev: str
-    test: str
-    source: str
-    unit: Unit = "word"
-    format: ColumnFormat = field(default_factory=ColumnFormat)
-    groups: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParallelFile:
-    """One file of sentence pairs for training a translator.
-
-    :param path: a TSV file; or, with ``english_path``, a file with one foreign sentence a line.
-    :param english_path: the file whose lines are the English side; empty when it is a column.
-    :param foreign, english: columns of the two sides, from 0.
-    :param header: the first line names the columns.
-    :param group: column that says where a pair comes from; -1 when there is none.
-    :param only, exclude: values of ``group`` to take alone, or to leave out.
-    :param repeat: how often the file counts in training.
-    :param limit: take at most so many pairs, evenly spread; 0 takes all.
-    """
-
-    path: str
-    english_path: str = ""
-    foreign: int = 0
-    english: int = 1
-    header: bool = False
-    group: int = -1
-    only: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    repeat: int = 1
-    limit: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranslatorTraining:
-    """How ``backattn translator train`` makes the checkpoint.
-
-    :param architecture: fairseq's name of the model (``fconv_iwslt_de_en``, ``transformer_iwslt_de_en``).
-    :param pieces: size of the joint sentencepiece vocabulary.
-    :param learning_rates: one for each epoch; their number is the number of epochs.
-    :param max_tokens: target pieces of a batch.
-    :param max_pieces: longer training pairs are left out, and counted.
-    :param average: how many of the last epochs' checkpoints are averaged into the result.
-    :param precision: arithmetic of the training step; ``bfloat16`` is autocast.
-    :param valid, test: held-out pairs for the perplexity and for BLEU; they are taken out of ``parallel``.
-    :param test_limit: translate only so many test sentences for BLEU; 0 for all.
-    """
-
-    parallel: tuple[ParallelFile, ...]
-    valid: ParallelFile
-    test: ParallelFile
-    architecture: str = "fconv_iwslt_de_en"
-    pieces: int = 4000
-    learning_rates: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
-    optimizer: Literal["nag", "adam"] = "nag"
-    clip_norm: float = 0.1
-    dropout: float = 0.1
-    label_smoothing: float = 0.1
-    max_tokens: int = 3500
-    max_pieces: int = 175
-    average: int = 3
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    seed: int = 1
-    test_limit: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,38 +43,6 @@ class TranslatorRecipe:
     layers: Literal["mean", "last"] = "mean"
     precision: Literal["float32", "bfloat16"] = "float32"
     training: TranslatorTraining | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnglishFile:
-    """One English column file for training the English tagger.
-
-    :param use: ``train``, ``dev``, ``test``, or ``split`` (every tenth sentence is test, the one
-        before it dev, the rest train).
-    :param limit: take at most so many sentences, evenly spread; 0 takes all.
-    """
-
-    path: str
-    use: Literal["train", "dev", "test", "split"] = "train"
-    format: ColumnFormat = field(default_factory=ColumnFormat)
-    limit: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnglishTraining:
-    """How ``backattn english train`` makes the tagger with flair's own trainer."""
-
-    files: tuple[EnglishFile, ...]
-    word_dimensions: int = 100
-    character_dimensions: int = 25
-    min_count: int = 2
-    hidden: int = 256
-    dropout: float = 0.1
-    optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float = 0.002
-    batch: int = 32
-    epochs: int = 8
-    seed: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,42 +88,6 @@ class FastTextRecipe:
     """
 
     vectors: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextFile:
-    """One file of plain sentences in the source language, one a line.
-
-    :param column: column of the sentence in a TSV file, from 0; -1 takes the whole line.
-    :param header: the first line names the columns.
-    :param limit: take at most so many lines, evenly spread; 0 takes all.
-    """
-
-    path: str
-    column: int = -1
-    header: bool = False
-    limit: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CharLmTraining:
-    """How ``backattn charlm train`` makes both directions, with flair's own trainer.
-
-    The corpus' training sentences, without their labels, are part of the text.
-
-    :param files: more text; it is tokenised as the corpus is.
-    :param hidden: width of one direction's states.
-    :param sequence: characters of one step of backpropagation through time.
-    """
-
-    files: tuple[TextFile, ...] = ()
-    hidden: int = 512
-    dropout: float = 0.1
-    sequence: int = 100
-    batch: int = 16
-    learning_rate: float = 20.0
-    epochs: int = 4
-    seed: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
 from backattn.errors import MissingError, ModelError, of_the_machine
+from backattn.features.batches import batches
+from backattn.features.hub import fetching
 from backattn.files import is_file
 from backattn.quoting import listed, quoted, shortened
 from backattn.recipe import BertRecipe, model_path
@@ -112,7 +114,7 @@ class Bert:
         states: list[dict[int, NDArray[np.float32]]] = [{} for _ in texts]
         with torch.inference_mode():
             special = len(self._before) + len(self._after)
-            for batch in _batches([len(part) + special for part in parts], self._recipe.batch_tokens):
+            for batch in batches([len(part) + special for part in parts], self._recipe.batch_tokens):
                 for place, found in zip(batch, self._read([parts[i] for i in batch]), strict=True):
                     number, start = windows[place]
                     states[number][start] = found
@@ -253,25 +255,7 @@ def join_windows(windows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float
     return joined
 
 
-def _batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Positions, longest first, cut where a batch with its padding would be too big."""
-    batch: list[int] = []
-    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
-
-
 def _fetch(name: str) -> Path:
     """The folder of a model of the hub, from the hub's own cache where it is there."""
-    try:
+    with fetching(name, "copy its folder and name that as embeddings.bert.checkpoint"):
         return Path(snapshot_download(name, allow_patterns=_FETCHED))
-    except Exception as error:  # the hub's clients raise what they like
-        reason = shortened((str(error).strip() or type(error).__name__).splitlines()[0])
-        raise MissingError(
-            f"{name}: cannot be fetched from the hub ({reason}); go online, or copy its folder and name that "
-            "as embeddings.bert.checkpoint"
-        ) from None

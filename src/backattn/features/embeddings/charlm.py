@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.features.batches import batches
 from backattn.features.embeddings.charlm_file import (
     CHARACTER_MODEL,
     DIRECTIONS,
     PREFIX,
     Alphabet,
     CharacterModelFile,
-    batches,
 )
 from backattn.features.english.model_file import SUFFIX
+from backattn.features.hub import how_opened, require_voucher
 from backattn.files import is_file
 
 # Characters that are read at once; the states are carried on, so this changes no number. Short, so that the
@@ -92,18 +93,14 @@ class CharLm:
             raise RecipeError(
                 f"embeddings.charlm.sha256: expected two digests, forward first, found {len(sha256)}"
             )
-        if not (sha256 or trust):
-            raise ModelError(
-                f"{name}: flair's files are pickles and can run code; pin their digests as "
-                "embeddings.charlm.sha256, or pass --trust"
-            )
+        require_voucher(name, pinned=bool(sha256), trust=trust, key="embeddings.charlm.sha256")
         # The one place that needs flair: who trains a model of the own needs none to read with it.
         from backattn.features.embeddings.charlm_flair import fetch
 
         names = [f"{name}-{direction}" for direction in DIRECTIONS]
         digests = sha256 or ("", "")
         files = [(fetch(own, digest), own) for own, digest in zip(names, digests, strict=True)]
-        opened = "pickles, digests pinned in the recipe" if sha256 else "pickles, --trust"
+        opened = how_opened(pinned=bool(sha256))
         return cls.from_bytes(*files, opened=opened, batch_tokens=batch_tokens, device=device)
 
     @classmethod

@@ -57,15 +57,3 @@ class Alphabet:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         numbers: NDArray[np.int64] = self._numbers[codes].astype(np.int64)
         return numbers
-
-
-def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Positions of the longest first, cut where a batch with its padding would be too big."""
-    batch: list[int] = []
-    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > most:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch

@@ -1,10 +1,7 @@
 """flair's part in character language models: its hub's files, and its training. The door of flair here."""
 
-import hashlib
-import io
 import math
 import random
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,15 +21,16 @@ from torch.utils.data import IterableDataset
 
 from backattn.device import pick_device
 from backattn.errors import MissingError, ModelError
+from backattn.features.batches import batches
 from backattn.features.embeddings.charlm_file import (
     CHARACTER_MODEL,
     PREFIX,
     Alphabet,
     CharacterModelFile,
-    batches,
 )
 from backattn.features.english.flair_training import quiet
 from backattn.features.english.native import build_language_model, describe_character_model
+from backattn.features.hub import check_digest, fetching, first_line, unpickle
 from backattn.recipe import CharLmTraining
 
 # What stands before a sentence, and behind its line in a training: flair's own.
@@ -82,14 +80,8 @@ def fetch(name: str, sha256: str) -> bytes:
     :raises ModelError: the digest differs, or the file is no character language model.
     """
     path = _fetch(name)
-    # The very bytes whose digest was checked are opened: nobody can change the file in between.
     data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 and found != sha256.lower():
-        raise ModelError(
-            f"{name}: sha256 of {path} is {found}, expected {sha256}; fetch it again, or pin the new digest "
-            "in embeddings.charlm.sha256 if you know where it comes from"
-        )
+    check_digest(f"{name} ({path})", data, sha256)
     try:
         model = _unpickle(data)
         # As FlairEmbeddings would: these models know no capitals.
@@ -97,9 +89,8 @@ def fetch(name: str, sha256: str) -> bytes:
     except ModelError:
         raise
     except Exception as error:  # an unpickled file may fail in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{path}: not a flair LanguageModel ({reason}); remove it, so that it is fetched again"
+            f"{path}: not a flair LanguageModel ({first_line(error)}); remove it, so that it is fetched again"
         ) from None
 
 
@@ -115,20 +106,12 @@ def _fetch(name: str) -> Path:
         )
     # All files of this family have one name.
     folder = Path("embeddings", own) if "impresso-hipe" in own else Path("embeddings")
-    try:
+    with fetching(name, "name a folder as embeddings.charlm.checkpoint (`backattn charlm train` makes one)"):
         return Path(cached_path(known[own], cache_dir=folder))
-    except Exception as error:  # requests raises what it likes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MissingError(
-            f"{name}: cannot be fetched from flair's hub ({reason}); go online, or name a folder as "
-            "embeddings.charlm.checkpoint (`backattn charlm train` makes one)"
-        ) from None
 
 
 def _unpickle(data: bytes) -> LanguageModel:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # older files name classes that have moved
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+    state = unpickle(data)
     if not isinstance(state, dict):
         raise ValueError(f"a {type(state).__name__}")
     model: Any = LanguageModel.__new__(LanguageModel)

@@ -5,8 +5,6 @@ killed training goes on; the result folder appears whole, its manifest written l
 """
 
 import math
-import platform
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,21 +30,22 @@ from backattn.features.embeddings.charlm_flair import (
 from backattn.features.embeddings.charlm_text import MIN_COUNT, Text, TextCounts, read_text
 from backattn.features.english.description import FORMAT
 from backattn.features.english.model_file import SUFFIX
-from backattn.files import (
-    discard_folder,
-    is_file,
-    publish_folder,
-    strange_folder,
-    write_whole,
-    write_whole_text,
+from backattn.features.work_folder import (
+    MANIFEST,
+    WorkFolder,
+    data_digest,
+    publish,
+    read_manifest,
+    refuse_strange_folder,
+    request_of,
+    told_if_damaged,
+    train_anew,
 )
-from backattn.fingerprint import canonical_json, file_digest
+from backattn.files import is_file, write_whole, write_whole_text
+from backattn.fingerprint import canonical_json
 from backattn.json_files import read_table
-from backattn.recipe import CharLmTraining, Recipe, as_json, data_path
-from backattn.store.lock import writer_lock
+from backattn.recipe import CharLmTraining, Recipe, as_json
 
-MANIFEST = "training.json"
-_REQUEST = "request.json"
 _LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
 _PACKAGES = ("backattn", "torch", "flair", "sacremoses")
 
@@ -142,25 +141,23 @@ def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress:
             f"recipe {recipe.name}: embeddings.charlm.checkpoint: missing key; expected the folder for the "
             "result"
         )
-    if strange_folder(folder, MANIFEST):
-        raise RecipeError(
-            f"{folder}: holds no character language models that were trained here, and is not replaced; move "
-            "it away, or name another folder in embeddings.charlm.checkpoint"
-        )
+    refuse_strange_folder(
+        folder,
+        MANIFEST,
+        "holds no character language models that were trained here",
+        "embeddings.charlm.checkpoint",
+    )
     if threads:
         torch.set_num_threads(threads)
     corpus = read_corpus(recipe.corpus)
-    request = _request(recipe, charlm.training, corpus)
-    work = folder.with_name(folder.name + ".work")
-    with writer_lock(folder.with_name(folder.name + ".lock")):
-        if not (folder / MANIFEST).exists() or _manifest(folder).get("request") != request:
-            _claim(work, request)
+    work = WorkFolder(folder=folder, request=_request(recipe, charlm.training, corpus))
+    with work.alone():
+        if request_of(folder) != work.request:
+            path = work.claim()
             text = read_text(recipe, charlm.training.files, corpus, progress=progress)
             _require_enough(text, charlm.training)
-            epochs = _train(text, charlm.training, work, progress)
-            _finish(recipe, text, work, folder, request, epochs)
-        if not work.exists() or _belongs(work, request):  # not another's
-            discard_folder(work)
+            epochs = _train(text, charlm.training, path, progress)
+            _finish(recipe, text, work, epochs)
     return read_report(folder)
 
 
@@ -170,15 +167,13 @@ def read_report(folder: Path) -> CharLmReport:
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
     """
-    manifest = _manifest(folder)
-    try:
+    manifest = read_manifest(folder)
+    with told_if_damaged(folder / MANIFEST):
         value = dict(manifest["report"])
         files = tuple(TextCounts(**file) for file in value.pop("files"))
         epochs = value.pop("epochs")
         epochs = {direction: _epochs(epochs[direction]) for direction in DIRECTIONS}
         return CharLmReport(**{**value, "folder": folder}, files=files, epochs=epochs)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / MANIFEST}: damaged ({error}); {_anew(folder)}") from None
 
 
 def best_epoch(epochs: tuple[EpochFigures, ...]) -> int:
@@ -258,22 +253,15 @@ def _perplexity(loss: float, path: Path) -> float:
 
 
 def _finish(
-    recipe: Recipe,
-    text: Text,
-    work: Path,
-    folder: Path,
-    request: Mapping[str, Any],
-    epochs: Mapping[str, tuple[EpochFigures, ...]],
+    recipe: Recipe, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
 ) -> None:
-    result = work / "result"
-    shutil.rmtree(result, ignore_errors=True)
-    result.mkdir()
+    result = work.fresh_result()
     for direction, own in epochs.items():
-        data = _read_model(work, direction, best_epoch(own) + 1)
+        data = _read_model(work.path, direction, best_epoch(own) + 1)
         write_whole(result / f"{direction}{SUFFIX}", data)
     known = set(text.alphabet)
     report = CharLmReport(
-        folder=folder,
+        folder=work.folder,
         sentences=len(text.train),
         characters=_characters(text.train),
         alphabet=len(text.alphabet),
@@ -283,18 +271,8 @@ def _finish(
         files=text.files,
         epochs=epochs,
     )
-    manifest = {
-        "request": request,
-        "recipe": as_json(recipe),
-        "report": report.to_json(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
-        },
-        "files": {path.name: file_digest(path) for path in sorted(result.iterdir())},
-    }
-    write_whole_text(result / MANIFEST, canonical_json(manifest))
-    publish_folder(result, folder)
+    told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
+    publish(result, work.folder, told, _PACKAGES)
 
 
 def _characters(lines: tuple[str, ...]) -> int:
@@ -312,24 +290,10 @@ def _request(recipe: Recipe, training: CharLmTraining, corpus: Corpus) -> dict[s
         "language": recipe.translator.source,
         "data": {
             **{f"corpus.{split}": digest for split, digest in corpus.sha256.items()},
-            **{file.path: _digest(file.path) for file in training.files},
+            **{file.path: data_digest(file.path) for file in training.files},
         },
         "versions": {package: version(package) for package in ("flair", "sacremoses")},
     }
-
-
-def _digest(name: str) -> str:
-    path = data_path(name)
-    # A missing file is named, with what to do, by the one place that reads it.
-    return file_digest(path) if is_file(path) else ""
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    return read_table(folder / MANIFEST, _anew(folder))
-
-
-def _anew(folder: Path) -> str:
-    return f"to train anew, remove {folder}"
 
 
 def _model(work: Path, direction: str, epoch: int) -> Path:
@@ -348,12 +312,12 @@ def _read_model(work: Path, direction: str, epoch: int) -> bytes:
     """
     path = _model(work, direction, epoch)
     if not is_file(path):
-        raise MissingError(f"{path}: an epoch's model is not there; {_anew(work)}")
+        raise MissingError(f"{path}: an epoch's model is not there; {train_anew(work)}")
     data = path.read_bytes()
     try:
         CHARACTER_MODEL.unpack(data, str(path))
     except ModelError as error:
-        raise ModelError(f"{error}; {_anew(work)}") from None
+        raise ModelError(f"{error}; {train_anew(work)}") from None
     return data
 
 
@@ -361,30 +325,10 @@ def _read_epochs(work: Path, direction: str) -> tuple[EpochFigures, ...]:
     path = _state(work, direction)
     if not path.exists():
         return ()
-    try:
-        return _epochs(read_table(path, _anew(work))["epochs"])
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{path}: damaged ({error}); {_anew(work)}") from None
+    table = read_table(path, train_anew(work))
+    with told_if_damaged(path):
+        return _epochs(table["epochs"])
 
 
 def _epochs(values: Any) -> tuple[EpochFigures, ...]:
     return tuple(EpochFigures(**value) for value in values)
-
-
-def _claim(work: Path, request: Mapping[str, Any]) -> None:
-    """Begin a work folder, or go on in one of the same recipe and data.
-
-    :raises RecipeError: it belongs to another training.
-    """
-    if (work / _REQUEST).exists() and not _belongs(work, request):
-        raise RecipeError(
-            f"{work}: holds a training of another recipe or other data that has not ended; end it with "
-            "that recipe, or remove the folder"
-        )
-    work.mkdir(parents=True, exist_ok=True)
-    write_whole_text(work / _REQUEST, canonical_json(request))
-
-
-def _belongs(work: Path, request: Mapping[str, Any]) -> bool:
-    path = work / _REQUEST
-    return path.exists() and path.read_bytes() == canonical_json(request).encode("utf-8")

@@ -5,10 +5,7 @@ would be the input of the RNN. ``predict`` is not used: it clears embeddings of 
 batch (quadratic in the corpus) and keeps no states.
 """
 
-import hashlib
-import io
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from torch import Tensor
 
 from backattn.corpus.tags import Span, from_spans
 from backattn.errors import MissingError, ModelError
+from backattn.features.batches import batches
 from backattn.features.english import EnglishReading
 from backattn.features.english.model_file import SUFFIX
 from backattn.features.english.native import (
@@ -32,6 +30,8 @@ from backattn.features.english.native import (
 )
 from backattn.features.english.recurrent import Recurrent
 from backattn.features.english.viterbi import viterbi
+from backattn.features.hub import check_digest, fetching, first_line, how_opened, require_voucher, unpickle
+from backattn.fingerprint import file_digest
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
@@ -96,16 +96,23 @@ class FlairTagger:
         """
         if not path.is_file():
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
-        # The very bytes whose digest was checked are opened: nobody can change the file in between.
         data = path.read_bytes()
-        native = path.suffix.lower() == SUFFIX
-        _check_digest(path, data, sha256, needed=not (native or trust))
-        if native:
+        check_digest(str(path), data, sha256)
+        if path.suffix.lower() == SUFFIX:
             return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
+        if not (sha256 or trust):
+            raise ModelError(
+                f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make "
+                f"it a safetensors file once (`backattn english convert --sha256 {file_digest(path)}`), pin "
+                "that digest in the recipe (english.sha256), or pass --trust"
+            )
         flair.device = torch.device(device)
-        opened = "pickle, digest pinned in the recipe" if sha256 else "pickle, --trust"
         return cls(
-            _unpickle(data, path), name=str(path), batch_tokens=batch_tokens, device=device, opened=opened
+            _unpickle(data, path),
+            name=str(path),
+            batch_tokens=batch_tokens,
+            device=device,
+            opened=how_opened(pinned=bool(sha256)),
         )
 
     @classmethod
@@ -128,19 +135,9 @@ class FlairTagger:
         :raises MissingError: it cannot be fetched.
         :raises ModelError: nobody vouches for it.
         """
-        if not trust and not sha256:
-            raise ModelError(
-                f"{name}: a flair file is a pickle and can run code; pin its digest as english.sha256, "
-                "or pass --trust"
-            )
-        try:
+        require_voucher(name, pinned=bool(sha256), trust=trust, key="english.sha256")
+        with fetching(name, "name a file as english.checkpoint (`backattn english train` makes one)"):
             path = Path(SequenceTagger._fetch_model(name))
-        except Exception as error:  # the hub's clients raise what they like
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise MissingError(
-                f"{name}: cannot be fetched from the hub ({reason}); go online, or name a file as "
-                "english.checkpoint (`backattn english train` makes one)"
-            ) from None
         return cls.load(path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device)
 
     def dump(self) -> bytes:
@@ -234,15 +231,7 @@ def restore_names(tagger: SequenceTagger) -> None:
 
 
 def _batches(sentences: Sequence[tuple[str, ...]], batch_tokens: int) -> Iterator[list[int]]:
-    """Positions of the sentences, longest first, cut where a batch with its padding would be too big."""
-    batch: list[int] = []
-    for position in sorted(range(len(sentences)), key=lambda i: -len(sentences[i])):
-        if batch and len(sentences[batch[0]]) * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
+    return batches([len(tokens) for tokens in sentences], batch_tokens)
 
 
 def _visible(token: str) -> str:
@@ -257,32 +246,14 @@ def _bioes(tags: list[str]) -> tuple[str, ...]:
     return from_spans(entities, len(tags))
 
 
-def _check_digest(path: Path, data: bytes, pinned: str, *, needed: bool) -> None:
-    if not (pinned or needed):
-        return
-    found = hashlib.sha256(data).hexdigest()
-    if not pinned:
-        raise ModelError(
-            f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make it a "
-            f"safetensors file once (`backattn english convert --sha256 {found}`), pin that digest in the "
-            "recipe (english.sha256), or pass --trust"
-        )
-    if found != pinned.lower():
-        raise ModelError(
-            f"{path}: sha256 is {found}, expected {pinned}; the file was changed: train it again, or pin "
-            "the new digest if you know where it comes from"
-        )
-
-
 def _unpickle(data: bytes, path: Path) -> SequenceTagger:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # older files name classes that have moved
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+        state = unpickle(data)
         kind = state.get("__cls__", "SequenceTagger") if isinstance(state, dict) else type(state).__name__
         if kind == "SequenceTagger":
             return SequenceTagger.load(state)
     except Exception as error:  # an unpickled file may fail in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: not a flair SequenceTagger ({reason}); name another file") from None
+        raise ModelError(
+            f"{path}: not a flair SequenceTagger ({first_line(error)}); name another file"
+        ) from None
     raise ModelError(f"{path}: a flair {kind}, expected a SequenceTagger; name another file")

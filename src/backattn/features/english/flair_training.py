@@ -23,6 +23,7 @@ from backattn.corpus import Sentence
 from backattn.corpus.tags import legal_transitions, spans
 from backattn.errors import MissingError, ModelError
 from backattn.features.english.native import BatchedCharacters, dump_tagger, load_tagger
+from backattn.features.work_folder import train_anew
 from backattn.files import write_whole
 from backattn.recipe import EnglishTraining
 
@@ -176,10 +177,10 @@ def load_own_tagger(path: Path) -> SequenceTagger:
     try:
         return load_tagger(path.read_bytes(), str(path))
     except ModelError as error:
-        raise ModelError(f"{error}; to train anew, remove {path.parent}") from None
+        raise ModelError(f"{error}; {train_anew(path.parent)}") from None
     except OSError:
         raise MissingError(
-            f"{path}: the last epoch's tagger is not there; remove {path.parent} to train anew"
+            f"{path}: the last epoch's tagger is not there; {train_anew(path.parent)}"
         ) from None
 
 

@@ -5,8 +5,6 @@ goes on; the result folder appears whole, its manifest written last.
 """
 
 import json
-import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,14 +23,24 @@ from backattn.features.english import EnglishTagger
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
 from backattn.features.english.model_file import SUFFIX
-from backattn.files import discard_folder, publish_folder, strange_folder, write_whole, write_whole_text
-from backattn.fingerprint import canonical_json, file_digest
+from backattn.features.work_folder import (
+    MANIFEST,
+    WorkFolder,
+    data_digest,
+    publish,
+    read_manifest,
+    refuse_strange_folder,
+    request_of,
+    told_if_damaged,
+)
+from backattn.files import write_whole, write_whole_text
+from backattn.fingerprint import file_digest
+from backattn.json_files import parse
 from backattn.quoting import quoted
 from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
-from backattn.store.lock import writer_lock
 
-MODEL, MANIFEST = "tagger.safetensors", "training.json"
-_REQUEST, _STATE = "request.json", "epochs.json"
+MODEL, _STATE = "tagger.safetensors", "epochs.json"
+_FIGURES = ("loss", "dev_f1", "seconds")  # of an epoch
 # With use = "split", every tenth sentence is for testing and the one before it for choosing the epoch.
 _FOLD = 10
 # The dev sentences that choose the epoch: enough to choose by, few enough not to cost an epoch.
@@ -112,23 +120,19 @@ def train_english(
             f"english.checkpoint: expected a path that ends in {MODEL}, which is what a training writes; "
             f"found {quoted(recipe.checkpoint)}"
         )
-    if strange_folder(folder, MANIFEST):
-        raise RecipeError(
-            f"{folder}: is no English tagger that was trained here, and is not replaced; move it away, or "
-            "name another folder in english.checkpoint"
-        )
+    refuse_strange_folder(
+        folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
+    )
     if threads:
         torch.set_num_threads(threads)
     data = _read(training)
-    request = {"training": as_json(training), "data": _digests(training), "version": version("flair")}
-    work = folder.with_name(folder.name + ".work")
-    with writer_lock(folder.with_name(folder.name + ".lock")):
-        if _request_of(folder) != request:
-            _claim(work, request)
-            epochs = _train(data, training, work, progress)
-            _finish(recipe, data, work, folder, request, epochs)
-        if not work.exists() or _read_request(work) == canonical_json(request):  # not another's
-            discard_folder(work)
+    digests = {file.path: data_digest(file.path) for file in training.files}
+    request = {"training": as_json(training), "data": digests, "version": version("flair")}
+    work = WorkFolder(folder=folder, request=request)
+    with work.alone():
+        if request_of(folder) != request:
+            epochs = _train(data, training, work.claim(), progress)
+            _finish(recipe, data, work, epochs)
     if not (folder / MODEL).is_file():
         raise MissingError(
             f"{folder / MODEL}: not there, but its training has ended; make it from the flair file that an "
@@ -138,17 +142,23 @@ def train_english(
 
 
 def read_report(folder: Path) -> EnglishReport:
-    """The report of a finished folder."""
-    value = json.loads((folder / MANIFEST).read_text("utf-8"))["report"]
-    return EnglishReport(
-        folder=folder,
-        train_sentences=value["train_sentences"],
-        train_tokens=value["train_tokens"],
-        best_epoch=value["best_epoch"],
-        dev=F1(**value["dev"]),
-        tests={name: F1(**score) for name, score in value["tests"].items()},
-        epochs=tuple(value["epochs"]),
-    )
+    """The report of a finished folder.
+
+    :raises MissingError: there is none.
+    :raises ModelError: it is damaged.
+    """
+    manifest = read_manifest(folder)
+    with told_if_damaged(folder / MANIFEST):
+        value = manifest["report"]
+        return EnglishReport(
+            folder=folder,
+            train_sentences=value["train_sentences"],
+            train_tokens=value["train_tokens"],
+            best_epoch=value["best_epoch"],
+            dev=F1(**value["dev"]),
+            tests={name: F1(**score) for name, score in value["tests"].items()},
+            epochs=tuple(value["epochs"]),
+        )
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> F1:
@@ -199,9 +209,7 @@ def _read(training: EnglishTraining) -> _Data:
 
 def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -> list[dict[str, float]]:
     """One model file an epoch; goes on after the last one that is there."""
-    epochs: list[dict[str, float]] = []
-    if (work / _STATE).exists():
-        epochs = json.loads((work / _STATE).read_text("utf-8"))
+    epochs = _read_epochs(work)
     if epochs:
         tagger = load_own_tagger(_model(work, len(epochs)))
     else:
@@ -223,27 +231,17 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
     return epochs
 
 
-def _finish(
-    recipe: EnglishRecipe,
-    data: _Data,
-    work: Path,
-    folder: Path,
-    request: Mapping[str, Any],
-    epochs: list[dict[str, float]],
-) -> None:
+def _finish(recipe: EnglishRecipe, data: _Data, work: WorkFolder, epochs: list[dict[str, float]]) -> None:
     best = max(range(len(epochs)), key=lambda i: epochs[i]["dev_f1"]) + 1
-    source = _model(work, best)
-    result = work / "result"
-    shutil.rmtree(result, ignore_errors=True)
-    result.mkdir()
-    write_whole(result / MODEL, source.read_bytes())
+    result = work.fresh_result()
+    write_whole(result / MODEL, _model(work.path, best).read_bytes())
     digest = file_digest(result / MODEL)
     device = pick_device("auto")
     tagger = FlairTagger.load(
         result / MODEL, sha256=digest, trust=False, batch_tokens=_BATCH_TOKENS, device=device
     )
     report = EnglishReport(
-        folder=folder,
+        folder=work.folder,
         train_sentences=len(data.train),
         train_tokens=sum(map(len, data.train)),
         best_epoch=best,
@@ -251,18 +249,8 @@ def _finish(
         tests={name: _evaluate(tagger, sentences) for name, sentences in data.tests.items()},
         epochs=tuple(epochs),
     )
-    manifest = {
-        "request": request,
-        "recipe": as_json(recipe),
-        "report": report.to_json(),
-        "versions": {
-            "python": platform.python_version(),
-            **{p: version(p) for p in ("backattn", "torch", "flair")},
-        },
-        "files": {MODEL: digest},
-    }
-    write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
-    publish_folder(result, folder)
+    told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
+    publish(result, work.folder, told, ("backattn", "torch", "flair"))
 
 
 def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:
@@ -292,31 +280,13 @@ def _model(work: Path, epoch: int) -> Path:
     return work / f"epoch{epoch}{SUFFIX}"
 
 
-def _digests(training: EnglishTraining) -> dict[str, str]:
-    return {file.path: file_digest(data_path(file.path)) for file in training.files}
+def _read_epochs(work: Path) -> list[dict[str, float]]:
+    """Figures of the epochs that are done.
 
-
-def _request_of(folder: Path) -> Any:
-    path = folder / MANIFEST
-    return json.loads(path.read_text("utf-8"))["request"] if path.exists() else None
-
-
-def _claim(work: Path, request: Mapping[str, Any]) -> None:
-    """Begin a work folder, or go on in one of the same recipe and data.
-
-    :raises RecipeError: it belongs to another training.
+    :raises ModelError: they are damaged.
     """
-    found = _read_request(work)
-    if found is None:
-        work.mkdir(parents=True, exist_ok=True)
-        write_whole_text(work / _REQUEST, canonical_json(request))
-    elif found != canonical_json(request):
-        raise RecipeError(
-            f"{work}: holds a training of another recipe or other data that has not ended; end it with "
-            "that recipe, or remove the folder"
-        )
-
-
-def _read_request(work: Path) -> str | None:
-    path = work / _REQUEST
-    return path.read_text("utf-8") if path.exists() else None
+    path = work / _STATE
+    if not path.exists():
+        return []
+    with told_if_damaged(path):
+        return [{key: float(epoch[key]) for key in _FIGURES} for epoch in parse(path.read_text("utf-8"))]

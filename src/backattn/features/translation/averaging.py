@@ -1,4 +1,4 @@
-"""The last epochs of a training -> one checkpoint. Knows fairseq's file format, not fairseq."""
+"""Epochs of a training -> one checkpoint. Knows fairseq's file format, not fairseq."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,16 +9,21 @@ from torch import Tensor
 
 from backattn.errors import ModelError
 from backattn.features.translation.plain_data import refuse_code
+from backattn.features.work_folder import train_anew
 from backattn.recipe import TranslatorTraining
 
 # The state that a killed training goes on from, in the work folder.
 STATE = "state.pt"
 
 
+def all_epochs(training: TranslatorTraining) -> range:
+    """The epochs of a training, from 1."""
+    return range(1, len(training.learning_rates) + 1)
+
+
 def averaged_epochs(training: TranslatorTraining) -> range:
-    """The epochs, from 1, whose weights make the result: the last ``training.average``, or all."""
-    epochs = len(training.learning_rates)
-    return range(max(1, epochs - training.average + 1), epochs + 1)
+    """The epochs whose weights make the result: the last ``training.average``, or all."""
+    return all_epochs(training)[-training.average :]
 
 
 def epoch_weights(work: Path, epoch: int) -> Path:
@@ -26,13 +31,8 @@ def epoch_weights(work: Path, epoch: int) -> Path:
     return work / f"epoch{epoch}.pt"
 
 
-def train_anew(work: Path) -> str:
-    """What to do about a damaged file of the work folder."""
-    return f"delete {work} to train anew"
-
-
-def write_checkpoint(training: TranslatorTraining, *, work: Path, path: Path) -> int:
-    """Write the average of the kept epochs as a fairseq checkpoint.
+def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
+    """Write the average of some epochs (of one alone: its very weights) as a fairseq checkpoint.
 
     It holds weights and fairseq's own settings, no optimiser state and no machine's path; it loads
     under ``weights_only=True`` with ``argparse.Namespace`` allowed.
@@ -41,7 +41,7 @@ def write_checkpoint(training: TranslatorTraining, *, work: Path, path: Path) ->
     :raises ModelError: a file of the work folder is damaged, or holds code instead of data.
     """
     with torch.serialization.safe_globals([argparse.Namespace]):
-        model = _average([epoch_weights(work, epoch) for epoch in averaged_epochs(training)])
+        model = _average([epoch_weights(work, epoch) for epoch in epochs])
         state = refuse_code(work / STATE, advice=train_anew(work))
     try:
         state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."

@@ -21,12 +21,18 @@ import torch
 from tqdm import tqdm
 
 from backattn.errors import ModelError, RecipeError
-from backattn.features.translation.averaging import STATE, averaged_epochs, epoch_weights, train_anew
+from backattn.features.translation.averaging import (
+    STATE,
+    all_epochs,
+    averaged_epochs,
+    epoch_weights,
+)
 from backattn.features.translation.epoch_figures import EpochFigures, EpochSums
 from backattn.features.translation.piece_files import PieceFiles
 from backattn.features.translation.plain_data import refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.smoothed_loss import smoothed_loss
+from backattn.features.work_folder import train_anew
 from backattn.quoting import quoted, shortened
 from backattn.recipe import TranslatorTraining
 
@@ -100,7 +106,8 @@ def train_model(
     """Train all epochs, going on from the state in ``work`` if there is one.
 
     The seed is set anew for every update, so a training that was killed ends with the same numbers as
-    one that was not. Leaves ``epoch<k>.pt`` (weights) of the last ``training.average`` epochs.
+    one that was not. Leaves ``epoch<k>.pt`` (weights) of the last ``training.average`` epochs, or with
+    ``training.keep`` of all.
 
     :raises RecipeError: fairseq has no such architecture, or it is not of a supported family.
     :raises ModelError: the training diverged, or the state that it goes on from is damaged.
@@ -189,7 +196,7 @@ class _Run:
         )
 
     def _keep_weights(self, epoch: int) -> None:
-        if epoch in averaged_epochs(self.training):
+        if epoch in (all_epochs if self.training.keep else averaged_epochs)(self.training):
             path = epoch_weights(self.work, epoch)
             partial = path.with_suffix(".partial")
             torch.save({"model": self.trainer.get_model().state_dict()}, partial)

@@ -9,9 +9,9 @@ from typing import Any
 from tqdm import tqdm
 
 from backattn.errors import ModelError
-from backattn.features.translation.averaging import train_anew
 from backattn.features.translation.parallel import TrainingText
 from backattn.features.translation.vocabulary import Vocabulary, tokenise, train_vocabulary
+from backattn.features.work_folder import train_anew
 from backattn.files import write_whole_text
 from backattn.fingerprint import canonical_json
 from backattn.json_files import read_table

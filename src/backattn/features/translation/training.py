@@ -2,11 +2,10 @@
 
 pairs -> joint sentencepiece -> fairseq's training -> average of the last epochs -> BLEU. All work lies
 in ``<folder>.work/`` until the end, so that a killed training goes on; the result folder appears whole.
+With ``keep``, so does ``<folder>.epochs/`` before it, with a translator of each epoch.
 """
 
 import dataclasses
-import importlib.metadata
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import sacrebleu
 from tqdm import tqdm
 
 from backattn.device import pick_device
-from backattn.errors import ModelError, RecipeError
-from backattn.features.translation.averaging import write_checkpoint
+from backattn.errors import RecipeError
+from backattn.features.translation.averaging import all_epochs, averaged_epochs, write_checkpoint
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import (
@@ -29,18 +28,24 @@ from backattn.features.translation.fairseq_training import (
 from backattn.features.translation.parallel import Pair, read_training_text
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
-from backattn.files import discard_folder, is_file, publish_folder, strange_folder, write_whole_text
-from backattn.fingerprint import canonical_json, file_digest
-from backattn.json_files import read_table
-from backattn.quoting import quoted
-from backattn.recipe import Recipe, TranslatorTraining, as_json, data_path
-from backattn.store.lock import writer_lock
+from backattn.features.work_folder import (
+    MANIFEST,
+    WorkFolder,
+    data_digest,
+    publish,
+    read_manifest,
+    refuse_strange_folder,
+    request_of,
+    told_if_damaged,
+)
+from backattn.files import publish_folder
+from backattn.recipe import EPOCHS, Recipe, TranslatorTraining, as_json
 
 # Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
 # result of another version is not gone on from.
 FORMAT_VERSION = 1
 _PACKAGES = ("backattn", "torch", "fairseq-fixed", "sentencepiece", "sacremoses", "sacrebleu")
-_FIGURES, _IDENTITY = "training.json", "identity.json"
+_IDENTITY = "identity"
 # Sentences between two moves of the bar; a translation does not depend on its neighbours.
 _BLEU_CHUNK = 100
 
@@ -99,6 +104,12 @@ def train_translator(
     A finished folder of the same recipe and data is left as it is; one of another recipe is replaced
     when the new one is ready. A training that was killed goes on from its last state.
 
+    With ``keep``, ``<folder>.epochs/1`` and so on are complete translators too, of each epoch's own
+    weights. Where they are not there, because the finished translator was trained without ``keep``, it is
+    trained once more for them, and the finished folder is still left as it is. A ``<folder>.epochs`` of
+    another recipe is replaced; without ``keep`` none is touched. An unfinished training without ``keep``
+    has no weights of its first epochs any more, so one with ``keep`` does not go on from it.
+
     :param threads: of torch; None leaves torch's own choice.
     :param progress: show bars with rate and time left on standard error.
     :raises RecipeError: the recipe has no ``[translator.training]`` or names no folder of its own for the
@@ -112,16 +123,15 @@ def train_translator(
         raise RecipeError(
             f"recipe {recipe.name}: no [translator.training]: it says nothing about training a translator"
         )
-    _refuse_strange_folder(recipe, folder)
+    _refuse_strange_folder(recipe, training, folder)
     identity = _identity(recipe, training)
-    work = folder.with_name(folder.name + ".work")
-    with writer_lock(folder.with_name(folder.name + ".lock")), threads_of_torch(threads):
-        if _identity_of(folder) != identity:
-            _claim(work, identity)
-            _train(recipe, training, identity=identity, folder=folder, work=work, progress=progress)
-        if not work.exists() or _belongs(work, identity):
-            discard_folder(work)
-        return read_report(folder)
+    # What is not kept cannot be had from the work folder later.
+    claimed = {**identity, "keep": True} if training.keep else identity
+    work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY)
+    with work.alone(), threads_of_torch(threads):
+        if request_of(folder, _IDENTITY) != identity or not _kept(folder, identity, training):
+            _train(recipe, training, identity=identity, work=work, progress=progress)
+    return read_report(folder)
 
 
 def read_report(folder: Path) -> TranslatorReport:
@@ -129,8 +139,8 @@ def read_report(folder: Path) -> TranslatorReport:
 
     :raises ModelError: it is damaged.
     """
-    figures = _read_figures(folder)
-    try:
+    figures = read_manifest(folder)
+    with told_if_damaged(folder / MANIFEST):
         pairs, bleu = figures["pairs"], figures["bleu"]
         return TranslatorReport(
             folder=folder,
@@ -145,28 +155,28 @@ def read_report(folder: Path) -> TranslatorReport:
             bleu_signature=bleu["signature"],
             test_sentences=bleu["sentences"],
         )
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder / _FIGURES}: damaged ({quoted(error)}); {_delete(folder)}") from None
 
 
-def _read_figures(folder: Path) -> dict[str, Any]:
-    return read_table(folder / _FIGURES, _delete(folder))
+def epochs_folder(folder: Path) -> Path:
+    """Where a training with ``keep`` leaves a translator of each epoch: its subfolders ``1``, ``2``, ..."""
+    return folder.with_name(folder.name + EPOCHS)
 
 
-def _delete(folder: Path) -> str:
-    return f"delete {folder} to train anew"
-
-
-def _refuse_strange_folder(recipe: Recipe, folder: Path) -> None:
-    """The result takes the place of ``folder``: it must be a translator's own, or not be there."""
+def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder: Path) -> None:
+    """The result takes the place of ``folder``, and what is kept that of the one beside it."""
     if not recipe.translator.checkpoint:
         raise RecipeError(
             f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
         )
-    if strange_folder(folder, _FIGURES):
+    if folder.parent.suffix == EPOCHS:
         raise RecipeError(
-            f"{folder}: is no translator that was trained here, and is not replaced; move it away, or name "
-            "another folder in translator.checkpoint"
+            f"{folder}: is an epoch of another training; to train, name {folder.parent.with_suffix('')} in "
+            "translator.checkpoint"
+        )
+    places = {folder: MANIFEST, **({epochs_folder(folder): f"1/{MANIFEST}"} if training.keep else {})}
+    for place, manifest in places.items():
+        refuse_strange_folder(
+            place, manifest, "is no translator that was trained here", "translator.checkpoint"
         )
 
 
@@ -178,36 +188,23 @@ def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
         "format": FORMAT_VERSION,
         "source": recipe.translator.source,
         "unit": recipe.corpus.unit,
-        "training": as_json(training),
-        "data": {name: _data_digest(name) for name in names},
+        "training": {key: value for key, value in as_json(training).items() if key != "keep"},
+        "data": {name: data_digest(name) for name in names},
     }
 
 
-def _data_digest(name: str) -> str:
-    path = data_path(name)
-    # A missing file is named, with what to do, by the one place that reads it.
-    return file_digest(path) if is_file(path) else ""
+def _of_epoch(identity: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """The identity of one epoch's translator."""
+    return {**identity, "epoch": epoch}
 
 
-def _identity_of(folder: Path) -> Any:
-    return _read_figures(folder).get("identity") if (folder / _FIGURES).exists() else None
-
-
-def _claim(work: Path, identity: dict[str, Any]) -> None:
-    """Make the work folder this recipe's own, or refuse when it holds another's unfinished training."""
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / _IDENTITY
-    if path.exists() and not _belongs(work, identity):
-        raise RecipeError(
-            f"{work}: holds the unfinished training of another recipe or of other data; "
-            "delete the folder to train anew, or restore what the recipe named before"
-        )
-    write_whole_text(path, canonical_json(identity))
-
-
-def _belongs(work: Path, identity: dict[str, Any]) -> bool:
-    path = work / _IDENTITY
-    return path.exists() and path.read_bytes() == canonical_json(identity).encode("utf-8")
+def _kept(folder: Path, identity: dict[str, Any], training: TranslatorTraining) -> bool:
+    """Whether all epochs that the recipe asks for are there."""
+    kept = epochs_folder(folder)
+    return not training.keep or all(
+        request_of(kept / str(epoch), _IDENTITY) == _of_epoch(identity, epoch)
+        for epoch in all_epochs(training)
+    )
 
 
 def _train(
@@ -215,33 +212,41 @@ def _train(
     training: TranslatorTraining,
     *,
     identity: dict[str, Any],
-    folder: Path,
-    work: Path,
+    work: WorkFolder,
     progress: bool,
 ) -> None:
-    source = recipe.translator.source
+    """Train, and write what is not there yet: the result, and with ``keep`` before it each epoch."""
+    folder, path = work.folder, work.claim()
     text = read_training_text(training)
-    counts = prepare(text, work, source=source, unit=recipe.corpus.unit, training=training, progress=progress)
-    pieces = PieceFiles(work, source)
-    epochs = train_model(pieces, training, work=work, progress=progress)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    parameters = write_checkpoint(training, work=work, path=partial / "checkpoint.pt")
-    write_dictionaries(pieces, partial)
-    shutil.copyfile(work / "joint.model", partial / "joint.model")
-    figures = {
-        "identity": identity,
-        "recipe": as_json(recipe.translator),
-        "pairs": counts,
-        "parameters": parameters,
-        "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
-        "bleu": _bleu(recipe, training, text.test, partial, progress),
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "files": {path.name: file_digest(path) for path in sorted(partial.iterdir())},
-    }
-    write_whole_text(partial / _FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    publish_folder(partial, folder)
+    source, unit = recipe.translator.source, recipe.corpus.unit
+    counts = prepare(text, path, source=source, unit=unit, training=training, progress=progress)
+    epochs = train_model(PieceFiles(path, source), training, work=path, progress=progress)
+
+    def write(target: Path, weights: Sequence[int], own: dict[str, Any]) -> None:
+        """A whole translator's folder with the weights of some epochs, unless it is there."""
+        if request_of(target, _IDENTITY) == own:
+            return
+        result = work.fresh_result()
+        parameters = write_checkpoint(weights, work=path, path=result / "checkpoint.pt")
+        write_dictionaries(PieceFiles(path, source), result)
+        shutil.copyfile(path / "joint.model", result / "joint.model")
+        figures = {
+            _IDENTITY: own,
+            "recipe": as_json(recipe.translator),
+            "pairs": counts,
+            "parameters": parameters,
+            "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
+            "bleu": _bleu(recipe, training, text.test, result, progress),
+        }
+        publish(result, target, figures, _PACKAGES)
+
+    if not _kept(folder, identity, training):
+        kept = path / "epochs"
+        kept.mkdir(exist_ok=True)
+        for epoch in all_epochs(training):
+            write(kept / str(epoch), [epoch], _of_epoch(identity, epoch))
+        publish_folder(kept, epochs_folder(folder))
+    write(folder, averaged_epochs(training), identity)
 
 
 def _bleu(

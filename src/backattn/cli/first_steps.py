@@ -1,0 +1,43 @@
+"""What there is, and a first trial of all of it."""
+
+import click
+
+from backattn.cli.options import answer, json_option, recipe_options, threads_option
+from backattn.corpus.formats import read_corpus
+from backattn.recipe import available_recipes, cache_root, load_recipe
+
+
+@click.command()
+def recipes() -> None:
+    """List the recipes of pipelines/."""
+    click.echo("\n".join(available_recipes()))
+
+
+@click.command()
+@recipe_options
+@json_option
+def corpus(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print the statistics of a data set (the paper's Table 1)."""
+    from backattn.corpus.statistics import corpus_statistics
+
+    statistics = corpus_statistics(read_corpus(load_recipe(lang, overrides).corpus))
+    answer(statistics.to_json(), statistics.to_text(), as_json)
+
+
+@click.command()
+def sample() -> None:
+    """Write the embedded sample's corpora below cache/sample/data."""
+    from backattn.sample import write_sample
+
+    folder = cache_root() / "sample" / "data"
+    write_sample(folder)
+    click.echo(f"{folder}: the sample's corpora; next: backattn translator train sample")
+
+
+@click.command()
+@threads_option
+def demo(threads: int | None) -> None:
+    """Both stages on the embedded sample, from nothing to a table; a few minutes on two cores."""
+    from backattn.demo import run_demo
+
+    run_demo(threads=threads, say=lambda line: click.echo(line))

@@ -1,0 +1,111 @@
+"""The models that stage one needs: made, converted and measured."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from backattn.cli.options import answer, device_option, json_option, recipe_options, threads_option
+from backattn.errors import RecipeError
+from backattn.recipe import load_english, load_recipe, model_path
+
+
+@click.group()
+def translator() -> None:
+    """The translator of a recipe."""
+
+
+@translator.command("train")
+@recipe_options
+@threads_option
+@json_option
+def translator_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Train the fairseq translator that the recipe describes; goes on after a kill."""
+    from backattn.features.translation.training import train_translator
+
+    recipe = load_recipe(lang, overrides)
+    folder = model_path(recipe.translator.checkpoint)
+    made = train_translator(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.group()
+def charlm() -> None:
+    """The character language models of a recipe."""
+
+
+@charlm.command("train")
+@recipe_options
+@threads_option
+@json_option
+def charlm_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Train both directions of the character language model that the recipe describes, with flair."""
+    from backattn.features.embeddings.charlm_training import train_charlm
+
+    recipe = load_recipe(lang, overrides)
+    folder = model_path(recipe.embeddings.charlm.checkpoint if recipe.embeddings.charlm else "")
+    made = train_charlm(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.group()
+def english() -> None:
+    """The English tagger."""
+
+
+@english.command("train")
+@click.argument("lang", default="english")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace one value of the recipe."
+)
+@threads_option
+@json_option
+def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Train the flair English tagger that pipelines/english.toml (or LANG's) describes."""
+    from backattn.features.english.training import train_english
+
+    recipe = load_english(lang, overrides)
+    folder = model_path(recipe.checkpoint).parent
+    made = train_english(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@english.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--sha256", default="", metavar="HEX", help="Digest that SOURCE must have.")
+@click.option("--trust", is_flag=True, help="Open SOURCE whatever its digest. It can run code.")
+@json_option
+def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_json: bool) -> None:
+    """Turn the flair file SOURCE (a pickle) into TARGET, a safetensors file, in which nothing can run.
+
+    Opens SOURCE once, and writes TARGET when both give the same states and tags.
+    """
+    from backattn.features.english.conversion import convert_tagger
+
+    made = convert_tagger(source, target, sha256=sha256, trust=trust)
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.command()
+@recipe_options
+@device_option
+@json_option
+def align(lang: str, overrides: tuple[str, ...], device: str, as_json: bool) -> None:
+    """Measure A: the translator's alignment error rate on gold alignments, beside the diagonal's."""
+    from backattn.device import pick_device
+    from backattn.features.alignment import keep_alignment, measure_alignment
+    from backattn.features.pipeline import load_translator
+
+    recipe = load_recipe(lang, overrides)
+    if recipe.alignment is None:
+        raise RecipeError(
+            f"{lang}: no [alignment] table: this recipe names no gold alignments; pipelines/es.toml shows one"
+        )
+    made = measure_alignment(
+        recipe.alignment,
+        recipe.corpus.unit,
+        lambda pairs: load_translator(recipe, pick_device(device)).align(pairs),
+    )
+    keep_alignment(made, recipe)
+    answer(made.to_json(), made.to_text(), as_json)

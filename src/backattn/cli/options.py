@@ -1,0 +1,57 @@
+"""What the commands have in common: their options, and how they answer."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from backattn.corpus import Corpus
+from backattn.corpus.formats import read_corpus
+from backattn.recipe import Recipe, load_recipe
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def recipe_options(command: _F) -> _F:
+    """LANG, and ``--set`` for single values of its recipe."""
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+        help="Replace one value of the recipe, as in tagger.epochs=3. May be given often.",
+    )(command)  # fmt: skip
+    return click.argument("lang")(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for a machine.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: the GPU where there is one."
+)
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Open a flair model (a pickle: it can run code) without a pinned sha256.",
+)
+only_option = click.option(
+    "--only", "part", type=click.Choice(["all", "transfer", "embeddings"]), default="all", show_default=True,
+    help="transfer: the translations and T; embeddings: the frozen features, which need no translator.",
+)  # fmt: skip
+threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
+
+
+def load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Corpus]:
+    """The recipe of LANG and its corpus."""
+    recipe = load_recipe(lang, overrides)
+    return recipe, read_corpus(recipe.corpus)
+
+
+def answer(value: Any, text: str, as_json: bool) -> None:
+    """Print the text for a person, or the value for a machine."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+
+
+def plain(value: Any) -> Any:
+    """A dataclass, or a tuple of them, as plain JSON values."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return json.loads(json.dumps(dataclasses.asdict(value), default=str))

@@ -1,0 +1,124 @@
+"""Stage one: the stores, made, checked, explained and freed."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backattn.cli.options import (
+    answer,
+    device_option,
+    json_option,
+    load,
+    only_option,
+    plain,
+    recipe_options,
+    trust_option,
+)
+
+
+@click.command()
+@recipe_options
+@only_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
+@device_option
+@trust_option
+@json_option
+def features(
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool, as_json: bool
+) -> None:
+    """Stage one: translate the corpus, tag the translation, cache T = A R; compute the embeddings.
+
+    Computes what is missing of the stores that the recipe asks for.
+    """
+    from backattn.features.check import check as check_plan
+    from backattn.features.check import refuse_corrupt
+    from backattn.features.estimate import estimate
+    from backattn.features.plan import make_plan
+
+    recipe, data = load(lang, overrides)
+    plan = make_plan(recipe, data, part)
+    statuses = check_plan(plan)
+    refuse_corrupt(statuses)
+    if dry_run or all(status.state == "fresh" for status in statuses):
+        times = estimate(plan, statuses)
+        text = "\n".join([*map(_status_line, statuses), *(time.to_text() for time in times)])
+        answer({"stages": plain(statuses), "estimates": plain(tuple(times))}, text, as_json)
+        return
+    from backattn.device import pick_device
+    from backattn.features.pipeline import make_features
+
+    made = make_features(recipe, plan, device=pick_device(device), trust=trust).stores
+    answer(
+        {name: plain(built) for name, built in made.items()},
+        "\n".join(map(_built_line, made.values())),
+        as_json,
+    )
+
+
+@click.command()
+@recipe_options
+@only_option
+@click.option("--deep", is_flag=True, help="Read and verify every byte.")
+@json_option
+@click.pass_context
+def check(
+    ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, as_json: bool
+) -> None:
+    """Is the cache what this corpus and this recipe ask for?
+
+    Exit status: 0 fresh, 1 stale or missing, 2 corrupt.
+    """
+    from backattn.features.check import check as check_plan
+    from backattn.features.plan import make_plan
+
+    recipe, data = load(lang, overrides)
+    statuses = check_plan(make_plan(recipe, data, part), deep=deep)
+    answer(plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
+    ctx.exit(max(status.exit_status for status in statuses))
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def show(store: Path, as_json: bool) -> None:
+    """Where each number of a STORE comes from: corpora, models, recipe, versions, device, date, commit."""
+    from backattn.store.provenance import to_json, to_text
+    from backattn.store.reader import StoreReader
+
+    reader = StoreReader(store)
+    answer(to_json(reader), to_text(reader), as_json)
+
+
+@click.command()
+@recipe_options
+@only_option
+@click.option("--others", is_flag=True, help="Remove the stores of all other recipes of this LANG as well.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@json_option
+def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: bool, as_json: bool) -> None:
+    """Free what the cache of LANG no longer needs: leftovers, sentences that left the corpus."""
+    from backattn.features.gc import collect_garbage
+    from backattn.features.plan import make_plan
+
+    recipe, data = load(lang, overrides)
+    found = collect_garbage(make_plan(recipe, data, part), others=others, dry_run=dry_run)
+    lines = [f"{item.path}: {item.bytes / 1e6:.1f} MB, {item.reason}" for item in found]
+    total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be' if dry_run else ''} freed"
+    answer(plain(tuple(found)), "\n".join([*lines, " ".join(total.split())]), as_json)
+
+
+def _status_line(status: Any) -> str:
+    line = f"{status.name}: {status.state}; {status.sentences} sentences, {status.missing} to compute"
+    if status.extra:
+        line += f", {status.extra} no longer in the corpus"
+    counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())
+    return "\n".join([f"{line}{counted} ({status.path})", *(f"  {reason}" for reason in status.reasons)])
+
+
+def _built_line(built: Any) -> str:
+    counted = ", ".join(f"{name}: {count}" for name, count in built.counts.items())
+    return (
+        f"{built.path}: {built.sentences} sentences, {built.computed} computed, "
+        f"{built.resumed} taken from a stopped run; {counted}"
+    )

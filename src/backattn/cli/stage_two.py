@@ -1,0 +1,127 @@
+"""Stage two: runs, what they say of new text, and what they say together."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backattn.cli.options import answer, device_option, json_option, load, recipe_options, trust_option
+from backattn.recipe import cache_root
+
+
+@click.command()
+@recipe_options
+@click.option("--inputs", default="words,words+transfer", show_default=True,
+              help="Comma-separated: words, words+transfer (BAN), transfer, random.")  # fmt: skip
+@click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
+@click.option(
+    "--sentences", default="all", show_default=True,
+    help="Comma-separated: numbers of training sentences (nested samples), shares as 5%, or all.",
+)  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1),
+              help="Runs side by side, a process each; default: as many as fill the cores.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
+@device_option
+@json_option
+def train(
+    lang: str, overrides: tuple[str, ...], inputs: str, seeds: str, sentences: str, jobs: int | None,
+    threads: int, device: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Stage two: train the taggers on the cached features. A killed training goes on.
+
+    A run that fails does not stop the others. The numbers depend on --threads, but not on --jobs.
+    """
+    from backattn.experiments import parse_grid, train_grid
+
+    recipe, data = load(lang, overrides)
+    grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
+    trained = train_grid(recipe, data, grid, device=device, threads=threads, jobs=jobs)
+    if trained.runs:
+        answer([_run_json(run) for run in trained.runs], "\n".join(map(_run_line, trained.runs)), as_json)
+    for error in trained.errors[1:]:
+        click.echo(f"backattn: {error}", err=True)
+    trained.whole()
+
+
+@click.command()
+@click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@json_option
+def report(langs: tuple[str, ...], as_json: bool) -> None:
+    """Tables of the runs: mean and deviation over the seeds, and what T adds."""
+    from backattn.report.tables import make_report
+
+    made = make_report(langs, cache_root())
+    for line in made.warnings:
+        click.echo(f"backattn: {line}", err=True)
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
+    help="lines: a sentence a line; columns: a token a line, an empty line between sentences.",
+)  # fmt: skip
+@device_option
+@trust_option
+@click.option("--batch", default=256, show_default=True, help="Sentences read before an answer is given.")
+def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch: int) -> None:
+    """Tag new text with a trained RUN (a folder below cache/LANG/runs), through both stages.
+
+    FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
+    Prints token and tag in two columns.
+    """
+    from backattn.tagging import open_text, tag_text
+
+    with open_text(file) as source:
+        tag_text(run, source, sys.stdout, form=form, device=device, trust=trust, batch=batch)
+
+
+@click.command()
+@recipe_options
+@click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
+@click.option("--run", type=click.Path(path_type=Path), help="Show this run's predictions too.")
+@json_option
+def inspect(
+    lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, as_json: bool
+) -> None:
+    """Show how one SENTENCE was translated, attended to and tagged; writes a page for each.
+
+    SENTENCE is a place in the corpus, such as test:12 (from 1), or the exact tokens with spaces between.
+    """
+    from backattn.report.inspection import inspect as inspect_sentences
+
+    recipe, data = load(lang, overrides)
+    made = inspect_sentences(recipe, data, sentences, run, cache_root())
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.command()
+@recipe_options
+@json_option
+def project(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Zero-shot: bring the English tags home through A, with no training; scores them on dev and test.
+
+    Needs the stores of `backattn features`.
+    """
+    from backattn.projection import project as project_tags
+
+    made = project_tags(*load(lang, overrides))
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+def _run_json(run: Any) -> dict[str, Any]:
+    figures = {"dev": run.dev.overall.f1, "test": run.test.overall.f1, "best_epoch": run.best_epoch}
+    return {"folder": str(run.folder), **figures, "seconds": run.seconds, "signature": run.test.signature}
+
+
+def _run_line(run: Any) -> str:
+    named = {"F1": run.test.overall, **{name: run.test.group(name) for name in run.test.groups}}
+    figures = ", ".join(f"{name} {100 * counts.f1:.2f}" for name, counts in named.items())
+    return (
+        f"{run.inputs}, {run.sentences} sentences, seed {run.seed}: test {figures} "
+        f"(dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; {run.folder})\n"
+        f"  {run.test.signature}"
+    )

@@ -1,0 +1,150 @@
+"""A training that may be killed: the folder that it goes on from, and the result, which appears whole.
+
+``<folder>.work/`` holds what is done so far and, from its beginning, whose it is. ``<folder>/`` takes its
+place at the end; its manifest, ``training.json``, says what it was made from and was written last.
+"""
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from backattn.errors import ModelError, RecipeError
+from backattn.files import discard_folder, is_file, publish_folder, strange_folder, write_whole_text
+from backattn.fingerprint import canonical_json, file_digest
+from backattn.json_files import read_table
+from backattn.quoting import quoted
+from backattn.recipe import data_path
+from backattn.store.lock import writer_lock
+
+MANIFEST = "training.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkFolder:
+    """The work folder of one training.
+
+    :param folder: of its result.
+    :param request: everything that its numbers depend on, as JSON values, down to the bytes of its data.
+    :param name: of the request in this folder; in the manifest it is a key.
+    """
+
+    folder: Path
+    request: Mapping[str, Any]
+    name: str = "request"
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder.with_name(self.folder.name + ".work")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others out; at a good end, the work folder goes, unless it is another training's.
+
+        :raises BusyError: another process trains into the same folder.
+        """
+        with writer_lock(self.folder.with_name(self.folder.name + ".lock")):
+            yield
+            if not self.path.exists() or self._is_ours():
+                discard_folder(self.path)
+
+    def claim(self) -> Path:
+        """Begin it, or go on in one of the same request; gives its path.
+
+        :raises RecipeError: it belongs to another training.
+        """
+        if self._claim.exists() and not self._is_ours():
+            raise RecipeError(
+                f"{self.path}: holds the unfinished training of another recipe or of other data; "
+                "delete the folder to train anew, or restore what the recipe named before"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole_text(self._claim, canonical_json(self.request))
+        return self.path
+
+    def fresh_result(self) -> Path:
+        """An empty folder to fill for :func:`publish`."""
+        result = self.path / "result"
+        shutil.rmtree(result, ignore_errors=True)
+        result.mkdir()
+        return result
+
+    @property
+    def _claim(self) -> Path:
+        return self.path / f"{self.name}.json"
+
+    def _is_ours(self) -> bool:
+        return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
+
+
+def publish(result: Path, folder: Path, told: Mapping[str, Any], packages: Sequence[str]) -> None:
+    """Write the manifest of a finished result and put it in its place.
+
+    :param told: what the manifest tells: the request under its name, and the figures.
+    :param packages: whose versions it names as well.
+    """
+    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    files = {path.name: file_digest(path) for path in sorted(result.iterdir())}
+    manifest = {**told, "versions": versions, "files": files}
+    write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    publish_folder(result, folder)
+
+
+def request_of(folder: Path, name: str = "request") -> Any:
+    """What a finished folder was made from; None when there is none.
+
+    :raises ModelError: its manifest is damaged.
+    """
+    return read_manifest(folder).get(name) if (folder / MANIFEST).exists() else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder.
+
+    :raises MissingError: there is none.
+    :raises ModelError: it is damaged.
+    """
+    return read_table(folder / MANIFEST, train_anew(folder))
+
+
+@contextmanager
+def told_if_damaged(path: Path) -> Iterator[None]:
+    """What does not fit while a file of a training is made out, is damage of that file.
+
+    :raises ModelError: in place of the error.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: damaged ({quoted(error)}); {train_anew(path.parent)}") from None
+
+
+def refuse_strange_folder(folder: Path, manifest: str, found: str, key: str) -> None:
+    """A result takes the place of its folder: that must be a training's own, or not be there.
+
+    :param manifest: file that only a training leaves there.
+    :param found: what the folder is otherwise (``is no translator that was trained here``).
+    :param key: of the recipe, which names the folder.
+    :raises RecipeError: it holds other things.
+    """
+    if strange_folder(folder, manifest):
+        raise RecipeError(
+            f"{folder}: {found}, and is not replaced; move it away, or name another folder in {key}"
+        )
+
+
+def data_digest(name: str) -> str:
+    """Digest of a data file; empty for a missing one, which the one place that reads it names."""
+    path = data_path(name)
+    return file_digest(path) if is_file(path) else ""
+
+
+def train_anew(folder: Path) -> str:
+    """What to do about a damaged file of a training."""
+    return f"delete {folder} to train anew"

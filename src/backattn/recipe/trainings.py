@@ -1,0 +1,80 @@
+"""The recipe's tables of trainings: how the models of stage one are made where none are at hand."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from backattn.recipe.data_files import EnglishFile, ParallelFile, TextFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorTraining:
+    """How ``backattn translator train`` makes the checkpoint.
+
+    :param architecture: fairseq's name of the model (``fconv_iwslt_de_en``, ``transformer_iwslt_de_en``).
+    :param pieces: size of the joint sentencepiece vocabulary.
+    :param learning_rates: one for each epoch; their number is the number of epochs.
+    :param max_tokens: target pieces of a batch.
+    :param max_pieces: longer training pairs are left out, and counted.
+    :param average: how many of the last epochs' checkpoints are averaged into the result.
+    :param keep: every epoch's weights are kept as well, each as a translator of its own with its BLEU:
+        ``<checkpoint>.epochs/3`` beside ``<checkpoint>``. It does not change the numbers.
+    :param precision: arithmetic of the training step; ``bfloat16`` is autocast.
+    :param valid, test: held-out pairs for the perplexity and for BLEU; they are taken out of ``parallel``.
+    :param test_limit: translate only so many test sentences for BLEU; 0 for all.
+    """
+
+    parallel: tuple[ParallelFile, ...]
+    valid: ParallelFile
+    test: ParallelFile
+    architecture: str = "fconv_iwslt_de_en"
+    pieces: int = 4000
+    learning_rates: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
+    optimizer: Literal["nag", "adam"] = "nag"
+    clip_norm: float = 0.1
+    dropout: float = 0.1
+    label_smoothing: float = 0.1
+    max_tokens: int = 3500
+    max_pieces: int = 175
+    average: int = 3
+    keep: bool = False
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 1
+    test_limit: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnglishTraining:
+    """How ``backattn english train`` makes the tagger with flair's own trainer."""
+
+    files: tuple[EnglishFile, ...]
+    word_dimensions: int = 100
+    character_dimensions: int = 25
+    min_count: int = 2
+    hidden: int = 256
+    dropout: float = 0.1
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: float = 0.002
+    batch: int = 32
+    epochs: int = 8
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharLmTraining:
+    """How ``backattn charlm train`` makes both directions, with flair's own trainer.
+
+    The corpus' training sentences, without their labels, are part of the text.
+
+    :param files: more text; it is tokenised as the corpus is.
+    :param hidden: width of one direction's states.
+    :param sequence: characters of one step of backpropagation through time.
+    """
+
+    files: tuple[TextFile, ...] = ()
+    hidden: int = 512
+    dropout: float = 0.1
+    sequence: int = 100
+    batch: int = 16
+    learning_rate: float = 20.0
+    epochs: int = 4
+    seed: int = 1

@@ -1,0 +1,127 @@
+"""What a killed training leaves, and what takes its place: stopped at every step, taken up, refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backattn.errors import BusyError, ModelError, RecipeError
+from backattn.features.work_folder import (
+    MANIFEST,
+    WorkFolder,
+    data_digest,
+    publish,
+    read_manifest,
+    refuse_strange_folder,
+    request_of,
+    told_if_damaged,
+)
+from backattn.fingerprint import file_digest
+
+REQUEST = {"epochs": 2, "data": {"a": "0f"}}
+
+
+def work_of(folder: Path, **changes: object) -> WorkFolder:
+    return WorkFolder(folder=folder / "model", request={**REQUEST, **changes})
+
+
+def train(work: WorkFolder, step: Callable[[str], None] = lambda name: None) -> bool:
+    """As the trainings do it; gives whether anything was to do, and tells of each step."""
+    with work.alone():
+        if request_of(work.folder) == work.request:
+            return False
+        path = work.claim()
+        step("claimed")
+        (path / "epoch1").write_text("1")
+        step("trained")
+        result = work.fresh_result()
+        (result / "weights").write_text("w")
+        step("filled")
+        publish(result, work.folder, {work.name: work.request, "report": 5}, ("backattn",))
+        step("published")
+    return True
+
+
+@pytest.mark.parametrize("last", ["claimed", "trained", "filled", "published"])
+def test_a_training_that_is_stopped_anywhere_is_taken_up(tmp_path: Path, last: str) -> None:
+    def stop(name: str) -> None:
+        if name == last:
+            raise KeyboardInterrupt
+
+    work = work_of(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(work, stop)
+    assert work.path.exists()
+    assert work.folder.exists() == (last == "published")
+    with pytest.raises(RecipeError, match=r"model\.work: holds the unfinished training of another recipe or"):
+        train(work_of(tmp_path, epochs=3))
+    assert train(work) == (last != "published")
+    assert not train(work)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.lock"]
+
+
+def test_the_manifest_tells_what_it_was_made_from(tmp_path: Path) -> None:
+    train(work_of(tmp_path))
+    manifest = read_manifest(tmp_path / "model")
+    assert request_of(tmp_path / "model") == manifest["request"] == REQUEST
+    assert manifest["report"] == 5
+    assert set(manifest["versions"]) == {"python", "backattn"}
+    assert manifest["files"] == {"weights": file_digest(tmp_path / "model/weights")}
+    assert request_of(tmp_path / "nothing") is None
+
+
+def test_another_trainings_work_is_left_where_it_is(tmp_path: Path) -> None:
+    """The finished one asks for nothing of it."""
+    train(work_of(tmp_path))
+    other = work_of(tmp_path, epochs=3)
+    (other.claim() / "epoch1").write_text("precious")
+    assert not train(work_of(tmp_path))
+    assert (other.path / "epoch1").read_text() == "precious"
+
+
+def test_two_at_a_time(tmp_path: Path) -> None:
+    with work_of(tmp_path).alone(), pytest.raises(BusyError):
+        train(work_of(tmp_path))
+
+
+def test_a_claim_that_is_no_text_is_another_trainings(tmp_path: Path) -> None:
+    work = work_of(tmp_path)
+    work.claim()
+    (work.path / "request.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="another recipe"):
+        work.claim()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, "\ufeff{}"])
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / MANIFEST).write_text(content, "utf-8")
+    with pytest.raises(ModelError, match=r"training\.json: damaged .*; delete .* to train anew"):
+        request_of(tmp_path)
+
+
+@pytest.mark.parametrize("value", [{}, {"epochs": 3}, {"epochs": [[1]]}, {"epochs": [{"loss": "x"}]}])
+def test_what_does_not_fit_is_damage(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "epochs.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(ModelError) as caught, told_if_damaged(path):
+        [float(epoch["loss"]) for epoch in json.loads(path.read_text())["epochs"]]
+    assert str(caught.value).startswith(f"{path}: damaged (")
+    assert str(caught.value).endswith(f"; delete {tmp_path} to train anew")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(RecipeError, match=r"is no model, and is not replaced; .* another folder in a\.key"):
+        refuse_strange_folder(tmp_path, MANIFEST, "is no model", "a.key")
+    (tmp_path / MANIFEST).touch()
+    refuse_strange_folder(tmp_path, MANIFEST, "is no model", "a.key")
+    refuse_strange_folder(tmp_path / "nothing", MANIFEST, "is no model", "a.key")
+
+
+def test_a_missing_data_file_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path))
+    assert data_digest("text") == ""
+    (tmp_path / "text").write_text("x")
+    assert data_digest("text") == file_digest(tmp_path / "text")
