@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -23,4 +24,20 @@ class Square:
             os.kill(os.getpid(), signal.SIGKILL)
         if task == 6:
             time.sleep(3600)
+        if task == 7:
+            (self.folder / "7").write_text(f"{os.getcwd()} {os.environ['BACKATTN_CACHE']}")
+            return
         (self.folder / str(task)).write_text(str(task**2))
+
+
+class Threads:
+    """Writes down the process that it was forked from, its threads, and what of torch was at work here."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, task: int) -> None:
+        server, torch = os.getppid(), sys.modules.get("torch")
+        threads = len(os.listdir(f"/proc/{server}/task"))
+        told = (server, threads, torch is not None, torch is not None and torch.cuda.is_initialized())
+        (self.folder / str(task)).write_text(" ".join(map(str, told)))

@@ -12,22 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from backattn import experiments
-from backattn.cli import main
 from backattn.errors import BackattnError, RecipeError, StaleError
 from backattn.experiments import Cell, Grid, fitting_jobs, train_grid
-from backattn.features.build import build_embeddings, build_transfers, build_translations
+from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
 from backattn.jobs import side_by_side
 from backattn.recipe import Recipe, as_json, from_json
-from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder
-from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe
+from fakes import make_corpus, make_recipe
 from job_tasks import Square
 from test_architecture import run_without
+from users_folder import fill, make_home, run
 
 WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
 CORPUS = make_corpus(WORDS)
@@ -55,6 +53,17 @@ class TestSideBySide:
         assert others == [None, None]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
+    def test_folder_and_environment_are_those_of_now(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Though the server is older than both."""
+        side_by_side(Square(tmp_path), [0], 1, lambda: None)
+        for number in ("7", "8"):
+            monkeypatch.setenv("BACKATTN_CACHE", number)
+            monkeypatch.chdir(tmp_path)
+            assert side_by_side(Square(Path()), [7], 1, lambda: None) == [None]
+            assert (tmp_path / "7").read_text() == f"{tmp_path} {number}"
+
     def test_an_interruption_ends_all(self, tmp_path: Path) -> None:
         def interrupt() -> None:
             if (tmp_path / "1").exists():
@@ -65,6 +74,33 @@ class TestSideBySide:
             side_by_side(Square(tmp_path), [6, 1, 6, 2], 2, interrupt)
         assert children() == before
         assert not (tmp_path / "2").exists()
+
+
+SERVED = """
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from backattn.jobs import side_by_side, start_server
+sys.path.insert(0, sys.argv[1])
+from job_tasks import Threads
+start_server(("backattn.experiments", "backattn.tagger.training"))
+print(side_by_side(Threads(sys.argv[2]), [1, 2, 3], 3, lambda: None), "torch" in sys.modules)
+"""
+
+
+def test_the_server_has_imported_torch_and_started_nothing(tmp_path: Path) -> None:
+    """OpenMP's threads and a CUDA context would be lost in its children."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED, str(Path(__file__).parent), str(tmp_path)],
+        capture_output=True, text=True, check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[None, None, None] False\n", "")
+    told = [path.read_text().split() for path in tmp_path.iterdir()]
+    assert len(told) == 3
+    assert {tuple(words[1:]) for words in told} == {("1", "True", "False")}
+    assert len({words[0] for words in told}) == 1  # one server
 
 
 @pytest.fixture
@@ -79,11 +115,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     tagger = {"epochs": 3, "hidden": 8, "word_dimensions": 8, "characters": "cnn"}
     embeddings = {"fasttext": {"vectors": "toy.vec"}}
     made = from_json({**as_json(make_recipe()), "tagger": tagger, "embeddings": embeddings}, "toy")
-    plan = make_plan(made, CORPUS)
-    build_translations(plan.translation, FakeTranslator, "cpu")
-    build_transfers(
-        plan.transfer, StoreReader(plan.translation.path), made.transfer, FakeEnglishTagger, "cpu"
-    )
+    fill(made, CORPUS)
     return made
 
 
@@ -233,35 +265,18 @@ from backattn.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main(sys.argv[1:])
 """
-RECIPE = """
-[corpus]
-train = "toy.train"
-dev = "toy.train"
-test = "toy.train"
-source = "made here"
-[translator]
-checkpoint = "toy/translator"
-source = "de"
-[english]
-checkpoint = "toy/english/tagger.pt"
+TAGGER = """
 [tagger]
 hidden = 4
 epochs = 100000
 """
-
-
-ENDLESS = ("train", "toy.toml", "--inputs", "words", "--seeds", "1,2,3", "--jobs", "2")
+ENDLESS = ("train", "toy", "--inputs", "words", "--seeds", "1,2,3", "--jobs", "2")
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder: a recipe that trains for hours, and its corpus."""
-    (tmp_path / "toy.toml").write_text(RECIPE)
-    (tmp_path / "toy.train").write_text("anna B-PER\nsingt O\n\nben B-PER\nsingt O\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path))
-    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+    return make_home(tmp_path, monkeypatch, TAGGER)
 
 
 @pytest.fixture
@@ -277,16 +292,16 @@ def endless(home: Path) -> "subprocess.Popen[str]":
 
 def test_one_failing_run_is_one_line_and_its_status(home: Path) -> None:
     short = [*ENDLESS, "--set", "tagger.epochs=1"]
-    done = CliRunner().invoke(main, [*short, "--json"])
-    folders = [Path(row["folder"]) for row in json.loads(done.stdout)]
-    assert (done.exit_code, done.stderr, len(folders)) == (0, "", 3)
+    status, out, err = run(*short, "--json")
+    folders = [Path(row["folder"]) for row in json.loads(out)]
+    assert (status, err, len(folders)) == (0, "", 3)
     for folder in folders[:2]:
         RunFolder(folder).manifest.unlink()
         RunFolder(folder).checkpoint.write_bytes(b"damaged")
-    done = CliRunner().invoke(main, [*short, "--json"])
-    assert done.exit_code == 2
-    assert [row["folder"] for row in json.loads(done.stdout)] == [str(folders[2])]
-    lines = done.stderr.splitlines()
+    status, out, err = run(*short, "--json")
+    assert status == 2
+    assert [row["folder"] for row in json.loads(out)] == [str(folders[2])]
+    lines = err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("backattn: ") and "damaged (" in line for line in lines)
 
@@ -315,8 +330,9 @@ def children() -> set[int]:
 
 
 def helper(pid: str) -> bool:
-    """Python's own, which sees to what processes leave behind, and ends with this one."""
-    return "resource_tracker" in Path(f"/proc/{pid}/cmdline").read_text()
+    """Python's own: one sees to what processes leave behind, one starts them. Both end with this one."""
+    command = Path(f"/proc/{pid}/cmdline").read_text()
+    return "resource_tracker" in command or "multiprocessing.forkserver" in command
 
 
 def session(leader: int) -> list[int]:

@@ -24,7 +24,7 @@ from backattn.errors import RecipeError, StaleError
 from backattn.features.plan import make_plan
 from backattn.files import write_whole_text
 from backattn.fingerprint import digest
-from backattn.jobs import side_by_side
+from backattn.jobs import side_by_side, start_server
 from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.lock import writer_lock
@@ -177,6 +177,9 @@ def train_grid(
     folders = {cell: trainer.folder(cell) for cell in grid.cells(len(corpus.train))}
     ahead = [cell for cell, folder in folders.items() if not RunFolder(folder).manifest.is_file()]
     if ahead:
+        if len(ahead) > 1 and jobs != 1:
+            # It imports torch beside us; on a GPU, where one run follows the other, for nothing.
+            start_server(("backattn.experiments", "backattn.tagger.training"))
         from backattn.device import pick_device
 
         device = pick_device(device)

@@ -1,7 +1,8 @@
 """Tasks side by side, each in a process of its own.
 
-Processes are spawned, not forked: threads of OpenMP and a CUDA context do not live through a fork. That
-costs an import of torch for each process, once, because a process takes one task after the other.
+Threads of OpenMP and a CUDA context do not live through a fork, and a process that is spawned imports torch
+anew. So processes are forked from a server that has imported what the work needs and has computed nothing:
+three of them are ready in a second. (The one thread there is, OpenBLAS's, sees to forks itself.)
 """
 
 import multiprocessing
@@ -11,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar, cast
@@ -26,6 +28,18 @@ Outcome = Exception | None
 _TICK = 1.0  # seconds
 # These cross to another process and stay what they are; the command line has a line for each.
 _UNDERSTOOD = (BackattnError, OSError, MemoryError)
+
+
+def start_server(modules: Sequence[str]) -> None:
+    """Begin to import modules for :func:`side_by_side`, while this process goes on.
+
+    Without it, or where a server runs already, each process imports what it lacks. The server ends with
+    this process.
+
+    :param modules: what the work imports; an import must start no thread and touch no GPU.
+    """
+    forkserver.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
 
 
 def side_by_side(
@@ -47,8 +61,7 @@ def side_by_side(
         while waiting or busy:
             while waiting and idle:
                 worker, number = idle.pop(), waiting.pop()
-                with suppress(BrokenPipeError):  # it is gone, as we shall hear below
-                    worker.pipe.send(tasks[number])
+                worker.begin(tasks[number])
                 busy[worker.pipe] = worker, number
             for pipe in wait(list(busy), timeout=_TICK):
                 worker, number = busy.pop(cast(Connection, pipe))
@@ -69,14 +82,27 @@ class _Worker:
     """A process that waits at the other end of a pipe for its next task."""
 
     def __init__(self, work: Callable[[Task], object]) -> None:
-        spawned = multiprocessing.get_context("spawn")
-        self.pipe, theirs = spawned.Pipe()
+        self._work: Callable[[Task], object] | None = work
+        forked = multiprocessing.get_context("forkserver")
+        self.pipe, theirs = forked.Pipe()
         # A daemon is not waited for when this process ends by an error.
-        self.process: BaseProcess = spawned.Process(
-            target=_serve, args=(work, theirs, os.getcwd()), daemon=True
+        self.process: BaseProcess = forked.Process(
+            target=_serve, args=(theirs, os.getcwd(), dict(os.environ)), daemon=True
         )
         self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
+
+    def begin(self, task: Task) -> None:
+        """Send it a task, and before the first one the work.
+
+        The work holds a corpus: sent when the process is made, it would keep us from making the next one
+        until this one has done its imports.
+        """
+        with suppress(ConnectionError):  # it is gone, as we shall hear
+            if self._work is not None:
+                self.pipe.send(self._work)
+                self._work = None
+            self.pipe.send(task)
 
     def epitaph(self, task: object) -> BackattnError:
         """Why it is gone."""
@@ -94,14 +120,18 @@ class _Worker:
         self.process.join()
 
 
-def _serve(work: Callable[[Task], object], pipe: Connection, folder: str) -> None:
+def _serve(pipe: Connection, folder: str, environment: dict[str, str]) -> None:
     # Ctrl-C reaches every process of the terminal: the one that started us decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # tqdm's own lock is a semaphore, and a process that is ended would leave it behind.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Folder and environment of the server are those of the time when it was started.
     os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
     with suppress(EOFError):
+        work = pipe.recv()
         while True:
             task = pipe.recv()
             try:

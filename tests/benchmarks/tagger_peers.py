@@ -238,9 +238,12 @@ class TorchcrfPeer(nn.Module):
 
     def _data(self, sentences: Sequence[tuple[str, ...]], *, train: bool) -> DataLoader:
         encoded = self.setup.train if train else self.setup.dev
-        words = [torch.from_numpy(encoded.words[forms]) for forms in encoded.forms]
-        characters = [torch.from_numpy(encoded.characters[forms]) for forms in encoded.forms]
-        tags = [torch.from_numpy(t) for t in encoded.tags] if encoded.tags else [w * 0 for w in words]
+
+        def cut(numbers: np.ndarray) -> list[Tensor]:
+            return list(torch.from_numpy(numbers).long().split(encoded.lengths.tolist()))
+
+        words, characters = cut(encoded.words[encoded.forms]), cut(encoded.characters[encoded.forms])
+        tags = [w * 0 for w in words] if encoded.tags is None else cut(encoded.tags)
 
         def collate(indices: list[int]) -> tuple[Tensor, ...]:
             lengths = torch.tensor([len(words[i]) for i in indices])

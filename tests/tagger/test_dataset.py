@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tagger_samples import WIDTH, DictVectors, make_corpus
 
+from backattn.corpus import Sentence
 from backattn.errors import StaleError
 from backattn.tagger.dataset import encode, prediction_order, training_order
 from backattn.tagger.sources import RandomRows, Sources, StoredRows
@@ -46,6 +48,34 @@ def test_a_batch_says_what_the_sentences_say():
         assert np.array_equal(charlm[row, :m].numpy(), RandomRows(2).rows(sentence.tokens))
         assert not any(padded[row, m:].any() for padded in (batch.tags, batch.transfer, bert, charlm))
     assert len(set(batch.words.tolist())) <= len(batch.words) < batch.lengths.sum()  # each token once
+
+
+WORDS = st.lists(st.sampled_from(["a", "bb", "Straße", "Bb", "7"]), min_size=1, max_size=6)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=9), st.data())
+def test_a_batch_is_cut_and_padded_as_by_hand(found, data):
+    sentences = [
+        Sentence(tuple(tokens), tuple("O" if t == "a" else "S-X" for t in tokens)) for tokens in found
+    ]
+    vocabulary = build_vocabulary(sentences[::2])
+    tags = [s.tags for s in sentences] if "X" in "".join(vocabulary.tags) else None
+    encoded = encode([s.tokens for s in sentences], vocabulary, tags)
+    assert len(encoded) == len(sentences)
+    indices = np.array(data.draw(st.lists(st.integers(0, len(sentences) - 1), min_size=1)))
+    chosen = [sentences[i] for i in indices]
+    longest = max(map(len, chosen))
+    batch = encoded.batch(indices, Sources())
+    assert batch.lengths.tolist() == [len(s) for s in chosen]
+    filled = [[*map(vocabulary.word, s.tokens), *[-1] * (longest - len(s))] for s in chosen]
+    real = torch.tensor(filled) >= 0
+    assert torch.equal(batch.words[batch.positions].where(real, torch.tensor(-1)), torch.tensor(filled))
+    assert not batch.positions[~real].any()
+    if tags is not None:
+        numbers = [[*map(vocabulary.tag, s.tags), *[0] * (longest - len(s))] for s in chosen]
+        assert batch.tags.tolist() == numbers
+    tensors = (batch.words, batch.characters, batch.positions, batch.lengths)
+    assert {tensor.dtype for tensor in tensors} == {torch.int64}
 
 
 @given(LENGTHS, st.integers(1, 16), st.integers(0, 5))

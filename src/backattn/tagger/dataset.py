@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ _POOL_BATCHES = 32
 _PREDICTION_TOKENS = 2048
 
 Ints = NDArray[np.int64]
+SmallInts = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,49 +64,56 @@ class Batch:
 class Encoded:
     """Sentences by number, with every different token (form) encoded once.
 
+    The numbers of all sentences stand one after the other in one array: an array for each sentence would take
+    more memory than what is in it.
+
     :param tokens: the sentences.
-    :param words: word number of each form. *Shape:* (forms,)
-    :param characters: character numbers of each form, 0 is padding. *Shape:* (forms, c)
-    :param forms: for each sentence, the form of each token. *Shape:* (m,) each
-    :param tags: for each sentence its gold tag numbers. *Shape:* (m,) each
+    :param lengths: tokens of each sentence. *Shape:* (sentences,) int64
+    :param words: word number of each form. *Shape:* (forms,) int32
+    :param characters: character numbers of each form, 0 is padding. *Shape:* (forms, c) int32
+    :param forms: the form of each token of all sentences. *Shape:* (tokens,) int32
+    :param tags: its gold tag number. *Shape:* (tokens,) int32
     """
 
     tokens: tuple[tuple[str, ...], ...]
-    words: Ints
-    characters: Ints
-    forms: tuple[Ints, ...]
-    tags: tuple[Ints, ...] | None = None
+    lengths: Ints
+    words: SmallInts
+    characters: SmallInts
+    forms: SmallInts
+    tags: SmallInts | None = None
 
-    @property
-    def lengths(self) -> Ints:
-        """Tokens of each sentence. *Shape:* (sentences,)"""
-        return np.array([len(forms) for forms in self.forms], dtype=np.int64)
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def _begins(self) -> Ints:
+        """Where each sentence begins among all tokens. *Shape:* (sentences,)"""
+        return np.cumsum(self.lengths) - self.lengths
 
     def batch(self, indices: Ints, sources: Sources) -> Batch:
         """Pad the sentences of these indices to a batch; stored rows are read now, not before."""
-        forms, positions = np.unique(np.concatenate([self.forms[i] for i in indices]), return_inverse=True)
-        lengths = self.lengths_of(indices)
+        lengths = self.lengths[indices]
+        place = np.arange(lengths.max())
+        # shape: (b, m), True on tokens and False on padding
+        real = place < lengths[:, None]
+        # Where the tokens of the batch stand among all, in the order of real's True, shape: (its tokens,)
+        where = (self._begins[indices][:, None] + place)[real]
+        forms, positions = np.unique(self.forms[where], return_inverse=True)
         characters = self.characters[forms]
         used = max(1, int((characters != 0).sum(1).max()))
         return Batch(
-            words=torch.from_numpy(self.words[forms]),
-            characters=torch.from_numpy(characters[:, :used]),
-            positions=torch.from_numpy(_pad(np.split(positions, np.cumsum(lengths)[:-1]), lengths)),
+            words=_numbers(self.words[forms]),
+            characters=_numbers(characters[:, :used]),
+            positions=_padded(positions, real),
             lengths=torch.from_numpy(lengths),
-            tags=None
-            if self.tags is None
-            else torch.from_numpy(_pad([self.tags[i] for i in indices], lengths)),
+            tags=None if self.tags is None else _padded(self.tags[where], real),
             transfer=None if sources.transfer is None else self.rows(indices, sources.transfer),
             embeddings=tuple(self.rows(indices, source) for source in sources.embeddings.values()),
         )
 
-    def lengths_of(self, indices: Ints) -> Ints:
-        """Tokens of some of the sentences. *Shape:* (indices,)"""
-        return np.array([len(self.forms[i]) for i in indices], dtype=np.int64)
-
     def rows(self, indices: Ints, source: RowSource) -> Tensor:
         """What a source says of these sentences, padded with zeros. *Shape:* (b, m, width)"""
-        padded = torch.zeros(len(indices), int(self.lengths_of(indices).max()), source.width)
+        padded = torch.zeros(len(indices), int(self.lengths[indices].max()), source.width)
         for row, index in zip(padded.numpy(), indices, strict=True):
             rows = source.rows(self.tokens[index])
             row[: len(rows)] = rows
@@ -116,22 +127,21 @@ def encode(
 ) -> Encoded:
     """Number sentences, and their gold tags when there are any."""
     numbers: dict[str, int] = {}
-    forms = tuple(
-        np.array([numbers.setdefault(token, len(numbers)) for token in tokens], dtype=np.int64)
-        for tokens in sentences
+    forms = np.fromiter(
+        (numbers.setdefault(token, len(numbers)) for token in chain.from_iterable(sentences)), np.int32
     )
-    spelt = [vocabulary.spell(token) for token in numbers]
-    characters = np.zeros((len(spelt), max(map(len, spelt), default=1)), dtype=np.int64)
-    for row, spelling in zip(characters, spelt, strict=True):
-        row[: len(spelling)] = spelling
+    characters = np.zeros((len(numbers), max(map(len, numbers), default=1)), dtype=np.int32)
+    for row, token in zip(characters, numbers, strict=True):
+        row[: len(token)] = vocabulary.spell(token)
     return Encoded(
         tokens=tuple(sentences),
-        words=np.array([vocabulary.word(token) for token in numbers], dtype=np.int64),
+        lengths=np.array([len(tokens) for tokens in sentences], dtype=np.int64),
+        words=np.array([vocabulary.word(token) for token in numbers], dtype=np.int32),
         characters=characters,
         forms=forms,
         tags=None
         if tags is None
-        else tuple(np.array([vocabulary.tag(tag) for tag in row], dtype=np.int64) for row in tags),
+        else np.fromiter((vocabulary.tag(tag) for tag in chain.from_iterable(tags)), np.int32),
     )
 
 
@@ -158,8 +168,13 @@ def prediction_order(lengths: Ints, tokens: int = _PREDICTION_TOKENS) -> list[In
     return batches
 
 
-def _pad(rows: Sequence[Ints], lengths: Ints) -> Ints:
-    padded = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return padded
+def _padded(values: NDArray[np.integer[Any]], real: NDArray[np.bool_]) -> Tensor:
+    """(tokens,) -> (b, m): the values one after the other where a token is, 0 on padding."""
+    padded = np.zeros(real.shape, dtype=np.int64)
+    padded[real] = values
+    return torch.from_numpy(padded)
+
+
+def _numbers(values: SmallInts) -> Tensor:
+    """As torch looks things up."""
+    return torch.from_numpy(values.astype(np.int64))

@@ -121,7 +121,7 @@ def decode(
     """The best legal tags of every sentence, in order. Leaves the network in evaluation mode."""
     network.eval()
     device = network.linear.weight.device
-    found: list[tuple[str, ...]] = [()] * len(encoded.forms)
+    found: list[tuple[str, ...]] = [()] * len(encoded)
     with torch.inference_mode():
         for indices in prediction_order(encoded.lengths):
             batch = encoded.batch(indices, sources)

@@ -122,7 +122,7 @@ class _Training:
     def run(self, progress: bool) -> Run:
         """Train to the last epoch and write the run."""
         state = self._resume()
-        sentences = len(self.setup.train.forms)
+        sentences = len(self.setup.train)
         total = self.recipe.epochs * sentences
         with tqdm(total=total, initial=state.epoch * sentences, unit="sentence", disable=not progress) as bar:
             while state.epoch < self.recipe.epochs:
@@ -183,7 +183,7 @@ class _Training:
             sgd_step(self.learning.values(), rate=rate, clip_norm=self.recipe.clip_norm)
             loss_sum += loss.detach() * len(indices)
             bar.update(len(indices))
-        mean = float(loss_sum) / len(train.forms)
+        mean = float(loss_sum) / len(train)
         if not np.isfinite(mean):
             raise ModelError(
                 f"{self.files.path}: the training loss of epoch {epoch} is {mean}; "
