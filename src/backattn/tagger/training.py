@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
-from backattn.device import bound_kernel_caches
+from backattn.device import bound_kernel_caches, return_big_blocks
 from backattn.errors import ModelError, of_the_machine
 from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
@@ -72,6 +72,7 @@ def train_run(
     :raises RecipeError: the recipe does not fit the corpus, or the inputs.
     """
     bound_kernel_caches()
+    return_big_blocks()
     files = RunFolder(folder)
     request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
     recipe = read_by(inputs, recipe)

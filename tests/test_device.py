@@ -1,0 +1,46 @@
+"""What the libraries below torch may keep."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Blocks of 3 MB, each with a small one behind it that stays: freed into the heap, they cannot leave it.
+# glibc learns from the first ones that such blocks come and go, and takes the next ones from its heap.
+HEAP = """
+import sys
+import numpy as np
+from backattn.device import return_big_blocks
+
+def resident():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+before = resident()
+if sys.argv[1] == "back":
+    return_big_blocks()
+kept = []
+for turn in range(2):
+    blocks = []
+    for _ in range(40):
+        blocks.append(np.ones(3_000_000, np.uint8))
+        kept.append(np.ones(100_000, np.uint8))
+    del blocks
+print((resident() - before) // 1000)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc's heap")
+def test_big_blocks_go_back_to_the_system() -> None:
+    kept, back = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", HEAP, how], capture_output=True, check=True, text=True
+            ).stdout
+        )
+        for how in ("keep", "back")
+    )
+    # In MB. 120 are in the blocks of one turn, 8 in what stays.
+    assert kept > 100
+    assert back < 20
