@@ -3,6 +3,9 @@
 import dataclasses
 import os
 import shutil
+import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +15,23 @@ from backattn.corpus import Corpus
 from backattn.experiments import Grid, fitting_jobs, train_grid
 from backattn.recipe import Recipe
 from benchmarks.materials import workplace
-from benchmarks.measure import Row, compare
+from benchmarks.measure import Ratios, Row, rate
 from benchmarks.tagger import labelled
 from fakes import make_recipe
 
 TRAIN, DEV, EPOCHS = 600, 100, 5
+_BARE = """
+import sys, time, torch
+torch.set_num_threads(1)
+lstm, inputs = torch.nn.LSTM(150, 256, batch_first=True, bidirectional=True), torch.randn(16, 32, 150)
+print(flush=True)
+sys.stdin.readline()
+end, steps = time.perf_counter() + 4, 0
+while time.perf_counter() < end:
+    lstm(inputs)[0].sum().backward()
+    steps += 1
+print(steps)
+"""
 GRID = Grid(inputs=("words",), sentences=(0,), seeds=(1, 2, 3, 4, 5))
 
 
@@ -26,18 +41,60 @@ def rows(repeats: int) -> Iterator[Row]:
     jobs = fitting_jobs(len(GRID.seeds), cores)
     text, corpus, tagger = labelled(TRAIN, DEV)
     recipe = dataclasses.replace(make_recipe(), tagger=dataclasses.replace(tagger, epochs=EPOCHS))
-    note = f"{EPOCHS} epochs of {text}; --jobs {jobs} of one thread; equal predictions"
     with workplace() as folder:
         cache = folder / "cache"
         _same(recipe, corpus, cache, jobs)
-        for threads in sorted({1, cores}):
-            yield compare(
-                part=f"5 seeds on {cores} cores",
-                peer_name=f"one after the other, {threads} thread{'s' * (threads > 1)}",
-                unit="runs", repeats=repeats, must=1.7, note=note,
-                ours=lambda: _train(recipe, corpus, cache, jobs=jobs),
-                peer=lambda threads=threads: _train(recipe, corpus, cache, threads=threads),
-            )  # fmt: skip
+        turns = [
+            _Turn(
+                ours=rate(lambda: _train(recipe, corpus, cache, jobs=jobs)),
+                one_thread=rate(lambda: _train(recipe, corpus, cache)),
+                all_threads=rate(lambda: _train(recipe, corpus, cache, threads=cores)),
+                cores=_steps(cores) / _steps(1),
+            )
+            for _ in range(repeats)
+        ]
+    row = Row(
+        part=f"5 seeds on {cores} cores", peer="one after the other, 1 thread", unit="runs",
+        rate=statistics.median(turn.ours for turn in turns), must=1.7,
+        ratio=Ratios.of([turn.ours / turn.one_thread for turn in turns]),
+        floor=Ratios.of([turn.ours / turn.one_thread / turn.cores for turn in turns]),
+        floor_name=f"what {cores} processes of a bare nn.LSTM gain over one: "
+        f"{Ratios.of([turn.cores for turn in turns]).to_text()}",
+        note=f"{EPOCHS} epochs of {text}; --jobs {jobs} of one thread; equal predictions",
+    )  # fmt: skip
+    yield row
+    threaded = Ratios.of([turn.ours / turn.all_threads for turn in turns])
+    yield dataclasses.replace(
+        row, peer=f"one after the other, {cores} threads", ratio=threaded, must=None, floor=None
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turn:
+    """Runs a second, and how much work so many cores do of what one does: less than their number."""
+
+    ours: float
+    one_thread: float
+    all_threads: float
+    cores: float
+
+
+def _steps(processes: int) -> int:
+    """Training steps of a bare LSTM in all of so many processes that start at one moment."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return sum(int(process.communicate()[0]) for process in started)
 
 
 def _train(recipe: Recipe, corpus: Corpus, cache: Path, *, jobs: int = 1, threads: int = 1) -> float:
