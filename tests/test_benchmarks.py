@@ -1,0 +1,36 @@
+"""`make bench` with no part named: it must not fail after an hour, or at once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.measure import Ratios, Row, table
+
+
+def test_all_parts_are_measured_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmarks, "PARTS", ("crf",))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--repeats", "1", "--out", str(tmp_path)])
+    benchmarks.main()
+    rows = json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    assert [row["part"] for row in rows] == ["CRF, forward and backward", "CRF, decoding"]
+    assert all(row["ratio"]["median"] > 0 for row in rows)
+    assert (tmp_path / "bench.md").read_text("utf-8") in capsys.readouterr().out
+
+
+def test_an_unknown_part_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "speed"])
+    with pytest.raises(SystemExit, match="2"):
+        benchmarks.main()
+    assert "invalid choice: 'speed'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("median", "reached"), [(0.79, "NO"), (0.8, "yes"), (0.95, "aim")])
+def test_a_goal_that_is_missed_is_told(median: float, reached: str) -> None:
+    row = Row(part="p", peer="q", unit="MB", rate=1.0, ratio=Ratios(0.1, median, 2.0), must=0.8, aim=0.95)
+    assert f"| 0.8 x | 0.95 x | {reached} |" in table([row])
