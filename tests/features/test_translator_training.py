@@ -211,6 +211,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert without_times(resumed) == without_times(whole)
     assert resumed.bleu == whole.bleu
     assert equal_weights(resumed.folder, whole.folder)
+    # Bytes too: a store of translations is named by them.
+    first, second = ((folder / "checkpoint.pt").read_bytes() for folder in (resumed.folder, whole.folder))
+    assert first == second
 
 
 @pytest.fixture(scope="module")

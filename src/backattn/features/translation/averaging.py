@@ -45,6 +45,8 @@ def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
         state = refuse_code(work / STATE, advice=train_anew(work))
     try:
         state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
+        # One entry for each time that the training was resumed; whether it was killed must not show.
+        state["optimizer_history"] = state["optimizer_history"][-1:]
         kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
     except (KeyError, TypeError, AttributeError):
         raise ModelError(f"{work / STATE}: damaged; {train_anew(work)}") from None
