@@ -45,9 +45,9 @@ def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
         state = refuse_code(work / STATE, advice=train_anew(work))
     try:
         state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
-        # One entry for each time that the training was resumed; whether it was killed must not show.
-        state["optimizer_history"] = state["optimizer_history"][-1:]
-        kept = {key: state[key] for key in ("args", "cfg", "criterion", "optimizer_history", "task_state")}
+        kept = {key: state[key] for key in ("args", "cfg", "criterion", "task_state")}
+        # fairseq adds an entry each time that a training is resumed; whether it was killed must not show.
+        kept["optimizer_history"] = state["optimizer_history"][-1:]
     except (KeyError, TypeError, AttributeError):
         raise ModelError(f"{work / STATE}: damaged; {train_anew(work)}") from None
     torch.save({**kept, "model": model, "extra_state": {}, "last_optimizer_state": None}, path)
