@@ -36,8 +36,6 @@ from backattn.tagger.sources import Inputs
 # The store of T among the stores of a recipe; the others have the names of the embeddings.
 TRANSFER: Literal["transfer"] = "transfer"
 _StoreName = EmbeddingName | Literal["transfer"]
-# The recipe that a run was made with, in its folder.
-RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -361,11 +359,11 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
 
     It is not part of the run's identity, which holds only what decides the numbers.
     """
-    path = folder / RECIPE
-    if path.exists():
+    files = RunFolder(folder)
+    if files.recipe.exists():
         return
-    with writer_lock(RunFolder(folder).lock):  # two that begin the same run at once
-        write_whole_text(path, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
+    with writer_lock(files.lock):  # two that begin the same run at once
+        write_whole_text(files.recipe, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
 
 
 def _size(part: str) -> int | Share:

@@ -10,13 +10,13 @@ from typing import Literal, TextIO, cast
 from backattn.corpus import Sentence
 from backattn.device import pick_device
 from backattn.errors import CorpusError, MissingError
-from backattn.experiments import RECIPE, StoredVectors
+from backattn.experiments import StoredVectors
 from backattn.features.build import embedding_entries, transfer_entries, translation_entries
 from backattn.features.embeddings import Embedder
 from backattn.recipe import Recipe, Unit, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
-from backattn.tagger.run import read_json
+from backattn.tagger.run import RunFolder, read_json
 
 Tokens = tuple[str, ...]
 Form = Literal["lines", "columns"]
@@ -32,7 +32,8 @@ class TextTagger:
     def __init__(self, run: Path, *, device: str = "auto", trust: bool = False) -> None:
         self._device = pick_device(device)
         self._model: TaggerModel = load_run(run, self._device)
-        self.recipe: Recipe = from_json(read_json(run / RECIPE), str(run / RECIPE))
+        path = RunFolder(run).recipe
+        self.recipe: Recipe = from_json(read_json(path), str(path))
         # A run that reads words alone needs none of stage one's packages.
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator

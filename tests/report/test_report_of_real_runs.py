@@ -13,12 +13,14 @@ from backattn.experiments import Grid, parse_grid, train_grid
 from backattn.features.alignment import AlignmentReport, AlignmentScore, keep_alignment
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
+from backattn.features.work_folder import MANIFEST
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
 from backattn.report.inspection import inspect
-from backattn.report.origins import FIGURES, RECIPE, Origin
+from backattn.report.origins import Origin
 from backattn.report.tables import make_report
 from backattn.store.reader import StoreReader
+from backattn.tagger.run import RunFolder
 from fakes import FakeEnglishTagger, FakeTranslator, make_recipe
 
 WORDS = ("ana", "rio", "casa", "luis", "mar")
@@ -103,7 +105,7 @@ def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
     for checkpoint, score in bleus.items():
         (cache / checkpoint).mkdir(parents=True)
         (cache / checkpoint / "checkpoint.pt").write_bytes(checkpoint.encode())
-        (cache / checkpoint / FIGURES).write_text(json.dumps({"bleu": {"score": score}}), "utf-8")
+        (cache / checkpoint / MANIFEST).write_text(json.dumps({"bleu": {"score": score}}), "utf-8")
         recipe = toy()
         recipe = dataclasses.replace(
             recipe, translator=dataclasses.replace(recipe.translator, checkpoint=checkpoint)
@@ -142,7 +144,7 @@ def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
     assert found() == [4.5, None]
     assert "Lift and translator quality" not in (cache / "toy/report/report.html").read_text("utf-8")
     for damaged in ("{", "[]", '{"bleu": 3}', '{"bleu": {"score": "x"}}', '{"bleu": {"score": true}}'):
-        (cache / early / FIGURES).write_text(damaged, "utf-8")
+        (cache / early / MANIFEST).write_text(damaged, "utf-8")
         assert found() == [None, None]
 
 
@@ -169,7 +171,5 @@ def test_a_stand_in_for_a_has_its_own_alignment_error_rate(cache: Path) -> None:
 
 
 def test_the_names_are_those_that_training_writes() -> None:
-    from backattn import experiments
-    from backattn.features import work_folder
-
-    assert (experiments.RECIPE, work_folder.MANIFEST) == (RECIPE, FIGURES)
+    """Users' scripts, and caches of older versions, know them too."""
+    assert (RunFolder(Path()).recipe.name, MANIFEST) == ("recipe.json", "training.json")

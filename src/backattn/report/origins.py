@@ -9,12 +9,12 @@ from backattn.corpus import Corpus
 from backattn.errors import BackattnError
 from backattn.features.alignment import HEADLINE, alignment_path
 from backattn.features.plan import Plan, make_plan
+from backattn.features.work_folder import MANIFEST
 from backattn.json_files import read_table
 from backattn.recipe import Recipe, as_json, from_json, model_path
 from backattn.report.runs import TRANSFER, RunRecord
+from backattn.tagger.run import RunFolder
 
-# As `experiments.py` and `features/translation/training.py` name them; tests keep them equal.
-RECIPE, FIGURES = "recipe.json", "training.json"
 # Keys that leave a store's numbers alone.
 _UNTOLD = frozenset({"batch_tokens", "training", "sha256"})
 
@@ -79,7 +79,8 @@ def _made_with(key: str, name: str) -> bool:
 
 def _recipe(run: Path) -> Recipe | None:
     try:
-        return from_json(read_table(run / RECIPE, ""), str(run / RECIPE))
+        path = RunFolder(run).recipe
+        return from_json(read_table(path, ""), str(path))
     except (BackattnError, OSError):
         return None
 
@@ -99,7 +100,7 @@ def _bleu(recipe: Recipe) -> float | None:
     """None for a hub's translator, and where its folder is without figures."""
     if not recipe.translator.checkpoint:
         return None
-    return _figure(model_path(recipe.translator.checkpoint) / FIGURES, ("bleu", "score"), 100)
+    return _figure(model_path(recipe.translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
 
 
 def _aer(recipe: Recipe, plan: Plan) -> float | None:

@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def recipe(self) -> Path:
+        """The whole recipe that the run was made with; it also says where the models lie."""
+        return self.path / "recipe.json"
+
+    @property
     def epochs(self) -> Path:
         """One JSON line for each epoch."""
         return self.path / "epochs.jsonl"
