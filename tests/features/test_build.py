@@ -262,10 +262,13 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
         translation, transfer = ids(translator={**translator, key: value})
         assert translation != base[0]
         assert transfer != base[1]
-    for key, value in {"eos": "keep", "normalise": "source", "dtype": "float32"}.items():
+    for key, value in {"eos": "keep", "normalise": "source", "dtype": "float32", "states": "tags"}.items():
         translation, transfer = ids(transfer={key: value})
         assert translation == base[0]
         assert transfer != base[1]
+    # A key that came later leaves the names of older stores as they were.
+    assert "states" not in make_plan(make_recipe(), corpus).transfer.recipe["transfer"]
+    assert ids(transfer={"states": "lstm"}) == base
 
 
 def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> None:
@@ -282,6 +285,8 @@ def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> No
     changed = check(make_plan(make_recipe(transfer={"eos": "keep"}), corpus))[1]
     assert changed.state == "missing"
     assert changed.reasons == (f"transfer.eos: 'drop' in {plan.transfer.path.name}, 'keep' now",)
+    younger = check(make_plan(make_recipe(transfer={"states": "tags"}), corpus))[1]
+    assert younger.reasons == (f"transfer.states: not named in {plan.transfer.path.name}, 'tags' now",)
 
 
 def test_a_swapped_store_is_refused() -> None:

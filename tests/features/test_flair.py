@@ -103,6 +103,19 @@ class TestReading:
             assert len(reading.tags) == len(tokens)
         assert found.read([]) == []
 
+    @pytest.mark.parametrize("kind", ["own", "softmax", "gru"])
+    def test_states_may_be_the_probabilities_of_the_tags(self, tagger: SequenceTagger, kind: str) -> None:
+        """Against the formula in numpy, from the states themselves; the tags stay what they were."""
+        model = tagger if kind == "own" else other_tagger(kind)
+        found = FlairTagger(model, name="here", batch_tokens=60, device="cpu", states="tags")
+        assert found.width == len(model.label_dictionary.get_items())
+        weight, bias = model.linear.weight.detach().numpy(), model.linear.bias.detach().numpy()
+        for told, felt in zip(found.read(SENTENCES), reader(model).read(SENTENCES), strict=True):
+            scores = np.exp(felt.states.astype(np.float64) @ weight.T + bias)
+            np.testing.assert_allclose(told.states, scores / scores.sum(1, keepdims=True), atol=1e-5)
+            assert told.states.dtype == np.float32
+            assert told.tags == felt.tags
+
     @given(st.lists(st.lists(st.text(max_size=4), min_size=1, max_size=5).map(tuple), min_size=1, max_size=3))
     @settings(max_examples=60, deadline=None)
     def test_any_text_keeps_its_number_of_tokens(

@@ -101,8 +101,10 @@ def test_an_empty_translation_is_told(recipe: Recipe, tmp_path: Path) -> None:
 def test_what_t_was_made_with_is_said(recipe: Recipe, tmp_path: Path, attention: str) -> None:
     """A stand-in for A knows no end of the sentence; the page must not say that eos was applied to it."""
     made = inspect(recipe, CORPUS, ["test:2"], None, tmp_path)
-    assert "T was made with this A, eos = drop, normalise = none." in made.to_text()
-    assert "T was made with this A, eos = drop, normalise = none." in made.pages[0].read_text("utf-8")
+    assert "T was made with this A, eos = drop, normalise = none, states = lstm." in made.to_text()
+    assert "T was made with this A, eos = drop, normalise = none, states = lstm." in made.pages[0].read_text(
+        "utf-8"
+    )
 
     transfer = dataclasses.replace(recipe.transfer, attention=attention, eos="keep", normalise="source")
     other = dataclasses.replace(recipe, transfer=transfer)
@@ -112,7 +114,7 @@ def test_what_t_was_made_with_is_said(recipe: Recipe, tmp_path: Path, attention:
     made = inspect(other, CORPUS, ["test:2"], None, tmp_path)
     told = (
         f"T was not made with this A: transfer.attention = {attention} stood in its place, normalise = "
-        "source; it knows no end of the sentence, so eos was not applied."
+        "source, states = lstm; it knows no end of the sentence, so eos was not applied."
     )
     assert told in made.to_text()
     page = made.pages[0].read_text("utf-8")

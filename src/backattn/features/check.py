@@ -114,7 +114,11 @@ def _changes(stage: Stage) -> Iterator[str]:
         return
     differences, name = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1]))
     for key, old, new in differences:
-        yield f"{key}: {old!r} in {name}, {new!r} now"
+        yield f"{key}: {_told(old)} in {name}, {_told(new)} now"
+
+
+def _told(value: Any) -> str:
+    return "not named" if value is None else repr(value)
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -77,11 +77,16 @@ def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTa
     """The English tagger of a recipe, from its file or the hub."""
     from backattn.features.english.flair import FlairTagger
 
-    english = recipe.english
+    english, states = recipe.english, recipe.transfer.states
     batch_tokens = english.batch_tokens
     if english.hub:
         return FlairTagger.from_hub(
-            english.hub, sha256=english.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+            english.hub,
+            sha256=english.sha256,
+            trust=trust,
+            batch_tokens=batch_tokens,
+            device=device,
+            states=states,
         )
     return FlairTagger.load(
         model_path(english.checkpoint),
@@ -89,6 +94,7 @@ def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTa
         trust=trust,
         batch_tokens=batch_tokens,
         device=device,
+        states=states,
     )
 
 

@@ -22,6 +22,10 @@ from backattn.store.reader import StoreReader
 # counts), and how the work is cut.
 NOT_IN_IDENTITY = frozenset({"batch_tokens", "training", "checkpoint", "sha256", "vectors"})
 
+# Keys of [transfer] younger than the identity version, with the value that stands for what was done before:
+# stores made then keep their names.
+_YOUNGER = {"states": "lstm"}
+
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
 
@@ -112,7 +116,7 @@ class Plan:
             "translation": self.translation.recipe_id,
             "english": _identity(self.recipe.english),
             "model": digest(sorted(models.values())),
-            "transfer": as_json(self.recipe.transfer),
+            "transfer": _without(as_json(self.recipe.transfer), _YOUNGER),
         }
         return self._stage("transfer", "transfer", identity, models)
 
@@ -223,6 +227,10 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
         }
         for split, sentences in corpus.splits()
     }
+
+
+def _without(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
 
 
 def _identity(part: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from backattn.recipe.trainings import CharLmTraining, EnglishTraining, Translato
 
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
+States = Literal["lstm", "tags"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +69,15 @@ class EnglishRecipe:
 class TransferRecipe:
     """From A and R to T (section "From pieces to tokens" of the README).
 
+    :param states: R is the English tagger's BiLSTM outputs (eq. 4); or what they say: the probability of each
+        of its tags, softmax of the linear layer. That is some twenty numbers instead of hundreds.
     :param attention: A is the translator's; or, to learn what that is worth, the uniform or the diagonal one
         stands in its place.
     :param eos: what becomes of the translator's end of the sentence.
     :param normalise: ``source`` makes each source token's row of A sum to 1.
     """
 
+    states: States = "lstm"
     attention: Literal["translator", "uniform", "diagonal"] = "translator"
     eos: EosPolicy = "drop"
     normalise: Normalisation = "none"

@@ -119,10 +119,14 @@ class Inspection:
         """What T was made with, in a sentence."""
         made = self.transfer
         if made.attention == "translator":
-            return f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}."
+            return (
+                f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}, "
+                f"states = {made.states}."
+            )
         return (
             f"T was not made with this A: transfer.attention = {made.attention} stood in its place, "
-            f"normalise = {made.normalise}; it knows no end of the sentence, so eos was not applied."
+            f"normalise = {made.normalise}, states = {made.states}; it knows no end of the sentence, so eos "
+            "was not applied."
         )
 
     def _looked_at(self, row: int) -> str:

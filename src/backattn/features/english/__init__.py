@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 class EnglishReading:
     """What the English tagger made of one sentence of n tokens.
 
-    :param states: R, the BiLSTM outputs before the linear layer (eq. 4). *Shape:* (n, d), float32.
-    :param tags: the n tags that the tagger predicts from these states, in BIOES.
+    :param states: R, the BiLSTM outputs before the linear layer (eq. 4), or the probabilities of the tags
+        that this layer makes of them, as ``transfer.states`` says. *Shape:* (n, d), float32.
+    :param tags: the n tags that the tagger predicts, in BIOES.
     """
 
     states: NDArray[np.float32]
@@ -39,7 +40,7 @@ class EnglishTagger(Protocol):
 
     @property
     def width(self) -> int:
-        """d, the width of a state."""
+        """d, the width of a row of R."""
 
     def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
         """Read sentences of n >= 1 tokens each; results come in the given order."""

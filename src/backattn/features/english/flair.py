@@ -32,6 +32,7 @@ from backattn.features.english.recurrent import Recurrent
 from backattn.features.english.viterbi import viterbi
 from backattn.features.hub import check_digest, fetching, first_line, how_opened, require_voucher, unpickle
 from backattn.fingerprint import file_digest
+from backattn.recipe import States
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
@@ -52,6 +53,8 @@ class FlairTagger:
 
     :param name: of its file, for messages.
     :param opened: how its file was opened, in words.
+    :param states: what R is: the outputs of the BiLSTM (``lstm``), or the softmax over its tags of the linear
+        layer that reads them (``tags``).
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class FlairTagger:
         batch_tokens: int,
         device: str,
         opened: str = "made by this process",
+        states: States = "lstm",
     ) -> None:
         if not getattr(tagger, "use_rnn", False):
             raise ModelError(
@@ -76,6 +80,7 @@ class FlairTagger:
         restore_names(tagger)
         batch_characters(tagger)
         self.opened = opened
+        self._states = states
         self._name = name
         self._tagger = tagger.to(flair.device).eval()
         self._batch_tokens = batch_tokens
@@ -84,7 +89,16 @@ class FlairTagger:
         self._tags: list[str] = tagger.label_dictionary.get_items()
 
     @classmethod
-    def load(cls, path: Path, *, sha256: str, trust: bool, batch_tokens: int, device: str) -> "FlairTagger":
+    def load(
+        cls,
+        path: Path,
+        *,
+        sha256: str,
+        trust: bool,
+        batch_tokens: int,
+        device: str,
+        states: States = "lstm",
+    ) -> "FlairTagger":
         """Open a model file: ``.safetensors`` is the native format, every other name is flair's pickle.
 
         The name alone decides, so that nothing in a file can have it unpickled.
@@ -99,7 +113,9 @@ class FlairTagger:
         data = path.read_bytes()
         check_digest(str(path), data, sha256)
         if path.suffix.lower() == SUFFIX:
-            return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
+            return cls.from_bytes(
+                data, name=str(path), batch_tokens=batch_tokens, device=device, states=states
+            )
         if not (sha256 or trust):
             raise ModelError(
                 f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make "
@@ -113,22 +129,37 @@ class FlairTagger:
             batch_tokens=batch_tokens,
             device=device,
             opened=how_opened(pinned=bool(sha256)),
+            states=states,
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, name: str, batch_tokens: int, device: str) -> "FlairTagger":
+    def from_bytes(
+        cls, data: bytes, *, name: str, batch_tokens: int, device: str, states: States = "lstm"
+    ) -> "FlairTagger":
         """Open the bytes of a native file, as :meth:`dump` gives them.
 
         :raises ModelError: they are none.
         """
         flair.device = torch.device(device)
         return cls(
-            load_tagger(data, name), name=name, batch_tokens=batch_tokens, device=device, opened="safetensors"
+            load_tagger(data, name),
+            name=name,
+            batch_tokens=batch_tokens,
+            device=device,
+            opened="safetensors",
+            states=states,
         )
 
     @classmethod
     def from_hub(
-        cls, name: str, *, sha256: str, trust: bool, batch_tokens: int, device: str
+        cls,
+        name: str,
+        *,
+        sha256: str,
+        trust: bool,
+        batch_tokens: int,
+        device: str,
+        states: States = "lstm",
     ) -> "FlairTagger":
         """Fetch a model from flair's hub (``flair/ner-english``), or take it from flair's own cache.
 
@@ -138,7 +169,9 @@ class FlairTagger:
         require_voucher(name, pinned=bool(sha256), trust=trust, key="english.sha256")
         with fetching(name, "name a file as english.checkpoint (`backattn english train` makes one)"):
             path = Path(SequenceTagger._fetch_model(name))
-        return cls.load(path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device)
+        return cls.load(
+            path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device, states=states
+        )
 
     def dump(self) -> bytes:
         """The native file of this tagger; equal taggers give equal bytes.
@@ -149,8 +182,9 @@ class FlairTagger:
 
     @property
     def width(self) -> int:
-        """d: hidden size times directions."""
-        return int(self._tagger.linear.in_features)
+        """d: hidden size times directions, or the number of tags."""
+        linear = self._tagger.linear
+        return int(linear.in_features if self._states == "lstm" else linear.out_features)
 
     def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
         """Read sentences of n >= 1 tokens each; results come in the given order."""
@@ -171,8 +205,11 @@ class FlairTagger:
         lengths = torch.tensor([len(tokens) for tokens in batch])
         # shape: (batch, n, d)
         states = self._recurrent(inputs, lengths)
-        tags = self._decode(states, lengths)
-        for row, own, tokens in zip(states.float().cpu().numpy(), tags, batch, strict=True):
+        # shape: (batch, n, tags)
+        scores = tagger.linear(states)
+        tags = self._decode(scores, lengths)
+        wanted = states if self._states == "lstm" else scores.softmax(-1)
+        for row, own, tokens in zip(wanted.float().cpu().numpy(), tags, batch, strict=True):
             yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), own)
 
     def _embedder(self, sentences: Sequence[tuple[str, ...]]) -> _Embed:
@@ -202,15 +239,14 @@ class FlairTagger:
             text.clear_embeddings()
         return inputs
 
-    def _decode(self, states: Tensor, lengths: Tensor) -> list[tuple[str, ...]]:
-        """The tags of these very states, through the model's own linear layer and CRF."""
+    def _decode(self, scores: Tensor, lengths: Tensor) -> list[tuple[str, ...]]:
+        """The tags of these scores of the linear layer, through the model's own CRF."""
         tagger = self._tagger
-        features = tagger.linear(states)
         if tagger.use_crf:
             ends = (tagger.viterbi_decoder.start_tag, tagger.viterbi_decoder.stop_tag)
-            numbers = viterbi(features, lengths, tagger.crf.transitions, *ends)
+            numbers = viterbi(scores, lengths, tagger.crf.transitions, *ends)
         else:
-            best = features.argmax(-1).tolist()
+            best = scores.argmax(-1).tolist()
             numbers = [row[:length] for row, length in zip(best, lengths.tolist(), strict=True)]
         return [_bioes([self._tags[number] for number in row]) for row in numbers]
 
