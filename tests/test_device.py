@@ -1,10 +1,13 @@
-"""What the libraries below torch may keep."""
+"""What the libraries below torch may keep and use."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from backattn.device import threads_of_torch
 
 # Blocks of 3 MB, each with a small one behind it that stays: freed into the heap, they cannot leave it.
 # glibc learns from the first ones that such blocks come and go, and takes the next ones from its heap.
@@ -44,3 +47,24 @@ def test_big_blocks_go_back_to_the_system() -> None:
     # In MB. 120 are in the blocks of one turn, 8 in what stays.
     assert kept > 100
     assert back < 20
+
+
+@pytest.mark.parametrize(("count", "inside"), [(None, 2), (1, 1), (3, 3)])
+def test_torchs_threads_are_put_back_whatever_happens(count: int | None, inside: int) -> None:
+    @threads_of_torch(2)
+    def caller() -> int:
+        found = []
+
+        @threads_of_torch(count)
+        def callee() -> None:
+            found.append(torch.get_num_threads())
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            callee()
+        assert torch.get_num_threads() == 2
+        return found.pop()
+
+    before = torch.get_num_threads()
+    assert caller() == inside
+    assert torch.get_num_threads() == before

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -36,6 +38,17 @@ def pick_device(wanted: str) -> str:
 def device_name(device: str) -> str:
     """The device in words, for an artefact's provenance."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+@contextmanager
+def threads_of_torch(count: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads, and put its old number back; None leaves its own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bound_kernel_caches() -> None:

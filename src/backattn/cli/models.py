@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from backattn.cli.options import answer, device_option, json_option, recipe_options, threads_option
+from backattn.cli.options import (
+    answer,
+    device_option,
+    json_option,
+    recipe_options,
+    set_option,
+    threads_option,
+)
 from backattn.errors import RecipeError
 from backattn.recipe import load_english, load_recipe, model_path
 
@@ -55,9 +62,7 @@ def english() -> None:
 
 @english.command("train")
 @click.argument("lang", default="english")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace one value of the recipe."
-)
+@set_option
 @threads_option
 @json_option
 def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:

@@ -16,13 +16,13 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def recipe_options(command: _F) -> _F:
     """LANG, and ``--set`` for single values of its recipe."""
-    command = click.option(
-        "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-        help="Replace one value of the recipe, as in tagger.epochs=3. May be given often.",
-    )(command)  # fmt: skip
-    return click.argument("lang")(command)
+    return click.argument("lang")(set_option(command))
 
 
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Replace one value of the recipe, as in tagger.epochs=3. May be given often.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for a machine.")
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: the GPU where there is one."

@@ -8,8 +8,7 @@ with as many threads).
 import hashlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
-from backattn.device import bound_kernel_caches, return_big_blocks
+from backattn.device import bound_kernel_caches, return_big_blocks, threads_of_torch
 from backattn.errors import ModelError, of_the_machine
 from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
@@ -76,7 +75,7 @@ def train_run(
     files = RunFolder(folder)
     request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
     recipe = read_by(inputs, recipe)
-    with writer_lock(files.lock), _threads(threads), torch.random.fork_rng():
+    with writer_lock(files.lock), threads_of_torch(threads), torch.random.fork_rng():
         run = finished_run(folder, request)
         if run is not None:
             return run
@@ -246,14 +245,3 @@ def _environment(device: str, threads: int) -> dict[str, Any]:
         "device": device,
         "threads": threads,
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many CPU threads, and put its old number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

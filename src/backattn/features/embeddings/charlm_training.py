@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
+from backattn.device import threads_of_torch
 from backattn.errors import CorpusError, MissingError, ModelError, RecipeError
 from backattn.features.embeddings.charlm_file import CHARACTER_MODEL, DIRECTIONS
 from backattn.features.embeddings.charlm_flair import (
@@ -147,11 +147,9 @@ def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress:
         "holds no character language models that were trained here",
         "embeddings.charlm.checkpoint",
     )
-    if threads:
-        torch.set_num_threads(threads)
     corpus = read_corpus(recipe.corpus)
     work = WorkFolder(folder=folder, request=_request(recipe, charlm.training, corpus))
-    with work.alone():
+    with work.alone(), threads_of_torch(threads):
         if request_of(folder) != work.request:
             path = work.claim()
             text = read_text(recipe, charlm.training.files, corpus, progress=progress)

@@ -12,12 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from backattn.corpus import Sentence, evenly_spread
 from backattn.corpus.formats import read_column_file
-from backattn.device import pick_device
+from backattn.device import pick_device, threads_of_torch
 from backattn.errors import MissingError, RecipeError
 from backattn.features.english import EnglishTagger
 from backattn.features.english.flair import FlairTagger
@@ -123,13 +122,11 @@ def train_english(
     refuse_strange_folder(
         folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
     )
-    if threads:
-        torch.set_num_threads(threads)
     data = _read(training)
     digests = {file.path: data_digest(file.path) for file in training.files}
     request = {"training": as_json(training), "data": digests, "version": version("flair")}
     work = WorkFolder(folder=folder, request=request)
-    with work.alone():
+    with work.alone(), threads_of_torch(threads):
         if request_of(folder) != request:
             epochs = _train(data, training, work.claim(), progress)
             _finish(recipe, data, work, epochs)

@@ -304,17 +304,6 @@ def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: EpochSums) -> None:
 
 
 @contextlib.contextmanager
-def threads_of_torch(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads; None leaves its own choice."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
 def _quiet_fairseq(path: Path) -> Iterator[None]:
     """Send what fairseq and its packages log and warn about to a file, not to the terminal."""
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -15,13 +15,12 @@ from typing import Any
 import sacrebleu
 from tqdm import tqdm
 
-from backattn.device import pick_device
+from backattn.device import pick_device, threads_of_torch
 from backattn.errors import RecipeError
 from backattn.features.translation.averaging import all_epochs, averaged_epochs, write_checkpoint
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import (
-    threads_of_torch,
     train_model,
     write_dictionaries,
 )
