@@ -1,6 +1,5 @@
 """Each number can be asked where it comes from."""
 
-import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -16,7 +15,8 @@ from backattn.features.surroundings import git_commit
 from backattn.fingerprint import file_digest
 from backattn.recipe import load_recipe
 from backattn.store import provenance, seal
-from backattn.store.layout import Origin, merge_origins
+from backattn.store.digests import array_digest
+from backattn.store.layout import FORMAT_VERSION, READABLE_VERSIONS, Origin, merge_origins
 from backattn.store.reader import StoreReader
 from backattn.store.seal import check_seal, write_seal
 from fakes import FakeEnglishTagger, FakeTranslator
@@ -74,7 +74,8 @@ def test_show_names_corpora_models_recipe_and_counts(home: Path) -> None:
     assert shown["origins"][0]["opened"] == "pickle, --trust"
     assert shown["written"]["versions"]["backattn"]
     text = CliRunner().invoke(cli.main, ["show", str(plan.translation.path)]).stdout
-    for expected in ("a translation store, format version 3", "empty: 0, limited: 0, segmented: 0",
+    kind = f"a translation store, format version {FORMAT_VERSION}"
+    for expected in (kind, "empty: 0, limited: 0, segmented: 0",
                      "translator.beam = 4", file_digest(home / "data/toy.dev")):  # fmt: skip
         assert expected in text
 
@@ -95,29 +96,30 @@ def test_a_store_that_grew_names_each_run_and_what_it_computed(home: Path) -> No
     assert store.origins[store[new]["origin"].tobytes().hex()].opened == "pickle, --trust"
 
 
-def as_format_2(path: Path) -> bytes:
-    """The same numbers as version 2 told them: one sha256 over each array. Gives the file's bytes."""
+def as_format(version: int, path: Path) -> bytes:
+    """The same numbers as that version told them: other digests of the arrays. Gives the file's bytes."""
     reader = StoreReader(path)
     with path.open("rb") as file:
         made, text = check_seal(file)
     index = json.loads(text)
-    plain = {name: hashlib.sha256(reader._raw(name).tobytes()).hexdigest() for name in reader.digests}
-    assert plain != reader.digests
-    index["attributes"].update(format_version=2, digests=plain)
+    told = {name: array_digest(reader._raw(name), version) for name in reader.digests}
+    assert told != reader.digests
+    index["attributes"].update(format_version=version, digests=told)
     text = json.dumps(index).encode()
     with path.open("ab") as file:
         file.write(text)
     with pytest.MonkeyPatch.context() as then:
-        then.setattr(seal, "FORMAT_VERSION", 2)
+        then.setattr(seal, "FORMAT_VERSION", version)
         write_seal(path, (made.size, len(text)), made.big)
     return path.read_bytes()
 
 
-def test_stores_of_format_2_cost_no_user_a_translation(home: Path) -> None:
-    """They are fresh, and what is missing is computed and written together with them, as format 3."""
+@pytest.mark.parametrize("version", READABLE_VERSIONS[:-1])
+def test_stores_of_an_older_format_cost_no_user_a_translation(home: Path, version: int) -> None:
+    """They are fresh, and what is missing is computed and written together with them, in today's format."""
     plan = make_stores()
     paths = [stage.path for stage in plan.stages]
-    before = [as_format_2(path) for path in paths]
+    before = [as_format(version, path) for path in paths]
     make_stores()
     assert [path.read_bytes() for path in paths] == before
     with (home / "data/toy.train").open("a") as file:
@@ -126,7 +128,7 @@ def test_stores_of_format_2_cost_no_user_a_translation(home: Path) -> None:
     for path in paths:
         store = StoreReader(path)
         store.verify()
-        assert store.attributes["format_version"] == 3
+        assert store.attributes["format_version"] == FORMAT_VERSION
         assert sum(store.origin_sentences.values()) == 5
     assert sorted(StoreReader(plan.transfer.path).origin_sentences.values()) == [1, 4]
 

@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from backattn.fingerprint import digest
 
 # Raised when the meaning or the place of any byte changes; CHANGELOG.md says what changed.
-FORMAT_VERSION = 3
-# What is read. Version 2 differs in one thing: the digest of an array was one sha256 over all of its bytes.
-READABLE_VERSIONS = (2, FORMAT_VERSION)
+FORMAT_VERSION = 4
+# What is read. They differ in one thing: how the digest of an array is taken (`digests.py`).
+READABLE_VERSIONS = (2, 3, FORMAT_VERSION)
 # Part of every store's name (recipe id): raised when all numbers have to be computed anew, not when a
 # format version comes that tells the same numbers in another way.
 IDENTITY_VERSION = 2
-
-# The digest of an array is over the digests of its blocks of so many bytes (`digests.py`).
-DIGEST_BLOCK = 1 << 20
 
 KEYS = "keys"
 KEY_BYTES = 32

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import MissingError, StoreError, UnreadableError, of_the_machine
-from backattn.store.digests import digest_threads, plain_digest, tree_digest
+from backattn.store.digests import array_digest
 from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal
 
@@ -145,12 +145,9 @@ class StoreReader(Mapping[bytes, Entry]):
 
         :raises StoreError: names the array that differs.
         """
-        with digest_threads() as threads:
-            for name in self._arrays:
-                data = self._raw(name)
-                found = plain_digest(data) if self._seal.version == 2 else tree_digest(data, threads)
-                if found != self.digests[name]:
-                    raise self._refuse(f"{name} differs from its digest")
+        for name in self._arrays:
+            if array_digest(self._raw(name), self._seal.version) != self.digests[name]:
+                raise self._refuse(f"{name} differs from its digest")
 
     def _attribute(self, name: str, kind: type[_T]) -> _T:
         value = self.attributes[name]

@@ -30,7 +30,7 @@ MOST_INDEX_BYTES = 1 << 24
 _MAGIC = b"backattn store\n"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 20
-_READS = f"this backattn reads format versions {' and '.join(map(str, READABLE_VERSIONS))}"
+_READS = f"this backattn reads format versions {READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
 
 Extent = tuple[int, int]
 

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from backattn.errors import StoreError
 from backattn.files import PARTIAL
 from backattn.fingerprint import canonical_json
-from backattn.store.digests import digest_threads, leaves, root
+from backattn.store.digests import ArrayDigest, array_digest
 from backattn.store.layout import (
-    DIGEST_BLOCK,
     FORMAT_VERSION,
     INDEX,
     KEY_BYTES,
@@ -70,7 +69,7 @@ def write_store(
         path.parent.mkdir(parents=True, exist_ok=True)
         disk = _Disk(partial, "w+")  # not closed in haste: an interrupted library writes once more
         with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
-            digests = _write_datasets(file, disk, partial, columns, keys, entries)
+            digests = _write_datasets(file, disk, columns, keys, entries)
             attributes = _attributes(header, columns, len(keys), counts, origins, digests)
             index, big = _write_index(file, columns, attributes, digests)
             for name, value in attributes.items():
@@ -129,13 +128,12 @@ class _Disk(FileIO):
 def _write_datasets(
     file: h5py.File,
     disk: FileIO,
-    path: Path,
     columns: Sequence[Column],
     keys: Sequence[bytes],
     entries: Mapping[bytes, Entry],
 ) -> dict[str, str]:
     digests = {KEYS: _create(file, KEYS, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))}
-    with _Stream(path, disk.fileno()) as stream:
+    with _Stream(disk.fileno()) as stream:
         for column in columns:
             name, dtype = column.name, np.dtype(column.dtype)
             offsets = np.zeros(len(keys) + 1, np.int64)
@@ -151,7 +149,7 @@ def _write_datasets(
 
 def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
     file.create_dataset(name, data=data)
-    return root([leaves(data.reshape(-1).view(np.uint8))])
+    return array_digest(data.reshape(-1).view(np.uint8), FORMAT_VERSION)
 
 
 def _allocate(file: h5py.File, column: Column, rows: int) -> int:
@@ -177,35 +175,30 @@ def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, i
 class _Stream:
     """Arrays on their way into room that is made for them, straight from the memory where they lie.
 
-    HDF5 would copy them once more. Digests take longer than the writing: other threads take them, from the
-    file's pages, which are still in memory, so that nothing is kept back for them. When all is written, this
-    thread takes its share of those that are left; before, it would only be late with the writing.
+    HDF5 would copy them once more. Their digests are taken on the way. A second thread waits for the disk,
+    which works on what is there while more comes.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path, self._descriptor = path, descriptor
-        self._threads, self._disk = digest_threads(busy=1), ThreadPoolExecutor(1)
-        # For each array its parts in order, and where each of them lies.
-        self._parts: dict[str, dict[Future[bytes], Extent]] = {}
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._disk = descriptor, ThreadPoolExecutor(1)
+        self._digests: dict[str, ArrayDigest] = {}
         self._syncs: list[Future[None]] = []
-        # Where the next byte goes; up to where digests, and the disk, have been asked for.
-        self._place = self._digested = self._synced = 0
+        # Where the next byte goes; up to where the disk has been asked for.
+        self._place = self._synced = 0
 
     def __enter__(self) -> "_Stream":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
         self._disk.shutdown(cancel_futures=True)
 
     def begin(self, name: str, place: int) -> None:
         """What comes now belongs to this array, from this place on."""
-        self._digest(self._place)
-        self._parts[name] = {}
-        self._place = self._digested = place
+        self._digests[name] = self._digest = ArrayDigest()
+        self._place = place
 
     def write(self, arrays: Sequence[Any], size: int) -> None:
-        """Write a block of so many bytes; its digest may come later."""
+        """Write a block of so many bytes."""
         if size < len(arrays) * _SMALL_BYTES:
             arrays = [np.frombuffer(b"".join(arrays), np.uint8)]
         written = os.pwritev(self._descriptor, arrays, self._place)
@@ -214,37 +207,22 @@ class _Stream:
             assert len(data) == size, "entries of another shape than their column's"
             while written < size:
                 written += os.pwrite(self._descriptor, data[written:], self._place + written)
+        for array in arrays:
+            self._digest.update(array)
         self._place += size
-        self._digest(self._place - (self._place - self._digested) % DIGEST_BLOCK)
         if self._place - self._synced >= _SYNC_BYTES:
             self._sync()
 
     def finish(self) -> dict[str, str]:
-        """Digest of each array; the disk has its turn while the last ones are taken."""
-        self._digest(self._place)
+        """Digest of each array, when all is on the disk."""
         self._sync()
-        extents = [item for parts in self._parts.values() for item in parts.items()]
-        own = {part: self._leaves(*extent) for part, extent in reversed(extents) if part.cancel()}
         for sync in self._syncs:
             sync.result()
-        return {
-            name: root(own[part] if part in own else part.result() for part in parts)
-            for name, parts in self._parts.items()
-        }
+        return {name: digest.to_text() for name, digest in self._digests.items()}
 
     def _sync(self) -> None:
         self._syncs.append(self._disk.submit(os.fsync, self._descriptor))
         self._synced = self._place
-
-    def _digest(self, end: int) -> None:
-        """Have the digests taken up to here: a border of the array's blocks, or its end."""
-        if end > self._digested:
-            extent = (self._digested, end - self._digested)
-            next(reversed(self._parts.values()))[self._threads.submit(self._leaves, *extent)] = extent
-            self._digested = end
-
-    def _leaves(self, place: int, size: int) -> bytes:
-        return leaves(np.memmap(self._path, np.uint8, "r", place, (size,)))
 
 
 def _write_index(
