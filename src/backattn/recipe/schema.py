@@ -26,7 +26,8 @@ class TranslatorRecipe:
     :param source: language code of the source side.
     :param beam: width of the beam search.
     :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
-    :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal.
+    :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal. Below the
+        model's own limit it helps a translator that learnt from short sentences.
     :param batch_tokens: source pieces of a batch, padding included; does not change the numbers.
     :param layers: A is the mean over the translator's attention layers (eq. 3), or its last layer's alone.
     :param precision: arithmetic of the products with weights on a CPU (a GPU takes float16). ``bfloat16``
