@@ -19,7 +19,7 @@ from benchmarks.measure import Ratios, Row, rate
 from benchmarks.tagger import labelled
 from fakes import make_recipe
 
-TRAIN, DEV, EPOCHS = 600, 100, 5
+TRAIN, DEV, EPOCHS = 600, 100, 10
 _BARE = """
 import sys, time, torch
 torch.set_num_threads(1)
