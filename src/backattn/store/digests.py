@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
+# Of version 3.
 _TREE_BLOCK = 1 << 20
+# What is read at a time: Ctrl-C has to wait for it.
 _SPAN = 1 << 24
 
 
@@ -43,7 +45,8 @@ def array_digest(data: NDArray[np.uint8], version: int) -> str:
             return _tree_digest(data)
         case _:
             digest = ArrayDigest()
-            digest.update(data)
+            for start in range(0, len(data), _SPAN):
+                digest.update(data[start : start + _SPAN])
             return digest.to_text()
 
 
