@@ -107,7 +107,8 @@ class TestReading:
     def test_states_may_be_the_probabilities_of_the_tags(self, tagger: SequenceTagger, kind: str) -> None:
         """Against the formula in numpy, from the states themselves; the tags stay what they were."""
         model = tagger if kind == "own" else other_tagger(kind)
-        found = FlairTagger(model, name="here", batch_tokens=60, device="cpu", states="tags")
+        found = reader(model)
+        found.states = "tags"
         assert found.width == len(model.label_dictionary.get_items())
         weight, bias = model.linear.weight.detach().numpy(), model.linear.bias.detach().numpy()
         for told, felt in zip(found.read(SENTENCES), reader(model).read(SENTENCES), strict=True):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backattn.errors import StoreError
 from backattn.store import writer
-from backattn.store.digests import ArrayDigest, array_digest
+from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import FORMAT_VERSION, READABLE_VERSIONS, Entry
 from backattn.store.reader import StoreReader
 from store_samples import RUN, make_entries, write
@@ -53,10 +53,10 @@ def test_version_4_is_the_hash_that_others_publish() -> None:
 @settings(max_examples=30, deadline=None)
 def test_the_digest_does_not_depend_on_where_the_array_is_cut(cuts: list[int], seed: int) -> None:
     data = np.frombuffer(noise(50_000, seed), np.float16)
-    digest = ArrayDigest()
+    digest = new_digest()
     for part in np.split(data, sorted(cut // 2 for cut in cuts)):
         digest.update(part)
-    assert digest.to_text() == array_digest(data.view(np.uint8), FORMAT_VERSION)
+    assert digest.hexdigest() == array_digest(data.view(np.uint8), FORMAT_VERSION)
 
 
 def big_entries(rows: list[int]) -> dict[bytes, Entry]:
@@ -125,7 +125,7 @@ def test_a_failure_of_the_disk_on_the_way_is_said(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StoreError, match=r"a\.h5: cannot be written \(Input/output error\); free space"):
         write(tmp_path / "a.h5", make_entries([1000, 1000]))
-    assert synced
+    assert len(synced) > 1
     assert not list(tmp_path.iterdir())
 
 

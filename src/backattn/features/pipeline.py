@@ -77,25 +77,19 @@ def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTa
     """The English tagger of a recipe, from its file or the hub."""
     from backattn.features.english.flair import FlairTagger
 
-    english, states = recipe.english, recipe.transfer.states
+    english = recipe.english
     batch_tokens = english.batch_tokens
     if english.hub:
-        return FlairTagger.from_hub(
-            english.hub,
-            sha256=english.sha256,
-            trust=trust,
-            batch_tokens=batch_tokens,
-            device=device,
-            states=states,
+        tagger = FlairTagger.from_hub(
+            english.hub, sha256=english.sha256, trust=trust, batch_tokens=batch_tokens, device=device
         )
-    return FlairTagger.load(
-        model_path(english.checkpoint),
-        sha256=english.sha256,
-        trust=trust,
-        batch_tokens=batch_tokens,
-        device=device,
-        states=states,
-    )
+    else:
+        path = model_path(english.checkpoint)
+        tagger = FlairTagger.load(
+            path, sha256=english.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+        )
+    tagger.states = recipe.transfer.states
+    return tagger
 
 
 def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, trust: bool) -> Embedder:

@@ -22,7 +22,7 @@ from backattn.store.reader import StoreReader
 # counts), and how the work is cut.
 NOT_IN_IDENTITY = frozenset({"batch_tokens", "training", "checkpoint", "sha256", "vectors"})
 
-# Keys of [transfer] younger than the identity version, with the value that stands for what was done before:
+# Keys younger than the identity version, with the value that stands for what was done before:
 # stores made then keep their names.
 _YOUNGER = {"states": "lstm"}
 
@@ -116,7 +116,7 @@ class Plan:
             "translation": self.translation.recipe_id,
             "english": _identity(self.recipe.english),
             "model": digest(sorted(models.values())),
-            "transfer": _without(as_json(self.recipe.transfer), _YOUNGER),
+            "transfer": _identity(self.recipe.transfer),
         }
         return self._stage("transfer", "transfer", identity, models)
 
@@ -229,9 +229,9 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     }
 
 
-def _without(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
-
-
 def _identity(part: Any) -> dict[str, Any]:
-    return {key: value for key, value in as_json(part).items() if key not in NOT_IN_IDENTITY}
+    return {
+        key: value
+        for key, value in as_json(part).items()
+        if key not in NOT_IN_IDENTITY and (key, value) not in _YOUNGER.items()
+    }

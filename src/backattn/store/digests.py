@@ -6,7 +6,6 @@ version 3 had several threads take it, block by block.
 """
 
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +17,9 @@ _TREE_BLOCK = 1 << 20
 _SPAN = 1 << 24
 
 
-class ArrayDigest:
-    """The digest of an array (32 hexadecimal digits) that comes in parts: XXH3 over its bytes in order."""
-
-    def __init__(self) -> None:
-        self._state = xxh3_128()
-
-    def update(self, part: NDArray[Any]) -> None:
-        """The next part of the array, contiguous."""
-        self._state.update(part.data)
-
-    def to_text(self) -> str:
-        """Of all parts so far."""
-        return self._state.hexdigest()
+def new_digest() -> xxh3_128:
+    """Today's digest of an array that comes in contiguous parts: ``update``, then ``hexdigest``."""
+    return xxh3_128()
 
 
 def array_digest(data: NDArray[np.uint8], version: int) -> str:
@@ -38,21 +27,9 @@ def array_digest(data: NDArray[np.uint8], version: int) -> str:
 
     :param data: *Shape:* (bytes,)
     """
-    match version:
-        case 2:
-            return _plain_digest(data)
-        case 3:
-            return _tree_digest(data)
-        case _:
-            digest = ArrayDigest()
-            for start in range(0, len(data), _SPAN):
-                digest.update(data[start : start + _SPAN])
-            return digest.to_text()
-
-
-def _plain_digest(data: NDArray[np.uint8]) -> str:
-    """One sha256 over all."""
-    state = sha256()
+    if version == 3:
+        return _tree_digest(data)
+    state = sha256() if version == 2 else new_digest()
     for start in range(0, len(data), _SPAN):
         state.update(data[start : start + _SPAN].data)
     return state.hexdigest()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from backattn.errors import StoreError
 from backattn.files import PARTIAL
 from backattn.fingerprint import canonical_json
-from backattn.store.digests import ArrayDigest, array_digest
+from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import (
     FORMAT_VERSION,
     INDEX,
@@ -181,7 +181,7 @@ class _Stream:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._disk = descriptor, ThreadPoolExecutor(1)
-        self._digests: dict[str, ArrayDigest] = {}
+        self._digests: dict[str, Any] = {}
         self._syncs: list[Future[None]] = []
         # Where the next byte goes; up to where the disk has been asked for.
         self._place = self._synced = 0
@@ -194,7 +194,7 @@ class _Stream:
 
     def begin(self, name: str, place: int) -> None:
         """What comes now belongs to this array, from this place on."""
-        self._digests[name] = self._digest = ArrayDigest()
+        self._digests[name] = self._digest = new_digest()
         self._place = place
 
     def write(self, arrays: Sequence[Any], size: int) -> None:
@@ -216,9 +216,10 @@ class _Stream:
     def finish(self) -> dict[str, str]:
         """Digest of each array, when all is on the disk."""
         self._sync()
+        self._disk.shutdown()
         for sync in self._syncs:
             sync.result()
-        return {name: digest.to_text() for name, digest in self._digests.items()}
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
     def _sync(self) -> None:
         self._syncs.append(self._disk.submit(os.fsync, self._descriptor))

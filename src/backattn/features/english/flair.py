@@ -53,7 +53,7 @@ class FlairTagger:
 
     :param name: of its file, for messages.
     :param opened: how its file was opened, in words.
-    :param states: what R is: the outputs of the BiLSTM (``lstm``), or the softmax over its tags of the linear
+    :ivar states: what R is: the outputs of the BiLSTM (``lstm``), or the softmax over its tags of the linear
         layer that reads them (``tags``).
     """
 
@@ -65,7 +65,6 @@ class FlairTagger:
         batch_tokens: int,
         device: str,
         opened: str = "made by this process",
-        states: States = "lstm",
     ) -> None:
         if not getattr(tagger, "use_rnn", False):
             raise ModelError(
@@ -80,7 +79,7 @@ class FlairTagger:
         restore_names(tagger)
         batch_characters(tagger)
         self.opened = opened
-        self._states = states
+        self.states: States = "lstm"
         self._name = name
         self._tagger = tagger.to(flair.device).eval()
         self._batch_tokens = batch_tokens
@@ -89,16 +88,7 @@ class FlairTagger:
         self._tags: list[str] = tagger.label_dictionary.get_items()
 
     @classmethod
-    def load(
-        cls,
-        path: Path,
-        *,
-        sha256: str,
-        trust: bool,
-        batch_tokens: int,
-        device: str,
-        states: States = "lstm",
-    ) -> "FlairTagger":
+    def load(cls, path: Path, *, sha256: str, trust: bool, batch_tokens: int, device: str) -> "FlairTagger":
         """Open a model file: ``.safetensors`` is the native format, every other name is flair's pickle.
 
         The name alone decides, so that nothing in a file can have it unpickled.
@@ -113,9 +103,7 @@ class FlairTagger:
         data = path.read_bytes()
         check_digest(str(path), data, sha256)
         if path.suffix.lower() == SUFFIX:
-            return cls.from_bytes(
-                data, name=str(path), batch_tokens=batch_tokens, device=device, states=states
-            )
+            return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
         if not (sha256 or trust):
             raise ModelError(
                 f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make "
@@ -129,37 +117,22 @@ class FlairTagger:
             batch_tokens=batch_tokens,
             device=device,
             opened=how_opened(pinned=bool(sha256)),
-            states=states,
         )
 
     @classmethod
-    def from_bytes(
-        cls, data: bytes, *, name: str, batch_tokens: int, device: str, states: States = "lstm"
-    ) -> "FlairTagger":
+    def from_bytes(cls, data: bytes, *, name: str, batch_tokens: int, device: str) -> "FlairTagger":
         """Open the bytes of a native file, as :meth:`dump` gives them.
 
         :raises ModelError: they are none.
         """
         flair.device = torch.device(device)
         return cls(
-            load_tagger(data, name),
-            name=name,
-            batch_tokens=batch_tokens,
-            device=device,
-            opened="safetensors",
-            states=states,
+            load_tagger(data, name), name=name, batch_tokens=batch_tokens, device=device, opened="safetensors"
         )
 
     @classmethod
     def from_hub(
-        cls,
-        name: str,
-        *,
-        sha256: str,
-        trust: bool,
-        batch_tokens: int,
-        device: str,
-        states: States = "lstm",
+        cls, name: str, *, sha256: str, trust: bool, batch_tokens: int, device: str
     ) -> "FlairTagger":
         """Fetch a model from flair's hub (``flair/ner-english``), or take it from flair's own cache.
 
@@ -169,9 +142,7 @@ class FlairTagger:
         require_voucher(name, pinned=bool(sha256), trust=trust, key="english.sha256")
         with fetching(name, "name a file as english.checkpoint (`backattn english train` makes one)"):
             path = Path(SequenceTagger._fetch_model(name))
-        return cls.load(
-            path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device, states=states
-        )
+        return cls.load(path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device)
 
     def dump(self) -> bytes:
         """The native file of this tagger; equal taggers give equal bytes.
@@ -184,7 +155,7 @@ class FlairTagger:
     def width(self) -> int:
         """d: hidden size times directions, or the number of tags."""
         linear = self._tagger.linear
-        return int(linear.in_features if self._states == "lstm" else linear.out_features)
+        return int(linear.in_features if self.states == "lstm" else linear.out_features)
 
     def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
         """Read sentences of n >= 1 tokens each; results come in the given order."""
@@ -208,7 +179,7 @@ class FlairTagger:
         # shape: (batch, n, tags)
         scores = tagger.linear(states)
         tags = self._decode(scores, lengths)
-        wanted = states if self._states == "lstm" else scores.softmax(-1)
+        wanted = states if self.states == "lstm" else scores.softmax(-1)
         for row, own, tokens in zip(wanted.float().cpu().numpy(), tags, batch, strict=True):
             yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), own)
 
