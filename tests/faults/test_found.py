@@ -2,8 +2,11 @@
 
 import errno
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -159,3 +162,46 @@ def test_a_training_killed_after_its_last_checkpoint_ends_whole(
     run = train_run(corpus, DictVectors(corpus), TINY, **options)
     assert read_run(tmp_path / "run") == run
     assert len(run.history) == TINY.epochs
+
+
+def test_an_interrupt_while_a_store_is_written_is_heard_and_is_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The HDF5 library loses one, or makes a TypeError of it; a thread that just starts, an endless wait."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which would be nearly all of the time
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    heard = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal heard
+        heard += 1
+        signal.raise_signal(signal.SIGINT)
+
+    entries = make_entries([2, 3] * 20)
+    begun = time.monotonic()
+    path = write(tmp_path / "store.h5", entries)
+    seconds = time.monotonic() - begun
+    before = (
+        signal.signal(signal.SIGALRM, interrupt),
+        signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    interrupted, moment = 0, random.Random(1)
+    try:
+        for _ in range(1000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moment.uniform(1e-6, seconds))
+                write(path, entries)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert interrupted == heard
+            assert StoreReader(path).sentences == len(entries)
+    finally:
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert interrupted > 100
+    assert not lost
+    assert signal.getsignal(signal.SIGINT) is before[1]

@@ -5,9 +5,11 @@ synced and renamed. A process killed at any moment leaves the old file, or the n
 """
 
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from io import FileIO
@@ -68,19 +70,12 @@ def write_store(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         disk = _Disk(partial, "w+")  # not closed in haste: an interrupted library writes once more
-        with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
-            digests = _write_datasets(file, disk, columns, keys, entries)
-            attributes = _attributes(header, columns, len(keys), counts, origins, digests)
-            index, big = _write_index(file, columns, attributes, digests)
-            for name, value in attributes.items():
-                file.attrs[name] = value if isinstance(value, str | int) else canonical_json(value)
-            file.attrs["complete"] = 1
+        with disk.keeping_interrupts():
+            write_seal(partial, *_write_file(disk, header, columns, keys, entries, counts, origins))
+            _sync(partial)
+            os.replace(partial, path)
+            _sync(path.parent)
         disk.check()
-        disk.close()
-        write_seal(partial, index, big)
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
     except (OSError, BrokenSeal) as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -91,10 +86,10 @@ def write_store(
 
 
 class _Disk(FileIO):
-    """What the HDF5 library writes to. It never learns that a disk is full (or of Ctrl-C).
+    """What the HDF5 library writes to. It never learns that a disk is full, or of Ctrl-C.
 
     After a write that failed, the library can neither go on nor end: it prints several tracebacks and keeps
-    the file open. So the failure is kept here until it has closed the file.
+    the file open. So the failure is kept here until somebody asks.
     """
 
     _failure: BaseException | None = None
@@ -124,16 +119,62 @@ class _Disk(FileIO):
         if self._failure is not None:
             raise self._failure
 
+    @contextmanager
+    def keeping_interrupts(self) -> Iterator[None]:
+        """Ctrl-C is kept as a failure is.
+
+        Raised inside of the HDF5 library it is lost, or comes out as a TypeError; raised while a thread
+        starts, it can leave one behind that Python waits for at its end.
+        """
+        # Another thread never gets it, and a program with a handler of its own knows what it does.
+        ours = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if not ours:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _interrupted(self, *_: object) -> None:
+        self._failure = self._failure or KeyboardInterrupt()
+
+
+def _write_file(
+    disk: _Disk,
+    header: Header,
+    columns: Sequence[Column],
+    keys: Sequence[bytes],
+    entries: Mapping[bytes, Entry],
+    counts: Mapping[str, int],
+    origins: Mapping[str, Origin],
+) -> tuple[Extent, list[Extent]]:
+    """All but the seal; gives the places that it is to guard."""
+    with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
+        digests = _write_datasets(file, disk, columns, keys, entries)
+        attributes = _attributes(header, columns, len(keys), counts, origins, digests)
+        guarded = _write_index(file, columns, attributes, digests)
+        for name, value in attributes.items():
+            file.attrs[name] = value if isinstance(value, str | int) else canonical_json(value)
+        file.attrs["complete"] = 1
+    disk.check()
+    disk.close()
+    return guarded
+
 
 def _write_datasets(
     file: h5py.File,
-    disk: FileIO,
+    disk: _Disk,
     columns: Sequence[Column],
     keys: Sequence[bytes],
     entries: Mapping[bytes, Entry],
 ) -> dict[str, str]:
     digests = {KEYS: _create(file, KEYS, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))}
-    with _Stream(disk.fileno()) as stream:
+    with _Stream(disk) as stream:
         for column in columns:
             name, dtype = column.name, np.dtype(column.dtype)
             offsets = np.zeros(len(keys) + 1, np.int64)
@@ -179,8 +220,9 @@ class _Stream:
     which works on what is there while more comes.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._disk = descriptor, ThreadPoolExecutor(1)
+    def __init__(self, disk: _Disk) -> None:
+        self._disk, self._descriptor = disk, disk.fileno()
+        self._second = ThreadPoolExecutor(1)
         self._digests: dict[str, Any] = {}
         self._syncs: list[Future[None]] = []
         # Where the next byte goes; up to where the disk has been asked for.
@@ -190,7 +232,7 @@ class _Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._disk.shutdown(cancel_futures=True)
+        self._second.shutdown(cancel_futures=True)
 
     def begin(self, name: str, place: int) -> None:
         """What comes now belongs to this array, from this place on."""
@@ -198,7 +240,8 @@ class _Stream:
         self._place = place
 
     def write(self, arrays: Sequence[Any], size: int) -> None:
-        """Write a block of so many bytes."""
+        """Write a block of so many bytes; what the disk has kept is said before."""
+        self._disk.check()
         if size < len(arrays) * _SMALL_BYTES:
             arrays = [np.frombuffer(b"".join(arrays), np.uint8)]
         written = os.pwritev(self._descriptor, arrays, self._place)
@@ -216,13 +259,13 @@ class _Stream:
     def finish(self) -> dict[str, str]:
         """Digest of each array, when all is on the disk."""
         self._sync()
-        self._disk.shutdown()
+        self._second.shutdown()
         for sync in self._syncs:
             sync.result()
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
     def _sync(self) -> None:
-        self._syncs.append(self._disk.submit(os.fsync, self._descriptor))
+        self._syncs.append(self._second.submit(os.fsync, self._descriptor))
         self._synced = self._place
 
 
