@@ -121,6 +121,10 @@ def test_runs_are_trained_once_and_reported(home: Path) -> None:
     status, out, _ = run("report", "toy")
     assert status == 0
     assert "words+transfer" in out
+    for option, expected in (("all", 0), ("100%", 0), ("50%", 2)):
+        status, out, err = run("report", "toy", "--sentences", option, "--json")
+        assert status == expected
+    assert "no finished run of toy has 1 sentences; there are 2" in err
 
 
 def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:

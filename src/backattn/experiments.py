@@ -76,15 +76,19 @@ class Share:
         return 0 if size == sentences else size  # all of them are the run of `all`
 
 
+# Size of a training sample; 0 is all sentences.
+Size = int | Share
+
+
 @dataclass(frozen=True)
 class Grid:
     """Which runs are wanted.
 
-    :param sentences: sizes of the nested training samples, or shares of all; 0 is all.
+    :param sentences: sizes of the nested training samples.
     """
 
     inputs: tuple[Inputs, ...]
-    sentences: tuple[int | Share, ...]
+    sentences: tuple[Size, ...]
     seeds: tuple[int, ...]
 
     def cells(self, training: int = 0) -> list[Cell]:
@@ -93,7 +97,7 @@ class Grid:
         :param training: how many training sentences there are; only shares ask for it.
         :raises RecipeError: a share is less than one of them.
         """
-        sizes = [n.of(training) if isinstance(n, Share) else n for n in self.sentences]
+        sizes = numbers_of(self.sentences, training)
         cells = (Cell(n, seed, i) for seed in self.seeds for n in sizes for i in self.inputs)
         return list(dict.fromkeys(cells))
 
@@ -150,9 +154,27 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: in
             raise RecipeError(f"--inputs {name}: expected one of {', '.join(known)}")
     return Grid(
         inputs=tuple(inputs.split(",")),  # type: ignore[arg-type]
-        sentences=tuple(default_sentences if p == "all" else _size(p) for p in sentences.split(",")),
+        sentences=parse_sizes(sentences, default=default_sentences),
         seeds=_numbers("--seeds", seeds.split(","), "numbers"),
     )
+
+
+def parse_sizes(sentences: str, *, default: int = 0) -> tuple[Size, ...]:
+    """Read the comma-separated option ``--sentences``: numbers, percentages or ``all``.
+
+    :param default: what ``all`` is.
+    :raises RecipeError: names what was found and what was expected.
+    """
+    return tuple(default if part == "all" else _size(part) for part in sentences.split(","))
+
+
+def numbers_of(sizes: Sequence[Size], training: int) -> tuple[int, ...]:
+    """Each size as a number, 0 for all.
+
+    :param training: how many training sentences there are; only shares ask for it.
+    :raises RecipeError: a share is less than one of them.
+    """
+    return tuple(size.of(training) if isinstance(size, Share) else size for size in sizes)
 
 
 def train_grid(
@@ -366,7 +388,7 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
         write_whole_text(files.recipe, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
 
 
-def _size(part: str) -> int | Share:
+def _size(part: str) -> Size:
     number, percent, rest = part.partition("%")
     expected = "numbers above 0, percentages as 5%, or all"
     if not percent:

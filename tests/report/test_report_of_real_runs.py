@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backattn.corpus import Corpus, Sentence
-from backattn.experiments import Grid, parse_grid, train_grid
+from backattn.experiments import Grid, parse_grid, parse_sizes, train_grid
 from backattn.features.alignment import AlignmentReport, AlignmentScore, keep_alignment
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
@@ -76,6 +76,9 @@ def test_a_report_of_runs_that_were_really_trained(cache: Path) -> None:
     assert all(row.difference for row in table.rows[1::2])
     assert "Recipe: `scheme:IOBES|mode:strict|" in report.to_text()
     assert {table.origin(row).bleu for row in table.rows} == {None}  # nobody measured this translator
+
+    (whole,) = make_report(["toy"], cache, sizes=parse_sizes("all")).langs[0].tables
+    assert [row.sentences for row in whole.rows] == [12, 12]
 
     made = inspect(recipe, CORPUS, ["test:1", "dev:1"], runs[1].folder, cache)
     assert all(len(inspection.predicted or ()) == 4 for inspection in made.inspections)

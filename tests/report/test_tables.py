@@ -9,6 +9,7 @@ import pytest
 from run_folders import RECIPE, draw_counts, make_run
 
 from backattn.errors import MissingError, ModelError
+from backattn.experiments import parse_sizes
 from backattn.report.comparison import OVERALL, LangReport
 from backattn.report.runs import RUN_FORMAT
 from backattn.report.tables import make_report
@@ -223,6 +224,13 @@ def test_what_the_recipe_says_now_is_not_told(
     ]  # fmt: skip
     text = make_report(["es"], tmp_path).to_text()
     assert "Setting: keys of the recipe in which rows differ; of the models and of T, only where" in text
+    (table,) = make_report(["es"], tmp_path, overrides=["transfer.attention=uniform"]).langs[0].tables
+    assert sorted(row.setting for row in table.rows if row.model == "BiLSTM+CRF+BAN") == [
+        (), ("transfer.attention=translator",),
+        ("transfer.attention=translator", "translator.checkpoint=es/translator.epochs/3"),
+    ]  # fmt: skip
+    with pytest.raises(MissingError, match=r"pipelines/de.toml: no such recipe"):
+        make_report(["de"], tmp_path, overrides=["transfer.attention=uniform"])
 
 
 def test_models_trained_anew_in_their_place_are_told_by_the_store(runs: Path, tmp_path: Path) -> None:
@@ -352,6 +360,31 @@ def test_no_run_at_all_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "es" / "runs" / "a").mkdir(parents=True)
     with pytest.raises(MissingError, match=r"no finished run, 1 not finished; train some"):
         make_report(["es"], tmp_path)
+
+
+def test_of_some_sizes_only_these_rows_are_printed_and_the_files_of_all_runs_stay(
+    runs: Path, tmp_path: Path
+) -> None:
+    grid(runs, (83, 500))
+    make_run(runs, "words", 1, sentences=8323, tagger={"sentences": 0})
+    whole = make_report(["es"], tmp_path)
+    files = {path: path.read_bytes() for path in whole.written}
+
+    def sizes(option: str) -> list[int]:
+        report = make_report(["es"], tmp_path, sizes=parse_sizes(option))
+        assert (report.written, "Written" in report.to_text()) == ((), False)
+        return [row.sentences for row in report.langs[0].tables[0].rows]
+
+    assert sizes("83") == [83, 83]
+    assert sizes("all") == sizes("8323") == [8323]
+    assert sizes("500,all") == [500, 500, 8323]
+    assert {path: path.read_bytes() for path in whole.written} == files
+    rows = make_report(["es"], tmp_path, sizes=parse_sizes("500")).langs[0].tables[0].rows
+    assert rows[1].difference == whole.langs[0].tables[0].rows[3].difference
+    with pytest.raises(
+        MissingError, match=r"no finished run of es has 84 sentences; there are 83, 500, 8323$"
+    ):
+        sizes("84")
 
 
 def test_nothing_is_written_where_one_lang_has_no_run(runs: Path, tmp_path: Path) -> None:

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from backattn.cli.options import answer, device_option, json_option, load, recipe_options, trust_option
+from backattn.cli.options import (
+    answer,
+    device_option,
+    json_option,
+    load,
+    recipe_options,
+    set_option,
+    trust_option,
+)
 from backattn.recipe import cache_root
 
 
@@ -46,12 +54,23 @@ def train(
 
 @click.command()
 @click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@set_option
+@click.option(
+    "--sentences", help="Only these runs, by training sentences, as for train. Printed, and not written.",
+)  # fmt: skip
 @json_option
-def report(langs: tuple[str, ...], as_json: bool) -> None:
-    """Tables of the runs: mean and deviation over the seeds, and what T adds."""
+def report(
+    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, as_json: bool
+) -> None:  # fmt: skip
+    """Tables of the runs: mean and deviation over the seeds, and what T adds.
+
+    A row's Setting is what differs from the recipe, and --set changes what it is told beside.
+    """
+    from backattn.experiments import parse_sizes
     from backattn.report.tables import make_report
 
-    made = make_report(langs, cache_root())
+    sizes = parse_sizes(sentences) if sentences is not None else ()
+    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes)
     for line in made.warnings:
         click.echo(f"backattn: {line}", err=True)
     answer(made.to_json(), made.to_text(), as_json)

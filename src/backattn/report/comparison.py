@@ -101,12 +101,12 @@ class Row:
     @property
     def whole(self) -> bool:
         """Did it learn from all training sentences, as the paper's rows do?"""
-        return bool(self.request["tagger"].get("sentences") == 0)
+        return self.runs[0].whole
 
     @property
     def sentences(self) -> int:
         """How many training sentences the runs learnt from."""
-        return int(self.request["sentences"])
+        return self.runs[0].sentences
 
     @property
     def epochs(self) -> int:

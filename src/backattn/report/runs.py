@@ -69,6 +69,16 @@ class RunRecord:
         return str(self.request["inputs"])
 
     @property
+    def sentences(self) -> int:
+        """How many training sentences it learnt from."""
+        return int(self.request["sentences"])
+
+    @property
+    def whole(self) -> bool:
+        """Did it learn from all of them, as the paper's rows do?"""
+        return bool(self.request["tagger"].get("sentences") == 0)
+
+    @property
     def stores(self) -> Mapping[str, str]:
         """Id of each store that it read -> :data:`TRANSFER`, or the name of the embedding."""
         found = {store: str(name) for name, store in self.request.get("embeddings", {}).items()}

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError
+from backattn.experiments import Share, Size, numbers_of
 from backattn.recipe import Recipe, as_json, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
@@ -14,7 +16,7 @@ from backattn.report.grids import Grid, findings, left_out_notes, notes, score_g
 from backattn.report.origins import store_origins
 from backattn.report.page import page
 from backattn.report.paper import missing_inputs, paper_grid, paper_notes
-from backattn.report.runs import find_runs
+from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 
 
@@ -22,7 +24,7 @@ from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 class Report:
     """What ``backattn report`` says.
 
-    :param written: the files, LANG by LANG: Markdown, JSON, HTML.
+    :param written: the files, LANG by LANG: Markdown, JSON, HTML; none of a part of the runs.
     """
 
     langs: tuple[LangReport, ...]
@@ -46,23 +48,33 @@ class Report:
     def to_text(self) -> str:
         """Markdown, and where the files are."""
         texts = [markdown(report).rstrip("\n") for report in self.langs]
-        return "\n\n".join([*texts, "\n".join(f"Written: {path}" for path in self.written)])
+        if self.written:
+            texts.append("\n".join(f"Written: {path}" for path in self.written))
+        return "\n\n".join(texts)
 
 
-def make_report(langs: Sequence[str], cache: Path) -> Report:
+def make_report(
+    langs: Sequence[str], cache: Path, *, overrides: Sequence[str] = (), sizes: Sequence[Size] = ()
+) -> Report:
     """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
 
     Nothing is written unless every LANG has a run. The runs alone make the tables; the recipe, where its
     file is at hand, adds the paper's figures.
 
     :param langs: names of recipes, or paths of their files.
-    :raises MissingError: a LANG has no finished run; says what its recipe needs that is not here.
+    :param overrides: ``key=value`` texts: what the rows are told beside is the recipe with these values.
+    :param sizes: only runs of so many training sentences; of these nothing is written, so that the files
+        always hold all runs.
+    :raises MissingError: a LANG has no finished run (of these sizes); says what its recipe needs that is not
+        here.
     :raises RecipeError: a LANG is no name of a recipe, or its recipe cannot be read.
     :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
     """
     named = {recipe_name(lang): lang for lang in reversed(langs)}
     names = dict.fromkeys(map(recipe_name, langs))
-    reports = tuple(_lang_report(name, _recipe(named[name]), cache) for name in names)
+    reports = tuple(_lang_report(name, _recipe(named[name], overrides), cache, sizes) for name in names)
+    if sizes:
+        return Report(reports, ())
     return Report(reports, tuple(path for report in reports for path in _write(report, cache)))
 
 
@@ -97,22 +109,43 @@ def lang_json(report: LangReport) -> dict[str, Any]:
     }
 
 
-def _recipe(lang: str) -> Recipe | None:
+def _recipe(lang: str, overrides: Sequence[str]) -> Recipe | None:
     """What a LANG's recipe says now, if there is one: runs can be read anywhere."""
     try:
-        return load_recipe(lang)
+        return load_recipe(lang, overrides)
     except MissingError:
+        if overrides:  # of what?
+            raise
         return None
 
 
-def _lang_report(lang: str, recipe: Recipe | None, cache: Path) -> LangReport:
+def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[Size]) -> LangReport:
     try:
         runs = find_runs(cache, lang)
     except MissingError as error:
         needed = missing_inputs(recipe) if recipe else ""
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
-    tables = build_tables(runs.finished, store_origins(runs.finished), recipe)
+    finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
+    tables = build_tables(finished, store_origins(finished), recipe)
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
+
+
+def _of_sizes(
+    runs: Sequence[RunRecord], lang: str, recipe: Recipe | None, sizes: Sequence[Size]
+) -> Sequence[RunRecord]:
+    """Those of so many training sentences; only shares ask how many there are.
+
+    :raises MissingError: there is none.
+    """
+    shares = any(isinstance(size, Share) for size in sizes)
+    training = len(read_corpus((recipe or load_recipe(lang)).corpus).train) if shares else 0
+    wanted = numbers_of(sizes, training)
+    kept = [run for run in runs if run.sentences in wanted or (run.whole and 0 in wanted)]
+    if not kept:
+        there = ", ".join(map(str, sorted({run.sentences for run in runs})))
+        asked = ", ".join(str(size) if size else "all" for size in wanted)
+        raise MissingError(f"--sentences: no finished run of {lang} has {asked} sentences; there are {there}")
+    return kept
 
 
 def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
