@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import users_folder
 from backattn.corpus.formats import read_corpus
 from backattn.corpus.tags import Span, from_spans, spans
-from backattn.errors import RecipeError
+from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.features.english import EnglishReading
 from backattn.features.translation import Translation
 from backattn.projection import project, project_spans
@@ -174,6 +174,71 @@ def test_the_diagonal_in_the_place_of_a(home: Path) -> None:
     assert status == 0
     assert json.loads(out)["dev"]["overall"]["tp"] == 0
     assert "projected:diagonal" in json.loads(out)["dev"]["signature"]
+
+
+LINKS = (
+    "transfer.attention=links",
+    'transfer.links={ path = "pairs", links_path = "links", separator = "|||" }',
+)
+
+
+def test_an_aligners_links_in_the_place_of_a(home: Path) -> None:
+    """They say what the copier knows of itself: the same scores, the same T."""
+    build_stores()
+    expected = json.loads(run("project", "toy", "--json")[1])
+    status, pairs, err = run("pairs", "toy")
+    assert (status, err) == (0, "")
+    assert pairs == (
+        "Anna singt ||| singt Anna\nAnna Weber singt ||| singt Weber Anna\nben ||| ben\n"
+        "Carl sah Nichts 7 ||| 7 Nichts sah Carl\n"  # the sentence without a translation has no line
+    )
+    (home / "data/pairs").write_text(pairs)
+    sizes = [len(line.split("|||")[0].split()) for line in pairs.splitlines()]
+    lines = [" ".join(f"{j}-{m - 1 - j}" for j in range(m)) for m in sizes]
+    (home / "data/links").write_text("\n".join(lines) + "\n")
+
+    options = [option for override in LINKS for option in ("--set", override)]
+    assert run("check", "toy", *options)[0] == 1
+    build_stores(*LINKS)
+    found = json.loads(run("project", "toy", "--json", *options)[1])
+    assert found.pop("folder") != expected.pop("folder")
+    for split in ("dev", "test"):
+        assert found[split].pop("signature") != expected[split].pop("signature")
+    assert found == expected
+    stores = [StoreReader(path) for path in sorted((home / "cache/toy/transfer").glob("*.h5"))]
+    assert len(stores) == 2
+    for key in stores[0]:
+        assert np.array_equal(stores[0][key]["vectors"], stores[1][key]["vectors"])
+
+    # "singt Weber" was never linked: nobody has a vote for the person.
+    (home / "data/links").write_text("\n".join(["0-1", "2-0", *lines[2:]]) + "\n")
+    assert run("check", "toy", *options)[0] == 1  # other links, another store
+    build_stores(*LINKS)
+    dev = json.loads(run("project", "toy", "--json", *options)[1])["dev"]
+    assert (dev["english_entities"], dev["placed"], dev["overall"]["tp"]) == (1, 0, 0)
+
+
+def test_links_that_do_not_hold_a_sentence_are_named(home: Path) -> None:
+    options = [option for override in LINKS for option in ("--set", override)]
+    status, _, err = run("pairs", "toy")
+    assert (status, "run `backattn features toy` (with the same --set), then pairs" in err) == (1, True)
+    status, _, err = run("check", "toy", *options)
+    assert (status, "`backattn pairs toy` prints the pairs that an aligner is to link" in err) == (2, True)
+    (home / "data/pairs").write_text("Anna singt ||| singt Anna\n")
+    (home / "data/links").write_text("0-1 1-0\n")
+    with pytest.raises(
+        MissingError, match=r"pairs: no such pair: 'Carl sah Nichts 7' and its present"
+    ) as caught:
+        build_stores(*LINKS)
+    assert "have an aligner link what `backattn pairs` prints now" in str(caught.value)
+    (home / "data/links").write_text("0-2\n")
+    with pytest.raises(
+        CorpusError, match=r"links:1: .* expected 0 to 1; mend the link, or transfer\.links\.f"
+    ):
+        build_stores(*LINKS)
+    status, _, err = run("check", "toy", "--set", "transfer.attention=links")
+    assert status == 2
+    assert "transfer.attention: 'links' has no table; write one, [transfer.links]" in err
 
 
 def test_without_stores_it_says_what_makes_them(home: Path) -> None:

@@ -11,6 +11,7 @@ from backattn.corpus import Sentence
 from backattn.device import pick_device
 from backattn.errors import CorpusError, MissingError
 from backattn.experiments import StoredVectors
+from backattn.features.attention import transfer_attention
 from backattn.features.build import embedding_entries, transfer_entries, translation_entries
 from backattn.features.embeddings import Embedder
 from backattn.recipe import Recipe, Unit, from_json
@@ -38,6 +39,7 @@ class TextTagger:
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator
 
+            self._attend = transfer_attention(self.recipe.transfer)
             self._translator = load_translator(self.recipe, self._device)
             self._english = load_english_tagger(self.recipe, self._device, trust=trust)
         names = [name for name in self.recipe.tagger.embeddings if name in self._model.embeddings]
@@ -63,7 +65,8 @@ class TextTagger:
         """T of these sentences."""
         keys = [sentence.key for sentence in unique]
         translations = dict(zip(keys, translation_entries(self._translator, unique), strict=True))
-        transfers = transfer_entries(self._english, self.recipe.transfer, unique, translations)
+        dtype = self.recipe.transfer.dtype
+        transfers = transfer_entries(self._english, self._attend, unique, translations, dtype)
         return _stored(unique, transfers, self._english.width)
 
 

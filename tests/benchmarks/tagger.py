@@ -18,6 +18,7 @@ from tqdm import tqdm
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.formats import read_corpus
 from backattn.experiments import StoredVectors
+from backattn.features.attention import transfer_attention
 from backattn.features.build import transfer_entries, translation_entries
 from backattn.features.english.flair import FlairTagger
 from backattn.features.translation.fairseq import FairseqTranslator
@@ -220,7 +221,7 @@ def _cache(repeats: int, text: str, ours: Ours) -> Iterator[Row]:
     def make() -> float:
         translated = translation_entries(translator, sample)
         keyed = {sentence.key: entry for sentence, entry in zip(sample, translated, strict=True)}
-        transfer_entries(english, TransferRecipe(), sample, keyed)
+        transfer_entries(english, transfer_attention(TransferRecipe()), sample, keyed, "float16")
         return float(len(sample))
 
     models = f"translator {Path(TRANSLATOR).name} (beam 4), English tagger {name}"

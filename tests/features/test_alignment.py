@@ -20,17 +20,15 @@ from backattn.features.alignment import (
     Align,
     AlignmentReport,
     AlignmentScore,
-    GoldPair,
-    Links,
     by_both,
     by_english,
     by_foreign,
     grown,
     keep_alignment,
     measure_alignment,
-    read_gold,
     score_links,
 )
+from backattn.features.linked_pairs import LinkedPair, Links, read_linked_pairs
 from backattn.recipe import AlignmentRecipe
 from fakes import make_recipe
 from tiny_translator import make_translator
@@ -41,8 +39,8 @@ attentions = st.tuples(st.integers(1, 7), st.integers(1, 8)).flatmap(
 )
 
 
-def gold_pair(sure: Links, possible: Links = frozenset()) -> GoldPair:
-    return GoldPair(("a",) * 4, ("b",) * 5, sure, sure | possible)
+def gold_pair(sure: Links, possible: Links = frozenset()) -> LinkedPair:
+    return LinkedPair(("a",) * 4, ("b",) * 5, sure, sure | possible)
 
 
 @given(st.lists(st.tuples(links, links, links), min_size=1, max_size=4))
@@ -138,20 +136,22 @@ def write(folder: Path, text: str | bytes, name: str = "gold.tsv") -> str:
 
 def test_a_file_of_three_columns_english_first(tmp_path: Path) -> None:
     path = write(tmp_path, "the red house\tla casa roja\t0-0 2-1 1p2\nyes\tsí\t\n")
-    first, second = read_gold(AlignmentRecipe(path=path, order="english-foreign"))
-    assert first == GoldPair(
+    first, second = read_linked_pairs(AlignmentRecipe(path=path, order="english-foreign"), "alignment")
+    assert first == LinkedPair(
         ("la", "casa", "roja"),
         ("the", "red", "house"),
         frozenset({(0, 0), (1, 2)}),
         frozenset({(0, 0), (1, 2), (2, 1)}),
     )
-    assert second == GoldPair(("sí",), ("yes",), frozenset(), frozenset())
+    assert second == LinkedPair(("sí",), ("yes",), frozenset(), frozenset())
 
 
 def test_two_files_numbered_from_one(tmp_path: Path) -> None:
     path = write(tmp_path, "科学家 猜想 ||| scientists guess it\r\n", "pairs")
     gold = write(tmp_path, "1-1 2-2 2-3\r\n", "gold")
-    (pair,) = read_gold(AlignmentRecipe(path=path, links_path=gold, separator="|||", first=1))
+    (pair,) = read_linked_pairs(
+        AlignmentRecipe(path=path, links_path=gold, separator="|||", first=1), "alignment"
+    )
     assert pair.foreign == ("科学家", "猜想")
     assert pair.sure == pair.possible == {(0, 0), (1, 1), (1, 2)}
 
@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_named_with_its_line(tmp_path: Path, kind: str) -> 
     text, message = HOSTILE[kind]
     path = write(tmp_path, text)
     with pytest.raises(CorpusError) as caught:
-        read_gold(AlignmentRecipe(path=path))
+        read_linked_pairs(AlignmentRecipe(path=path), "alignment")
     assert str(caught.value).startswith(f"{path}{message}"), caught.value
     assert len(str(caught.value)) < 1000 + len(path)
     assert "\n" not in str(caught.value)
@@ -189,7 +189,7 @@ def test_links_from_zero_in_a_file_from_one(tmp_path: Path) -> None:
     with pytest.raises(
         CorpusError, match=r"gold:2: the link 0-1 speaks of word 0 .* expected 1 to 1; .*first"
     ):
-        read_gold(recipe)
+        read_linked_pairs(recipe, "alignment")
 
 
 def test_files_of_different_lengths(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_files_of_different_lengths(tmp_path: Path) -> None:
     with pytest.raises(
         CorpusError, match=r"gold:1: the last line; expected 2 lines, one for each of .*gold.tsv"
     ):
-        read_gold(AlignmentRecipe(path=path, links_path=gold, separator="|||", first=1))
+        read_linked_pairs(AlignmentRecipe(path=path, links_path=gold, separator="|||", first=1), "alignment")
 
 
 @pytest.mark.parametrize("key", ["path", "links_path"])
@@ -205,14 +205,14 @@ def test_a_missing_file_is_named(tmp_path: Path, key: str) -> None:
     there = write(tmp_path, "a\tb\n")
     recipe = AlignmentRecipe(**{"path": there, "links_path": there, key: str(tmp_path)})
     with pytest.raises(MissingError, match=r"no such file \(\[alignment\] of the recipe\).*BACKATTN_DATA"):
-        read_gold(recipe)
+        read_linked_pairs(recipe, "alignment")
 
 
 @given(text=st.text(alphabet="ab\t-p01 |\r\n", max_size=60))
 def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = write(tmp_path_factory.getbasetemp(), text, "any.tsv")
     try:
-        pairs = read_gold(AlignmentRecipe(path=path))
+        pairs = read_linked_pairs(AlignmentRecipe(path=path), "alignment")
     except BackattnError as error:
         assert str(error).startswith(f"{path}:")  # noqa: PT017
     else:

@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.corpus import Sentence
-from backattn.features.attention import diagonal, transfer_attention, uniform
+from backattn.features.attention import diagonal, of_links, transfer_attention, uniform
 from backattn.features.build import transfer_entries, translation_entries
+from backattn.features.linked_pairs import spelled
 from backattn.features.plan import make_plan
 from backattn.features.translation.pieces import token_attention
 from backattn.recipe import TransferRecipe
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
 
 lengths = st.integers(1, 40)
+SOURCE, ENGLISH = tuple("abc"), tuple("vwxyz")
 
 
 def by_counting(m: int, n: int) -> np.ndarray:
@@ -59,13 +61,33 @@ def test_no_english_token_gives_no_column() -> None:
     assert diagonal(3, 0).shape == uniform(3, 0).shape == (3, 0)
 
 
+@given(lengths, lengths, st.data())
+def test_links_are_shared_out_in_equal_parts(m: int, n: int, data: st.DataObject) -> None:
+    pairs = st.tuples(st.integers(0, m - 1), st.integers(0, n - 1))
+    links = data.draw(st.frozensets(pairs, max_size=30))
+    made = of_links(links, m, n)
+    assert (made.shape, made.dtype) == ((m, n), np.float32)
+    for j in range(m):
+        for i in range(n):
+            of_token = [link for link in links if link[1] == i]
+            assert made[j, i] == np.float32(((j, i) in links) / max(len(of_token), 1))
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=6))
+def test_tokens_keep_their_number_in_a_file_of_pairs(tokens: list[str]) -> None:
+    line = f"{' '.join(spelled(tokens))} ||| x"
+    assert tuple(line.split("|||")[0].split()) == spelled(tokens)
+    assert len(spelled(tokens)) == len(tokens)
+    assert spelled(spelled(tokens)) == spelled(tokens)
+
+
 @pytest.mark.parametrize("eos", ["drop", "renormalise", "keep"])
 @pytest.mark.parametrize("normalise", ["none", "source"])
 def test_the_translators_attention_goes_by_the_recipe(eos: str, normalise: str) -> None:
     whole = np.random.default_rng(1).random((4, 6), np.float32)
     recipe = TransferRecipe(eos=eos, normalise=normalise)  # type: ignore[arg-type]
     expected = token_attention(whole, eos=recipe.eos, normalise=recipe.normalise)
-    assert np.array_equal(transfer_attention(whole, recipe), expected)
+    assert np.array_equal(transfer_attention(recipe)(SOURCE, ENGLISH, whole), expected)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "diagonal"])
@@ -74,14 +96,16 @@ def test_a_stand_in_knows_no_eos_but_is_normalised(kind: str) -> None:
     made = {"uniform": uniform, "diagonal": diagonal}[kind](3, 5)
     for eos in ("drop", "renormalise", "keep"):
         recipe = TransferRecipe(attention=kind, eos=eos)  # type: ignore[arg-type]
-        assert np.array_equal(transfer_attention(whole, recipe), made)
-    scaled = transfer_attention(whole, TransferRecipe(attention=kind, normalise="source"))  # type: ignore[arg-type]
+        assert np.array_equal(transfer_attention(recipe)(SOURCE, ENGLISH, whole), made)
+    recipe = TransferRecipe(attention=kind, normalise="source")  # type: ignore[arg-type]
+    scaled = transfer_attention(recipe)(SOURCE, ENGLISH, whole)
     np.testing.assert_allclose(scaled, made / made.sum(1, keepdims=True), rtol=1e-6)
 
 
 def vectors(recipe: TransferRecipe, sentence: Sentence) -> np.ndarray:
     translations = dict(zip([sentence.key], translation_entries(FakeTranslator(), [sentence]), strict=True))
-    return transfer_entries(FakeEnglishTagger(), recipe, [sentence], translations)[0]["vectors"]
+    attend = transfer_attention(recipe)
+    return transfer_entries(FakeEnglishTagger(), attend, [sentence], translations, recipe.dtype)[0]["vectors"]
 
 
 def test_transfer_vectors_of_the_stand_ins() -> None:

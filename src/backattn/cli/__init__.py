@@ -12,7 +12,7 @@ from backattn import __version__
 from backattn.cli.first_steps import corpus, demo, recipes, sample
 from backattn.cli.models import align, charlm, english, translator
 from backattn.cli.one_line import OneLine
-from backattn.cli.stage_one import check, features, gc, show
+from backattn.cli.stage_one import check, features, gc, pairs, show
 from backattn.cli.stage_two import inspect, project, report, tag, train
 
 # Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
@@ -41,7 +41,7 @@ def main() -> None:
 for _command in (
     *(recipes, corpus, sample, demo),
     *(translator, charlm, english, align),
-    *(features, check, show, gc),
+    *(features, check, show, pairs, gc),
     *(train, report, tag, inspect, project),
 ):
     main.add_command(_command)

@@ -92,6 +92,20 @@ def show(store: Path, as_json: bool) -> None:
 
 @click.command()
 @recipe_options
+def pairs(lang: str, overrides: tuple[str, ...]) -> None:
+    """Print each sentence and its translation, `words ||| words`, for a word aligner.
+
+    Its links can stand in A's place: transfer.attention = "links", and transfer.links says where they are.
+    """
+    from backattn.features.linked_pairs import translated_pairs
+    from backattn.features.plan import make_plan
+
+    for line in translated_pairs(make_plan(*load(lang, overrides))):
+        click.echo(line)
+
+
+@click.command()
+@recipe_options
 @only_option
 @click.option("--others", is_flag=True, help="Remove the stores of all other recipes of this LANG as well.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")

@@ -6,8 +6,7 @@ A is then read as links in four ways, and so is the A of two sentences that run 
 
 import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,39 +14,18 @@ from typing import Any
 import numpy as np
 
 from backattn.corpus import Corpus
-from backattn.errors import CorpusError, MissingError, StoreError
+from backattn.errors import StoreError
 from backattn.features.attention import diagonal
+from backattn.features.linked_pairs import LinkedPair, Links, Tokens, read_linked_pairs
 from backattn.features.plan import make_plan
 from backattn.features.translation.pieces import Array
-from backattn.files import is_file, write_whole_text
-from backattn.quoting import quoted
+from backattn.files import write_whole_text
 from backattn.recipe import AlignmentRecipe, Recipe, Unit, cache_root, data_path
 
-Tokens = tuple[str, ...]
-# (foreign word, English word), both from 0.
-Link = tuple[int, int]
-Links = frozenset[Link]
 # Pairs of source and English tokens -> the A of each, EOS last on both sides.
 Align = Callable[[Sequence[tuple[Tokens, Tokens]]], Sequence[Array]]
 
-_SEPARATORS = {"tab": "\t", "|||": "|||"}
-_LINK = re.compile(r"([0-9]{1,6})([-p])([0-9]{1,6})")
 _AROUND = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
-
-
-@dataclass(frozen=True)
-class GoldPair:
-    """A sentence pair and what people linked.
-
-    :param foreign, english: the m and n words.
-    :param sure: S, links that nobody doubts.
-    :param possible: P, links that are no mistake; S is part of it.
-    """
-
-    foreign: Tokens
-    english: Tokens
-    sure: Links
-    possible: Links
 
 
 @dataclass(frozen=True)
@@ -130,7 +108,7 @@ def measure_alignment(recipe: AlignmentRecipe, unit: Unit, align: Align) -> Alig
     :raises MissingError: a gold file is not there.
     :raises CorpusError: it is not what the recipe says; names file and line.
     """
-    pairs = read_gold(recipe)
+    pairs = read_linked_pairs(recipe, "alignment")
     characters = unit == "character"
     sources = [tuple("".join(pair.foreign)) if characters else pair.foreign for pair in pairs]
     looked = align([(source, pair.english) for source, pair in zip(sources, pairs, strict=True)])
@@ -172,7 +150,7 @@ def alignment_path(lang: str, translation: str) -> Path:
     return cache_root() / lang / "alignment" / f"{translation}.json"
 
 
-def score_links(found: Iterable[Links], gold: Sequence[GoldPair]) -> AlignmentScore:
+def score_links(found: Iterable[Links], gold: Sequence[LinkedPair]) -> AlignmentScore:
     """Count links over all pairs.
 
     :raises ValueError: there are more pairs on one side.
@@ -226,105 +204,6 @@ READINGS: dict[str, Callable[[Array], Links]] = {
 
 # Of these, the one to name when only one is named: T takes A by its rows, too.
 HEADLINE = "foreign word"
-
-
-def read_gold(recipe: AlignmentRecipe) -> list[GoldPair]:
-    """Read the pairs and their links.
-
-    :raises MissingError: a file is not there.
-    :raises CorpusError: names file and line of what does not fit.
-    """
-    path = data_path(recipe.path)
-    pairs = list(_lines(path))
-    if not pairs:
-        raise CorpusError(
-            f"{path}:1: found no sentence pair, expected one a line; put the whole file in place"
-        )
-    linked = _links_column(recipe, path, pairs)
-    return [
-        _gold_pair(recipe, path, number, line, *links)
-        for (number, line), links in zip(pairs, linked, strict=True)
-    ]
-
-
-def _links_column(
-    recipe: AlignmentRecipe, path: Path, pairs: Sequence[tuple[int, str]]
-) -> list[tuple[Path, int, str]]:
-    """For each pair the text of its links, and where it stands."""
-    if recipe.links_path:
-        other = data_path(recipe.links_path)
-        lines = list(_lines(other))
-        if len(lines) != len(pairs):
-            raise CorpusError(
-                f"{other}:{len(lines)}: the last line; expected {len(pairs)} lines, one for each of {path}"
-            )
-        return [(other, number, line) for number, line in lines]
-    return [(path, number, _cells(recipe, path, number, line)[2]) for number, line in pairs]
-
-
-def _cells(recipe: AlignmentRecipe, path: Path, number: int, line: str) -> list[str]:
-    wanted = 2 if recipe.links_path else 3
-    cells = line.split(_SEPARATORS[recipe.separator])
-    if len(cells) != wanted:
-        names = "two sentences" if recipe.links_path else "two sentences and their links"
-        raise CorpusError(
-            f"{path}:{number}: found {len(cells)} columns, expected {wanted} ({names}, with "
-            f"{'a tab' if recipe.separator == 'tab' else recipe.separator} between); mend the line or "
-            "alignment.separator and alignment.links_path of the recipe"
-        )
-    return cells
-
-
-def _gold_pair(
-    recipe: AlignmentRecipe, path: Path, number: int, line: str, linked: Path, at: int, text: str
-) -> GoldPair:
-    sides = [tuple(cell.split()) for cell in _cells(recipe, path, number, line)[:2]]
-    if not all(sides):
-        raise CorpusError(f"{path}:{number}: found an empty sentence, expected words; leave the pair out")
-    sure, possible = set(), set()
-    for mark in text.split():
-        link = _parse_link(mark, recipe.first, [len(side) for side in sides], f"{linked}:{at}")
-        swapped = (link[1], link[0]) if recipe.order == "english-foreign" else link
-        possible.add(swapped)
-        if "-" in mark:
-            sure.add(swapped)
-    foreign, english = reversed(sides) if recipe.order == "english-foreign" else sides
-    return GoldPair(foreign, english, frozenset(sure), frozenset(possible))
-
-
-def _parse_link(mark: str, first: int, lengths: Sequence[int], where: str) -> Link:
-    """Read a link, in the order of the columns."""
-    match = _LINK.fullmatch(mark)
-    if match is None:
-        raise CorpusError(
-            f"{where}: found {quoted(mark)}, expected links as 3-4 (sure) or 3p4 (possible), blanks between"
-        )
-    left, right = int(match[1]) - first, int(match[3]) - first
-    for place, length, side in ((left, lengths[0], "first"), (right, lengths[1], "second")):
-        if not 0 <= place < length:
-            raise CorpusError(
-                f"{where}: the link {mark} speaks of word {place + first} of the {side} sentence, expected "
-                f"{first} to {length - 1 + first}; mend the link, or alignment.first or alignment.order of "
-                "the recipe"
-            )
-    return left, right
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number and line; only a line feed ends a line."""
-    if not is_file(path):
-        raise MissingError(
-            f"{path}: no such file ([alignment] of the recipe); put the gold alignments there, or set "
-            "BACKATTN_DATA to the folder that holds them"
-        )
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                yield number, raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise CorpusError(
-                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; convert the file"
-                ) from None
 
 
 def _of_words(attention: Array, words: Tokens) -> Array:

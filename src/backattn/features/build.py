@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from backattn.corpus import Sentence
 from backattn.errors import MissingError, ModelError, StoreError, UnreadableError
-from backattn.features.attention import transfer_attention
+from backattn.features.attention import TransferAttention, transfer_attention
 from backattn.features.back_attention import back_attention
 from backattn.features.embeddings import Embedder
 from backattn.features.english import EnglishTagger
@@ -108,10 +108,10 @@ def build_transfers(
 
     def prepare() -> _Worker:
         translations.verify()
-        tagger = load()
+        attend, tagger = transfer_attention(recipe), load()
         return _Worker(
             transfer_columns(recipe.dtype, tagger.width),
-            lambda shard: transfer_entries(tagger, recipe, shard, translations),
+            lambda shard: transfer_entries(tagger, attend, shard, translations, recipe.dtype),
             tagger.opened,
         )
 
@@ -144,27 +144,31 @@ def translation_entries(translator: Translator, sentences: Sequence[Sentence]) -
 
 def transfer_entries(
     tagger: EnglishTagger,
-    recipe: TransferRecipe,
+    attend: TransferAttention,
     sentences: Sequence[Sentence],
     translations: Mapping[bytes, Entry],
+    dtype: str,
 ) -> list[Entry]:
-    """T = A R for a shard (eq. 5). A sentence with an empty translation gets T = 0."""
+    """T = A R for a shard (eq. 5). A sentence with an empty translation gets T = 0.
+
+    :param dtype: of T, as ``transfer.dtype`` in the recipe.
+    """
     english = [decode_lines(translations[s.key]["english"]) for s in sentences]
     readings = iter(tagger.read([tokens for tokens in english if tokens]))
     entries: list[Entry] = []
     for sentence, tokens in zip(sentences, english, strict=True):
         if not tokens:
-            vectors: NDArray[np.floating] = np.zeros((len(sentence), tagger.width), recipe.dtype)
+            vectors: NDArray[np.floating] = np.zeros((len(sentence), tagger.width), dtype)
             entries.append({"vectors": vectors, "english_tags": encode_lines(())})
             continue
         reading = next(readings)
         _finite(reading.states, sentence, "R")
         whole = translations[sentence.key]["attention"].reshape(len(sentence) + 1, len(tokens) + 1)
-        attention = transfer_attention(whole.astype(np.float32), recipe)
+        attention = attend(sentence.tokens, tokens, whole.astype(np.float32))
         # shape: (m, d)
         transfer = back_attention(torch.from_numpy(attention), torch.from_numpy(reading.states))
         with np.errstate(over="ignore"):  # an overflow is refused, with the sentence, in the next line
-            vectors = _finite(transfer.numpy().astype(recipe.dtype), sentence, "T")
+            vectors = _finite(transfer.numpy().astype(dtype), sentence, "T")
         entries.append({"vectors": vectors, "english_tags": encode_lines(reading.tags)})
     return entries
 

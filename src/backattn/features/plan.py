@@ -5,7 +5,7 @@ not change them is named once, in :data:`NOT_IN_IDENTITY`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,13 @@ from backattn.store.reader import StoreReader
 
 # Keys of a recipe that leave the numbers alone: how a model was made and where it lies (its digest
 # counts), and how the work is cut.
-NOT_IN_IDENTITY = frozenset({"batch_tokens", "training", "checkpoint", "sha256", "vectors"})
+NOT_IN_IDENTITY = frozenset(
+    {"batch_tokens", "training", "checkpoint", "sha256", "vectors", "path", "links_path"}
+)
 
 # Keys younger than the identity version, with the value that stands for what was done before:
 # stores made then keep their names.
-_YOUNGER = {"states": "lstm"}
+_YOUNGER = {"states": "lstm", "links": None}
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
@@ -111,12 +113,15 @@ class Plan:
     @cached_property
     def transfer(self) -> Stage:
         """T = A R and the English tags."""
-        models = english_files(self.recipe)
+        models = english_files(self.recipe) | links_files(self.recipe)
+        transfer = self.recipe.transfer
         identity = {
             "translation": self.translation.recipe_id,
             "english": _identity(self.recipe.english),
             "model": digest(sorted(models.values())),
-            "transfer": _identity(self.recipe.transfer),
+            "transfer": _identity(
+                transfer if transfer.attention == "links" else replace(transfer, links=None)
+            ),
         }
         return self._stage("transfer", "transfer", identity, models)
 
@@ -185,6 +190,19 @@ def english_files(recipe: Recipe) -> dict[str, str]:
     return {path.name: file_digest(path)}
 
 
+def links_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each file of an aligner's links, where they stand in A's place."""
+    links = recipe.transfer.links if recipe.transfer.attention == "links" else None
+    paths = [data_path(name) for name in (links.path, links.links_path) if name] if links else []
+    for path in paths:
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: no such file (transfer.links of the recipe); `backattn pairs {recipe.name}` prints "
+                "the pairs that an aligner is to link"
+            )
+    return {f"links {number}": file_digest(path) for number, path in enumerate(paths, 1)}
+
+
 def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
     """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
 
@@ -230,8 +248,12 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
 
 
 def _identity(part: Any) -> dict[str, Any]:
+    return _deciding(as_json(part))
+
+
+def _deciding(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: value
-        for key, value in as_json(part).items()
+        key: _deciding(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
         if key not in NOT_IN_IDENTITY and (key, value) not in _YOUNGER.items()
     }

@@ -120,6 +120,11 @@ def from_json(table: Mapping[str, Any], where: str) -> Recipe:
     for key, part in (("translator", recipe.translator), ("english", recipe.english)):
         if bool(part.checkpoint) == bool(part.hub):
             raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
+    if recipe.transfer.attention == "links" and recipe.transfer.links is None:
+        raise RecipeError(
+            f"{where}: transfer.attention: 'links' has no table; write one, [transfer.links], with the paths "
+            "of what `backattn pairs` printed and of what an aligner made of it"
+        )
     _check_embeddings(recipe, where)
     check_ranges(recipe, where)
     return recipe

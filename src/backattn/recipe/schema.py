@@ -67,19 +67,40 @@ class EnglishRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlignmentRecipe:
+    """Files of sentence pairs whose words are linked, by people or by an aligner.
+
+    :param path: a file with a sentence pair a line, words with spaces between.
+    :param links_path: a file whose lines hold the links of those pairs; empty when they are a third column.
+    :param separator: what stands between the columns of ``path``.
+    :param order: of the two columns, and of the two numbers of a link: ``3-4`` is sure, ``3p4`` possible.
+    :param first: the number that the first word of a sentence has.
+    """
+
+    path: str
+    links_path: str = ""
+    separator: Literal["tab", "|||"] = "tab"
+    order: Literal["foreign-english", "english-foreign"] = "foreign-english"
+    first: Literal[0, 1] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransferRecipe:
     """From A and R to T (section "From pieces to tokens" of the README).
 
     :param states: R is the English tagger's BiLSTM outputs (eq. 4); or what they say: the probability of each
         of its tags, softmax of the linear layer. That is some twenty numbers instead of hundreds.
     :param attention: A is the translator's; or, to learn what that is worth, the uniform or the diagonal one
-        stands in its place.
+        stands in its place, or that of ``links``.
+    :param links: an aligner's (sure) links between each sentence and its translation, as `backattn pairs`
+        prints the two.
     :param eos: what becomes of the translator's end of the sentence.
     :param normalise: ``source`` makes each source token's row of A sum to 1.
     """
 
     states: States = "lstm"
-    attention: Literal["translator", "uniform", "diagonal"] = "translator"
+    attention: Literal["translator", "uniform", "diagonal", "links"] = "translator"
+    links: AlignmentRecipe | None = None
     eos: EosPolicy = "drop"
     normalise: Normalisation = "none"
     dtype: Literal["float16", "float32"] = "float16"
@@ -184,24 +205,6 @@ class TaggerRecipe:
     epochs: int = 150
     sentences: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignmentRecipe:
-    """Gold word alignments for ``backattn align``: what the translator's A is measured against.
-
-    :param path: a file with a sentence pair a line, words with spaces between.
-    :param links_path: a file whose lines hold the links of those pairs; empty when they are a third column.
-    :param separator: what stands between the columns of ``path``.
-    :param order: of the two columns, and of the two numbers of a link: ``3-4`` is sure, ``3p4`` possible.
-    :param first: the number that the first word of a sentence has.
-    """
-
-    path: str
-    links_path: str = ""
-    separator: Literal["tab", "|||"] = "tab"
-    order: Literal["foreign-english", "english-foreign"] = "foreign-english"
-    first: Literal[0, 1] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
