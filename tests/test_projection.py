@@ -16,10 +16,13 @@ from backattn.corpus.formats import read_corpus
 from backattn.corpus.tags import Span, from_spans, spans
 from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.features.english import EnglishReading
+from backattn.features.pipeline import load_translator
+from backattn.features.plan import make_plan
 from backattn.features.translation import Translation
 from backattn.projection import project, project_spans
 from backattn.recipe import load_recipe
 from backattn.store import writer
+from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger
 from users_folder import make_home, run
@@ -239,6 +242,28 @@ def test_links_that_do_not_hold_a_sentence_are_named(home: Path) -> None:
     status, _, err = run("check", "toy", "--set", "transfer.attention=links")
     assert status == 2
     assert "transfer.attention: 'links' has no table; write one, [transfer.links]" in err
+
+
+def test_without_a_translation_the_english_tags_are_those_of_the_source(home: Path) -> None:
+    copy = ("translator.copy=true", "transfer.dtype=float32")
+    recipe = load_recipe("toy", copy)
+    build_stores(*copy, translator=lambda: load_translator(recipe, "cpu"))
+    corpus = read_corpus(recipe.corpus)
+    plan = make_plan(recipe, corpus)
+    assert plan.translation.models == {}
+    translations, transfers = StoreReader(plan.translation.path), StoreReader(plan.transfer.path)
+    for sentence in plan.transfer.sentences:
+        (reading,) = Capitals().read([sentence.tokens])
+        assert np.array_equal(transfers[sentence.key]["vectors"], reading.states)
+        assert decode_lines(transfers[sentence.key]["english_tags"]) == reading.tags
+        assert decode_lines(translations[sentence.key]["english"]) == sentence.tokens
+    options = [option for override in copy for option in ("--set", override)]
+    dev = json.loads(run("project", "toy", "--json", *options)[1])["dev"]
+    assert [dev["overall"][key] for key in ("tp", "fp", "fn")] == [1, 0, 1]
+    status, out, _ = run("inspect", "toy", "dev:1", *options)
+    assert (status, "Anna" in out) == (0, True)
+    with pytest.raises(RecipeError, match=r"translator\.copy: true says the source again"):
+        load_translator(recipe, "cpu").align([(("a",), ("b",))])
 
 
 def test_without_stores_it_says_what_makes_them(home: Path) -> None:

@@ -12,12 +12,13 @@ from backattn.device import bound_kernel_caches, device_name
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
 from backattn.features.embeddings import Embedder
 from backattn.features.plan import Plan, Stage
+from backattn.features.translation import Translator
+from backattn.features.translation.copying import CopyTranslator
 from backattn.recipe import EmbeddingName, Recipe, data_path, model_path
 from backattn.store.reader import StoreReader
 
 if TYPE_CHECKING:
     from backattn.features.english.flair import FlairTagger
-    from backattn.features.translation.fairseq import FairseqTranslator
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
-def load_translator(recipe: Recipe, device: str) -> "FairseqTranslator":
-    """The translator of a recipe, from its folder or the hub."""
+def load_translator(recipe: Recipe, device: str) -> Translator:
+    """The translator of a recipe, from its folder or the hub; or none."""
+    translator = recipe.translator
+    if translator.copy:
+        return CopyTranslator()
     from backattn.features.translation.fairseq import FairseqTranslator
 
-    translator = recipe.translator
     if translator.hub:
         return FairseqTranslator.from_hub(translator, device=device)
     return FairseqTranslator.load(model_path(translator.checkpoint), translator, device=device)

@@ -26,7 +26,7 @@ NOT_IN_IDENTITY = frozenset(
 
 # Keys younger than the identity version, with the value that stands for what was done before:
 # stores made then keep their names.
-_YOUNGER = {"states": "lstm", "links": None}
+_YOUNGER = {"states": "lstm", "links": None, "copy": False}
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
@@ -163,6 +163,8 @@ def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
 
 def translator_files(recipe: Recipe) -> dict[str, str]:
     """Sha256 of each of the translator's files; a model of the hub is known by its name."""
+    if recipe.translator.copy:
+        return {}
     if recipe.translator.hub:
         return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)

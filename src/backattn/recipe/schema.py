@@ -23,6 +23,8 @@ class TranslatorRecipe:
     :param checkpoint: folder with ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and
         ``joint.model``; empty when ``hub`` is given.
     :param hub: a fairseq hub name (``transformer.wmt19.de-en``); empty when ``checkpoint`` is given.
+    :param copy: no translation, to learn what one is worth: the English tagger reads the source as it is, and
+        A is the identity. Then neither of the two is opened.
     :param source: language code of the source side.
     :param beam: width of the beam search.
     :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
@@ -36,6 +38,7 @@ class TranslatorRecipe:
 
     checkpoint: str = ""
     hub: str = ""
+    copy: bool = False
     source: str
     beam: int = 4
     max_len_a: float = 1.3

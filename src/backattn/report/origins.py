@@ -97,8 +97,8 @@ def _quality(recipe: Recipe, store: str) -> tuple[float | None, float | None]:
 
 
 def _bleu(recipe: Recipe) -> float | None:
-    """None for a hub's translator, and where its folder is without figures."""
-    if not recipe.translator.checkpoint:
+    """None for a hub's translator, for none, and where its folder is without figures."""
+    if not recipe.translator.checkpoint or recipe.translator.copy:
         return None
     return _figure(model_path(recipe.translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
 
