@@ -134,6 +134,24 @@ def left_behind(cache: Path) -> dict[str, bytes]:
     return found
 
 
+def test_a_runs_recipe_says_where_the_models_lie_now(recipe: Recipe, tmp_path: Path) -> None:
+    grid = Grid(("words+transfer",), (0,), (1,))
+    (run,) = train_grid(recipe, CORPUS, grid, device="cpu").whole()
+    (tmp_path / "moved.pt").write_bytes(b"model")
+    moved = replace(recipe, english=replace(recipe.english, checkpoint="moved.pt"))
+    (again,) = train_grid(moved, CORPUS, grid, device="cpu").whole()
+    assert again.folder == run.folder
+    assert json.loads((run.folder / "recipe.json").read_text("utf-8"))["english"]["checkpoint"] == "moved.pt"
+
+
+def test_a_process_takes_no_more_cores_than_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5})
+    assert experiments._cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert experiments._cores() == 64
+
+
 def test_side_by_side_equals_one_after_the_other(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,6 +280,23 @@ def test_without_stores_it_says_what_makes_them(home: Path) -> None:
     assert run("project", "toy")[0] == 1
 
 
+def test_a_translation_store_made_anew_in_other_words_is_noticed(home: Path) -> None:
+    build_stores()
+    next((home / "cache/toy/translation").glob("*.h5")).unlink()
+
+    class Longer(Copier):
+        def _one(self, tokens: tuple[str, ...]) -> Translation:
+            return Translation((*tokens, "too"), np.ones((len(tokens) + 1, len(tokens) + 2), np.float32))
+
+    users_folder.build_stores(translator=Longer, tagger=Capitals)
+    assert run("check", "toy")[0] == 0
+    for command in (["project", "toy"], ["inspect", "toy", "dev:1"]):
+        status, _, err = run(*command)
+        assert status == 1
+        assert "was made from other translations than those in" in err
+        assert "delete it, then run `backattn features toy`" in err
+
+
 def test_a_damaged_store_is_refused(home: Path) -> None:
     build_stores()
     store = next((home / "cache/toy/transfer").glob("*.h5"))

@@ -1,19 +1,21 @@
 """New text through a run that reads frozen features: the same tags as when it was scored."""
 
 import io
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from backattn.errors import BackattnError
+from backattn.errors import BackattnError, RecipeError, StaleError
 from backattn.experiments import Grid, train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
 from backattn.recipe import Recipe, as_json, from_json
-from backattn.tagger.run import Run
-from backattn.tagging import tag_text
+from backattn.tagger.run import Run, RunFolder
+from backattn.tagging import TextTagger, tag_text
 from fakes import make_corpus, make_recipe
 
 CORPUS = make_corpus(["anna singt in ulm", "ben singt", "carl und dora singen"], test=["emil singt", "ben"])
@@ -60,6 +62,32 @@ def test_its_tags_are_those_of_the_stored_features(run: Run) -> None:
 
 def test_words_without_a_vector_are_tagged_too(run: Run) -> None:
     assert tag(run, "neu\n").startswith("neu\t")
+
+
+def test_other_vectors_in_their_place_are_refused(run: Run, tmp_path: Path) -> None:
+    """The same words and width: nothing else would tell."""
+    head, *lines = (tmp_path / "toy.vec").read_text().splitlines()
+    rows = [line.split(" ", 1)[1] for line in lines]
+    permuted = [f"{word} {row}" for word, row in zip(WORDS, rows[1:] + rows[:1], strict=True)]
+    (tmp_path / "toy.vec").write_text("\n".join([head, *permuted]) + "\n")
+    with pytest.raises(
+        StaleError, match=r"has learnt from fasttext of the store 2-[0-9a-f]{12}; .* Put back"
+    ) as e:
+        tag(run, "anna singt\n")
+    assert str(run.folder) in str(e.value)
+    (tmp_path / "toy.vec").write_text("\n".join([head, *lines]) + "\n")
+    assert tag(run, "anna singt\n")
+
+
+def test_a_run_on_links_cannot_tag_new_text(run: Run, tmp_path: Path) -> None:
+    files = RunFolder(run.folder)
+    recipe = json.loads(files.recipe.read_text("utf-8"))
+    recipe["transfer"] |= {"attention": "links", "links": {"path": "pairs"}}
+    files.recipe.write_text(json.dumps(recipe), "utf-8")
+    tagger = TextTagger(run.folder)  # it reads no T
+    tagger._model = SimpleNamespace(needs_transfer=True, run=run)  # type: ignore[assignment]
+    with pytest.raises(RecipeError, match=r"was trained on an aligner's links .* nobody has linked new text"):
+        tagger._refuse_other_models(run.folder)
 
 
 def test_vectors_that_are_gone_are_named(run: Run, tmp_path: Path) -> None:

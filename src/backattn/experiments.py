@@ -22,7 +22,7 @@ from tqdm import tqdm
 from backattn.corpus import Corpus
 from backattn.errors import RecipeError, StaleError
 from backattn.features.plan import make_plan
-from backattn.files import write_whole_text
+from backattn.files import is_file, write_whole_text
 from backattn.fingerprint import digest
 from backattn.jobs import side_by_side, start_server
 from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
@@ -171,10 +171,12 @@ def parse_sizes(sentences: str, *, default: int = 0) -> tuple[Size, ...]:
 def numbers_of(sizes: Sequence[Size], training: int) -> tuple[int, ...]:
     """Each size as a number, 0 for all.
 
-    :param training: how many training sentences there are; only shares ask for it.
+    :param training: how many training sentences there are; 0 where that is not known, and nobody asked for a
+        share.
     :raises RecipeError: a share is less than one of them.
     """
-    return tuple(size.of(training) if isinstance(size, Share) else size for size in sizes)
+    numbers = (size.of(training) if isinstance(size, Share) else size for size in sizes)
+    return tuple(0 if training and number == training else number for number in numbers)
 
 
 def train_grid(
@@ -205,7 +207,7 @@ def train_grid(
         device = pick_device(device)
         trainer = dataclasses.replace(trainer, device=device)
     if jobs is None:
-        jobs = 1 if device != "cpu" else fitting_jobs(len(ahead), (os.cpu_count() or 1) // threads)
+        jobs = 1 if device != "cpu" else fitting_jobs(len(ahead), _cores() // threads)
     outcomes: dict[Cell, Exception | None] = {}
     if min(jobs, len(ahead)) > 1:
         with _bar([folders[cell] for cell in ahead], recipe.tagger.epochs, progress) as tick:
@@ -218,6 +220,13 @@ def train_grid(
         runs=tuple(read_run(folder) for cell, folder in folders.items() if errors[cell] is None),
         errors=tuple(error for error in errors.values() if error is not None),
     )
+
+
+def _cores() -> int:
+    """Those that this process may use: a container or a batch system may lend a few of many."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def fitting_jobs(runs: int, cores: int) -> int:
@@ -377,15 +386,16 @@ def corpus_digest(corpus: Corpus) -> str:
 
 
 def _keep_recipe(recipe: Recipe, folder: Path) -> None:
-    """Leave the whole recipe beside a run, for ``backattn tag``: it also says where the models lie.
+    """Leave the whole recipe beside a run, for ``backattn tag``: it also says where the models lie now.
 
     It is not part of the run's identity, which holds only what decides the numbers.
     """
     files = RunFolder(folder)
-    if files.recipe.exists():
+    text = json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n"
+    if is_file(files.recipe) and files.recipe.read_bytes() == text.encode("utf-8"):
         return
     with writer_lock(files.lock):  # two that begin the same run at once
-        write_whole_text(files.recipe, json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n")
+        write_whole_text(files.recipe, text)
 
 
 def _size(part: str) -> Size:

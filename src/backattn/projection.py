@@ -15,7 +15,7 @@ from backattn.corpus import Corpus, Sentence
 from backattn.corpus.tags import Span, from_spans, spans
 from backattn.errors import RecipeError, StaleError
 from backattn.features.attention import transfer_attention
-from backattn.features.plan import Stage, make_plan
+from backattn.features.plan import Stage, make_plan, require_same_translation
 from backattn.quoting import listed, plain
 from backattn.recipe import Recipe, cache_root
 from backattn.store.layout import decode_lines
@@ -105,8 +105,10 @@ def project(recipe: Recipe, corpus: Corpus) -> Projection:
         if not found:
             return np.zeros((len(sentence), len(tags)), np.float32), found
         entry = translations[sentence.key]
-        whole = entry["attention"].reshape(len(sentence) + 1, len(tags) + 1).astype(np.float32)
-        return attend(sentence.tokens, decode_lines(entry["english"]), whole), found
+        english = decode_lines(entry["english"])
+        require_same_translation(plan, sentence, english, tags)
+        whole = entry["attention"].reshape(len(sentence) + 1, len(english) + 1).astype(np.float32)
+        return attend(sentence.tokens, english, whole), found
 
     splits = {}
     for name in SPLITS:

@@ -7,14 +7,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO, cast
 
-from backattn.corpus import Sentence
+from backattn.corpus import Corpus, Sentence
 from backattn.device import pick_device
-from backattn.errors import CorpusError, MissingError
+from backattn.errors import CorpusError, MissingError, RecipeError, StaleError
 from backattn.experiments import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import embedding_entries, transfer_entries, translation_entries
 from backattn.features.embeddings import Embedder
-from backattn.recipe import Recipe, Unit, from_json
+from backattn.features.plan import Stage, make_plan
+from backattn.recipe import EmbeddingName, Recipe, Unit, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import RunFolder, read_json
@@ -35,6 +36,7 @@ class TextTagger:
         self._model: TaggerModel = load_run(run, self._device)
         path = RunFolder(run).recipe
         self.recipe: Recipe = from_json(read_json(path), str(path))
+        self._refuse_other_models(run)
         # A run that reads words alone needs none of stage one's packages.
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator
@@ -48,6 +50,32 @@ class TextTagger:
             from backattn.features.pipeline import load_embedder
 
             self._embedders = {n: load_embedder(self.recipe, n, self._device, trust) for n in names}
+
+    def _refuse_other_models(self, run: Path) -> None:
+        """What lies at the paths of the recipe must be what made the stores that the run has read.
+
+        :raises RecipeError: nobody can make T for new text.
+        :raises StaleError: a model is another one.
+        """
+        plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's name asks for no corpus
+        request = self._model.run.request
+        read: dict[str, tuple[Stage, str]] = {}
+        if self._model.needs_transfer:
+            if self.recipe.transfer.attention == "links":
+                raise RecipeError(
+                    f"{run}: was trained on an aligner's links (transfer.attention), and nobody has linked "
+                    "new text; tag with a run on the translator's own attention"
+                )
+            read["T"] = plan.transfer, request["transfer"]
+        for name in self._model.embeddings:
+            read[name] = plan.embeddings[cast(EmbeddingName, name)], request["embeddings"][name]
+        for name, (stage, store) in read.items():
+            if stage.recipe_id != store:
+                raise StaleError(
+                    f"{run}: has learnt from {name} of the store {store[:14]}; the models that its "
+                    f"recipe.json names make {stage.recipe_id[:14]} now. Put back those that it was trained "
+                    "with (below BACKATTN_CACHE), or train again"
+                )
 
     def tag(self, sentences: Sequence[Tokens]) -> list[Tokens]:
         """The BIOES tags of sentences of at least one token, in the given order."""

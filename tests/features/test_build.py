@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import ModelError, StoreError
-from backattn.features import build
+from backattn.errors import ModelError, StaleError, StoreError
+from backattn.features import build, pipeline
 from backattn.features.check import check
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.features.translation import Translation
@@ -269,6 +269,18 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
         translation, transfer = ids(transfer={key: value})
         assert translation == base[0]
         assert transfer != base[1]
+    # What is not asked for is no part of a name.
+    copy = {**translator, "copy": True}
+    assert ids(translator={**copy, "beam": 2, "precision": "bfloat16"}) == ids(translator=copy) != base
+    uniform = {"attention": "uniform"}
+    assert ids(transfer={**uniform, "eos": "keep", "links": {"path": "x"}}) == ids(transfer=uniform)
+    assert ids(transfer={"links": {"path": "x"}}) == base
+    (models / "toy/translator/checkpoint_last.pt").write_text("not opened")
+    (models / "toy/translator/notes.txt").write_text("not opened")
+    assert ids() == base
+    (models / "toy/translator/dict.en.txt").write_text("opened")
+    assert ids()[0] != base[0]
+    (models / "toy/translator/dict.en.txt").unlink()
     # A key that came later leaves the names of older stores as they were.
     assert "states" not in make_plan(make_recipe(), corpus).transfer.recipe["transfer"]
     assert ids(transfer={"states": "lstm"}) == base
@@ -290,6 +302,28 @@ def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> No
     assert changed.reasons == (f"transfer.eos: 'drop' in {plan.transfer.path.name}, 'keep' now",)
     younger = check(make_plan(make_recipe(transfer={"states": "tags"}), corpus))[1]
     assert younger.reasons == (f"transfer.states: not named in {plan.transfer.path.name}, 'tags' now",)
+
+
+def test_a_model_that_is_replaced_while_another_is_at_work_makes_no_store(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T of the new one would bear the name of the old one."""
+    recipe, corpus = make_recipe(), make_corpus(["x y", "u v"])
+    plan = make_plan(recipe, corpus)
+
+    def translate(recipe: object, device: str) -> FakeTranslator:
+        (models / "toy/english/tagger.pt").write_text("another")
+        return FakeTranslator()
+
+    monkeypatch.setattr(pipeline, "load_translator", translate)
+    monkeypatch.setattr(pipeline, "load_english_tagger", lambda *_, trust: FakeEnglishTagger(2.0))
+    with pytest.raises(StaleError, match=r"a model that it is made with was changed while this command ran"):
+        pipeline.make_features(recipe, plan, device="cpu")
+    assert not plan.transfer.path.exists()
+    again = make_plan(recipe, corpus)
+    made = pipeline.make_features(recipe, again, device="cpu")
+    assert (made.translation.computed, made.transfer.computed) == (0, 4)
+    assert again.transfer.path != plan.transfer.path
 
 
 def test_a_swapped_store_is_refused() -> None:

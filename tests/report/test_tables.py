@@ -11,7 +11,6 @@ from run_folders import RECIPE, draw_counts, make_run
 from backattn.errors import MissingError, ModelError
 from backattn.experiments import parse_sizes
 from backattn.report.comparison import OVERALL, LangReport
-from backattn.report.runs import RUN_FORMAT
 from backattn.report.tables import make_report
 
 
@@ -434,9 +433,3 @@ def test_a_run_that_found_nothing_scores_zero(runs: Path, tmp_path: Path) -> Non
     make_run(runs, "words+transfer", counts=np.tile([0, 0, 1], (30, 1)))
     (table,) = only(tmp_path).tables
     assert [row.measures[OVERALL].mean for row in table.rows] == [0, 0]
-
-
-def test_the_format_is_the_one_that_training_writes() -> None:
-    from backattn.tagger import run
-
-    assert run.RUN_FORMAT == RUN_FORMAT

@@ -236,6 +236,21 @@ def wait_for_epoch(folder: Path, process: "subprocess.Popen[bytes]") -> int:
     return count
 
 
+def test_a_checkpoint_of_another_network_does_not_go_on(tmp_path, monkeypatch):
+    """As after an upgrade that names a module otherwise: what is not in it would begin at random."""
+    stop_after_epoch(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    monkeypatch.undo()
+    checkpoint = RunFolder(tmp_path).checkpoint
+    tensors, about = read_tensors(checkpoint)
+    write_tensors(checkpoint, {n: t for n, t in tensors.items() if n.startswith("crf.")}, about)
+    with pytest.raises(
+        ModelError, match=r"damaged \(ValueError: parameters of another network\); remove the"
+    ):
+        train(tmp_path)
+
+
 def test_a_kill_between_weights_and_checkpoint_costs_nothing(tmp_path, monkeypatch):
     train(tmp_path / "whole")
     stop_after_epoch(monkeypatch, 2)

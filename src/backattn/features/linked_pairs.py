@@ -47,9 +47,11 @@ def translated_pairs(plan: Plan) -> Iterator[str]:
     stage = plan.translation
     store = stage.open()
     if store is None or stage.missing(store):
+        # Links that are still to be made must not be asked for.
+        option = " --set transfer.attention=translator" if plan.recipe.transfer.attention == "links" else ""
         raise StaleError(
             f"{stage.path}: missing, or without some sentences of the corpus; run `backattn features "
-            f"{plan.recipe.name}` (with the same --set), then pairs"
+            f"{plan.recipe.name}{option}` (with the same --set), then pairs"
         )
     store.verify()
     for sentence in stage.sentences:

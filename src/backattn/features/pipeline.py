@@ -3,12 +3,13 @@
 A model's packages are imported when it is loaded: who computes embeddings alone needs no fairseq.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backattn.device import bound_kernel_caches, device_name
+from backattn.errors import StaleError
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
 from backattn.features.embeddings import Embedder
 from backattn.features.plan import Plan, Stage
@@ -19,6 +20,8 @@ from backattn.store.reader import StoreReader
 
 if TYPE_CHECKING:
     from backattn.features.english.flair import FlairTagger
+
+_Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,34 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
 
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":
-            return build_translations(stage, lambda: load_translator(recipe, device), words)
+            translator = _as_named(stage, plan, lambda: load_translator(recipe, device))
+            return build_translations(stage, translator, words)
         if stage.kind == "transfer":
             translations = StoreReader(plan.translation.path)
-            load = partial(load_english_tagger, recipe, device, trust=trust)
-            return build_transfers(stage, translations, recipe.transfer, load, words)
-        name = stage.recipe["embedding"]
-        return build_embeddings(stage, lambda: load_embedder(recipe, name, device, trust), words)
+            tagger = _as_named(stage, plan, partial(load_english_tagger, recipe, device, trust=trust))
+            return build_transfers(stage, translations, recipe.transfer, tagger, words)
+        embedder = partial(load_embedder, recipe, stage.recipe["embedding"], device, trust)
+        return build_embeddings(stage, _as_named(stage, plan, embedder), words)
 
     # All stages have a name before the first is at work: a missing model is not missed hours later.
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
+
+
+def _as_named(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[[], _Model]:
+    """Load a model, and see that its files are still those that the stage was named by.
+
+    A stage has its name before the first is at work, which may be hours before its own model is opened.
+    """
+
+    def loaded() -> _Model:
+        model = load()
+        if plan.models(stage) != stage.models:
+            raise StaleError(
+                f"{stage.path}: a model that it is made with was changed while this command ran; run it again"
+            )
+        return model
+
+    return loaded
 
 
 def load_translator(recipe: Recipe, device: str) -> Translator:

@@ -4,17 +4,26 @@ A store's identity is the identity version and a digest of everything that chang
 not change them is named once, in :data:`NOT_IN_IDENTITY`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import MissingError, RecipeError, StoreError
+from backattn.errors import MissingError, RecipeError, StaleError, StoreError
 from backattn.files import is_file
 from backattn.fingerprint import digest, file_digest
-from backattn.recipe import EmbeddingName, Recipe, as_json, cache_root, data_path, model_path, trained_by
+from backattn.recipe import (
+    EmbeddingName,
+    Recipe,
+    TransferRecipe,
+    as_json,
+    cache_root,
+    data_path,
+    model_path,
+    trained_by,
+)
 from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
 
@@ -103,25 +112,31 @@ class Plan:
         transfer = () if self.part == "embeddings" else (self.translation, self.transfer)
         return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
 
+    def models(self, stage: Stage) -> dict[str, str]:
+        """Sha256 of each model file of one of the stages, as the files are now."""
+        if stage.kind == "translation":
+            return translator_files(self.recipe)
+        if stage.kind == "transfer":
+            return english_files(self.recipe) | links_files(self.recipe)
+        return embedding_files(self.recipe, stage.recipe["embedding"])
+
     @cached_property
     def translation(self) -> Stage:
         """English tokens and A."""
-        models = translator_files(self.recipe)
-        identity = {"translator": _identity(self.recipe.translator), "model": digest(models)}
+        models, translator = translator_files(self.recipe), self.recipe.translator
+        asked = {"copy": True} if translator.copy else _identity(translator)
+        identity = {"translator": asked, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
     @cached_property
     def transfer(self) -> Stage:
         """T = A R and the English tags."""
         models = english_files(self.recipe) | links_files(self.recipe)
-        transfer = self.recipe.transfer
         identity = {
             "translation": self.translation.recipe_id,
             "english": _identity(self.recipe.english),
             "model": digest(sorted(models.values())),
-            "transfer": _identity(
-                transfer if transfer.attention == "links" else replace(transfer, links=None)
-            ),
+            "transfer": _identity(_used(self.recipe.transfer)),
         }
         return self._stage("transfer", "transfer", identity, models)
 
@@ -149,6 +164,22 @@ class Plan:
         return Stage(kind, name, recipe_id, whole, path, models, facts, self.corpus.unique)
 
 
+def require_same_translation(
+    plan: Plan, sentence: Sentence, english: Sequence[str], english_tags: Sequence[str]
+) -> None:
+    """Of one sentence of both stores.
+
+    A translation store that was made anew on another device may say it in other words.
+
+    :raises StaleError: T was made from another translation.
+    """
+    if len(english) != len(english_tags):
+        raise StaleError(
+            f"{plan.transfer.path}: was made from other translations than those in {plan.translation.path} "
+            f"({' '.join(sentence.tokens)!r}); delete it, then run `backattn features {plan.recipe.name}`"
+        )
+
+
 def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
     """Name the stores that a corpus and a recipe ask for.
 
@@ -174,8 +205,10 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
             f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
             f"or point translator.checkpoint in the recipe at one"
         )
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".pt", ".txt", ".model"})
-    return {path.name: file_digest(path) for path in files}
+    # What else lies there (notes, other checkpoints of the training) is not opened.
+    dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
+    files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
+    return {path.name: file_digest(path) for path in sorted(files) if is_file(path)}
 
 
 def english_files(recipe: Recipe) -> dict[str, str]:
@@ -247,6 +280,13 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
         }
         for split, sentences in corpus.splits()
     }
+
+
+def _used(transfer: TransferRecipe) -> TransferRecipe:
+    """The table without what its ``attention`` does not ask for."""
+    if transfer.attention != "translator":
+        transfer = replace(transfer, eos="drop")
+    return transfer if transfer.attention == "links" else replace(transfer, links=None)
 
 
 def _identity(part: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backattn.corpus import SPLITS, Corpus, Sentence
 from backattn.errors import CorpusError, MissingError, ModelError, StaleError
-from backattn.features.plan import Plan, Stage, make_plan
+from backattn.features.plan import Plan, Stage, make_plan, require_same_translation
 from backattn.recipe import Recipe, TransferRecipe, as_json
 from backattn.report.files import write_text
 from backattn.report.heatmap import Label, heat_map
@@ -221,7 +221,8 @@ def inspect_sentence(
     """
     translation = _entry(recipe, plan.translation, sentence)
     transfer = _entry(recipe, plan.transfer, sentence)
-    english = decode_lines(translation["english"])
+    english, english_tags = decode_lines(translation["english"]), decode_lines(transfer["english_tags"])
+    require_same_translation(plan, sentence, english, english_tags)
     predicted = None if run is None else _prediction(run, sentence.tokens)
     segments = int(translation["segments"][0])
     remarks = []
@@ -237,7 +238,7 @@ def inspect_sentence(
         places=tuple(places),
         gap=" " if recipe.corpus.unit == "word" else "",
         english=english,
-        english_tags=decode_lines(transfer["english_tags"]),
+        english_tags=english_tags,
         # shape: (m + 1, n + 1)
         attention=translation["attention"].reshape(len(sentence) + 1, len(english) + 1).astype(np.float32),
         transfer=recipe.transfer,

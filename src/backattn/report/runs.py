@@ -15,14 +15,12 @@ from backattn.json_files import parse, read_table
 from backattn.quoting import quoted, shortened
 from backattn.recipe import EmbeddingName, TaggerRecipe
 from backattn.tagger.request import model_name
+from backattn.tagger.run import ADVICE, RUN_FORMAT
 from backattn.tagger.sources import Inputs
 
 # The store of T, among those that a run reads.
 TRANSFER = "transfer"
 _WITH_STORE = ("words+transfer", "transfer")
-# The format that is read here; `tagger/run.py` writes it, and a test keeps the two equal.
-RUN_FORMAT = 1
-_ADVICE = "remove the folder and train again"
 _MOST_ENTITIES = 1 << 20  # of one sentence; sums of larger ones could overflow
 
 # True positives, false positives and false negatives of each test sentence. Shape: (sentences, 3)
@@ -155,16 +153,16 @@ def read_record(folder: Path) -> RunRecord:
     :raises ModelError: it is damaged or of another format.
     """
     path = folder / "run.json"
-    value = read_table(path, _ADVICE)
+    value = read_table(path, ADVICE)
     if value.get("format") != RUN_FORMAT:
         raise ModelError(
-            f"{path}: format {quoted(value.get('format'))}, this program reads {RUN_FORMAT}; {_ADVICE}"
+            f"{path}: format {quoted(value.get('format'))}, this program reads {RUN_FORMAT}; {ADVICE}"
         )
     try:
         return _record(folder, value)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         reason = shortened(f"{type(error).__name__}: {error}")
-        raise ModelError(f"{folder}: damaged run ({reason}); {_ADVICE}") from None
+        raise ModelError(f"{folder}: damaged run ({reason}); {ADVICE}") from None
 
 
 def _record(folder: Path, value: Mapping[str, Any]) -> RunRecord:

@@ -81,7 +81,7 @@ class StoreReader(Mapping[bytes, Entry]):
 
     @property
     def kind(self) -> str:
-        """What the columns mean: ``translation`` or ``transfer``."""
+        """What the columns mean: ``translation``, ``transfer`` or ``embedding``."""
         return self._attribute("kind", str)
 
     @property

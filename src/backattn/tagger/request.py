@@ -45,7 +45,10 @@ def make_request(
 
 
 def read_by(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
-    """The recipe without what these inputs never read, so that it cannot make two runs of one.
+    """The recipe without the fusion or the embeddings that these inputs never read.
+
+    So those cannot make two runs of one. The rest stays, even where nothing reads it (the words' part, of
+    ``transfer``): by it a report finds the base of a row.
 
     :raises RecipeError: ``transfer`` with another fusion than ``output``.
     """

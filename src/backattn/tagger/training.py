@@ -137,7 +137,9 @@ class _Training:
         tensors, about = read_tensors(self.files.checkpoint)
         try:
             check_request(self.files.path, about["request"], self.request)
-            self.network.load_state_dict(tensors, strict=False)
+            if tensors.keys() != self.learning.keys():
+                raise ValueError("parameters of another network")
+            self.network.load_state_dict(tensors, strict=False)  # buffers are made, not learnt
             return _State.from_json(about["state"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if of_the_machine(error):
