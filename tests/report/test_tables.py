@@ -204,6 +204,15 @@ def test_another_t_is_told_by_the_keys_of_its_recipe(runs: Path, tmp_path: Path)
     assert settings(tmp_path, "BiLSTM+CRF") == [""]
 
 
+def write_recipe(folder: Path) -> None:
+    (folder / "pipelines").mkdir()
+    tables = {name: table for name, table in RECIPE.items() if name != "name"}
+    lines = [
+        f"{table}.{key} = {json.dumps(value)}" for table in tables for key, value in tables[table].items()
+    ]
+    (folder / "pipelines/es.toml").write_text("\n".join(lines), "utf-8")
+
+
 def test_what_the_recipe_says_now_is_not_told(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,24 +221,34 @@ def test_what_the_recipe_says_now_is_not_told(
     of_store(runs, "aa")
     of_store(runs, "bb", transfer={"attention": "uniform"})
     of_store(runs, "cc", translator={"checkpoint": "es/translator.epochs/3", "source": "es"})
-    (tmp_path / "pipelines").mkdir()
-    tables = {name: table for name, table in RECIPE.items() if name != "name"}
-    lines = [
-        f"{table}.{key} = {json.dumps(value)}" for table in tables for key, value in tables[table].items()
-    ]
-    (tmp_path / "pipelines/es.toml").write_text("\n".join(lines), "utf-8")
+    write_recipe(tmp_path)
     assert settings(tmp_path) == [
         "", "transfer.attention=uniform", "translator.checkpoint=es/translator.epochs/3"
     ]  # fmt: skip
     text = make_report(["es"], tmp_path).to_text()
-    assert "Setting: keys of the recipe in which rows differ; of the models and of T, only where" in text
-    (table,) = make_report(["es"], tmp_path, overrides=["transfer.attention=uniform"]).langs[0].tables
+    assert "Setting: keys of the recipe in which rows differ; of the models and of T, where a row" in text
+    beside = make_report(["es"], tmp_path, overrides=["transfer.attention=uniform"])
+    assert (beside.written, "Written" in beside.to_text()) == ((), False)
+    (table,) = beside.langs[0].tables
     assert sorted(row.setting for row in table.rows if row.model == "BiLSTM+CRF+BAN") == [
         (), ("transfer.attention=translator",),
         ("transfer.attention=translator", "translator.checkpoint=es/translator.epochs/3"),
     ]  # fmt: skip
     with pytest.raises(MissingError, match=r"pipelines/de.toml: no such recipe"):
         make_report(["de"], tmp_path, overrides=["transfer.attention=uniform"])
+
+
+def test_an_ablation_alone_is_never_taken_for_the_recipes_row(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows share it, and the recipe says otherwise."""
+    make_run(runs, "words")
+    of_store(runs, "bb", transfer={"attention": "uniform"})
+    assert settings(tmp_path) == [""]  # nobody knows the recipe
+    write_recipe(tmp_path)
+    assert settings(tmp_path) == ["transfer.attention=uniform"]
+    (_, row) = json.loads((tmp_path / "es/report/report.json").read_text("utf-8"))["tables"][0]["rows"]
+    assert row["made_with"]["transfer.attention"] == "uniform"
 
 
 def test_models_trained_anew_in_their_place_are_told_by_the_store(runs: Path, tmp_path: Path) -> None:

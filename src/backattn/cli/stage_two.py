@@ -56,7 +56,8 @@ def train(
 @click.argument("langs", metavar="LANG...", nargs=-1, required=True)
 @set_option
 @click.option(
-    "--sentences", help="Only these runs, by training sentences, as for train. Printed, and not written.",
+    "--sentences",
+    help="Only runs of so many training sentences: numbers, shares as 5%, or all. Printed, not written.",
 )  # fmt: skip
 @json_option
 def report(
@@ -64,7 +65,8 @@ def report(
 ) -> None:  # fmt: skip
     """Tables of the runs: mean and deviation over the seeds, and what T adds.
 
-    A row's Setting is what differs from the recipe, and --set changes what it is told beside.
+    A row's Setting is what differs from the recipe; with --set, from the recipe with these values (printed,
+    not written).
     """
     from backattn.experiments import parse_sizes
     from backattn.report.tables import make_report

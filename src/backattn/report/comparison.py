@@ -264,13 +264,13 @@ def _with_settings(
 def _store_settings(
     rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
 ) -> list[list[str]]:
-    """What each row's stores were made with, where rows differ in it and the recipe says otherwise."""
+    """What each row's stores were made with, where the recipe says otherwise (where rows differ, without)."""
     made: list[dict[str, Any]] = []
     for row in rows:
         known = [origins[store].keys for store in row.runs[0].stores if store in origins]
         made.append({key: value for keys in known for key, value in keys.items()})
     keys = {key for values in made for key in values}
-    told = {key for key in keys if _several([values for values in made if key in values], key)}
+    told = {key for key in keys if reference or _several([values for values in made if key in values], key)}
     return [
         _said(values, {key for key in told & values.keys() if _several([values, reference], key)})
         for values in made

@@ -108,8 +108,8 @@ def notes(table: Table) -> tuple[str, ...]:
         "English word that looked at it most (`backattn align`).",
     }
     settings = (
-        ["Setting: keys of the recipe in which rows differ; of the models and of T, only where a row is not "
-         "as the recipe says now."]
+        ["Setting: keys of the recipe in which rows differ; of the models and of T, where a row is not as "
+         "the recipe says now."]
         if any(row.setting for row in table.rows)
         else []
     )  # fmt: skip

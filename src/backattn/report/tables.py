@@ -24,7 +24,8 @@ from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 class Report:
     """What ``backattn report`` says.
 
-    :param written: the files, LANG by LANG: Markdown, JSON, HTML; none of a part of the runs.
+    :param written: the files, LANG by LANG: Markdown, JSON, HTML; none where only some runs were asked for,
+        or another recipe to tell them beside.
     """
 
     langs: tuple[LangReport, ...]
@@ -63,8 +64,8 @@ def make_report(
 
     :param langs: names of recipes, or paths of their files.
     :param overrides: ``key=value`` texts: what the rows are told beside is the recipe with these values.
-    :param sizes: only runs of so many training sentences; of these nothing is written, so that the files
-        always hold all runs.
+    :param sizes: only runs of so many training sentences. With either of these two nothing is written: the
+        files always hold all runs, beside the recipe as it is.
     :raises MissingError: a LANG has no finished run (of these sizes); says what its recipe needs that is not
         here.
     :raises RecipeError: a LANG is no name of a recipe, or its recipe cannot be read.
@@ -73,7 +74,7 @@ def make_report(
     named = {recipe_name(lang): lang for lang in reversed(langs)}
     names = dict.fromkeys(map(recipe_name, langs))
     reports = tuple(_lang_report(name, _recipe(named[name], overrides), cache, sizes) for name in names)
-    if sizes:
+    if sizes or overrides:
         return Report(reports, ())
     return Report(reports, tuple(path for report in reports for path in _write(report, cache)))
 
@@ -189,7 +190,12 @@ def _table_json(table: Table) -> dict[str, Any]:
         "support": dict(table.support),
         "signature": table.signature,
         "rows": [
-            {**_row_json(row), "bleu": table.origin(row).bleu, "aer": table.origin(row).aer}
+            {
+                **_row_json(row),
+                "made_with": dict(table.origin(row).keys),
+                "bleu": table.origin(row).bleu,
+                "aer": table.origin(row).aer,
+            }
             for row in table.rows
         ],
     }
