@@ -25,6 +25,7 @@ from backattn.features.plan import make_plan
 from backattn.files import is_file, write_whole_text
 from backattn.fingerprint import digest
 from backattn.jobs import side_by_side, start_server
+from backattn.quoting import shortened
 from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.lock import writer_lock
@@ -412,4 +413,6 @@ def _numbers(option: str, parts: list[str], expected: str) -> tuple[int, ...]:
     for part in parts:
         if not part.strip().isdecimal():
             raise RecipeError(f"{option} {part}: expected {expected}, separated by commas")
+        if len(part.strip()) > 18:  # beyond what a generator of random numbers takes
+            raise RecipeError(f"{option} {shortened(part)}: expected {expected} of at most 18 digits")
     return tuple(int(part) for part in parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TextIO, cast
 
 from backattn.corpus import Corpus, Sentence
+from backattn.corpus.formats import split_columns
 from backattn.device import pick_device
 from backattn.errors import CorpusError, MissingError, RecipeError, StaleError
 from backattn.experiments import StoredVectors
@@ -15,13 +16,14 @@ from backattn.features.attention import transfer_attention
 from backattn.features.build import embedding_entries, transfer_entries, translation_entries
 from backattn.features.embeddings import Embedder
 from backattn.features.plan import Stage, make_plan
-from backattn.recipe import EmbeddingName, Recipe, Unit, from_json
+from backattn.recipe import ColumnFormat, EmbeddingName, Recipe, Unit, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import RunFolder, read_json
 
 Tokens = tuple[str, ...]
 Form = Literal["lines", "columns"]
+_ONE_COLUMN = ColumnFormat()
 
 
 class TextTagger:
@@ -111,8 +113,11 @@ def tag_text(
     :param batch: sentences that are read, tagged and written at a time; memory stays flat.
     """
     tagger = TextTagger(run, device=device, trust=trust)
-    read = read_columns if form == "columns" else read_lines
-    sentences = read(source, tagger.recipe.corpus.unit, source.name)
+    corpus = tagger.recipe.corpus
+    if form == "columns":
+        sentences = read_columns(source, corpus.unit, source.name, corpus.format)
+    else:
+        sentences = read_lines(source, corpus.unit, source.name)
     while part := list(islice(sentences, batch)):
         for tokens, tags in zip(part, tagger.tag(part), strict=True):
             out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
@@ -123,38 +128,61 @@ def tag_text(
 def read_lines(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
     """One sentence a line, with spaces between the tokens; an empty line is no sentence.
 
-    Where the unit is a character, every character but a space is a token.
+    Where the unit is a character, every character but a blank is a token.
 
-    :raises CorpusError: an undecodable byte; names the file.
+    :raises CorpusError: an undecodable byte, or a tab, as a file of columns has; names file and line.
     """
-    for line in _lines(source, name):
-        if words := line.split():
+    for number, line in enumerate(_lines(source, name), 1):
+        if "\t" in line:
+            raise CorpusError(
+                f"{name}:{number}: found a tab, expected a sentence with spaces between its tokens; is it a "
+                "file of columns? Then say --format columns"
+            )
+        if words := line.split() if unit == "character" else split_columns(line):
             yield tuple("".join(words)) if unit == "character" else tuple(words)
 
 
-def read_columns(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
-    """One token a line in the first column, an empty line between sentences; other columns are ignored.
+def read_columns(
+    source: TextIO, unit: Unit, name: str, format: ColumnFormat = _ONE_COLUMN
+) -> Iterator[Tokens]:
+    """One token a line, an empty line between sentences.
 
-    :raises CorpusError: an undecodable byte, or a token of several characters where the unit is one.
+    :param format: of the run's corpus: where the token stands (a line of one column is the token), and which
+        lines are comments or stand between documents. Other columns are ignored.
+    :raises CorpusError: an undecodable byte, no column of that number, or a token of several characters where
+        the unit is one.
     """
     pending: list[str] = []
     for number, line in enumerate(_lines(source, name), 1):
-        cells = line.split("\t") if "\t" in line else line.split()
-        if not cells and pending:
-            yield tuple(pending)
-            pending = []
-        elif cells and (not cells[0] or (unit == "character" and len(cells[0]) > 1)):
-            raise CorpusError(f"{name}:{number}: found {cells[0]!r}, expected one {unit} in the first column")
-        elif cells:
-            pending.append(cells[0])
+        if format.comment and line.startswith(format.comment):
+            continue
+        cells = line.split("\t") if "\t" in line else split_columns(line)
+        if not line.strip(" \t") or (format.docstart and format.docstart in cells):
+            if pending:
+                yield tuple(pending)
+                pending = []
+            continue
+        column = format.token if len(cells) > 1 else 0
+        if not -len(cells) <= column < len(cells):
+            raise CorpusError(
+                f"{name}:{number}: found {len(cells)} columns, expected the token in column {column}, as in "
+                "the run's corpus (corpus.format.token of its recipe.json)"
+            )
+        token = cells[column]
+        if format.segmentation_digit and token[1:].isdecimal():
+            token = token[:1]
+        if not token.strip(" ") or (unit == "character" and len(token) > 1 and not format.split_characters):
+            raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
+        pending += token if format.split_characters else [token]
     if pending:
         yield tuple(pending)
 
 
 def _lines(source: TextIO, name: str) -> Iterator[str]:
     try:
-        for line in source:
-            yield line.rstrip("\n").rstrip("\r")
+        for number, line in enumerate(source):
+            text = line.removeprefix("\ufeff") if number == 0 else line  # a byte order mark
+            yield text.rstrip("\n").rstrip("\r")
     except UnicodeDecodeError as error:
         raise CorpusError(f"{name}: not UTF-8 ({error}); convert it, then run again") from None
 

@@ -10,6 +10,7 @@ from backattn.corpus import Corpus, Sentence
 from backattn.errors import ModelError, StaleError, StoreError
 from backattn.features import build, pipeline
 from backattn.features.check import check
+from backattn.features.gc import collect_garbage
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.features.translation import Translation
 from backattn.recipe import Recipe
@@ -107,12 +108,35 @@ def test_an_edited_corpus_costs_its_new_sentences_and_equals_a_fresh_run(models:
     assert (first.computed, second.computed) == (2, 2)
     assert sorted(translator.seen) == [("and", "another", "one"), ("brand", "new")]
     incremental = StoreReader(plan.transfer.path)
+    assert len(incremental) == len(edited.unique) + 5
+    collect_garbage(plan, others=False, dry_run=False)
+    incremental = StoreReader(plan.transfer.path)
     assert len(incremental) == len(edited.unique)
     for path in (plan.translation.path, plan.transfer.path):
         path.unlink()
     run(edited)
     fresh = StoreReader(plan.transfer.path)
     assert numbers(fresh) == numbers(incremental)
+
+
+def test_a_smaller_corpus_for_a_while_costs_nothing(models: Path) -> None:
+    """A trial with two sentences, a branch with fewer: the way back is free."""
+    corpus = make_corpus(TEXTS)
+    plan, *_ = run(corpus)
+    before = numbers(StoreReader(plan.transfer.path))
+    vectors = {key: entry["vectors"] for key, entry in StoreReader(plan.transfer.path).items()}
+    few = make_corpus(["brand new", "u v"])
+    _, first, second, *_ = run(few)
+    assert (first.computed, first.sentences) == (second.computed, second.sentences) == (2, 4)
+    assert [(s.state, s.extra) for s in check(make_plan(make_recipe(), few))] == [("fresh", len(TEXTS))] * 2
+    _, first, second, *_ = run(corpus)
+    assert (first.computed, second.computed) == (0, 0)
+    after = StoreReader(plan.transfer.path)
+    assert all(np.array_equal(after[key]["vectors"], rows) for key, rows in vectors.items())
+    # What can go, goes while others are missing, too.
+    lacking = make_plan(make_recipe(), make_corpus([*TEXTS, "not yet there"]))
+    assert len(collect_garbage(lacking, others=False, dry_run=False)) == 2
+    assert numbers(StoreReader(plan.transfer.path)) == before
 
 
 def test_a_new_english_tagger_or_policy_costs_no_translation(models: Path) -> None:

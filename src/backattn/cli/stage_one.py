@@ -83,9 +83,16 @@ def check(
 @json_option
 def show(store: Path, as_json: bool) -> None:
     """Where each number of a STORE comes from: corpora, models, recipe, versions, device, date, commit."""
+    from backattn.errors import MissingError
+    from backattn.files import is_file
     from backattn.store.provenance import to_json, to_text
     from backattn.store.reader import StoreReader
 
+    if store.suffix != ".h5" or not is_file(store):
+        raise MissingError(
+            f"{store}: not a store; stores are the files cache/LANG/translation/*.h5, "
+            "cache/LANG/transfer/*.h5 and cache/LANG/embeddings/NAME/*.h5"
+        )
     reader = StoreReader(store)
     answer(to_json(reader), to_text(reader), as_json)
 

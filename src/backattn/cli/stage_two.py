@@ -83,11 +83,12 @@ def report(
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
-    help="lines: a sentence a line; columns: a token a line, an empty line between sentences.",
+    help="lines: a sentence a line; columns: a token a line, as in the files of the run's corpus.",
 )  # fmt: skip
 @device_option
 @trust_option
-@click.option("--batch", default=256, show_default=True, help="Sentences read before an answer is given.")
+@click.option("--batch", type=click.IntRange(1), default=256, show_default=True,
+              help="Sentences read before an answer is given.")  # fmt: skip
 def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch: int) -> None:
     """Tag new text with a trained RUN (a folder below cache/LANG/runs), through both stages.
 

@@ -142,7 +142,7 @@ class _Reader:
         for number, line in enumerate([*text.split("\n"), ""], start=1):
             if comment and line.startswith(comment):
                 continue
-            columns = line.split("\t") if tab else _split(line)
+            columns = line.split("\t") if tab else split_columns(line)
             if self._separates(line, columns):
                 if tokens:
                     yield self._sentence(tokens, tags, numbers)
@@ -245,7 +245,7 @@ def _rename(tag: str, types: Mapping[str, str]) -> str:
     return f"{tag[:2]}{renamed}" if renamed else OUTSIDE
 
 
-def _split(line: str) -> list[str]:
+def split_columns(line: str) -> list[str]:
     """Columns between spaces and tabs; ``str.split()`` would split at every Unicode blank."""
     columns = line.replace("\t", " ").split(" ")
     return [column for column in columns if column] if "" in columns else columns

@@ -228,7 +228,7 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
         if old is not None and not missing and not resumed:
             if not shards:  # killed after the join, before it could clear them away
                 shutil.rmtree(stage.shards, ignore_errors=True)
-            return Built(stage.path, old.sentences, 0, 0, old.counts)
+            return Built(stage.path, len(stage.sentences), 0, 0, old.counts)
         if old is not None:
             old.verify()
         sources = shards if old is None else [old, *shards]
@@ -239,7 +239,11 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
             tokens = max(SHARD_TOKENS, sum(map(len, stage.sentences)) // _MOST_SHARDS)
             for part in _cut(missing, tokens, label):
                 sources.append(_write_shard(stage, header, worker, origin, part))
-        counts = join(stage, header, sources)
+        # What the corpus does not hold now, another branch of it may, or the next edit; `gc` takes it out.
+        keys = dict.fromkeys(sentence.key for sentence in stage.sentences)
+        for source in sources:
+            keys.update(dict.fromkeys(source))
+        counts = join(stage, header, list(keys), sources)
         shutil.rmtree(stage.shards, ignore_errors=True)
         return Built(stage.path, len(stage.sentences), len(missing), resumed, counts)
 

@@ -5,7 +5,7 @@ Everything is done under the lock of the store concerned; a store whose lock is 
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,22 +94,22 @@ def _own(stage: Stage) -> Iterator[_Find]:
         return
     if stage.shards.is_dir() and not stage.missing(store):
         yield _folder(stage.shards, "shards that have been joined")
-    wanted = {sentence.key for sentence in stage.sentences}
-    extra = len(set(store) - wanted)
-    if extra and not stage.missing(store):
+    kept = [sentence.key for sentence in stage.sentences if sentence.key in store]
+    extra = store.sentences - len(kept)
+    if extra and kept:
         yield _Find(
             Garbage(
                 str(stage.path),
                 stage.path.stat().st_size * extra // store.sentences,
                 f"{extra} of {store.sentences} sentences are no longer in the corpus",
             ),
-            lambda: _compact(stage, store),
+            lambda: _compact(stage, store, kept),
         )
 
 
-def _compact(stage: Stage, store: StoreReader) -> None:
+def _compact(stage: Stage, store: StoreReader, kept: Sequence[bytes]) -> None:
     store.verify()
-    join(stage, header_of(stage, str(store.attributes["device"])), [store])
+    join(stage, header_of(stage, str(store.attributes["device"])), kept, [store])
 
 
 def _take_other(base: Path, others: bool, dry_run: bool) -> list[Garbage]:

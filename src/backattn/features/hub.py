@@ -9,11 +9,14 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from backattn.errors import MissingError, ModelError
+from backattn.features.english.model_file import SUFFIX
+from backattn.fingerprint import file_digest
 from backattn.quoting import shortened
 
 
@@ -41,6 +44,19 @@ def require_voucher(name: str, *, pinned: bool, trust: bool, key: str) -> None:
     if not (pinned or trust):
         raise ModelError(
             f"{name}: a flair file is a pickle and can run code; pin its digest as {key}, or pass --trust"
+        )
+
+
+def require_voucher_for_file(path: Path, *, pinned: bool, trust: bool) -> None:
+    """Refuse the pickle of an English tagger that nobody vouches for.
+
+    :raises ModelError: neither a pinned digest nor the user does.
+    """
+    if not (pinned or trust):
+        raise ModelError(
+            f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make it a "
+            f"safetensors file once (`backattn english convert {path} {path.with_suffix(SUFFIX)} --sha256 "
+            f"{file_digest(path)}`), pin that digest in the recipe (english.sha256), or pass --trust"
         )
 
 

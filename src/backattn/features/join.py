@@ -1,4 +1,4 @@
-"""Stores that together hold a stage's sentences -> its one store. Loads no torch."""
+"""Stores that together hold some sentences -> a stage's one store. Loads no torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +8,13 @@ from backattn.store.reader import Chain, StoreReader
 from backattn.store.writer import write_store
 
 
-def join(stage: Stage, header: Header, sources: Sequence[StoreReader]) -> dict[str, int]:
-    """Write a stage's store from stores that together hold its sentences; gives the counts.
+def join(
+    stage: Stage, header: Header, keys: Sequence[bytes], sources: Sequence[StoreReader]
+) -> dict[str, int]:
+    """Write a stage's store of these sentences, which the sources together hold; gives the counts.
 
     The caller holds the stage's lock and has verified the sources.
     """
-    keys = [sentence.key for sentence in stage.sentences]
     chain = Chain(sources)
     counts = _counts(stage, keys, chain)
     used = {chain[key][ORIGIN.name].tobytes().hex() for key in keys}

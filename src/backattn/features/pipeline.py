@@ -12,6 +12,8 @@ from backattn.device import bound_kernel_caches, device_name
 from backattn.errors import StaleError
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
 from backattn.features.embeddings import Embedder
+from backattn.features.english.model_file import SUFFIX
+from backattn.features.hub import require_voucher, require_voucher_for_file
 from backattn.features.plan import Plan, Stage
 from backattn.features.translation import Translator
 from backattn.features.translation.copying import CopyTranslator
@@ -64,7 +66,11 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
         embedder = partial(load_embedder, recipe, stage.recipe["embedding"], device, trust)
         return build_embeddings(stage, _as_named(stage, plan, embedder), words)
 
-    # All stages have a name before the first is at work: a missing model is not missed hours later.
+    # All stages have a name before the first is at work: a missing model is not missed hours later. Nor is a
+    # pickle refused then.
+    for stage in plan.stages:
+        if stage.missing(stage.open()):
+            _require_vouchers(stage, recipe, trust)
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
@@ -83,6 +89,19 @@ def _as_named(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[
         return model
 
     return loaded
+
+
+def _require_vouchers(stage: Stage, recipe: Recipe, trust: bool) -> None:
+    """:raises ModelError: nobody vouches for a pickle that this stage opens."""
+    english, charlm = recipe.english, recipe.embeddings.charlm
+    if stage.kind == "transfer":
+        if english.hub:
+            require_voucher(english.hub, pinned=bool(english.sha256), trust=trust, key="english.sha256")
+        elif (path := model_path(english.checkpoint)).suffix.lower() != SUFFIX:
+            require_voucher_for_file(path, pinned=bool(english.sha256), trust=trust)
+    elif stage.name == "embeddings/charlm" and charlm is not None and charlm.hub:
+        key = "embeddings.charlm.sha256"
+        require_voucher(charlm.hub, pinned=bool(charlm.sha256), trust=trust, key=key)
 
 
 def load_translator(recipe: Recipe, device: str) -> Translator:

@@ -30,8 +30,15 @@ from backattn.features.english.native import (
 )
 from backattn.features.english.recurrent import Recurrent
 from backattn.features.english.viterbi import viterbi
-from backattn.features.hub import check_digest, fetching, first_line, how_opened, require_voucher, unpickle
-from backattn.fingerprint import file_digest
+from backattn.features.hub import (
+    check_digest,
+    fetching,
+    first_line,
+    how_opened,
+    require_voucher,
+    require_voucher_for_file,
+    unpickle,
+)
 from backattn.recipe import States
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
@@ -104,12 +111,7 @@ class FlairTagger:
         check_digest(str(path), data, sha256)
         if path.suffix.lower() == SUFFIX:
             return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
-        if not (sha256 or trust):
-            raise ModelError(
-                f"{path}: a flair file is a pickle and can run code; if you know where it comes from, make "
-                f"it a safetensors file once (`backattn english convert --sha256 {file_digest(path)}`), pin "
-                "that digest in the recipe (english.sha256), or pass --trust"
-            )
+        require_voucher_for_file(path, pinned=bool(sha256), trust=trust)
         flair.device = torch.device(device)
         return cls(
             _unpickle(data, path),
