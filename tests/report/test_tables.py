@@ -380,6 +380,15 @@ def test_no_run_at_all_is_one_line(tmp_path: Path) -> None:
         make_report(["es"], tmp_path)
 
 
+def test_a_finding_of_one_seed_says_so(runs: Path, tmp_path: Path) -> None:
+    grid(runs, seeds=(1,))
+    assert "; one seed)." in make_report(["es"], tmp_path).to_text()
+    grid(runs, sizes=(700,), seeds=(1, 2))
+    text = make_report(["es"], tmp_path).to_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("- 700 sentences:")]
+    assert "one seed" not in line
+
+
 def test_of_some_sizes_only_these_rows_are_printed_and_the_files_of_all_runs_stay(
     runs: Path, tmp_path: Path
 ) -> None:

@@ -182,7 +182,8 @@ def _quality(origin: Origin, name: str) -> str:
 def _finding(row: Row, difference: Difference) -> str:
     verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else ""
     size = f"{percent(abs(difference.value))} points"
-    interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}"
+    alone = "; one seed" if len(difference.seeds) == 1 else ""  # whose luck no interval knows
+    interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}{alone}"
     where = f"{row.sentences:,} sentences: {row.name}"
     if verdict:
         return f"{where} is {size} {verdict} {row.base} ({interval})."
