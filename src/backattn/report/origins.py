@@ -16,7 +16,7 @@ from backattn.report.runs import TRANSFER, RunRecord
 from backattn.tagger.run import RunFolder
 
 # Keys that leave a store's numbers alone.
-_UNTOLD = frozenset({"batch_tokens", "training", "sha256"})
+_UNTOLD = frozenset({"batch_tokens", "training", "sha256", "separator", "order", "first"})
 
 
 @dataclass(frozen=True)
