@@ -15,7 +15,7 @@ from backattn.recipe import Recipe, as_json, from_json, model_path
 from backattn.report.runs import TRANSFER, RunRecord
 from backattn.tagger.run import RunFolder
 
-# Keys that leave a store's numbers alone.
+# Keys that leave a store's numbers alone, or say how a file is written.
 _UNTOLD = frozenset({"batch_tokens", "training", "sha256", "separator", "order", "first"})
 
 
