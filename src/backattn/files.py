@@ -44,9 +44,14 @@ def strange_folder(folder: Path, manifest: str) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
 
 
+def _set_aside(folder: Path) -> Path:
+    """Where a folder waits for its end: under a name that nobody gives to what they move away."""
+    return folder.with_name(f".{folder.name}.replaced{PARTIAL}")
+
+
 def publish_folder(finished: Path, folder: Path) -> None:
     """Put a finished folder in its place; an older one goes only when the new one is complete."""
-    old = folder.with_name(folder.name + ".old")
+    old = _set_aside(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -56,7 +61,7 @@ def publish_folder(finished: Path, folder: Path) -> None:
 
 def discard_folder(folder: Path) -> None:
     """Remove a folder that nobody needs any more; a kill leaves it whole, or under another name."""
-    old = folder.with_name(folder.name + ".old")
+    old = _set_aside(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)

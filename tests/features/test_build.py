@@ -293,6 +293,11 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
         translation, transfer = ids(transfer={key: value})
         assert translation == base[0]
         assert transfer != base[1]
+    # Of a model of the hub the digest is all that is known, where it is pinned.
+    hub = {"hub": "flair/ner-english"}
+    pins = [ids(english=hub), *(ids(english={**hub, "sha256": pin * 64}) for pin in "aAb")]
+    assert len(set(pins)) == 3
+    assert pins[1] == pins[2]
     # What is not asked for is no part of a name.
     copy = {**translator, "copy": True}
     assert ids(translator={**copy, "beam": 2, "precision": "bfloat16"}) == ids(translator=copy) != base
@@ -342,10 +347,12 @@ def test_a_model_that_is_replaced_while_another_is_at_work_makes_no_store(
     monkeypatch.setattr(pipeline, "load_translator", translate)
     monkeypatch.setattr(pipeline, "load_english_tagger", lambda *_, trust: FakeEnglishTagger(2.0))
     with pytest.raises(StaleError, match=r"a model that it is made with was changed while this command ran"):
-        pipeline.make_features(recipe, plan, device="cpu")
+        pipeline.make_features(recipe, plan, device="cpu", trust=True)
     assert not plan.transfer.path.exists()
     again = make_plan(recipe, corpus)
-    made = pipeline.make_features(recipe, again, device="cpu")
+    with pytest.raises(ModelError, match="a flair file is a pickle and can run code"):
+        pipeline.make_features(recipe, again, device="cpu")
+    made = pipeline.make_features(recipe, again, device="cpu", trust=True)
     assert (made.translation.computed, made.transfer.computed) == (0, 4)
     assert again.transfer.path != plan.transfer.path
 

@@ -52,7 +52,8 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def toy_recipe(folder: Path, **training: Any) -> Recipe:
-    splits = {"train": (200, 1), "valid": (15, 2), "test": (12, 3)}
+    # No multiples of 8: fairseq's own batches would leave out the rest, and find no valid pair at all.
+    splits = {"train": (203, 1), "valid": (7, 2), "test": (12, 3)}
     files = {}
     for name, (count, seed) in splits.items():
         path = folder / f"{name}.tsv"
@@ -136,8 +137,8 @@ def test_the_loss_falls_and_everything_is_counted(toy: tuple[Recipe, TranslatorR
     assert perplexities[-1] < perplexities[0] / 2
     assert [epoch.learning_rate for epoch in report.epochs] == list(recipe.translator.training.learning_rates)
     assert (report.empty, report.too_long) == (1, 1)
-    assert report.train_pairs + report.held_out == 200
-    assert report.valid_pairs == 15
+    assert report.train_pairs + report.held_out == 203
+    assert report.valid_pairs == 7
     # Second opinion on the number of target pieces: the lines that were trained on, plus one EOS each.
     (pieces,) = {epoch.pieces for epoch in report.epochs}
     assert pieces == target_pieces(recipe, report.folder)
@@ -346,6 +347,16 @@ def test_a_transformer_trains_too_and_replaces_another_recipes_folder(tmp_path: 
     assert train(recipe, folder).folder == folder
     assert (folder / "checkpoint.pt").exists()
     assert not (tmp_path / "translator.old").exists()
+
+
+def test_pairs_that_fit_into_no_batch_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    """fairseq would leave them out of the training without a word, and fail when it validates."""
+    with pytest.raises(
+        RecipeError, match=r"max_pieces: 60, but a batch \(max_tokens\) and a fconv.* at most 49 p"
+    ):
+        train(toy_recipe(tmp_path, max_tokens=50), tmp_path / "translator")
+    with pytest.raises(RecipeError, match=r"max_pieces: 3000, but .* take at most 102[0-9] pieces"):
+        train(toy_recipe(tmp_path, max_tokens=5000, max_pieces=3000), tmp_path / "other")
 
 
 @pytest.mark.slow

@@ -71,6 +71,31 @@ def test_the_manifest_tells_what_it_was_made_from(tmp_path: Path) -> None:
     assert request_of(tmp_path / "nothing") is None
 
 
+def test_what_a_user_has_moved_away_stays(tmp_path: Path) -> None:
+    """`.old` is the name that people take when they are told to move a folder."""
+    (tmp_path / "model.old").mkdir()
+    (tmp_path / "model.old/mine").write_text("precious")
+    (tmp_path / "model.work.old").mkdir()
+    assert train(work_of(tmp_path))
+    assert train(work_of(tmp_path, epochs=3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "model",
+        "model.lock",
+        "model.old",
+        "model.work.old",
+    ]
+    assert (tmp_path / "model.old/mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("v")])
+def test_a_damaged_result_is_made_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    train(work_of(tmp_path))
+    damage(tmp_path / "model/weights")
+    assert train(work_of(tmp_path))
+    assert (tmp_path / "model/weights").read_text() == "w"
+    assert not train(work_of(tmp_path))
+
+
 def test_another_trainings_work_is_left_where_it_is(tmp_path: Path) -> None:
     """The finished one asks for nothing of it."""
     train(work_of(tmp_path))

@@ -283,5 +283,5 @@ def test_a_corrupt_cache_stops_the_workflow_and_is_not_saved(
     )
     assert f"translation: corrupt; {ALL} sentences" in job.outputs[CHECK]
     assert f"cache/sample/translation/{path.name}: its keys, offsets or attributes" in job.outputs[CHECK]
-    assert "::error::Stopped." in job.outputs[CHECK]
+    assert "::error::Stopped: the lines above" in job.outputs[CHECK]
     assert (len(cache.keys), job.artifacts) == (1, [])

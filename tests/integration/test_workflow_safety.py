@@ -1,7 +1,9 @@
 """What a workflow that strangers can start must never do, and what its runner must not guess."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,39 @@ def test_who_may_save(tmp_path: Path, event: str, ref: str, status: str, saves: 
     job.contexts["steps"]["before"] = {"outputs": {"status": status} if status else {}}
     (save,) = features_steps("actions/cache/save@")
     assert job.evaluate(save["if"]) is saves
+
+
+@pytest.mark.parametrize(
+    ("lang", "trained"),
+    [
+        ("sample", ["sample", "translator train -- sample", "english train -- sample"]),
+        ("es", ["translator train -- es", "english train english"]),
+        ("de-wmt19", []),
+        ("charlm", ["translator train -- charlm", "english train english", "charlm train -- charlm"]),
+    ],
+)
+def test_every_model_that_a_recipe_wants_is_trained(tmp_path: Path, lang: str, trained: list[str]) -> None:
+    """The commands of the step, with a program in backattn's place that writes down how it is called."""
+    pipelines = tmp_path / "pipelines"
+    shutil.copytree(WORKFLOWS.parents[1] / "pipelines", pipelines)
+    tagger = '[tagger]\nembeddings = ["charlm"]'
+    (pipelines / "charlm.toml").write_text(
+        (pipelines / "es.toml").read_text("utf-8").replace("[tagger]", tagger)
+    )
+    program = tmp_path / ".venv/bin/backattn"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$@" >> calls\n')
+    program.chmod(0o755)
+    (step,) = (
+        step
+        for step in read_workflow(FEATURES)["jobs"]["features"]["steps"]
+        if step.get("name", "").startswith("Train the models")
+    )
+    subprocess.run(
+        ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={**os.environ, "RECIPE": lang}, check=True
+    )
+    calls = tmp_path / "calls"
+    assert (calls.read_text().splitlines() if calls.exists() else []) == trained
 
 
 def test_recipes_do_not_take_each_others_cache(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
 def english_files(recipe: Recipe) -> dict[str, str]:
     """Sha256 of the English tagger's file; a model of the hub is known by its name."""
     if recipe.english.hub:
-        return {"hub": recipe.english.hub}
+        return _of_hub(recipe.english.hub, recipe.english.sha256)
     path = model_path(recipe.english.checkpoint)
     if not path.is_file():
         own = recipe.name if recipe.english.training else "english"
@@ -238,6 +238,11 @@ def links_files(recipe: Recipe) -> dict[str, str]:
     return {f"links {number}": file_digest(path) for number, path in enumerate(paths, 1)}
 
 
+def _of_hub(name: str, pin: str) -> dict[str, str]:
+    """A model of the hub is known by its name; where its digest is pinned, by that as well."""
+    return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
+
+
 def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
     """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
 
@@ -251,7 +256,7 @@ def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
     elif name == "charlm":
         assert tables.charlm is not None
         if tables.charlm.hub:
-            return {"hub": tables.charlm.hub}
+            return _of_hub(tables.charlm.hub, ",".join(tables.charlm.sha256))
         folder = model_path(tables.charlm.checkpoint)
         files = [folder / "backward.safetensors", folder / "forward.safetensors"]
         own = recipe.name if tables.charlm.training else trained_by(tables.charlm.checkpoint)

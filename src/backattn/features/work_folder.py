@@ -97,11 +97,17 @@ def publish(result: Path, folder: Path, told: Mapping[str, Any], packages: Seque
 
 
 def request_of(folder: Path, name: str = "request") -> Any:
-    """What a finished folder was made from; None when there is none.
+    """What a finished folder was made from; None when there is none, or one of its files is gone or damaged.
 
     :raises ModelError: its manifest is damaged.
     """
-    return read_manifest(folder).get(name) if (folder / MANIFEST).exists() else None
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder)
+    with told_if_damaged(folder / MANIFEST):
+        files = dict(manifest.get("files", {}))
+        whole = all(is_file(folder / n) and file_digest(folder / n) == d for n, d in files.items())
+    return manifest.get(name) if whole else None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def train_epoch(
     :param advance: called with numbers of characters that were read.
     :raises KeyboardInterrupt: the user stopped it.
     """
-    seed = training.seed * 1000 + epoch
+    seed = (training.seed * 1000 + epoch) % 2**32  # numpy takes no more
     random.seed(seed)
     flair.set_seed(seed)
     share = epoch / max(1, training.epochs - 1)

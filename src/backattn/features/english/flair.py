@@ -1,4 +1,4 @@
-"""A flair tagger -> its recurrent states. One of the three importers of flair.
+"""A flair tagger -> its recurrent states. One of the four importers of flair.
 
 The states are those between ``rnn`` and ``linear`` of flair's ``SequenceTagger.forward``; ``token.embedding``
 would be the input of the RNN. ``predict`` is not used: it clears embeddings of the whole list in every

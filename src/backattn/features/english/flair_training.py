@@ -1,4 +1,4 @@
-"""flair's own training of a ``SequenceTagger``. One of the three importers of flair."""
+"""flair's own training of a ``SequenceTagger``. One of the four importers of flair."""
 
 import logging
 import random
@@ -119,7 +119,7 @@ def train_epoch(
     :param epoch: from 0.
     :raises KeyboardInterrupt: the user stopped it.
     """
-    seed = training.seed * 1000 + epoch
+    seed = (training.seed * 1000 + epoch) % 2**32  # numpy takes no more
     random.seed(seed)
     flair.set_seed(seed)
     share = epoch / max(1, training.epochs - 1)

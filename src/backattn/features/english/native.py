@@ -1,4 +1,4 @@
-"""A flair ``SequenceTagger`` <-> ``tagger.safetensors``. One of the three importers of flair.
+"""A flair ``SequenceTagger`` <-> ``tagger.safetensors``. One of the four importers of flair.
 
 flair's own files are pickles, and forget what a tagger needs: the number in the name of one-hot embeddings
 (and with it the order of a stack), ``with_whitespace``, a character model's GRU, a one-directional RNN. What

@@ -134,6 +134,7 @@ class _Run:
         torch.manual_seed(training.seed)
         criterion = _Criterion.build_criterion(cfg.criterion, self.task)
         self.trainer = Trainer(cfg, self.task, _build_model(self.task, cfg), criterion)
+        _refuse_longer_pairs(training, self.trainer.get_model())
         # Always built as for epoch 1: fairseq cuts the batches with a seed that counts the epoch in
         # which they are first built, and a resumed training needs the batches of the first start.
         self.batches = self.trainer.get_train_iterator(epoch=1)
@@ -226,6 +227,19 @@ class _Run:
             raise ModelError(f"{path}: damaged ({reason}); {train_anew(self.work)}") from error
 
 
+def _refuse_longer_pairs(training: TranslatorTraining, model: Any) -> None:
+    """fairseq leaves such pairs out of the training without a word, and fails on them when it validates.
+
+    :raises RecipeError: pairs may be longer than a batch, or than the model's positions.
+    """
+    most = min(training.max_tokens, *(int(positions) for positions in model.max_positions())) - 1  # and EOS
+    if training.max_pieces > most:
+        raise RecipeError(
+            f"translator.training.max_pieces: {training.max_pieces}, but a batch (max_tokens) and a "
+            f"{training.architecture} take at most {most} pieces of a sentence; lower it, or raise max_tokens"
+        )
+
+
 def build_dictionary(files: PieceFiles) -> Dictionary:
     """fairseq's dictionary of all pieces of both sides of the training pairs, most frequent first."""
     dictionary = Dictionary()
@@ -259,6 +273,8 @@ def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any
         "optimizer": training.optimizer, "lr": ",".join(map(str, training.learning_rates)),
         "lr-scheduler": "fixed", "clip-norm": training.clip_norm, "dropout": training.dropout,
         "max-epoch": len(training.learning_rates), "max-tokens": training.max_tokens,
+        # With its 8 fairseq leaves out the last batch, of the longest pairs, where that has no multiple of 8.
+        "required-batch-size-multiple": 1,
         "seed": training.seed, "num-workers": 0, "data-buffer-size": 0, "save-dir": str(work),
     }  # fmt: skip
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]

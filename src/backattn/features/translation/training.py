@@ -42,7 +42,7 @@ from backattn.recipe import EPOCHS, Recipe, TranslatorTraining, as_json
 
 # Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
 # result of another version is not gone on from.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PACKAGES = ("backattn", "torch", "fairseq-fixed", "sentencepiece", "sacremoses", "sacrebleu")
 _IDENTITY = "identity"
 # Sentences between two moves of the bar; a translation does not depend on its neighbours.
@@ -180,7 +180,10 @@ def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder:
 
 
 def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
-    """Everything that the numbers of a training depend on, down to the bytes of the parallel files."""
+    """Everything that the weights depend on, down to the bytes of the parallel files.
+
+    Not how the recipe searches, which the BLEU beside them depends on, too: ``training.json`` keeps it.
+    """
     files = [*training.parallel, training.valid, training.test]
     names = sorted({name for file in files for name in (file.path, file.english_path) if name})
     return {
