@@ -13,7 +13,12 @@ from backattn.device import pick_device
 from backattn.errors import CorpusError, MissingError, RecipeError, StaleError
 from backattn.experiments import StoredVectors
 from backattn.features.attention import transfer_attention
-from backattn.features.build import embedding_entries, transfer_entries, translation_entries
+from backattn.features.build import (
+    embedding_entries,
+    transfer_entries,
+    transfer_width,
+    translation_entries,
+)
 from backattn.features.embeddings import Embedder
 from backattn.features.plan import Stage, make_plan
 from backattn.recipe import ColumnFormat, EmbeddingName, Recipe, Unit, from_json
@@ -95,9 +100,9 @@ class TextTagger:
         """T of these sentences."""
         keys = [sentence.key for sentence in unique]
         translations = dict(zip(keys, translation_entries(self._translator, unique), strict=True))
-        dtype = self.recipe.transfer.dtype
-        transfers = transfer_entries(self._english, self._attend, unique, translations, dtype)
-        return _stored(unique, transfers, self._english.width)
+        recipe = self.recipe.transfer
+        transfers = transfer_entries(self._english, self._attend, recipe, unique, translations)
+        return _stored(unique, transfers, transfer_width(self._english, recipe))
 
 
 def _stored(sentences: Sequence[Sentence], entries: Sequence[Entry], width: int) -> StoredVectors:

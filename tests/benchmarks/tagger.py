@@ -221,7 +221,7 @@ def _cache(repeats: int, text: str, ours: Ours) -> Iterator[Row]:
     def make() -> float:
         translated = translation_entries(translator, sample)
         keyed = {sentence.key: entry for sentence, entry in zip(sample, translated, strict=True)}
-        transfer_entries(english, transfer_attention(TransferRecipe()), sample, keyed, "float16")
+        transfer_entries(english, transfer_attention(TransferRecipe()), TransferRecipe(), sample, keyed)
         return float(len(sample))
 
     models = f"translator {Path(TRANSLATOR).name} (beam 4), English tagger {name}"

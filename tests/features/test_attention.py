@@ -105,7 +105,7 @@ def test_a_stand_in_knows_no_eos_but_is_normalised(kind: str) -> None:
 def vectors(recipe: TransferRecipe, sentence: Sentence) -> np.ndarray:
     translations = dict(zip([sentence.key], translation_entries(FakeTranslator(), [sentence]), strict=True))
     attend = transfer_attention(recipe)
-    return transfer_entries(FakeEnglishTagger(), attend, [sentence], translations, recipe.dtype)[0]["vectors"]
+    return transfer_entries(FakeEnglishTagger(), attend, recipe, [sentence], translations)[0]["vectors"]
 
 
 def test_transfer_vectors_of_the_stand_ins() -> None:
@@ -119,6 +119,15 @@ def test_transfer_vectors_of_the_stand_ins() -> None:
     np.testing.assert_allclose(found, states[[0, 0, 1, 1]] / 2)
     nothing = vectors(TransferRecipe(attention="diagonal"), make_sentence("nothing"))
     assert not nothing.any()
+
+
+@pytest.mark.parametrize("text", ["ab cd ef gh", "nothing"])
+def test_the_states_of_the_source_stand_beside_those_of_the_translation(text: str) -> None:
+    sentence = make_sentence(text)
+    alone = vectors(TransferRecipe(dtype="float32"), sentence)
+    both = vectors(TransferRecipe(dtype="float32", source_states=True), sentence)
+    own = FakeEnglishTagger().read([sentence.tokens])[0].states
+    assert np.array_equal(both, np.concatenate([alone, own], axis=1))
 
 
 def test_a_stand_in_is_another_transfer_store_of_the_same_translations(

@@ -289,7 +289,13 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
         translation, transfer = ids(translator={**translator, key: value})
         assert translation != base[0]
         assert transfer != base[1]
-    for key, value in {"eos": "keep", "normalise": "source", "dtype": "float32", "states": "tags"}.items():
+    for key, value in {
+        "eos": "keep",
+        "normalise": "source",
+        "dtype": "float32",
+        "states": "tags",
+        "source_states": True,
+    }.items():
         translation, transfer = ids(transfer={key: value})
         assert translation == base[0]
         assert transfer != base[1]

@@ -110,8 +110,8 @@ def build_transfers(
         translations.verify()
         attend, tagger = transfer_attention(recipe), load()
         return _Worker(
-            transfer_columns(recipe.dtype, tagger.width),
-            lambda shard: transfer_entries(tagger, attend, shard, translations, recipe.dtype),
+            transfer_columns(recipe.dtype, transfer_width(tagger, recipe)),
+            lambda shard: transfer_entries(tagger, attend, recipe, shard, translations),
             tagger.opened,
         )
 
@@ -142,34 +142,44 @@ def translation_entries(translator: Translator, sentences: Sequence[Sentence]) -
     return [_translation_entry(s, t) for s, t in zip(sentences, translations, strict=True)]
 
 
+def transfer_width(tagger: EnglishTagger, recipe: TransferRecipe) -> int:
+    """Numbers that T has for a token."""
+    return tagger.width * (2 if recipe.source_states else 1)
+
+
 def transfer_entries(
     tagger: EnglishTagger,
     attend: TransferAttention,
+    recipe: TransferRecipe,
     sentences: Sequence[Sentence],
     translations: Mapping[bytes, Entry],
-    dtype: str,
 ) -> list[Entry]:
-    """T = A R for a shard (eq. 5). A sentence with an empty translation gets T = 0.
+    """T = A R for a shard (eq. 5), and beside it, where the recipe wants them, the states of the source.
 
-    :param dtype: of T, as ``transfer.dtype`` in the recipe.
+    For a sentence with an empty translation A R is 0.
+
+    :param attend: gives A, of the same recipe.
     """
     english = [decode_lines(translations[s.key]["english"]) for s in sentences]
     readings = iter(tagger.read([tokens for tokens in english if tokens]))
+    own = tagger.read([sentence.tokens for sentence in sentences]) if recipe.source_states else None
     entries: list[Entry] = []
-    for sentence, tokens in zip(sentences, english, strict=True):
-        if not tokens:
-            vectors: NDArray[np.floating] = np.zeros((len(sentence), tagger.width), dtype)
-            entries.append({"vectors": vectors, "english_tags": encode_lines(())})
-            continue
-        reading = next(readings)
-        _finite(reading.states, sentence, "R")
-        whole = translations[sentence.key]["attention"].reshape(len(sentence) + 1, len(tokens) + 1)
-        attention = attend(sentence.tokens, tokens, whole.astype(np.float32))
+    for number, (sentence, tokens) in enumerate(zip(sentences, english, strict=True)):
+        tags: tuple[str, ...] = ()
         # shape: (m, d)
-        transfer = back_attention(torch.from_numpy(attention), torch.from_numpy(reading.states))
+        transfer: NDArray[np.floating] = np.zeros((len(sentence), tagger.width), np.float32)
+        if tokens:
+            reading = next(readings)
+            tags = reading.tags
+            _finite(reading.states, sentence, "R")
+            whole = translations[sentence.key]["attention"].reshape(len(sentence) + 1, len(tokens) + 1)
+            attention = attend(sentence.tokens, tokens, whole.astype(np.float32))
+            transfer = back_attention(torch.from_numpy(attention), torch.from_numpy(reading.states)).numpy()
+        if own is not None:
+            transfer = np.concatenate([transfer, _finite(own[number].states, sentence, "R")], axis=1)
         with np.errstate(over="ignore"):  # an overflow is refused, with the sentence, in the next line
-            vectors = _finite(transfer.numpy().astype(dtype), sentence, "T")
-        entries.append({"vectors": vectors, "english_tags": encode_lines(reading.tags)})
+            vectors = _finite(transfer.astype(recipe.dtype), sentence, "T")
+        entries.append({"vectors": vectors, "english_tags": encode_lines(tags)})
     return entries
 
 

@@ -35,7 +35,7 @@ NOT_IN_IDENTITY = frozenset(
 
 # Keys younger than the identity version, with the value that stands for what was done before:
 # stores made then keep their names.
-_YOUNGER = {"states": "lstm", "links": None, "copy": False}
+_YOUNGER = {"states": "lstm", "links": None, "copy": False, "source_states": False}
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]

@@ -93,6 +93,8 @@ class TransferRecipe:
 
     :param states: R is the English tagger's BiLSTM outputs (eq. 4); or what they say: the probability of each
         of its tags, softmax of the linear layer. That is some twenty numbers instead of hundreds.
+    :param source_states: T also has, beside A R, the states of the English tagger over the source tokens as
+        they are: names are names in every language of one script. T is then twice as wide.
     :param attention: A is the translator's; or, to learn what that is worth, the uniform or the diagonal one
         stands in its place, or that of ``links``.
     :param links: an aligner's (sure) links between each sentence and its translation, as `backattn pairs`
@@ -102,6 +104,7 @@ class TransferRecipe:
     """
 
     states: States = "lstm"
+    source_states: bool = False
     attention: Literal["translator", "uniform", "diagonal", "links"] = "translator"
     links: AlignmentRecipe | None = None
     eos: EosPolicy = "drop"

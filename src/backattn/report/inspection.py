@@ -118,14 +118,12 @@ class Inspection:
     def _transferred(self) -> str:
         """What T was made with, in a sentence."""
         made = self.transfer
+        states = f"states = {made.states}{', and those of the source beside' if made.source_states else ''}"
         if made.attention == "translator":
-            return (
-                f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}, "
-                f"states = {made.states}."
-            )
+            return f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}, {states}."
         return (
             f"T was not made with this A: transfer.attention = {made.attention} stood in its place, "
-            f"normalise = {made.normalise}, states = {made.states}; it knows no end of the sentence, so eos "
+            f"normalise = {made.normalise}, {states}; it knows no end of the sentence, so eos "
             "was not applied."
         )
 
