@@ -249,7 +249,20 @@ class Child:
 
 def _child(work: Callable[[], object], folder: Path, begun: int) -> NoReturn:
     """The first frame of a child; it ends as a Python program does, but for its parent's objects."""
-    status = 1
+    status = [1]
+    try:
+        _work(work, folder, begun, status)
+    except (
+        KeyboardInterrupt
+    ) as late:  # it came when the work had ended: while that was written down, or after
+        if isinstance(late.__context__, SystemExit):
+            status[0] = _code(late.__context__)
+    finally:  # nothing may lead back into the parent's code
+        os._exit(status[0])
+
+
+def _work(work: Callable[[], object], folder: Path, begun: int, status: list[int]) -> None:
+    """Do it, with its output in files; its status goes into the list."""
     try:
         begun = fcntl.fcntl(begun, fcntl.F_DUPFD, NOTES + 1)
         for descriptor in (1, 2, NOTES):
@@ -262,9 +275,9 @@ def _child(work: Callable[[], object], folder: Path, begun: int) -> NoReturn:
         os.write(begun, b".")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         work()
-        status = 0
+        status[0] = 0
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else bool(end.code)
+        status[0] = _code(end)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -272,7 +285,10 @@ def _child(work: Callable[[], object], folder: Path, begun: int) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        os._exit(status)
+
+
+def _code(end: SystemExit) -> int:
+    return end.code if isinstance(end.code, int) else bool(end.code)
 
 
 class Table:
