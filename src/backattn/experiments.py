@@ -95,7 +95,7 @@ class Grid:
     def cells(self, training: int = 0) -> list[Cell]:
         """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs.
 
-        :param training: how many training sentences there are; only shares ask for it.
+        :param training: how many training sentences there are, as for :func:`numbers_of`.
         :raises RecipeError: a share is less than one of them.
         """
         sizes = numbers_of(self.sentences, training)

@@ -28,7 +28,6 @@ from backattn.tagger.run import RunFolder, read_json
 
 Tokens = tuple[str, ...]
 Form = Literal["lines", "columns"]
-_ONE_COLUMN = ColumnFormat()
 
 
 class TextTagger:
@@ -147,9 +146,7 @@ def read_lines(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
             yield tuple("".join(words)) if unit == "character" else tuple(words)
 
 
-def read_columns(
-    source: TextIO, unit: Unit, name: str, format: ColumnFormat = _ONE_COLUMN
-) -> Iterator[Tokens]:
+def read_columns(source: TextIO, unit: Unit, name: str, format: ColumnFormat) -> Iterator[Tokens]:
     """One token a line, an empty line between sentences.
 
     :param format: of the run's corpus: where the token stands (a line of one column is the token), and which

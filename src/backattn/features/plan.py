@@ -117,7 +117,7 @@ class Plan:
         if stage.kind == "translation":
             return translator_files(self.recipe)
         if stage.kind == "transfer":
-            return english_files(self.recipe) | links_files(self.recipe)
+            return transfer_files(self.recipe)
         return embedding_files(self.recipe, stage.recipe["embedding"])
 
     @cached_property
@@ -131,7 +131,7 @@ class Plan:
     @cached_property
     def transfer(self) -> Stage:
         """T = A R and the English tags."""
-        models = english_files(self.recipe) | links_files(self.recipe)
+        models = transfer_files(self.recipe)
         identity = {
             "translation": self.translation.recipe_id,
             "english": _identity(self.recipe.english),
@@ -209,6 +209,11 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
     dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: file_digest(path) for path in sorted(files) if is_file(path)}
+
+
+def transfer_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each file that makes T of the translations."""
+    return english_files(recipe) | links_files(recipe)
 
 
 def english_files(recipe: Recipe) -> dict[str, str]:

@@ -153,7 +153,10 @@ def _write_file(
     counts: Mapping[str, int],
     origins: Mapping[str, Origin],
 ) -> tuple[Extent, list[Extent]]:
-    """All but the seal; gives the places that it is to guard."""
+    """All but the seal; gives the places that it is to guard.
+
+    A frame of its own: the library's objects end with it, while Ctrl-C is still kept.
+    """
     with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
         digests = _write_datasets(file, disk, columns, keys, entries)
         attributes = _attributes(header, columns, len(keys), counts, origins, digests)
