@@ -116,6 +116,10 @@ class _Disk(FileIO):
 
     def check(self) -> None:
         """Say what failed, if anything did."""
+        if isinstance(self._failure, KeyboardInterrupt):
+            # A new one: the kept one's traceback would lead back here, and the library's objects in it would
+            # end at some later moment, which the next Ctrl-C could hit.
+            raise KeyboardInterrupt
         if self._failure is not None:
             raise self._failure
 
