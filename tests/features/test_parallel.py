@@ -1,3 +1,4 @@
+import gzip
 import itertools
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from backattn.corpus import evenly_spread
 from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.features.translation.parallel import Pair, read_pairs, read_training_text
-from backattn.recipe import ParallelFile, TranslatorTraining
+from backattn.recipe import DictionaryFile, ParallelFile, TranslatorTraining
 
 
 def write(path: Path, *lines: str) -> str:
@@ -140,3 +141,59 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             MissingError, match=r"\.tsv: cannot be read .*no such file.* put the parallel file"
         ):
             read_pairs(ParallelFile(path=str(tmp_path / name)))
+
+
+CEDICT = (
+    "# CC-CEDICT",
+    "#! version=1",
+    "老師 老师 [lao3 shi1] /teacher/CL:個|个[ge4],位[wei4]/",
+    "白薯 白薯 [bai2 shu3] /see 紅薯|红薯[hong2 shu3]/(coll.) sweet potato; yam/",
+    "乒 乒 [ping1] /(onom.) ping; bing/",
+    "彥 彦 [yan4] /old variant of 彥|彦[yan4]/",
+    "",
+)
+ENTRIES = [Pair("老师", "teacher"), Pair("白薯", "sweet potato"), Pair("乒", "ping")]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_dictionary_gives_a_pair_for_each_entry_that_is_translated(tmp_path: Path, packed: bool) -> None:
+    path = tmp_path / ("cedict.txt.gz" if packed else "cedict.u8")
+    text = "".join(line + "\r\n" for line in CEDICT).encode()
+    path.write_bytes(gzip.compress(text) if packed else text)
+    assert read_pairs(DictionaryFile(path=str(path))) == (ENTRIES, 1)
+    assert read_pairs(DictionaryFile(path=str(path), limit=2))[0] == evenly_spread(ENTRIES, 2)
+
+
+def test_what_is_no_entry_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "cedict.u8", *CEDICT[:3], "老师\tteacher")
+    with pytest.raises(
+        CorpusError, match=r"cedict\.u8:4: '老师.*teacher' is no entry of CC-CEDICT; expected"
+    ):
+        read_pairs(DictionaryFile(path=path))
+
+
+@pytest.mark.parametrize("content", [b"plain text\n", gzip.compress(b"# a comment\n" * 999)[:-12], b""])
+def test_a_file_that_is_not_packed_or_not_whole_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "cedict.txt.gz"
+    path.write_bytes(content)
+    if content:
+        with pytest.raises(CorpusError, match=r"gz: not whole, or not packed by gzip; fetch it again"):
+            read_pairs(DictionaryFile(path=str(path)))
+    else:
+        assert read_pairs(DictionaryFile(path=str(path))) == ([], 0)  # as gzip itself reads it
+
+
+def test_dictionaries_train_beside_the_parallel_text_less_what_is_held_out(tmp_path: Path) -> None:
+    files = {
+        name: ParallelFile(path=write(tmp_path / f"{name}.tsv", line))
+        for name, line in {"train": "你好\thello", "valid": "老师\tmaster", "test": "乓\tpong"}.items()
+    }
+    dictionary = DictionaryFile(path=write(tmp_path / "cedict.u8", *CEDICT), repeat=2)
+    text = read_training_text(
+        TranslatorTraining(
+            parallel=(files["train"],), dictionaries=(dictionary,), valid=files["valid"], test=files["test"]
+        )
+    )
+    assert text.train == (Pair("你好", "hello"), *ENTRIES[1:], *ENTRIES[1:])
+    counts = text.files[1]
+    assert (counts.pairs, counts.repeat, counts.empty, counts.held_out) == (2, 2, 1, 1)

@@ -3,6 +3,7 @@
 from backattn.recipe.data_files import (
     ColumnFormat,
     CorpusRecipe,
+    DictionaryFile,
     EnglishFile,
     ParallelFile,
     Scheme,
@@ -53,6 +54,7 @@ __all__ = [
     "CharLmTraining",
     "ColumnFormat",
     "CorpusRecipe",
+    "DictionaryFile",
     "EmbeddingName",
     "EmbeddingsRecipe",
     "EnglishFile",

@@ -86,6 +86,19 @@ class ParallelFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DictionaryFile:
+    """A bilingual dictionary in the form of CC-CEDICT; each entry gives one short pair.
+
+    :param path: as it is released: plain text, or packed (``.gz``).
+    :param repeat, limit: as of a :class:`ParallelFile`.
+    """
+
+    path: str
+    repeat: int = 1
+    limit: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextFile:
     """One file of plain sentences in the source language, one a line.
 

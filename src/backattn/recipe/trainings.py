@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from backattn.recipe.data_files import EnglishFile, ParallelFile, TextFile
+from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile, TextFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslatorTraining:
     """How ``backattn translator train`` makes the checkpoint.
 
+    :param dictionaries: more pairs, of words and names, beside those of ``parallel``.
     :param architecture: fairseq's name of the model (``fconv_iwslt_de_en``, ``transformer_iwslt_de_en``).
     :param pieces: size of the joint sentencepiece vocabulary.
+    :param parent: folder of a translator into English, of the same architecture, whose weights the training
+        begins with; empty to begin with random ones.
     :param learning_rates: one for each epoch; their number is the number of epochs.
     :param max_tokens: target pieces of a batch.
     :param max_pieces: longer training pairs are left out, and counted.
@@ -26,8 +29,10 @@ class TranslatorTraining:
     parallel: tuple[ParallelFile, ...]
     valid: ParallelFile
     test: ParallelFile
+    dictionaries: tuple[DictionaryFile, ...] = ()
     architecture: str = "fconv_iwslt_de_en"
     pieces: int = 4000
+    parent: str = ""
     learning_rates: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
     optimizer: Literal["nag", "adam"] = "nag"
     clip_norm: float = 0.1

@@ -28,13 +28,14 @@ from backattn.features.translation.averaging import (
     epoch_weights,
 )
 from backattn.features.translation.epoch_figures import EpochFigures, EpochSums
+from backattn.features.translation.parent import take_over
 from backattn.features.translation.piece_files import PieceFiles
 from backattn.features.translation.plain_data import refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.smoothed_loss import smoothed_loss
 from backattn.features.work_folder import train_anew
 from backattn.quoting import quoted, shortened
-from backattn.recipe import TranslatorTraining
+from backattn.recipe import TranslatorTraining, model_path
 
 with untouched_logging():
     from fairseq import options
@@ -133,7 +134,10 @@ class _Run:
             self.task.datasets[split] = _dataset(files, split, dictionary)
         torch.manual_seed(training.seed)
         criterion = _Criterion.build_criterion(cfg.criterion, self.task)
-        self.trainer = Trainer(cfg, self.task, _build_model(self.task, cfg), criterion)
+        model = _build_model(self.task, cfg)
+        if training.parent:
+            take_over(model, dictionary.symbols, model_path(training.parent))
+        self.trainer = Trainer(cfg, self.task, model, criterion)
         _refuse_longer_pairs(training, self.trainer.get_model())
         # Always built as for epoch 1: fairseq cuts the batches with a seed that counts the epoch in
         # which they are first built, and a resumed training needs the batches of the first start.

@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeVar
 from backattn.corpus import evenly_spread
 from backattn.errors import CorpusError, RecipeError
 from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
+from backattn.features.translation.cedict import read_entries
 from backattn.quoting import listed, quoted
-from backattn.recipe import ParallelFile, TranslatorTraining, data_path
+from backattn.recipe import DictionaryFile, ParallelFile, TranslatorTraining, data_path
 
 _T = TypeVar("_T")
 
@@ -30,7 +31,8 @@ class FileCounts:
 
     :param pairs: pairs that train the translator, each counted once.
     :param repeat: how often each of them counts.
-    :param empty: lines left out because a side is empty (a lexicon's empty cell).
+    :param empty: lines left out because a side is empty (a lexicon's empty cell, a dictionary's entry of
+        which no gloss is a translation).
     :param held_out: pairs left out because a side is also in the held-out files.
     """
 
@@ -75,7 +77,8 @@ def read_training_text(training: TranslatorTraining) -> TrainingText:
     english = {pair.english for pair in [*valid, *test]}
     train: list[Pair] = []
     files = []
-    for file in training.parallel:
+    sources: list[ParallelFile | DictionaryFile] = [*training.parallel, *training.dictionaries]
+    for file in sources:
         pairs, empty = read_pairs(file)
         kept = [pair for pair in pairs if pair.foreign not in foreign and pair.english not in english]
         train += kept * file.repeat
@@ -88,12 +91,15 @@ def read_training_text(training: TranslatorTraining) -> TrainingText:
     return TrainingText(tuple(train), tuple(valid), tuple(test), tuple(files))
 
 
-def read_pairs(file: ParallelFile) -> tuple[list[Pair], int]:
-    """Read one parallel file; also return how many lines had an empty side.
+def read_pairs(file: ParallelFile | DictionaryFile) -> tuple[list[Pair], int]:
+    """Read one parallel file or dictionary; also return how many lines had an empty side.
 
     :raises CorpusError: names the file and line of a missing column or an undecodable byte.
     """
-    rows = _aligned_rows(file) if file.english_path else _column_rows(file)
+    if isinstance(file, DictionaryFile):
+        rows = read_entries(file)
+    else:
+        rows = _aligned_rows(file) if file.english_path else _column_rows(file)
     pairs = [Pair(foreign, english) for foreign, english in rows]
     full = [pair for pair in pairs if pair.foreign and pair.english]
     return evenly_spread(full, file.limit), len(pairs) - len(full)

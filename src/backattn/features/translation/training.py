@@ -25,6 +25,7 @@ from backattn.features.translation.fairseq_training import (
     write_dictionaries,
 )
 from backattn.features.translation.parallel import Pair, read_training_text
+from backattn.features.translation.parent import parent_files
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
 from backattn.features.work_folder import (
@@ -38,7 +39,7 @@ from backattn.features.work_folder import (
     told_if_damaged,
 )
 from backattn.files import publish_folder
-from backattn.recipe import EPOCHS, Recipe, TranslatorTraining, as_json
+from backattn.recipe import EPOCHS, Recipe, TranslatorTraining, as_json, model_path
 
 # Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
 # result of another version is not gone on from.
@@ -167,6 +168,11 @@ def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder:
         raise RecipeError(
             f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
         )
+    if training.parent and model_path(training.parent) == folder:
+        raise RecipeError(
+            f"recipe {recipe.name}: translator.training.parent: is the translator to be trained, {folder}; "
+            "name another one, or leave it out"
+        )
     if folder.parent.suffix == EPOCHS:
         raise RecipeError(
             f"{folder}: is an epoch of another training; to train, name {folder.parent.with_suffix('')} in "
@@ -185,13 +191,20 @@ def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
     Not how the recipe searches, which the BLEU beside them depends on, too: ``training.json`` keeps it.
     """
     files = [*training.parallel, training.valid, training.test]
-    names = sorted({name for file in files for name in (file.path, file.english_path) if name})
+    names = {name for file in files for name in (file.path, file.english_path) if name}
+    names |= {file.path for file in training.dictionaries}
+    settings = as_json(training)
+    del settings["keep"]
+    for later in ("parent", "dictionaries"):  # a training without them is the one that it was before
+        if not settings[later]:
+            del settings[later]
     return {
         "format": FORMAT_VERSION,
         "source": recipe.translator.source,
         "unit": recipe.corpus.unit,
-        "training": {key: value for key, value in as_json(training).items() if key != "keep"},
-        "data": {name: data_digest(name) for name in names},
+        "training": settings,
+        "data": {name: data_digest(name) for name in sorted(names)},
+        **({"parent": parent_files(training.parent)} if training.parent else {}),
     }
 
 

@@ -1,0 +1,48 @@
+"""CC-CEDICT -> pairs of a headword and a gloss: words of everyday life that little parallel text has.
+
+An entry is a line ``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax).
+"""
+
+import re
+from collections.abc import Iterator
+
+from backattn.errors import CorpusError
+from backattn.features.text_lines import text_lines
+from backattn.quoting import quoted
+from backattn.recipe import DictionaryFile, data_path
+
+_ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
+_REMARK = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*")
+# Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
+_CROSS_REFERENCE = re.compile(
+    r"(CL:|abbr\b|also |see |used in |surname$|(old|archaic|\w+ )?variant |same as |erhua )", re.IGNORECASE
+)
+_FIRST_CJK = "\u2e80"
+
+
+def read_entries(file: DictionaryFile) -> Iterator[tuple[str, str]]:
+    """A pair for each entry: its simplified headword, and its first gloss that translates it, or "".
+
+    :raises CorpusError: a line is no entry (names file and line), or the file is damaged.
+    :raises MissingError: the file is not there.
+    """
+    path = data_path(file.path)
+    remedy = "put the dictionary there, or set BACKATTN_DATA to the folder that holds it"
+    for number, line in text_lines(path, remedy):
+        if line.startswith("#") or not line.strip():
+            continue
+        entry = _ENTRY.fullmatch(line)
+        if entry is None:
+            raise CorpusError(
+                f"{path}:{number}: {quoted(line[:40])} is no entry of CC-CEDICT; expected "
+                "`traditional simplified [pinyin] /gloss/gloss/`"
+            )
+        yield entry[2], next(filter(None, map(_translation, entry[3].split("/"))), "")
+
+
+def _translation(gloss: str) -> str:
+    """The first sense of a gloss without remarks in brackets; empty where it translates nothing."""
+    sense = " ".join(_REMARK.sub(" ", gloss).split(";")[0].split()).strip(" ,.")
+    if _CROSS_REFERENCE.match(sense) or any(character >= _FIRST_CJK for character in sense):
+        return ""
+    return sense

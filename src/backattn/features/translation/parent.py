@@ -1,0 +1,90 @@
+"""The weights that a translator's training begins with, where they are another translator's.
+
+Both translate into English, so the child need not learn English again: transfer learning for pairs of
+languages with little parallel text (Zoph, Yuret, May and Knight 2016, arXiv:1604.02201).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backattn.errors import MissingError, ModelError
+from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
+from backattn.files import is_file
+from backattn.fingerprint import file_digest
+from backattn.quoting import quoted
+from backattn.recipe import model_path
+
+# What is taken of a parent's folder: its weights, and the pieces that their rows stand for.
+_FILES = ("checkpoint.pt", "dict.en.txt")
+# The weights that have a row for each piece of the dictionary, in fconv and in transformer.
+_OF_PIECES = re.compile(r".*embed_tokens\.weight|decoder\.(fc3|output_projection)\.\w+")
+# The pieces that every dictionary begins with, by their places: fairseq does not write them to the file.
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+def parent_files(parent: str) -> dict[str, str]:
+    """Digests of what a training takes from its parent.
+
+    :param parent: the parent's folder, as the recipe names it.
+    :raises MissingError: there is no translator.
+    """
+    folder = model_path(parent)
+    for path in (folder / name for name in _FILES):
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: not there; translator.training.parent names the folder of a translator that is "
+                "trained first: `backattn translator train` with the recipe whose translator.checkpoint it is"
+            )
+    return {name: file_digest(folder / name) for name in _FILES}
+
+
+def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> int:
+    """Copy a parent's weights into a fresh model, but for rows of pieces that the parent does not know.
+
+    :param model: the child, of the parent's architecture.
+    :param pieces: of the child's one dictionary, in its order.
+    :param parent: folder of a translator with a joint dictionary, as ``translator train`` leaves it.
+    :returns: how many of the child's pieces the parent knows, special ones among them.
+    :raises ModelError: the parent is damaged, of another architecture, or has two dictionaries.
+    """
+    checkpoint = parent / _FILES[0]
+    with torch.serialization.safe_globals(PLAIN_CLASSES):
+        weights: Mapping[str, Tensor] = refuse_code(checkpoint)["model"]
+    known = {piece: row for row, piece in enumerate(_pieces(parent / _FILES[1]))}
+    shared = [(row, known[piece]) for row, piece in enumerate(pieces) if piece in known]
+    ours, theirs = torch.tensor(shared).unbind(1)
+    own: dict[str, Any] = model.state_dict()
+    if own.keys() != weights.keys():
+        raise _other(checkpoint, sorted(own.keys() ^ weights.keys())[0])
+    with torch.no_grad():
+        for name, tensor in own.items():
+            given = weights[name]
+            of_pieces = _OF_PIECES.fullmatch(name) is not None
+            expected = (len(known), *tensor.shape[1:]) if of_pieces else tuple(tensor.shape)
+            if tuple(given.shape) != expected:
+                raise _other(checkpoint, name)
+            if of_pieces:
+                tensor[ours] = given[theirs].to(tensor.dtype)
+            else:
+                tensor.copy_(given)
+    return len(shared)
+
+
+def _pieces(dictionary: Path) -> list[str]:
+    try:
+        lines = dictionary.read_text("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ModelError(f"{dictionary}: damaged, not UTF-8; fetch or train it again") from None
+    return [*_SPECIAL, *(line.rsplit(" ", 1)[0] for line in lines if line)]
+
+
+def _other(checkpoint: Path, name: str) -> ModelError:
+    return ModelError(
+        f"{checkpoint}: does not fit the translator to be trained, at {quoted(name)}; the parent of a "
+        "training has its architecture and one dictionary for both languages"
+    )

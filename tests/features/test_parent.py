@@ -1,0 +1,126 @@
+"""A translator that begins with the weights of another."""
+
+import argparse
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.fingerprint import file_digest
+from backattn.recipe import Recipe, TranslatorRecipe
+
+pytest.importorskip("fairseq")
+pytest.importorskip("sacrebleu")
+
+from test_translator_training import sentences, toy_recipe, train
+
+from backattn.features.translation.opening import load_models
+from backattn.features.translation.parent import take_over
+from tiny_translator import make_translator
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def child_of(kind: str, folder: Path, seed: int) -> tuple[torch.nn.Module, list[str]]:
+    """A model and its pieces: those of ``make_translator`` in another order, every fifth one a new one."""
+    models, _, dictionary = load_models(
+        [make_translator(folder, kind, seed=seed) / "checkpoint.pt"], TranslatorRecipe(source="de")
+    )
+    special, own = dictionary.symbols[: dictionary.nspecial], dictionary.symbols[dictionary.nspecial :]
+    own = [f"{piece}-new" if number % 5 == 0 else piece for number, piece in enumerate(reversed(own))]
+    return models[0], [*special, *own]
+
+
+@pytest.mark.parametrize("kind", ["fconv", "transformer"])
+def test_weights_go_over_as_they_are_and_rows_of_pieces_by_name(tmp_path: Path, kind: str) -> None:
+    parent = make_translator(tmp_path / "parent", kind, seed=1)
+    child, pieces = child_of(kind, tmp_path / "child", seed=2)
+    before = {name: tensor.clone() for name, tensor in child.state_dict().items()}
+    known = take_over(child, pieces, parent)
+    given, after = weights(parent), child.state_dict()
+    lines = (parent / "dict.en.txt").read_text("utf-8").splitlines()
+    order = ["<s>", "<pad>", "</s>", "<unk>", *(line.rsplit(" ", 1)[0] for line in lines)]
+    assert known == len(set(order) & set(pieces)) < len(pieces) == len(order)
+    by_piece = 0
+    for name, tensor in after.items():
+        if "embed_tokens" in name or "fc3" in name or "output_projection" in name:
+            by_piece += 1
+            for row, piece in enumerate(pieces):
+                expected = given[name][order.index(piece)] if piece in order else before[name][row]
+                assert torch.equal(tensor[row], expected), (name, piece)
+        else:
+            assert torch.equal(tensor, given[name]), name
+    assert by_piece >= 3  # encoder, decoder, and its output
+
+
+def test_a_parent_of_another_make_is_refused(tmp_path: Path) -> None:
+    fconv, transformer = (make_translator(tmp_path / kind, kind) for kind in ("fconv", "transformer"))
+    child, pieces = child_of("fconv", tmp_path / "child", seed=2)
+    with pytest.raises(ModelError, match=r"transformer/checkpoint\.pt: does not fit the translator .*, at '"):
+        take_over(child, pieces, transformer)
+    (fconv / "dict.en.txt").write_text("alone 1\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"fconv/checkpoint\.pt: does not fit .* at 'encoder\.embed_tokens"):
+        take_over(child, pieces, fconv)
+    (fconv / "dict.en.txt").write_bytes(b"\xff 1\n")
+    with pytest.raises(ModelError, match=r"dict\.en\.txt: damaged, not UTF-8"):
+        take_over(child, pieces, fconv)
+    (fconv / "checkpoint.pt").write_bytes(b"PK")
+    with pytest.raises(ModelError, match=r"checkpoint\.pt: refused, its pickle"):
+        take_over(child, pieces, fconv)
+
+
+def sister(folder: Path, **training: Any) -> Recipe:
+    """The toy recipe of another language: the foreign words backwards, the English ones as they are."""
+    folder.mkdir()
+    recipe = toy_recipe(folder, learning_rates=(0.5,), average=1, **training)
+    for name, (count, seed) in {"train": (203, 4), "valid": (7, 5), "test": (12, 6)}.items():
+        rows = [line.split("\t") for line in sentences(count, seed)]
+        lines = [f"{foreign[::-1]}\t{english}\n" for foreign, english in rows]
+        (folder / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
+    return recipe
+
+
+@pytest.mark.slow
+def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    train(toy_recipe(tmp_path), parent)
+    alone = train(sister(tmp_path / "alone"), tmp_path / "alone" / "translator")
+    recipe = sister(tmp_path / "child", parent=str(parent))
+    child = train(recipe, tmp_path / "child" / "translator")
+    assert child.epochs[0].valid_perplexity < 0.7 * alone.epochs[0].valid_perplexity
+    told = json.loads((child.folder / "training.json").read_text("utf-8"))["identity"]
+    names = ("checkpoint.pt", "dict.en.txt")
+    assert told["parent"] == {name: file_digest(parent / name) for name in names}
+    # A training without a parent is named as before there were any, so that it is not done again.
+    (own,) = (json.loads((alone.folder / "training.json").read_text("utf-8"))["identity"],)
+    assert not {"parent", "dictionaries"} & {*own, *own["training"]}
+    # Another parent, another child: what is there is not taken for it.
+    shutil.copyfile(alone.folder / "checkpoint.pt", parent / "checkpoint.pt")
+    shutil.copyfile(alone.folder / "dict.en.txt", parent / "dict.en.txt")
+    again = train(recipe, child.folder)
+    assert again.epochs[0].valid_perplexity != child.epochs[0].valid_perplexity
+
+
+def test_a_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
+    recipe = toy_recipe(tmp_path, parent=str(tmp_path / "none"))
+    with pytest.raises(MissingError, match=r"none/checkpoint\.pt: not there; translator\.training\.parent"):
+        train(recipe, tmp_path / "translator")
+
+
+def test_a_translator_is_not_its_own_parent(tmp_path: Path) -> None:
+    folder = tmp_path / "translator"
+    recipe = toy_recipe(tmp_path, parent=str(folder))
+    own = dataclasses.replace(
+        recipe, translator=dataclasses.replace(recipe.translator, checkpoint=str(folder))
+    )
+    with pytest.raises(RecipeError, match=r"translator\.training\.parent: is the translator to be trained"):
+        train(own, folder)
