@@ -17,7 +17,7 @@ from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
 from backattn.files import is_file
 from backattn.fingerprint import file_digest
 from backattn.quoting import quoted
-from backattn.recipe import model_path
+from backattn.recipe import model_path, trained_by
 
 # What is taken of a parent's folder: its weights, and the pieces that their rows stand for.
 _FILES = ("checkpoint.pt", "dict.en.txt")
@@ -37,8 +37,8 @@ def parent_files(parent: str) -> dict[str, str]:
     for path in (folder / name for name in _FILES):
         if not is_file(path):
             raise MissingError(
-                f"{path}: not there; translator.training.parent names the folder of a translator that is "
-                "trained first: `backattn translator train` with the recipe whose translator.checkpoint it is"
+                f"{path}: not there; translator.training.parent names a translator that is trained first: "
+                f"`backattn translator train {trained_by(parent)}`"
             )
     return {name: file_digest(folder / name) for name in _FILES}
 
