@@ -15,10 +15,11 @@ import pytest
 
 from backattn import experiments
 from backattn.errors import BackattnError, RecipeError, StaleError
-from backattn.experiments import Cell, Grid, fitting_jobs, train_grid
+from backattn.experiments import fitting_jobs, train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
+from backattn.grid import Cell, Grid
 from backattn.jobs import side_by_side
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.tagger.run import RunFolder
@@ -221,7 +222,8 @@ def test_words_alone_are_one_run_whatever_the_fusion(recipe: Recipe) -> None:
 FINISHED = """
 import json, sys
 from pathlib import Path
-from backattn.experiments import Grid, train_grid
+from backattn.experiments import train_grid
+from backattn.grid import Grid
 from backattn.recipe import from_json
 sys.path.insert(0, sys.argv[1])
 from fakes import make_corpus

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backattn.corpus import Sentence
 from backattn.errors import RecipeError
-from backattn.experiments import Cell, Share, parse_grid
+from backattn.grid import Cell, Share, parse_grid
 from backattn.tagger.setup import nested_sample
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from backattn.errors import BackattnError, RecipeError, StaleError
-from backattn.experiments import Grid, train_grid
+from backattn.experiments import train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
+from backattn.grid import Grid
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.tagger.run import Run, RunFolder
 from backattn.tagging import TextTagger, tag_text

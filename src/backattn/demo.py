@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from backattn.corpus.formats import read_corpus
 from backattn.device import pick_device
-from backattn.experiments import Grid, train_grid
+from backattn.experiments import train_grid
 from backattn.features.english.training import train_english
 from backattn.features.pipeline import make_features
 from backattn.features.plan import make_plan
 from backattn.features.translation.training import train_translator
+from backattn.grid import Grid
 from backattn.recipe import cache_root, load_english, load_recipe, model_path
 from backattn.report.tables import make_report
 from backattn.sample import write_sample

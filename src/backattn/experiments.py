@@ -1,4 +1,4 @@
-"""Recipe + stores -> many runs: inputs x training sentences x seeds. Where both wings meet.
+"""Recipe + stores -> many runs, those of a grid. Where both wings meet.
 
 torch is imported by the first run that must be trained: a grid that is finished is answered without it.
 """
@@ -6,26 +6,24 @@ torch is imported by the first run that must be trained: a grid that is finished
 import dataclasses
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backattn.corpus import Corpus
-from backattn.errors import RecipeError, StaleError
+from backattn.errors import StaleError
 from backattn.features.plan import make_plan
 from backattn.files import is_file, write_whole_text
 from backattn.fingerprint import digest
+from backattn.grid import Cell, Grid
 from backattn.jobs import side_by_side, start_server
-from backattn.quoting import shortened
 from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.lock import writer_lock
@@ -37,70 +35,6 @@ from backattn.tagger.sources import Inputs
 # The store of T among the stores of a recipe; the others have the names of the embeddings.
 TRANSFER: Literal["transfer"] = "transfer"
 _StoreName = EmbeddingName | Literal["transfer"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a grid.
-
-    :param sentences: size of the training sample; 0 is all.
-    """
-
-    sentences: int
-    seed: int
-    inputs: Inputs
-
-    def __str__(self) -> str:
-        return f"{self.inputs}, {self.sentences or 'all'} sentences, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class Share:
-    """Size of a training sample as a share of all training sentences.
-
-    :param percent: above 0, at most 100.
-    """
-
-    percent: Decimal
-
-    def of(self, sentences: int) -> int:
-        """So many sentences, rounded to the nearest (halves up): 25 % of 8,323 are 2,081; 0 is all.
-
-        :raises RecipeError: that is less than one.
-        """
-        size = int((self.percent * sentences / 100).to_integral_value(ROUND_HALF_UP))
-        if size < 1:
-            raise RecipeError(
-                f"--sentences {self.percent}%: is less than one of the {sentences} training sentences; "
-                "take a larger share, or a number"
-            )
-        return 0 if size == sentences else size  # all of them are the run of `all`
-
-
-# Size of a training sample; 0 is all sentences.
-Size = int | Share
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Which runs are wanted.
-
-    :param sentences: sizes of the nested training samples.
-    """
-
-    inputs: tuple[Inputs, ...]
-    sentences: tuple[Size, ...]
-    seeds: tuple[int, ...]
-
-    def cells(self, training: int = 0) -> list[Cell]:
-        """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs.
-
-        :param training: how many training sentences there are, as for :func:`numbers_of`.
-        :raises RecipeError: a share is less than one of them.
-        """
-        sizes = numbers_of(self.sentences, training)
-        cells = (Cell(n, seed, i) for seed in self.seeds for n in sizes for i in self.inputs)
-        return list(dict.fromkeys(cells))
 
 
 @dataclass(frozen=True)
@@ -140,44 +74,6 @@ class StoredVectors:
     def vectors(self, key: bytes) -> NDArray[Any]:
         """Of the sentence of this key. *Shape:* (m, width)"""
         return self.entries[key]["vectors"]
-
-
-def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: int) -> Grid:
-    """Read the comma-separated options of ``backattn train``.
-
-    :param sentences: numbers, percentages (of all training sentences) or ``all``.
-    :param default_sentences: what ``all`` is.
-    :raises RecipeError: names the option, what was found and what was expected.
-    """
-    known = get_args(Inputs)
-    for name in inputs.split(","):
-        if name not in known:
-            raise RecipeError(f"--inputs {name}: expected one of {', '.join(known)}")
-    return Grid(
-        inputs=tuple(inputs.split(",")),  # type: ignore[arg-type]
-        sentences=parse_sizes(sentences, default=default_sentences),
-        seeds=_numbers("--seeds", seeds.split(","), "numbers"),
-    )
-
-
-def parse_sizes(sentences: str, *, default: int = 0) -> tuple[Size, ...]:
-    """Read the comma-separated option ``--sentences``: numbers, percentages or ``all``.
-
-    :param default: what ``all`` is.
-    :raises RecipeError: names what was found and what was expected.
-    """
-    return tuple(default if part == "all" else _size(part) for part in sentences.split(","))
-
-
-def numbers_of(sizes: Sequence[Size], training: int) -> tuple[int, ...]:
-    """Each size as a number, 0 for all.
-
-    :param training: how many training sentences there are; 0 where that is not known, and nobody asked for a
-        share.
-    :raises RecipeError: a share is less than one of them.
-    """
-    numbers = (size.of(training) if isinstance(size, Share) else size for size in sizes)
-    return tuple(0 if training and number == training else number for number in numbers)
 
 
 def train_grid(
@@ -397,22 +293,3 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
         return
     with writer_lock(files.lock):  # two that begin the same run at once
         write_whole_text(files.recipe, text)
-
-
-def _size(part: str) -> Size:
-    number, percent, rest = part.partition("%")
-    expected = "numbers above 0, percentages as 5%, or all"
-    if not percent:
-        return _numbers("--sentences", [part], expected)[0]
-    if rest or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number) or not 0 < Decimal(number) <= 100:
-        raise RecipeError(f"--sentences {part}: expected {expected}, separated by commas")
-    return Share(Decimal(number))
-
-
-def _numbers(option: str, parts: list[str], expected: str) -> tuple[int, ...]:
-    for part in parts:
-        if not part.strip().isdecimal():
-            raise RecipeError(f"{option} {part}: expected {expected}, separated by commas")
-        if len(part.strip()) > 18:  # beyond what a generator of random numbers takes
-            raise RecipeError(f"{option} {shortened(part)}: expected {expected} of at most 18 digits")
-    return tuple(int(part) for part in parts)

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from backattn.corpus import Corpus
-from backattn.experiments import Grid, fitting_jobs, train_grid
+from backattn.experiments import fitting_jobs, train_grid
+from backattn.grid import Grid
 from backattn.recipe import Recipe
 from benchmarks.materials import workplace
 from benchmarks.measure import Ratios, Row, rate

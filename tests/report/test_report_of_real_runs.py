@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from backattn.corpus import Corpus, Sentence
-from backattn.experiments import Grid, parse_grid, parse_sizes, train_grid
+from backattn.experiments import train_grid
 from backattn.features.alignment import AlignmentReport, AlignmentScore, keep_alignment
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
 from backattn.features.work_folder import MANIFEST
+from backattn.grid import Grid, parse_grid, parse_sizes
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
 from backattn.report.inspection import inspect

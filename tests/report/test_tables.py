@@ -9,7 +9,7 @@ import pytest
 from run_folders import RECIPE, draw_counts, make_run
 
 from backattn.errors import MissingError, ModelError
-from backattn.experiments import parse_sizes
+from backattn.grid import parse_sizes
 from backattn.report.comparison import OVERALL, LangReport
 from backattn.report.tables import make_report
 

@@ -40,7 +40,8 @@ def train(
 
     A run that fails does not stop the others. The numbers depend on --threads, but not on --jobs.
     """
-    from backattn.experiments import parse_grid, train_grid
+    from backattn.experiments import train_grid
+    from backattn.grid import parse_grid
 
     recipe, data = load(lang, overrides)
     grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
@@ -68,7 +69,7 @@ def report(
     A row's Setting is what differs from the recipe; with --set, from the recipe with these values (printed,
     not written).
     """
-    from backattn.experiments import parse_sizes
+    from backattn.grid import parse_sizes
     from backattn.report.tables import make_report
 
     sizes = parse_sizes(sentences) if sentences is not None else ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError
-from backattn.experiments import Share, Size, numbers_of
+from backattn.grid import Share, Size, numbers_of
 from backattn.recipe import Recipe, as_json, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
