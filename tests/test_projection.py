@@ -86,6 +86,8 @@ def test_by_hand() -> None:
     assert project_spans(near, both) == [Span(0, 3, "ORG"), Span(4, 5, "PER")]  # "de" is bridged
     twice = eye(5)[:, [0, 0]]
     assert project_spans(twice, [Span(0, 1, "LOC"), Span(1, 2, "PER")]) == [Span(0, 1, "LOC")]
+    word = np.repeat(eye(2), 3, 0) / 3  # of three characters each
+    assert project_spans(word, [Span(1, 2, "LOC")]) == [Span(3, 6, "LOC")]
 
 
 def test_nothing_to_project() -> None:

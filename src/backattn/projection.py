@@ -126,11 +126,12 @@ def project(recipe: Recipe, corpus: Corpus) -> Projection:
 def project_spans(attention: NDArray[np.float32], entities: Sequence[Span]) -> list[Span]:
     """The source tokens that each English entity came from.
 
-    Each of its tokens votes for the source token that it looked at most (one that looked nowhere has no
-    vote): a column of A is a distribution over the source (eq. 2), a row is none, and rows of function words
-    look wherever they like. The stretch with the most votes, where a gap of one token is bridged, is the
-    entity; votes further off are strays. On Spanish dev this beat the rule by rows (F1 0.40 against 0.37) and
-    those by shares of a row's mass. Where two entities would overlap, the first in the translation stays.
+    Each of its tokens votes for the source token that it looked at most, or for those (the characters of a
+    word, under a dictionary's A); one that looked nowhere has no vote. A column of A is a distribution over
+    the source (eq. 2), a row is none, and rows of function words look wherever they like. The stretch with
+    the most votes, where a gap of one token is bridged, is the entity; votes further off are strays. On
+    Spanish dev this beat the rule by rows (F1 0.40 against 0.37) and those by shares of a row's mass. Where
+    two entities would overlap, the first in the translation stays.
 
     :param attention: A. *Shape:* (m, n)
     :param entities: spans of the n English tokens.
@@ -139,7 +140,7 @@ def project_spans(attention: NDArray[np.float32], entities: Sequence[Span]) -> l
     found: list[Span] = []
     for entity in entities:
         looked = attention[:, entity.start : entity.end]
-        votes = looked.argmax(0)[looked.any(0)].tolist()
+        votes = np.nonzero((looked == looked.max(0)) & looked.any(0))[0].tolist()
         if not votes:
             continue
         start, end = _longest_stretch(votes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import ModelError, StaleError, StoreError
+from backattn.errors import MissingError, ModelError, StaleError, StoreError
 from backattn.features import build, pipeline
 from backattn.features.check import check
 from backattn.features.gc import collect_garbage
@@ -307,6 +307,16 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     # What is not asked for is no part of a name.
     copy = {**translator, "copy": True}
     assert ids(translator={**copy, "beam": 2, "precision": "bfloat16"}) == ids(translator=copy) != base
+    (models / "cedict").write_text("a a [a1] /one/")
+    entries = {**translator, "dictionary": str(models / "cedict")}
+    by_dictionary = ids(translator=entries)
+    assert ids(translator={**entries, "beam": 2}) == by_dictionary != base
+    (models / "cedict").rename(models / "elsewhere")
+    assert ids(translator={**entries, "dictionary": str(models / "elsewhere")}) == by_dictionary
+    with pytest.raises(MissingError, match=r"cedict: no such file \(translator\.dictionary of the recipe\)"):
+        ids(translator=entries)
+    (models / "cedict").write_text("a a [a1] /two/")
+    assert ids(translator=entries) != by_dictionary
     uniform = {"attention": "uniform"}
     assert ids(transfer={**uniform, "eos": "keep", "links": {"path": "x"}}) == ids(transfer=uniform)
     assert ids(transfer={"links": {"path": "x"}}) == base

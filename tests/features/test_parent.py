@@ -19,8 +19,10 @@ pytest.importorskip("sacrebleu")
 
 from test_translator_training import sentences, toy_recipe, train
 
+from backattn.features.translation import fairseq_training
 from backattn.features.translation.opening import load_models
 from backattn.features.translation.parent import take_over
+from backattn.features.translation.plain_data import PLAIN_CLASSES
 from tiny_translator import make_translator
 
 
@@ -45,7 +47,8 @@ def test_weights_go_over_as_they_are_and_rows_of_pieces_by_name(tmp_path: Path, 
     parent = make_translator(tmp_path / "parent", kind, seed=1)
     child, pieces = child_of(kind, tmp_path / "child", seed=2)
     before = {name: tensor.clone() for name, tensor in child.state_dict().items()}
-    known = take_over(child, pieces, parent)
+    with torch.serialization.safe_globals(PLAIN_CLASSES):
+        known = take_over(child, pieces, parent)
     given, after = weights(parent), child.state_dict()
     lines = (parent / "dict.en.txt").read_text("utf-8").splitlines()
     order = ["<s>", "<pad>", "</s>", "<unk>", *(line.rsplit(" ", 1)[0] for line in lines)]
@@ -65,17 +68,18 @@ def test_weights_go_over_as_they_are_and_rows_of_pieces_by_name(tmp_path: Path, 
 def test_a_parent_of_another_make_is_refused(tmp_path: Path) -> None:
     fconv, transformer = (make_translator(tmp_path / kind, kind) for kind in ("fconv", "transformer"))
     child, pieces = child_of("fconv", tmp_path / "child", seed=2)
-    with pytest.raises(ModelError, match=r"transformer/checkpoint\.pt: does not fit the translator .*, at '"):
-        take_over(child, pieces, transformer)
+
+    def refused(parent: Path, match: str) -> None:
+        with pytest.raises(ModelError, match=match), torch.serialization.safe_globals(PLAIN_CLASSES):
+            take_over(child, pieces, parent)
+
+    refused(transformer, r"transformer/checkpoint\.pt: does not fit the translator .*, at '")
     (fconv / "dict.en.txt").write_text("alone 1\n", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"fconv/checkpoint\.pt: does not fit .* at 'encoder\.embed_tokens"):
-        take_over(child, pieces, fconv)
+    refused(fconv, r"fconv/checkpoint\.pt: does not fit .* at 'encoder\.embed_tokens")
     (fconv / "dict.en.txt").write_bytes(b"\xff 1\n")
-    with pytest.raises(ModelError, match=r"dict\.en\.txt: damaged, not UTF-8"):
-        take_over(child, pieces, fconv)
+    refused(fconv, r"dict\.en\.txt: damaged, not UTF-8")
     (fconv / "checkpoint.pt").write_bytes(b"PK")
-    with pytest.raises(ModelError, match=r"checkpoint\.pt: refused, its pickle"):
-        take_over(child, pieces, fconv)
+    refused(fconv, r"checkpoint\.pt: refused, its pickle")
 
 
 def sister(folder: Path, **training: Any) -> Recipe:
@@ -90,13 +94,29 @@ def sister(folder: Path, **training: Any) -> Recipe:
 
 
 @pytest.mark.slow
-def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path) -> None:
+def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = tmp_path / "parent"
     train(toy_recipe(tmp_path), parent)
     alone = train(sister(tmp_path / "alone"), tmp_path / "alone" / "translator")
     recipe = sister(tmp_path / "child", parent=str(parent))
     child = train(recipe, tmp_path / "child" / "translator")
     assert child.epochs[0].valid_perplexity < 0.7 * alone.epochs[0].valid_perplexity
+    # Killed after its fifth step, it goes on to the same end.
+    step, left = fairseq_training._Run._step, iter(range(5))
+
+    def dying(self: Any, sample: Any, epoch: int) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        step(self, sample, epoch)
+
+    monkeypatch.setattr(fairseq_training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(fairseq_training._Run, "_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "killed")
+    monkeypatch.setattr(fairseq_training._Run, "_step", step)
+    resumed = train(recipe, tmp_path / "killed")
+    first, second = ((folder / "checkpoint.pt").read_bytes() for folder in (resumed.folder, child.folder))
+    assert first == second
     told = json.loads((child.folder / "training.json").read_text("utf-8"))["identity"]
     names = ("checkpoint.pt", "dict.en.txt")
     assert told["parent"] == {name: file_digest(parent / name) for name in names}

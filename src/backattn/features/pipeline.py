@@ -105,10 +105,14 @@ def _require_vouchers(stage: Stage, recipe: Recipe, trust: bool) -> None:
 
 
 def load_translator(recipe: Recipe, device: str) -> Translator:
-    """The translator of a recipe, from its folder or the hub; or none."""
+    """The translator of a recipe, from its folder or the hub; or what stands in its place."""
     translator = recipe.translator
     if translator.copy:
         return CopyTranslator()
+    if translator.dictionary:
+        from backattn.features.translation.word_by_word import DictionaryTranslator
+
+        return DictionaryTranslator.load(translator.dictionary)
     from backattn.features.translation.fairseq import FairseqTranslator
 
     if translator.hub:

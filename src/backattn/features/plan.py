@@ -35,7 +35,7 @@ NOT_IN_IDENTITY = frozenset(
 
 # Keys younger than the identity version, with the value that stands for what was done before:
 # stores made then keep their names.
-_YOUNGER = {"states": "lstm", "links": None, "copy": False, "source_states": False}
+_YOUNGER = {"states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False}
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
@@ -124,7 +124,9 @@ class Plan:
     def translation(self) -> Stage:
         """English tokens and A."""
         models, translator = translator_files(self.recipe), self.recipe.translator
-        asked = {"copy": True} if translator.copy else _identity(translator)
+        asked = _identity(translator)
+        if not translator.is_model:  # nothing else of the table is asked for, nor where a dictionary lies
+            asked = {"copy": True} if translator.copy else {"dictionary": True}
         identity = {"translator": asked, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
@@ -196,6 +198,14 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
     """Sha256 of each of the translator's files; a model of the hub is known by its name."""
     if recipe.translator.copy:
         return {}
+    if recipe.translator.dictionary:
+        path = data_path(recipe.translator.dictionary)
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: no such file (translator.dictionary of the recipe); put a dictionary in the form "
+                "of CC-CEDICT there"
+            )
+        return {"dictionary": file_digest(path)}
     if recipe.translator.hub:
         return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)

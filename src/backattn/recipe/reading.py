@@ -120,6 +120,8 @@ def from_json(table: Mapping[str, Any], where: str) -> Recipe:
     for key, part in (("translator", recipe.translator), ("english", recipe.english)):
         if bool(part.checkpoint) == bool(part.hub):
             raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
+    if recipe.translator.copy and recipe.translator.dictionary:
+        raise RecipeError(f"{where}: translator: give at most one of copy and dictionary")
     if recipe.transfer.attention == "links" and recipe.transfer.links is None:
         raise RecipeError(
             f"{where}: transfer.attention: 'links' has no table; write one, [transfer.links], with the paths "

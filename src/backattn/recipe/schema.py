@@ -25,6 +25,8 @@ class TranslatorRecipe:
     :param hub: a fairseq hub name (``transformer.wmt19.de-en``); empty when ``checkpoint`` is given.
     :param copy: no translation, to learn what one is worth: the English tagger reads the source as it is, and
         A is the identity. Then neither of the two is opened.
+    :param dictionary: a file in the form of CC-CEDICT, below ``data/``, by which each word is translated for
+        itself, where no translator is good enough. Nor are they then.
     :param source: language code of the source side.
     :param beam: width of the beam search.
     :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
@@ -39,6 +41,7 @@ class TranslatorRecipe:
     checkpoint: str = ""
     hub: str = ""
     copy: bool = False
+    dictionary: str = ""
     source: str
     beam: int = 4
     max_len_a: float = 1.3
@@ -48,6 +51,11 @@ class TranslatorRecipe:
     layers: Literal["mean", "last"] = "mean"
     precision: Literal["float32", "bfloat16"] = "float32"
     training: TranslatorTraining | None = None
+
+    @property
+    def is_model(self) -> bool:
+        """Whether a model translates."""
+        return not (self.copy or self.dictionary)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,8 +97,8 @@ def _quality(recipe: Recipe, store: str) -> tuple[float | None, float | None]:
 
 
 def _bleu(recipe: Recipe) -> float | None:
-    """None for a hub's translator, for none, and where its folder is without figures."""
-    if not recipe.translator.checkpoint or recipe.translator.copy:
+    """None for a hub's translator, for no model, and where its folder is without figures."""
+    if not recipe.translator.checkpoint or not recipe.translator.is_model:
         return None
     return _figure(model_path(recipe.translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
 

@@ -111,7 +111,7 @@ def _missing_models(recipe: Recipe, embeddings: Sequence[str]) -> list[str]:
     """What makes each model that is not there; one of a hub is fetched when it is asked for."""
     translator, english = recipe.translator.checkpoint, recipe.english.checkpoint
     found = []
-    if translator and not recipe.translator.copy and not is_file(model_path(translator) / "checkpoint.pt"):
+    if translator and recipe.translator.is_model and not is_file(model_path(translator) / "checkpoint.pt"):
         found.append(f"`backattn translator train {_owner(recipe, recipe.translator, translator)}`")
     if english and not is_file(model_path(english)):
         found.append(f"`backattn english train {recipe.name if recipe.english.training else 'english'}`")

@@ -5,6 +5,7 @@ An entry is a line ``traditional simplified [pinyin] /gloss/gloss/`` (https://cc
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from backattn.errors import CorpusError
 from backattn.features.text_lines import text_lines
@@ -12,16 +13,24 @@ from backattn.quoting import quoted
 from backattn.recipe import DictionaryFile, data_path
 
 _ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
-_REMARK = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*")
+_REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 # Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
 _CROSS_REFERENCE = re.compile(
-    r"(CL:|abbr\b|also |see |used in |surname$|(old|archaic|\w+ )?variant |same as |erhua )", re.IGNORECASE
+    r"CL:|abbr\b|also |see |used in |surname$|(\w+ )?variant |same as |erhua |taiwan pr", re.IGNORECASE
 )
 _FIRST_CJK = "\u2e80"
 
 
-def read_entries(file: DictionaryFile) -> Iterator[tuple[str, str]]:
-    """A pair for each entry: its simplified headword, and its first gloss that translates it, or "".
+class Entry(NamedTuple):
+    """A headword in both scripts, and its first gloss that translates it, or ""."""
+
+    traditional: str
+    simplified: str
+    gloss: str
+
+
+def read_entries(file: DictionaryFile) -> Iterator[Entry]:
+    """The entries of a dictionary, in its order.
 
     :raises CorpusError: a line is no entry (names file and line), or the file is damaged.
     :raises MissingError: the file is not there.
@@ -31,18 +40,25 @@ def read_entries(file: DictionaryFile) -> Iterator[tuple[str, str]]:
     for number, line in text_lines(path, remedy):
         if line.startswith("#") or not line.strip():
             continue
-        entry = _ENTRY.fullmatch(line)
-        if entry is None:
+        found = _ENTRY.fullmatch(line)
+        if found is None:
             raise CorpusError(
                 f"{path}:{number}: {quoted(line[:40])} is no entry of CC-CEDICT; expected "
                 "`traditional simplified [pinyin] /gloss/gloss/`"
             )
-        yield entry[2], next(filter(None, map(_translation, entry[3].split("/"))), "")
+        gloss = next(filter(None, map(_translation, found[3].split("/"))), "")
+        yield Entry(found[1], found[2], gloss)
 
 
 def _translation(gloss: str) -> str:
-    """The first sense of a gloss without remarks in brackets; empty where it translates nothing."""
-    sense = " ".join(_REMARK.sub(" ", gloss).split(";")[0].split()).strip(" ,.")
+    """The first sense of a gloss without remarks; empty where it translates nothing.
+
+    Remarks stand in brackets, or after a comma: ``Xiaomi, Chinese electronics company founded in 2010``.
+    """
+    bare = gloss
+    while (shorter := _REMARK.sub(" ", bare)) != bare:  # brackets within brackets
+        bare = shorter
+    sense = " ".join(re.split("[;,]", bare)[0].split()).strip(" .")
     if _CROSS_REFERENCE.match(sense) or any(character >= _FIRST_CJK for character in sense):
         return ""
     return sense

@@ -6,7 +6,6 @@ step runs under ``torch.autocast`` when the recipe asks for bfloat16, the loss t
 (:mod:`~backattn.features.translation.smoothed_loss`), and what fairseq would print goes to a log file.
 """
 
-import argparse
 import contextlib
 import logging
 import sys
@@ -30,7 +29,7 @@ from backattn.features.translation.averaging import (
 from backattn.features.translation.epoch_figures import EpochFigures, EpochSums
 from backattn.features.translation.parent import take_over
 from backattn.features.translation.piece_files import PieceFiles
-from backattn.features.translation.plain_data import refuse_code
+from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.smoothed_loss import smoothed_loss
 from backattn.features.work_folder import train_anew
@@ -113,7 +112,7 @@ def train_model(
     :raises RecipeError: fairseq has no such architecture, or it is not of a supported family.
     :raises ModelError: the training diverged, or the state that it goes on from is damaged.
     """
-    with _quiet_fairseq(work / _LOG), torch.serialization.safe_globals([argparse.Namespace]):
+    with _quiet_fairseq(work / _LOG), torch.serialization.safe_globals(PLAIN_CLASSES):
         run = _Run(files, training, work)
         with _bar(run, training, progress) as bar:
             while run.epoch <= len(training.learning_rates):

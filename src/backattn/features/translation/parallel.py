@@ -97,10 +97,10 @@ def read_pairs(file: ParallelFile | DictionaryFile) -> tuple[list[Pair], int]:
     :raises CorpusError: names the file and line of a missing column or an undecodable byte.
     """
     if isinstance(file, DictionaryFile):
-        rows = read_entries(file)
+        pairs = [Pair(entry.simplified, entry.gloss) for entry in read_entries(file)]
     else:
         rows = _aligned_rows(file) if file.english_path else _column_rows(file)
-    pairs = [Pair(foreign, english) for foreign, english in rows]
+        pairs = [Pair(foreign, english) for foreign, english in rows]
     full = [pair for pair in pairs if pair.foreign and pair.english]
     return evenly_spread(full, file.limit), len(pairs) - len(full)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from backattn.errors import MissingError, ModelError
-from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
+from backattn.features.translation.plain_data import refuse_code
 from backattn.files import is_file
 from backattn.fingerprint import file_digest
 from backattn.quoting import quoted
@@ -46,6 +46,8 @@ def parent_files(parent: str) -> dict[str, str]:
 def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> int:
     """Copy a parent's weights into a fresh model, but for rows of pieces that the parent does not know.
 
+    To be called inside ``torch.serialization.safe_globals(PLAIN_CLASSES)``, as a parent is opened.
+
     :param model: the child, of the parent's architecture.
     :param pieces: of the child's one dictionary, in its order.
     :param parent: folder of a translator with a joint dictionary, as ``translator train`` leaves it.
@@ -53,8 +55,7 @@ def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> in
     :raises ModelError: the parent is damaged, of another architecture, or has two dictionaries.
     """
     checkpoint = parent / _FILES[0]
-    with torch.serialization.safe_globals(PLAIN_CLASSES):
-        weights: Mapping[str, Tensor] = refuse_code(checkpoint)["model"]
+    weights: Mapping[str, Tensor] = refuse_code(checkpoint)["model"]
     known = {piece: row for row, piece in enumerate(_pieces(parent / _FILES[1]))}
     shared = [(row, known[piece]) for row, piece in enumerate(pieces) if piece in known]
     ours, theirs = torch.tensor(shared).unbind(1)
