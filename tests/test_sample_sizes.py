@@ -55,7 +55,7 @@ def test_the_samples_of_rising_shares_are_nested(shares: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["0%", "101%", "%", "5%%", "-1%", "x%", "1e2%", "5 %", "", "1.%", "٣%", "nan%"]
+    "part", ["0%", "101%", "%", "5%%", "-1%", "x%", "1e2%", "5 %", "", "1.%", "٣%", "nan%", "0", "00"]
 )
 def test_what_is_no_size_is_refused(part: str) -> None:
     with pytest.raises(RecipeError) as caught:

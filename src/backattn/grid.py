@@ -116,8 +116,8 @@ def numbers_of(sizes: Sequence[Size], training: int) -> tuple[int, ...]:
 def _size(part: str) -> Size:
     number, percent, rest = part.partition("%")
     expected = "numbers above 0, percentages as 5%, or all"
-    if not percent:
-        return _numbers("--sentences", [part], expected)[0]
+    if not percent and (size := _numbers("--sentences", [part], expected)[0]):
+        return size
     if rest or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number) or not 0 < Decimal(number) <= 100:
         raise RecipeError(f"--sentences {part}: expected {expected}, separated by commas")
     return Share(Decimal(number))

@@ -2,6 +2,7 @@ import gzip
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,13 @@ def test_line_aligned_files(tmp_path: Path) -> None:
     english = write(tmp_path / "a.en", "one", "two", "three")
     pairs, empty = read_pairs(ParallelFile(path=foreign, english_path=english))
     assert (pairs, empty) == ([Pair("eins", "one"), Pair("drei", "three")], 1)
+
+
+@pytest.mark.parametrize("key", [{"header": True}, {"group": 2}, {"only": ("a",)}, {"exclude": ("a",)}])
+def test_line_aligned_files_have_no_columns_to_speak_of(tmp_path: Path, key: dict[str, Any]) -> None:
+    path = write(tmp_path / "a.de", "eins")
+    with pytest.raises(RecipeError, match=r"a\.de: header, group, only and exclude speak of columns; a file"):
+        read_pairs(ParallelFile(path=path, english_path=path, **key))
 
 
 def test_empty_cells_are_counted(tmp_path: Path) -> None:
@@ -144,15 +152,22 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
 
 CEDICT = (
-    "# CC-CEDICT",
+    "\ufeff# CC-CEDICT",
     "#! version=1",
     "老師 老师 [lao3 shi1] /teacher/CL:個|个[ge4],位[wei4]/",
     "白薯 白薯 [bai2 shu3] /see 紅薯|红薯[hong2 shu3]/(coll.) sweet potato; yam/",
     "乒 乒 [ping1] /(onom.) ping; bing/",
+    "照 照 [zhao4] /Taiwan pr. [zhao4]/(see also 裸照[luo3 zhao4] (slang)) according to, in line with/",
+    "王 王 [Wang2] /surname Wang/",
+    "盲人 盲人 [mang2 ren2] /lit. blind person/",
     "彥 彦 [yan4] /old variant of 彥|彦[yan4]/",
     "",
 )
-ENTRIES = [Pair("老师", "teacher"), Pair("白薯", "sweet potato"), Pair("乒", "ping")]
+GLOSSES = {
+    "老师": "teacher", "白薯": "sweet potato", "乒": "ping", "照": "according to", "王": "Wang",
+    "盲人": "blind person",
+}  # fmt: skip
+ENTRIES = [Pair(*entry) for entry in GLOSSES.items()]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -196,4 +211,4 @@ def test_dictionaries_train_beside_the_parallel_text_less_what_is_held_out(tmp_p
     )
     assert text.train == (Pair("你好", "hello"), *ENTRIES[1:], *ENTRIES[1:])
     counts = text.files[1]
-    assert (counts.pairs, counts.repeat, counts.empty, counts.held_out) == (2, 2, 1, 1)
+    assert (counts.pairs, counts.repeat, counts.empty, counts.held_out) == (5, 2, 1, 1)

@@ -1,7 +1,6 @@
 """A translator that begins with the weights of another."""
 
 import argparse
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -21,7 +20,7 @@ from test_translator_training import sentences, toy_recipe, train
 
 from backattn.features.translation import fairseq_training
 from backattn.features.translation.opening import load_models
-from backattn.features.translation.parent import take_over
+from backattn.features.translation.parent import parent_files, take_over
 from backattn.features.translation.plain_data import PLAIN_CLASSES
 from tiny_translator import make_translator
 
@@ -76,10 +75,24 @@ def test_a_parent_of_another_make_is_refused(tmp_path: Path) -> None:
     refused(transformer, r"transformer/checkpoint\.pt: does not fit the translator .*, at '")
     (fconv / "dict.en.txt").write_text("alone 1\n", encoding="utf-8")
     refused(fconv, r"fconv/checkpoint\.pt: does not fit .* at 'encoder\.embed_tokens")
+    make_translator(fconv)
+    child.decoder.embed_tokens.weight = child.encoder.embed_tokens.weight  # the parent's are two
+    refused(fconv, r"fconv/checkpoint\.pt: does not fit .* at 'decoder\.embed_tokens")
     (fconv / "dict.en.txt").write_bytes(b"\xff 1\n")
     refused(fconv, r"dict\.en\.txt: damaged, not UTF-8")
     (fconv / "checkpoint.pt").write_bytes(b"PK")
     refused(fconv, r"checkpoint\.pt: refused, its pickle")
+    torch.save({"model": 3}, fconv / "checkpoint.pt")
+    refused(fconv, r"checkpoint\.pt: damaged, its model is no table of weights")
+
+
+def test_a_parent_with_a_dictionary_for_each_language_is_refused(tmp_path: Path) -> None:
+    parent = make_translator(tmp_path / "parent")
+    assert parent_files(str(parent)).keys() == {"checkpoint.pt", "dict.en.txt"}
+    lines = (parent / "dict.de.txt").read_text("utf-8").splitlines()
+    (parent / "dict.de.txt").write_text("\n".join(reversed(lines)) + "\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"parent: dict\.de\.txt and dict\.en\.txt differ; the parent of a"):
+        parent_files(str(parent))
 
 
 def sister(folder: Path, **training: Any) -> Recipe:
@@ -136,11 +149,8 @@ def test_a_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
         train(recipe, tmp_path / "translator")
 
 
-def test_a_translator_is_not_its_own_parent(tmp_path: Path) -> None:
-    folder = tmp_path / "translator"
-    recipe = toy_recipe(tmp_path, parent=str(folder))
-    own = dataclasses.replace(
-        recipe, translator=dataclasses.replace(recipe.translator, checkpoint=str(folder))
-    )
+@pytest.mark.parametrize("parent", ["translator", "other/../translator", "translator.epochs/2"])
+def test_a_translator_is_not_its_own_parent(tmp_path: Path, parent: str) -> None:
+    recipe = toy_recipe(tmp_path, parent=str(tmp_path / parent))
     with pytest.raises(RecipeError, match=r"translator\.training\.parent: is the translator to be trained"):
-        train(own, folder)
+        train(recipe, tmp_path / "translator")

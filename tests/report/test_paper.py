@@ -173,6 +173,13 @@ def test_a_row_whose_models_are_not_here_says_what_makes_them(
         f"`backattn features zh{option}",
         f"`backattn train zh{option}",
     ]
+    monkeypatch.chdir(Path(__file__).parents[2])
+    child = load_recipe("de")  # begins with the weights of another translator
+    assert supply("BiLSTM+CRF", child).split(", then ")[:2] == [
+        "`backattn translator train es`",
+        "`backattn translator train de`",
+    ]
+    monkeypatch.chdir(home)
     provide_models(home, monkeypatch)
     assert supply("BiLSTM+CRF", recipe) == "`backattn features zh`, then `backattn train zh`"
     with pytest.raises(MissingError, match=r"its data: .*; they come from the moon$"):

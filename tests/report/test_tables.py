@@ -11,6 +11,7 @@ from run_folders import RECIPE, draw_counts, make_run
 from backattn.errors import MissingError, ModelError
 from backattn.grid import parse_sizes
 from backattn.report.comparison import OVERALL, LangReport
+from backattn.report.grids import score_grid
 from backattn.report.tables import make_report
 
 
@@ -251,6 +252,15 @@ def test_an_ablation_alone_is_never_taken_for_the_recipes_row(
     assert row["made_with"]["transfer.attention"] == "uniform"
 
 
+def test_how_a_model_was_trained_is_told_by_its_name_alone(runs: Path, tmp_path: Path) -> None:
+    training = {name: {"path": f"{name}.tsv"} for name in ("valid", "test")}
+    translator = {"checkpoint": "es/translator", "source": "es", "training": {**training, "parallel": []}}
+    translator["training"]["parallel"] = [{"path": "train.tsv"}]  # type: ignore[index]
+    of_store(runs, "aa")
+    of_store(runs, "bb", translator=translator, transfer={"attention": "uniform"})
+    assert settings(tmp_path) == ["transfer.attention=translator", "transfer.attention=uniform"]
+
+
 def test_models_trained_anew_in_their_place_are_told_by_the_store(runs: Path, tmp_path: Path) -> None:
     of_store(runs, "aa")
     of_store(runs, "bb")
@@ -329,6 +339,12 @@ def test_groups_have_their_columns(runs: Path, tmp_path: Path) -> None:
     assert "| NE F1 | NM F1 | Overall F1 |" in " ".join(text.split())
     assert "100.00" in text
     assert "0.00" in text
+    # A row from before there were groups takes them from no other.
+    make_run(runs, counts=counts, sentences=83, tagger={"sentences": 83})
+    (table,) = make_report(["es"], tmp_path).langs[0].tables
+    assert [list(row.measures) for row in table.rows] == [["Overall"], ["NE", "NM", "Overall"]]
+    assert score_grid(table).header[2:5] == ("NE F1", "NM F1", "Overall F1")
+    assert score_grid(table).rows[0][2:4] == ("–", "–")
 
 
 def test_types_that_a_run_never_saw_count_as_missed(runs: Path, tmp_path: Path) -> None:
@@ -405,6 +421,9 @@ def test_of_some_sizes_only_these_rows_are_printed_and_the_files_of_all_runs_sta
     assert sizes("83") == [83, 83]
     assert sizes("all") == sizes("8323") == [8323]
     assert sizes("500,all") == [500, 500, 8323]
+    write_recipe(tmp_path)
+    (tmp_path / "pipelines/es.toml").open("a", encoding="utf-8").write("\ntagger.sentences = 500")
+    assert sizes("all") == [500, 500]  # as `train --sentences all` takes them
     assert {path: path.read_bytes() for path in whole.written} == files
     rows = make_report(["es"], tmp_path, sizes=parse_sizes("500")).langs[0].tables[0].rows
     assert rows[1].difference == whole.langs[0].tables[0].rows[3].difference

@@ -140,6 +140,12 @@ class Table:
     signature: str
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
+    @property
+    def measures(self) -> list[str]:
+        """What any of the rows was scored by: the groups, then overall."""
+        groups = dict.fromkeys(name for row in self.rows for name in row.measures if name != OVERALL)
+        return [*groups, OVERALL]
+
     def origin(self, row: Row) -> Origin:
         """Where the T of a row came from; nothing is known of a row without one."""
         return self.origins.get(row.store or "", Origin())

@@ -30,7 +30,7 @@ class Grid:
 
 def score_grid(table: Table) -> Grid:
     """Training sentences x models, as the paper's Tables 3 to 5, with what T adds."""
-    measures = list(table.rows[0].measures)
+    measures = table.measures
     settings = any(row.setting for row in table.rows)
     translators = _translators(table)
     header = (

@@ -64,9 +64,11 @@ def recipe_keys(recipe: Recipe) -> dict[str, Any]:
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
+        if name in _UNTOLD:
+            continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif name not in _UNTOLD:
+        else:
             yield f"{prefix}{name}", value
 
 

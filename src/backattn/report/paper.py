@@ -32,7 +32,7 @@ def paper_grid(table: Table, paper: PaperRecipe) -> Grid:
 
     Only our runs on all training sentences stand here: the paper has no others.
     """
-    measures = list(table.rows[0].measures)
+    measures = table.measures
     models = [figure.model for figure in paper.figures if figure.model]
     wanted = [name for row in _bases(table, models) for name in (row, f"{row}+BAN")]
     shown: list[tuple[str, Row | None]] = []
@@ -111,7 +111,11 @@ def _missing_models(recipe: Recipe, embeddings: Sequence[str]) -> list[str]:
     """What makes each model that is not there; one of a hub is fetched when it is asked for."""
     translator, english = recipe.translator.checkpoint, recipe.english.checkpoint
     found = []
+    training = recipe.translator.training
+    parent = training.parent if training else ""
     if translator and recipe.translator.is_model and not is_file(model_path(translator) / "checkpoint.pt"):
+        if parent and not is_file(model_path(parent) / "checkpoint.pt"):
+            found.append(f"`backattn translator train {trained_by(parent)}`")
         found.append(f"`backattn translator train {_owner(recipe, recipe.translator, translator)}`")
     if english and not is_file(model_path(english)):
         found.append(f"`backattn english train {recipe.name if recipe.english.training else 'english'}`")

@@ -234,6 +234,8 @@ def _count(*values: Any) -> tuple[int, int, int]:
 
 def _counts(rows: Any) -> CountArray:
     counts = np.array(rows, dtype=np.int64).reshape(len(rows), 3)
+    if not len(counts):
+        raise ValueError("the test of no sentence")
     if (counts < 0).any() or (counts > _MOST_ENTITIES).any():
         raise ValueError("a count that no sentence has")
     return counts

@@ -140,7 +140,8 @@ def _of_sizes(
     """
     shares = any(isinstance(size, Share) for size in sizes)
     training = len(read_corpus((recipe or load_recipe(lang)).corpus).train) if shares else 0
-    wanted = numbers_of(sizes, training)
+    default = recipe.tagger.sentences if recipe else 0  # what `train --sentences all` takes
+    wanted = numbers_of([size or default for size in sizes], training)
     kept = [run for run in runs if run.sentences in wanted or (run.whole and 0 in wanted)]
     if not kept:
         there = ", ".join(map(str, sorted({run.sentences for run in runs})))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from backattn.errors import CorpusError
-from backattn.features.text_lines import text_lines
+from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.quoting import quoted
 from backattn.recipe import DictionaryFile, data_path
 
@@ -16,17 +16,25 @@ _ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 # Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
 _CROSS_REFERENCE = re.compile(
-    r"CL:|abbr\b|also |see |used in |surname$|(\w+ )?variant |same as |erhua |taiwan pr", re.IGNORECASE
+    r"CL:|abbr\b|also |see |used in |(\w+ )?variant |same as |erhua |taiwan pr", re.IGNORECASE
 )
+# What kind of gloss it is; the rest translates.
+_SURNAME = "surname "
+_LABEL = re.compile(rf"({_SURNAME}|lit\. |fig\. )")
 _FIRST_CJK = "\u2e80"
 
 
 class Entry(NamedTuple):
-    """A headword in both scripts, and its first gloss that translates it, or ""."""
+    """A headword in both scripts.
+
+    :param gloss: the first that translates it; empty where none does.
+    :param surname: it is one, which the same characters need not be in a sentence.
+    """
 
     traditional: str
     simplified: str
     gloss: str
+    surname: bool
 
 
 def read_entries(file: DictionaryFile) -> Iterator[Entry]:
@@ -38,16 +46,17 @@ def read_entries(file: DictionaryFile) -> Iterator[Entry]:
     path = data_path(file.path)
     remedy = "put the dictionary there, or set BACKATTN_DATA to the folder that holds it"
     for number, line in text_lines(path, remedy):
-        if line.startswith("#") or not line.strip():
+        text = line.removeprefix(BYTE_ORDER_MARK)
+        if text.startswith("#") or not text.strip():
             continue
-        found = _ENTRY.fullmatch(line)
+        found = _ENTRY.fullmatch(text)
         if found is None:
             raise CorpusError(
-                f"{path}:{number}: {quoted(line[:40])} is no entry of CC-CEDICT; expected "
+                f"{path}:{number}: {quoted(text[:40])} is no entry of CC-CEDICT; expected "
                 "`traditional simplified [pinyin] /gloss/gloss/`"
             )
         gloss = next(filter(None, map(_translation, found[3].split("/"))), "")
-        yield Entry(found[1], found[2], gloss)
+        yield Entry(found[1], found[2], _LABEL.sub("", gloss, count=1), gloss.startswith(_SURNAME))
 
 
 def _translation(gloss: str) -> str:

@@ -1,4 +1,4 @@
-"""Parallel files of a recipe -> sentence pairs, with everything that is left out counted.
+"""Parallel files and dictionaries of a recipe -> sentence pairs; what cannot be used is counted.
 
 A pair stays raw text here; :mod:`~backattn.features.translation.training` tokenises it.
 """
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FileCounts:
-    """What became of the lines of one parallel file.
+    """What became of the lines of one parallel file that the recipe asks for (its groups, up to its limit).
 
     :param pairs: pairs that train the translator, each counted once.
     :param repeat: how often each of them counts.
@@ -146,6 +146,10 @@ def _check_groups(file: ParallelFile, path: Path, known: set[str]) -> None:
 
 def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
     paths = data_path(file.path), data_path(file.english_path)
+    if file.header or file.group >= 0 or file.only or file.exclude:
+        raise RecipeError(
+            f"{paths[0]}: header, group, only and exclude speak of columns; a file with english_path has none"
+        )
     foreign, english = ([line.strip() for _, line in _lines(path)] for path in paths)
     if len(foreign) != len(english):
         raise CorpusError(

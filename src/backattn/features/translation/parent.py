@@ -20,7 +20,7 @@ from backattn.quoting import quoted
 from backattn.recipe import model_path, trained_by
 
 # What is taken of a parent's folder: its weights, and the pieces that their rows stand for.
-_FILES = ("checkpoint.pt", "dict.en.txt")
+_CHECKPOINT, _DICTIONARY, _DICTIONARIES = "checkpoint.pt", "dict.en.txt", "dict.*.txt"
 # The weights that have a row for each piece of the dictionary, in fconv and in transformer.
 _OF_PIECES = re.compile(r".*embed_tokens\.weight|decoder\.(fc3|output_projection)\.\w+")
 # The pieces that every dictionary begins with, by their places: fairseq does not write them to the file.
@@ -32,15 +32,22 @@ def parent_files(parent: str) -> dict[str, str]:
 
     :param parent: the parent's folder, as the recipe names it.
     :raises MissingError: there is no translator.
+    :raises ModelError: it has two dictionaries.
     """
     folder = model_path(parent)
-    for path in (folder / name for name in _FILES):
+    for path in (folder / name for name in (_CHECKPOINT, _DICTIONARY)):
         if not is_file(path):
             raise MissingError(
                 f"{path}: not there; translator.training.parent names a translator that is trained first: "
                 f"`backattn translator train {trained_by(parent)}`"
             )
-    return {name: file_digest(folder / name) for name in _FILES}
+    digests = {path.name: file_digest(path) for path in sorted(folder.glob(_DICTIONARIES)) if is_file(path)}
+    if len(set(digests.values())) > 1:
+        raise ModelError(
+            f"{folder}: {' and '.join(digests)} differ; the parent of a training has one dictionary for both "
+            "languages, as `backattn translator train` makes it"
+        )
+    return {_CHECKPOINT: file_digest(folder / _CHECKPOINT), _DICTIONARY: digests[_DICTIONARY]}
 
 
 def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> int:
@@ -52,19 +59,25 @@ def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> in
     :param pieces: of the child's one dictionary, in its order.
     :param parent: folder of a translator with a joint dictionary, as ``translator train`` leaves it.
     :returns: how many of the child's pieces the parent knows, special ones among them.
-    :raises ModelError: the parent is damaged, of another architecture, or has two dictionaries.
+    :raises ModelError: the parent is damaged, of another architecture, or has weights of its own where the
+        child's are tied.
     """
-    checkpoint = parent / _FILES[0]
+    checkpoint = parent / _CHECKPOINT
     weights: Mapping[str, Tensor] = refuse_code(checkpoint)["model"]
-    known = {piece: row for row, piece in enumerate(_pieces(parent / _FILES[1]))}
+    if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise ModelError(f"{checkpoint}: damaged, its model is no table of weights; train it again")
+    known = {piece: row for row, piece in enumerate(_pieces(parent / _DICTIONARY))}
     shared = [(row, known[piece]) for row, piece in enumerate(pieces) if piece in known]
     ours, theirs = torch.tensor(shared).unbind(1)
     own: dict[str, Any] = model.state_dict()
     if own.keys() != weights.keys():
         raise _other(checkpoint, sorted(own.keys() ^ weights.keys())[0])
+    tied: dict[int, Tensor] = {}  # of the child's that are one, so must the parent's be
     with torch.no_grad():
         for name, tensor in own.items():
             given = weights[name]
+            if not torch.equal(tied.setdefault(tensor.data_ptr(), given), given):
+                raise _other(checkpoint, name)
             of_pieces = _OF_PIECES.fullmatch(name) is not None
             expected = (len(known), *tensor.shape[1:]) if of_pieces else tuple(tensor.shape)
             if tuple(given.shape) != expected:

@@ -168,11 +168,13 @@ def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder:
         raise RecipeError(
             f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
         )
-    if training.parent and model_path(training.parent) == folder:
-        raise RecipeError(
-            f"recipe {recipe.name}: translator.training.parent: is the translator to be trained, {folder}; "
-            "name another one, or leave it out"
-        )
+    if training.parent:
+        parent, own = model_path(training.parent).resolve(), folder.resolve()
+        if own == parent or epochs_folder(own) in parent.parents:
+            raise RecipeError(
+                f"recipe {recipe.name}: translator.training.parent: is the translator to be trained, {own}; "
+                "name another one, or leave it out"
+            )
     if folder.parent.suffix == EPOCHS:
         raise RecipeError(
             f"{folder}: is an epoch of another training; to train, name {folder.parent.with_suffix('')} in "

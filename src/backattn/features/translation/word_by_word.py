@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from backattn.errors import RecipeError
 from backattn.features.translation import Translation
-from backattn.features.translation.cedict import read_entries
+from backattn.features.translation.cedict import Entry, read_entries
 from backattn.features.translation.vocabulary import split_words
 from backattn.recipe import DictionaryFile
 
-_SURNAME, _INFINITIVE = "surname ", "to "
+_INFINITIVE = "to "
 # What has no compatibility form in ASCII, and an English tagger has learnt to lean on.
 _PUNCTUATION = {"。": ".", "、": ",", "“": '"', "”": '"', "‘": "'", "’": "'"}
 
@@ -43,13 +43,13 @@ class DictionaryTranslator:
 
         :raises MissingError, CorpusError: the file is not there, or a line is no entry.
         """
-        chosen: dict[str, str] = {}
-        for *headwords, gloss in read_entries(DictionaryFile(path=path)):
-            for headword in headwords:
-                if gloss and chosen.get(headword, _SURNAME).startswith(_SURNAME):
-                    chosen[headword] = gloss
-        english = {gloss: _said(gloss) for gloss in chosen.values()}
-        return cls({headword: english[gloss] for headword, gloss in chosen.items()})
+        chosen: dict[str, Entry] = {}
+        for entry in read_entries(DictionaryFile(path=path)):
+            for headword in (entry.traditional, entry.simplified):
+                if entry.gloss and (headword not in chosen or chosen[headword].surname):
+                    chosen[headword] = entry
+        said = {entry.gloss: _said(entry.gloss) for entry in chosen.values()}
+        return cls({headword: said[entry.gloss] for headword, entry in chosen.items()})
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Each sentence, in the order of its own words; A spreads an English token over its headword."""
@@ -91,7 +91,7 @@ class DictionaryTranslator:
 
 
 def _said(gloss: str) -> tuple[str, ...]:
-    return tuple(split_words(gloss.removeprefix(_SURNAME).removeprefix(_INFINITIVE), "en"))
+    return tuple(split_words(gloss.removeprefix(_INFINITIVE), "en"))
 
 
 def _latin(tokens: Sequence[str], start: int) -> int:
