@@ -37,6 +37,9 @@ NOT_IN_IDENTITY = frozenset(
 # stores made then keep their names.
 _YOUNGER = {"states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False}
 
+# How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
+_DICTIONARY_VERSION = 1
+
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
 
@@ -126,7 +129,7 @@ class Plan:
         models, translator = translator_files(self.recipe), self.recipe.translator
         asked = _identity(translator)
         if not translator.is_model:  # nothing else of the table is asked for, nor where a dictionary lies
-            asked = {"copy": True} if translator.copy else {"dictionary": True}
+            asked = {"copy": True} if translator.copy else {"dictionary": _DICTIONARY_VERSION}
         identity = {"translator": asked, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
