@@ -148,6 +148,11 @@ BAD = [
     (b"\n \n\n", ColumnFormat(), "file.txt:1: found no sentence"),
     (b"-DOCSTART- O\n\n", CONLL2003, "file.txt:1: found no sentence"),
     (
+        b"a O\n\n-DOCSTART- O\n",
+        ColumnFormat(),
+        "file.txt:3: found '-DOCSTART-', expected a token, not a separator of documents; set docstart =",
+    ),
+    (
         b"a O\n\nb\xff O\n",
         ColumnFormat(),
         "file.txt:3: found byte 0xff, expected text in utf-8; give the format",

@@ -40,6 +40,7 @@ def test_the_table() -> None:
         "  B-PER                       1      0      1",
         "  E-PER                       1      0      1",
         "I- read as a beginning        1      0      0",
+        "sentences also in train       0      1      1",
         "2 different sentences",
     ]
 

@@ -301,6 +301,9 @@ def test_scores_are_kept_by_the_very_translator(tmp_path: Path, monkeypatch: pyt
     asked = replace(recipe, translator=replace(recipe.translator, layers="last"))
     assert keep_alignment(report, asked) != path
     assert keep_alignment(report, replace(recipe, transfer=replace(recipe.transfer, eos="keep"))) == path
+    # What is given is not searched for, nor cut.
+    searched = replace(recipe.translator, beam=1, segment_pieces=40, max_len_b=1)
+    assert keep_alignment(report, replace(recipe, translator=searched)) == path
     checkpoint.write_bytes(b"two")
     assert keep_alignment(report, recipe) != path
     assert len(list(path.parent.iterdir())) == 3
@@ -311,9 +314,7 @@ def test_a_cache_that_takes_no_scores_is_named(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "toy/translator").mkdir(parents=True)
     (tmp_path / "toy/translator/checkpoint.pt").write_bytes(b"one")
     (tmp_path / "toy/alignment").write_text("a file in its place")
-    with pytest.raises(
-        StoreError, match=r"toy/alignment/\d-\w+\.json: cannot be written \(.*\); free space or"
-    ):
+    with pytest.raises(StoreError, match=r"toy/alignment/\w+\.json: cannot be written \(.*\); free space or"):
         keep_alignment(AlignmentReport("gold", 0, 0, 0, {}), make_recipe())
 
 

@@ -150,6 +150,11 @@ def test_the_last_layer_of_an_ensemble_of_twins(folders: dict[str, Path], kind: 
         np.testing.assert_allclose(found, attention, atol=2e-5)
 
 
+def test_given_pairs_are_read_whole_however_translations_are_cut(folders: dict[str, Path]) -> None:
+    whole, cut = (load(folders["fconv"], segment_pieces=pieces).align(PAIRS) for pieces in (175, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(whole, cut, strict=True))
+
+
 @pytest.mark.parametrize("pair", [(("9" * 150,), ("y",)), (("x",), ("9" * 150,))])
 def test_a_pair_too_long_for_the_model_is_named(folders: dict[str, Path], pair: Pair) -> None:
     with pytest.raises(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from backattn.errors import BackattnError, MissingError, ModelError, RecipeError
+from backattn.errors import BackattnError, CorpusError, MissingError, ModelError, RecipeError
 from backattn.fingerprint import file_digest
 from backattn.recipe import (
     CorpusRecipe,
@@ -391,6 +391,15 @@ def test_a_missing_parallel_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "valid.tsv").unlink()
     with pytest.raises(MissingError, match=r"valid\.tsv: cannot be read"):
         train(recipe, tmp_path / "translator")
+    # Nothing is begun: with the mended recipe the training is not another one's.
+    assert not (tmp_path / "translator.work").exists()
+
+
+def test_pairs_that_are_all_too_long_are_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        CorpusError, match=r"every train pair has more than translator\.training\.max_pieces = 1"
+    ):
+        train(toy_recipe(tmp_path, max_pieces=1), tmp_path / "translator")
 
 
 @pytest.mark.parametrize(("average", "expected"), [(1, [4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])])

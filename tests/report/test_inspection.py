@@ -1,6 +1,7 @@
 """One sentence through real stores: what the page and the text say of it, and how it is found."""
 
 import dataclasses
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -88,6 +89,15 @@ def test_the_text_form_names_the_heaviest_english_tokens(recipe: Recipe, tmp_pat
     assert f"b      B-PER  S-LOC      {found.english[best]} {row[best]:.2f}, " in text
     assert text.endswith(f"page       {made.pages[0]}")
     assert made.to_json()[0]["predicted"][1] == "S-LOC"
+    other = r"words\+transfer-500-seed1-\w+ has read another T than the one shown here"
+    assert re.search(other, text)
+    base = make_run(tmp_path / "toy" / "runs", "words")
+    write_predictions(base, ("O", "S-LOC", *["O"] * 8))
+    assert "another T" not in inspect(recipe, CORPUS, ["test:2"], base, tmp_path).to_text()
+    store = make_plan(recipe, CORPUS).transfer.recipe_id
+    own = make_run(tmp_path / "toy" / "runs", "words+transfer", store=store)
+    write_predictions(own, ("O", "S-LOC", *["O"] * 8))
+    assert "another T" not in inspect(recipe, CORPUS, ["test:2"], own, tmp_path).to_text()
 
 
 def test_an_empty_translation_is_told(recipe: Recipe, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Run folders -> rows, differences and files; which runs share a row, and which errors are told."""
 
+import dataclasses
 import json
 import statistics
 from pathlib import Path
@@ -11,7 +12,7 @@ from run_folders import RECIPE, draw_counts, make_run
 from backattn.errors import MissingError, ModelError
 from backattn.grid import parse_sizes
 from backattn.report.comparison import OVERALL, LangReport
-from backattn.report.grids import score_grid
+from backattn.report.grids import findings, points, score_grid
 from backattn.report.tables import make_report
 
 
@@ -110,7 +111,25 @@ def test_a_difference_is_over_common_seeds_and_says_so(runs: Path, tmp_path: Pat
     assert row.difference is not None
     assert row.difference.seeds == (1, 2)
     assert row.seeds == (1, 2, 3)
-    assert "difference over the 2 seeds that BiLSTM+CRF has too" in make_report(["es"], tmp_path).to_text()
+    text = make_report(["es"], tmp_path).to_text()
+    assert "difference over the 2 seeds that BiLSTM+CRF has too" in text
+    assert f"{points(row.difference.value)} (seeds 1, 2) |" in text
+
+
+def test_of_many_comparisons_only_the_recipes_own_are_put_into_words(runs: Path, tmp_path: Path) -> None:
+    grid(runs, (83, 500))
+    for hidden in range(1, 12):
+        for inputs, skill in (("words", 0.5), ("words+transfer", 0.7)):
+            make_run(runs, inputs, sentences=83, skill=skill, tagger={"hidden": hidden})
+    (table,) = make_report(["es"], tmp_path).langs[0].tables
+    assert all(row.setting for row in table.rows if row.sentences == 83)
+    assert findings(table)[12:] == ("1 more comparisons stand in the table.",)
+    rows = tuple(
+        dataclasses.replace(row, setting=() if row.sentences == 500 else row.setting) for row in table.rows
+    )
+    own, rest = findings(dataclasses.replace(table, rows=rows))
+    assert own.startswith("500 sentences: BiLSTM+CRF+BAN")
+    assert rest == "12 more comparisons stand in the table."
 
 
 def test_no_common_seed_gives_no_difference(runs: Path, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ import click
 
 from backattn.cli.options import answer, json_option, recipe_options, threads_option
 from backattn.corpus.formats import read_corpus
-from backattn.recipe import available_recipes, cache_root, load_recipe
+from backattn.errors import MissingError
+from backattn.recipe import PIPELINES, available_recipes, cache_root, load_recipe
 
 
 @click.command()
 def recipes() -> None:
     """List the recipes of pipelines/."""
-    click.echo("\n".join(available_recipes()))
+    found = available_recipes()
+    if not found:
+        raise MissingError(f"{PIPELINES}: no recipes there; run from the folder that holds {PIPELINES}/")
+    click.echo("\n".join(found))
 
 
 @click.command()

@@ -121,6 +121,10 @@ def _no_encoding(path: Path, encoding: str) -> RecipeError:
     )
 
 
+# Between documents in the files of CoNLL-2003.
+_DOCSTART = "-DOCSTART-"
+
+
 class _Reader:
     """Walks through the lines of one file and counts document separators and orphans on its way."""
 
@@ -185,6 +189,11 @@ class _Reader:
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
+        if token == _DOCSTART:  # else it would be translated, and learnt from, as a sentence
+            raise self._error(
+                number, quoted(token), "a token, not a separator of documents",
+                f'set docstart = "{_DOCSTART}" in the recipe\'s format',
+            )  # fmt: skip
         if not token.strip(_BLANKS):
             raise self._error(number, "an empty token", "some text in the token column", "mend the line")
         return self._known.setdefault(token, token)

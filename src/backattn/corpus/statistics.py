@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from backattn.corpus import Corpus, Sentence
@@ -18,6 +18,7 @@ class SplitStatistics:
     :param tags: BIOES tag -> tokens, sorted by type, ``O`` first.
     :param documents: document separators (``-DOCSTART-``); Table 1 adds them to German's sentences.
     :param orphans: I- tags that continue nothing and were read as the beginning of an entity.
+    :param in_train: sentences of dev or test that stand in train too, token by token.
     """
 
     sentences: int
@@ -26,6 +27,7 @@ class SplitStatistics:
     tags: Mapping[str, int]
     documents: int
     orphans: int
+    in_train: int
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,19 @@ class CorpusStatistics:
             yield f"  {tag}", [split.tags.get(tag, 0) for split in splits]
         if any(split.orphans for split in splits):
             yield "I- read as a beginning", [split.orphans for split in splits]
+        if any(split.in_train for split in splits):
+            yield "sentences also in train", [split.in_train for split in splits]
 
 
 def corpus_statistics(corpus: Corpus) -> CorpusStatistics:
     """Count a corpus."""
+    train = {sentence.key for sentence in corpus.train}
     return CorpusStatistics(
         splits={
-            name: _count(sentences, corpus.documents.get(name, 0), corpus.orphans.get(name, 0))
+            name: replace(
+                _count(sentences, corpus.documents.get(name, 0), corpus.orphans.get(name, 0)),
+                in_train=0 if name == "train" else sum(sentence.key in train for sentence in sentences),
+            )
             for name, sentences in corpus.splits()
         },
         unique=len(corpus.unique),
@@ -89,6 +97,7 @@ def _count(sentences: tuple[Sentence, ...], documents: int, orphans: int) -> Spl
         tags={tag: tags[tag] for tag in sorted(tags, key=_order)},
         documents=documents,
         orphans=orphans,
+        in_train=0,
     )
 
 

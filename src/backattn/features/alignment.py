@@ -20,6 +20,7 @@ from backattn.features.linked_pairs import LinkedPair, Links, Tokens, read_linke
 from backattn.features.plan import make_plan
 from backattn.features.translation.pieces import Array
 from backattn.files import write_whole_text
+from backattn.fingerprint import digest
 from backattn.recipe import AlignmentRecipe, Recipe, Unit, cache_root, data_path
 
 # Pairs of source and English tokens -> the A of each, EOS last on both sides.
@@ -131,8 +132,7 @@ def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
     :raises MissingError: the translator is not there any more.
     :raises StoreError: the disk or the folder refuses.
     """
-    # A store's name asks for no corpus.
-    path = alignment_path(recipe.name, make_plan(recipe, Corpus((), (), ())).translation.recipe_id)
+    path = alignment_path(recipe)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole_text(path, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
@@ -141,13 +141,18 @@ def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
     return path
 
 
-def alignment_path(lang: str, translation: str) -> Path:
-    """Where the scores of a translator are kept.
+def alignment_path(recipe: Recipe) -> Path:
+    """Where the scores of a translator are kept: by its files, and by what A depends on besides.
 
-    :param translation: id of the store of its translations: it changes with the translator's files, and with
-        how the translator is asked.
+    How it searches is no part of that: it does not search for a translation that is given.
+
+    :raises MissingError: the translator is not there.
     """
-    return cache_root() / lang / "alignment" / f"{translation}.json"
+    translator = recipe.translator
+    asked = {key: getattr(translator, key) for key in ("source", "layers", "precision")}
+    # A store's name asks for no corpus.
+    models = make_plan(recipe, Corpus((), (), ())).translation.models
+    return cache_root() / recipe.name / "alignment" / f"{digest({**asked, 'model': models})[:14]}.json"
 
 
 def score_links(found: Iterable[Links], gold: Sequence[LinkedPair]) -> AlignmentScore:

@@ -13,6 +13,7 @@ DIFFERENCE = "Lift"
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _SMALLEST_P = 0.001
 _FEW_SEEDS = 5
+_MOST_FINDINGS = 12
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def score_grid(table: Table) -> Grid:
             *_lead(row, settings),
             *(_quality(table.origin(row), name) for name in translators),
             *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
-            *difference_cells(row.difference), str(len(row.seeds)), str(row.epochs),
+            *difference_cells(row.difference, row.remark), str(len(row.seeds)), str(row.epochs),
         )
         for row in table.rows
     )  # fmt: skip
@@ -75,16 +76,25 @@ def type_grid(table: Table) -> Grid:
 
 def run_grid(table: Table) -> Grid:
     """Every run by itself."""
-    header = ("Run", "Seed", "Test F1", "Dev F1", "Best epoch", "Time", "Device")
+    settings = any(row.setting for row in table.rows)
+    header = (
+        "Run", *(["Setting"] if settings else []), "Seed", "Test F1", "Dev F1", "Best epoch", "Time", "Device"
+    )  # fmt: skip
     rows = tuple(
         (
-            run.folder.name, str(run.seed), percent(row.measures[OVERALL].values[index]), percent(run.dev_f1),
-            f"{run.best_epoch} of {len(run.curve)}", _time(run.seconds), run.device,
+            run.folder.name,
+            *([", ".join(row.setting)] if settings else []),
+            str(run.seed),
+            percent(row.measures[OVERALL].values[index]),
+            percent(run.dev_f1),
+            f"{run.best_epoch} of {len(run.curve)}",
+            _time(run.seconds),
+            run.device,
         )
         for row in table.rows
         for index, run in enumerate(row.runs)
-    )  # fmt: skip
-    return Grid("Runs", header, rows, range(1))
+    )
+    return Grid("Runs", header, rows, range(2 if settings else 1))
 
 
 def notes(table: Table) -> tuple[str, ...]:
@@ -125,8 +135,18 @@ def notes(table: Table) -> tuple[str, ...]:
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """One sentence a comparison: better, worse, or not to be told apart."""
-    return tuple(_finding(row, row.difference) for row in table.rows if row.difference)
+    """One sentence a comparison: better, worse, or not to be told apart.
+
+    Where there are many, only of the recipe's own rows, or of the first.
+    """
+    compared = [row for row in table.rows if row.difference]
+    own = [row for row in compared if not row.setting]
+    told = compared if len(compared) <= _MOST_FINDINGS else own or compared[:_MOST_FINDINGS]
+    epochs = len({row.epochs for row in compared}) > 1
+    found = [_finding(row, row.difference, epochs) for row in told if row.difference]
+    if left := len(compared) - len(told):
+        found.append(f"{left} more comparisons stand in the table.")
+    return tuple(found)
 
 
 def left_out_notes(report: LangReport) -> tuple[str, ...]:
@@ -158,13 +178,17 @@ def points(value: float) -> str:
     return f"{rounded:+.2f}".replace("-", "−")  # a true minus: it is as wide as the plus
 
 
-def difference_cells(difference: Difference | None) -> Sequence[str]:
-    """Value, interval and p."""
+def difference_cells(difference: Difference | None, remark: str = "") -> Sequence[str]:
+    """Value, interval and p.
+
+    :param remark: what limits it; where there is one, it is over fewer seeds than the F1 beside it.
+    """
     if difference is None:
         return NOTHING, NOTHING, NOTHING
     interval = f"[{points(difference.low)}, {points(difference.high)}]"
     p = f"< {_SMALLEST_P}" if difference.p < _SMALLEST_P else f"{difference.p:.3f}"
-    return points(difference.value), interval, p
+    seeds = f" (seeds {', '.join(map(str, difference.seeds))})" if remark else ""
+    return points(difference.value) + seeds, interval, p
 
 
 def _translators(table: Table) -> list[str]:
@@ -179,12 +203,12 @@ def _quality(origin: Origin, name: str) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def _finding(row: Row, difference: Difference) -> str:
+def _finding(row: Row, difference: Difference, epochs: bool) -> str:
     verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else ""
     size = f"{percent(abs(difference.value))} points"
     alone = "; one seed" if len(difference.seeds) == 1 else ""  # whose luck no interval knows
     interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}{alone}"
-    where = f"{row.sentences:,} sentences: {row.name}"
+    where = f"{row.sentences:,} sentences{f', {row.epochs} epochs' if epochs else ''}: {row.name}"
     if verdict:
         return f"{where} is {size} {verdict} {row.base} ({interval})."
     return f"{where} cannot be told from {row.base} ({points(difference.value)} points, {interval})."

@@ -18,6 +18,7 @@ from backattn.report.markup import document, element, text
 from backattn.report.words import bracketed, entities, pad, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
+from backattn.tagger.run import RunFolder, read_json
 
 END = "</s>"
 _SHOWN = 3  # English tokens that the text form quotes for a source token
@@ -230,6 +231,8 @@ def inspect_sentence(
         remarks.append(f"Translated in {segments} segments, so A is block-diagonal.")
     if run is not None and predicted is None:
         remarks.append(f"{run.name} has no prediction for it: a run predicts dev and test.")
+    if run is not None and _transfer_of(run) not in (None, plan.transfer.recipe_id):
+        remarks.append(f"{run.name} has read another T than the one shown here, as its recipe.json says.")
     return Inspection(
         lang=recipe.name,
         sentence=sentence,
@@ -251,9 +254,15 @@ def _entry(recipe: Recipe, stage: Stage, sentence: Sentence) -> dict[str, NDArra
     if store is None or sentence.key not in store:
         raise StaleError(
             f"{stage.path}: no {stage.kind} of {' '.join(sentence.tokens)!r}; "
-            f"run `backattn features {recipe.name}`"
+            f"run `backattn features {recipe.name}` (with the same --set)"
         )
     return dict(store[sentence.key])
+
+
+def _transfer_of(run: Path) -> Any:
+    """Id of the T that a run has read; None where it read none."""
+    request = read_json(RunFolder(run).manifest).get("request")
+    return request.get("transfer") if isinstance(request, dict) else None
 
 
 def _prediction(run: Path, tokens: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from backattn.corpus import Corpus
 from backattn.errors import BackattnError
 from backattn.features.alignment import HEADLINE, alignment_path
-from backattn.features.plan import Plan, make_plan
+from backattn.features.plan import make_plan
 from backattn.features.work_folder import MANIFEST
 from backattn.json_files import read_table
 from backattn.recipe import Recipe, as_json, from_json, model_path
@@ -95,20 +95,19 @@ def _quality(recipe: Recipe, store: str) -> tuple[float | None, float | None]:
             return None, None
     except (BackattnError, OSError):
         return None, None
-    return _bleu(recipe), _aer(recipe, plan)
+    return (_bleu(recipe), _aer(recipe)) if recipe.translator.is_model else (None, None)
 
 
 def _bleu(recipe: Recipe) -> float | None:
-    """None for a hub's translator, for no model, and where its folder is without figures."""
-    if not recipe.translator.checkpoint or not recipe.translator.is_model:
+    """None for a hub's translator, and where its folder is without figures."""
+    if not recipe.translator.checkpoint:
         return None
     return _figure(model_path(recipe.translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
 
 
-def _aer(recipe: Recipe, plan: Plan) -> float | None:
+def _aer(recipe: Recipe) -> float | None:
     """Of the A that T was made with; nobody measures the uniform one."""
-    path = alignment_path(recipe.name, plan.translation.recipe_id)
-    return _figure(path, ("scores", recipe.transfer.attention, HEADLINE, "aer"), 1)
+    return _figure(alignment_path(recipe), ("scores", recipe.transfer.attention, HEADLINE, "aer"), 1)
 
 
 def _figure(path: Path, keys: Sequence[str], most: float) -> float | None:

@@ -50,7 +50,7 @@ def paper_grid(table: Table, paper: PaperRecipe) -> Grid:
             *([", ".join(row.setting) if row else ""] if settings else []),
             *(cell for measure in measures for cell in _measured(name, row, measure, paper)),
             _paper_lift(name, paper),
-            *difference_cells(row.difference if row else None),
+            *difference_cells(row.difference if row else None, row.remark if row else ""),
             *((str(len(row.seeds)), str(row.epochs)) if row else (NOTHING, NOTHING)),
         )
         for name, row in shown

@@ -151,10 +151,9 @@ def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress:
     work = WorkFolder(folder=folder, request=_request(recipe, charlm.training, corpus))
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != work.request:
-            path = work.claim()
             text = read_text(recipe, charlm.training.files, corpus, progress=progress)
             _require_enough(text, charlm.training)
-            epochs = _train(text, charlm.training, path, progress)
+            epochs = _train(text, charlm.training, work.claim(), progress)
             _finish(recipe, text, work, epochs)
     return read_report(folder)
 

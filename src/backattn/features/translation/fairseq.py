@@ -96,8 +96,8 @@ class FairseqTranslator:
         self._recipe, self._device = recipe, device
         # fairseq counts EOS among its positions, the recipe does not.
         longest = [min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)]
-        self._segment_pieces = min(recipe.segment_pieces, int(longest[0]))
-        self._longest_target = int(longest[1])
+        self._longest_source, self._longest_target = map(int, longest)
+        self._segment_pieces = min(recipe.segment_pieces, self._longest_source)
         # Symbols that stand for nothing: fairseq fills a dictionary up to a multiple of eight.
         meaningless = [target.bos_word, *(s for s in target.symbols if s.startswith("madeupword"))]
         self._symbols = Symbols(target.eos(), (target.pad(), *map(target.index, meaningless)))
@@ -140,7 +140,7 @@ class FairseqTranslator:
 
         :raises ModelError: the model gives no attention, or numbers that are not finite.
         """
-        segments = {tokens: self._segments(tokens) for tokens in sentences}
+        segments = {tokens: self._segments(tokens, self._segment_pieces) for tokens in sentences}
         queue = [segment for parts in segments.values() for segment in parts]
         done: dict[int, _Part] = {}
         with torch.inference_mode():
@@ -167,11 +167,12 @@ class FairseqTranslator:
     def _given(self, tokens: tuple[str, ...], english: tuple[str, ...]) -> _Given:
         if not english:
             raise ValueError("a translation has at least one token")
-        segments = self._segments(tokens)
+        # Whole, however the recipe cuts what it translates: nobody knows where to cut what is given.
+        segments = self._segments(tokens, self._longest_source)
         pieces = [(owner, piece) for owner, word in enumerate(english) for piece in self._pieces.pieces(word)]
         if len(segments) > 1 or len(pieces) > self._longest_target:
             raise ModelError(
-                f"a pair is too long to be read in one go ({self._segment_pieces} source pieces, "
+                f"a pair is too long to be read in one go ({self._longest_source} source pieces, "
                 f"{self._longest_target} English ones); leave it out: {segments[0].text!r}"
             )
         return _Given(
@@ -195,10 +196,10 @@ class FairseqTranslator:
         most = MOST_SENTENCES[torch.device(self._device).type]
         return make_batches(segments, self._recipe.batch_tokens, most)
 
-    def _segments(self, tokens: tuple[str, ...]) -> list[Segment]:
+    def _segments(self, tokens: tuple[str, ...], limit: int) -> list[Segment]:
         if not tokens:
             raise ValueError("a sentence has at least one token")
-        cuts = cut_segments([self._pieces.pieces(token) for token in tokens], self._segment_pieces)
+        cuts = cut_segments([self._pieces.pieces(token) for token in tokens], limit)
         return [
             Segment(
                 tokens,

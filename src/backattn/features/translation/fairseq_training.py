@@ -42,6 +42,8 @@ with untouched_logging():
     from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq.models import ARCH_MODEL_REGISTRY
+    from fairseq.models.fconv import FConvModel
+    from fairseq.models.transformer import TransformerModel
     from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
 
@@ -53,7 +55,7 @@ _OPTIMIZERS = {
     "adam": ["--adam-betas", "(0.9, 0.98)", "--warmup-updates", "1000"],
 }
 # One dictionary for both languages, so one embedding for all: a name is copied by recognising itself.
-_SHARING = {"fconv": "--share-input-output-embed", "transformer": "--share-all-embeddings"}
+_SHARING = {FConvModel: "--share-input-output-embed", TransformerModel: "--share-all-embeddings"}
 _LOG = "fairseq.log"
 
 
@@ -263,9 +265,9 @@ def write_dictionaries(files: PieceFiles, folder: Path) -> None:
 
 def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any:
     """The recipe as fairseq's configuration, by way of its own command-line parser."""
-    family = training.architecture.split("_")[0]
-    if family not in _SHARING or training.architecture not in ARCH_MODEL_REGISTRY:
-        known = sorted(name for name in ARCH_MODEL_REGISTRY if name.split("_")[0] in _SHARING)
+    family = ARCH_MODEL_REGISTRY.get(training.architecture)
+    if family not in _SHARING:
+        known = sorted(name for name, model in ARCH_MODEL_REGISTRY.items() if model in _SHARING)
         raise RecipeError(
             f"translator.training.architecture: fairseq has no {quoted(training.architecture)} that can be "
             f"trained here; expected one of {', '.join(known)}"

@@ -16,7 +16,7 @@ import sacrebleu
 from tqdm import tqdm
 
 from backattn.device import pick_device, threads_of_torch
-from backattn.errors import RecipeError
+from backattn.errors import CorpusError, RecipeError
 from backattn.features.translation.averaging import all_epochs, averaged_epochs, write_checkpoint
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
@@ -233,10 +233,16 @@ def _train(
     progress: bool,
 ) -> None:
     """Train, and write what is not there yet: the result, and with ``keep`` before it each epoch."""
+    text = read_training_text(training)  # first: what cannot be read leaves no unfinished training behind
     folder, path = work.folder, work.claim()
-    text = read_training_text(training)
     source, unit = recipe.translator.source, recipe.corpus.unit
     counts = prepare(text, path, source=source, unit=unit, training=training, progress=progress)
+    for split in ("train", "valid"):
+        if not counts[split]:
+            raise CorpusError(
+                f"recipe {recipe.name}: every {split} pair has more than translator.training.max_pieces = "
+                f"{training.max_pieces} pieces, or none; raise it"
+            )
     epochs = train_model(PieceFiles(path, source), training, work=path, progress=progress)
 
     def write(target: Path, weights: Sequence[int], own: dict[str, Any]) -> None:
