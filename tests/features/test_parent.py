@@ -145,8 +145,13 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
 
 def test_a_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
     recipe = toy_recipe(tmp_path, parent=str(tmp_path / "none"))
-    with pytest.raises(MissingError, match=r"none/checkpoint\.pt: not there; translator\.training\.parent"):
+    message = (
+        r"none/checkpoint\.pt: not there; translator\.training\.parent .*: `backattn translator train LANG`"
+    )
+    with pytest.raises(MissingError, match=message):
         train(recipe, tmp_path / "translator")
+    with pytest.raises(RecipeError, match=r"parent: .*/train\.tsv is a file; name the translator's folder"):
+        train(toy_recipe(tmp_path, parent=str(tmp_path / "train.tsv")), tmp_path / "translator")
 
 
 @pytest.mark.parametrize("parent", ["translator", "other/../translator", "translator.epochs/2"])

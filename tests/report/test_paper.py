@@ -168,7 +168,7 @@ def test_a_row_whose_models_are_not_here_says_what_makes_them(
         "`backattn translator train zh`",
         "`backattn english train english`",
         "put vectors of fasttext.cc into /here/zh.vec",
-        "`backattn charlm train other`",
+        "`backattn charlm train LANG`",
         f"put a transformers model into {home}/bert",
         f"`backattn features zh{option}",
         f"`backattn train zh{option}",

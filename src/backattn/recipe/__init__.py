@@ -10,7 +10,7 @@ from backattn.recipe.data_files import (
     TextFile,
     Unit,
 )
-from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path, trained_by
+from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path
 from backattn.recipe.reading import (
     PIPELINES,
     as_json,
@@ -19,6 +19,7 @@ from backattn.recipe.reading import (
     load_english,
     load_recipe,
     recipe_name,
+    trained_by,
 )
 from backattn.recipe.schema import (
     AlignmentRecipe,

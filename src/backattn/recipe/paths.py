@@ -23,13 +23,6 @@ def model_path(text: str) -> Path:
     return _resolve(text, "BACKATTN_CACHE")
 
 
-def trained_by(checkpoint: str) -> str:
-    """The recipe whose training leaves a model there: ``zh`` for ``zh/translator``, and for one of its epochs
-    (``zh/translator.epochs/3``)."""
-    folder = model_path(checkpoint).parent
-    return (folder.parent if folder.suffix == EPOCHS else folder).name
-
-
 def cache_root() -> Path:
     """``BACKATTN_CACHE``, or ``cache/``."""
     return Path(_variable("BACKATTN_CACHE", "BACKATTN_CACHE"))

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from backattn.errors import MissingError, RecipeError
 from backattn.files import is_file
 from backattn.quoting import listed, plain, quoted, shortened
+from backattn.recipe.paths import EPOCHS, model_path
 from backattn.recipe.ranges import check_ranges
 from backattn.recipe.schema import EnglishRecipe, Recipe
 
@@ -81,6 +82,17 @@ def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
 def available_recipes() -> list[str]:
     """Names of the recipes of ``pipelines/`` that describe a LANG."""
     return sorted(path.stem for path in PIPELINES.glob("*.toml") if _describes_a_lang(path))
+
+
+def trained_by(checkpoint: str) -> str:
+    """The recipe whose training leaves a model there, for a message.
+
+    ``zh`` for ``zh/translator``, and for one of its epochs (``zh/translator.epochs/3``); ``LANG`` where no
+    recipe has that name.
+    """
+    folder = model_path(checkpoint).parent
+    name = (folder.parent if folder.suffix == EPOCHS else folder).name
+    return name if name in available_recipes() else "LANG"
 
 
 def _describes_a_lang(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backattn.errors import MissingError, ModelError
+from backattn.errors import MissingError, ModelError, RecipeError
 from backattn.features.translation.plain_data import refuse_code
 from backattn.files import is_file
 from backattn.fingerprint import file_digest
@@ -32,9 +32,12 @@ def parent_files(parent: str) -> dict[str, str]:
 
     :param parent: the parent's folder, as the recipe names it.
     :raises MissingError: there is no translator.
+    :raises RecipeError: it is no folder.
     :raises ModelError: it has two dictionaries.
     """
     folder = model_path(parent)
+    if is_file(folder):
+        raise RecipeError(f"translator.training.parent: {folder} is a file; name the translator's folder")
     for path in (folder / name for name in (_CHECKPOINT, _DICTIONARY)):
         if not is_file(path):
             raise MissingError(
