@@ -55,7 +55,8 @@ def test_who_may_save(tmp_path: Path, event: str, ref: str, status: str, saves: 
     [
         ("sample", ["sample", "translator train -- sample", "english train -- sample"]),
         ("es", ["translator train -- es", "english train english"]),
-        ("zh", ["translator train -- es", "translator train -- zh", "english train english"]),
+        ("de", ["translator train -- es", "translator train -- de", "english train english"]),
+        ("zh", ["english train english"]),
         ("de-wmt19", []),
         ("charlm", ["translator train -- charlm", "english train english", "charlm train -- charlm"]),
     ],
