@@ -40,6 +40,14 @@ def test_the_longest_headword_from_the_left_is_said(text: str) -> None:
         assert len(looked) == length == looked[-1] - looked[0] + 1
 
 
+@given(st.lists(st.text(st.characters(exclude_categories=["Zs", "Zl", "Zp", "Cc"]), min_size=1, max_size=3)))
+def test_any_tokens_give_whole_tokens_and_columns_that_sum_to_one(tokens: list[str]) -> None:
+    (translation,) = DictionaryTranslator(GLOSSES).translate([tuple(tokens)])
+    assert all(word and word.split() == [word] for word in translation.english)
+    assert np.allclose(translation.attention.sum(0), 1)
+    assert (translation.attention[:-1].sum(1) > 0).all()  # no token is left out
+
+
 def test_by_hand() -> None:
     translator = DictionaryTranslator({"北京": ("Beijing",), "开心": ("feel", "happy")})
     (one, two) = translator.translate([("我", "在", "北", "京"), ("开", "心", "i", "P", "8", "，", "。")])

@@ -64,7 +64,7 @@ class DictionaryTranslator:
 
     def _translation(self, tokens: tuple[str, ...]) -> Translation:
         english: list[str] = []
-        spans = [(start, end, words) for start, end, words in self._words(tokens)]
+        spans = list(self._words(tokens))
         attention = np.zeros((len(tokens) + 1, sum(len(words) for *_, words in spans) + 1), np.float32)
         for start, end, words in spans:
             attention[start:end, len(english) : len(english) + len(words)] = 1 / (end - start)
@@ -106,4 +106,5 @@ def _latin(tokens: Sequence[str], start: int) -> int:
 
 
 def _as_it_is(text: str) -> str:
-    return unicodedata.normalize("NFKC", _PUNCTUATION.get(text, text)) or text
+    """In the form that English text has (full width becomes half), still one token."""
+    return "".join(unicodedata.normalize("NFKC", _PUNCTUATION.get(text, text)).split()) or text
