@@ -11,6 +11,8 @@ from backattn.errors import MissingError, RecipeError
 
 pytest.importorskip("sacremoses")
 
+from backattn.features.translation import word_by_word
+from backattn.features.translation.vocabulary import split_words
 from backattn.features.translation.word_by_word import DictionaryTranslator
 
 GLOSSES = {"a": ("one",), "ab": ("two", "words"), "bca": ("three",), "zzzz": ("never",)}
@@ -46,6 +48,11 @@ def test_any_tokens_give_whole_tokens_and_columns_that_sum_to_one(tokens: list[s
     assert all(word and word.split() == [word] for word in translation.english)
     assert np.allclose(translation.attention.sum(0), 1)
     assert (translation.attention[:-1].sum(1) > 0).all()  # no token is left out
+
+
+@given(st.text("ab cXY Iit's-.,5", min_size=1))
+def test_glosses_are_split_as_moses_splits(text: str) -> None:
+    assert word_by_word._said(text) == tuple(split_words(text.removeprefix("to "), "en"))
 
 
 def test_by_hand() -> None:
