@@ -112,7 +112,7 @@ def test_a_difference_is_over_common_seeds_and_says_so(runs: Path, tmp_path: Pat
     assert row.difference.seeds == (1, 2)
     assert row.seeds == (1, 2, 3)
     text = make_report(["es"], tmp_path).to_text()
-    assert "difference over the 2 seeds that BiLSTM+CRF has too" in text
+    assert row.remark == "difference over the 2 seeds that BiLSTM+CRF has too"
     assert f"{points(row.difference.value)} (seeds 1, 2) |" in text
 
 

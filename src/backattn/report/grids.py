@@ -99,7 +99,9 @@ def run_grid(table: Table) -> Grid:
 
 def notes(table: Table) -> tuple[str, ...]:
     """How to read the table, what limits it, and the recipe of its numbers."""
-    remarks = [f"{row.sentences:,} sentences, {row.name}: {row.remark}." for row in table.rows if row.remark]
+    # Where there is a difference, its own cell says over which seeds.
+    without = [row for row in table.rows if row.remark and not row.difference]
+    remarks = [f"{row.sentences:,} sentences, {row.name}: {row.remark}." for row in without]
     fewest = min((len(row.difference.seeds) for row in table.rows if row.difference), default=_FEW_SEEDS)
     if fewest < _FEW_SEEDS:
         counted = "one seed" if fewest == 1 else f"{fewest} seeds"

@@ -13,7 +13,7 @@ _PAGE = """
   --s0: #94a6b8; --s1: #fb923c; --s2: #2dd4bf; --s3: #a78bfa; --s4: #f472b6; --s5: #60a5fa;
   --heat: #fb923c; --good: #2dd4bf; --bad: #f28b82; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 70rem;
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem;
   background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
   -webkit-text-size-adjust: 100%; }
@@ -30,8 +30,8 @@ th { color: var(--soft); font-weight: 600; white-space: normal; border-bottom: 1
 tbody tr:nth-child(even) { background: var(--zebra); }
 tbody tr.first td { border-top: 1px solid var(--line); }
 @media (max-width: 40rem) { table { font-size: .82rem; } th, td { padding: .38rem .45rem; } }
-.words { text-align: left; } td.good { color: var(--good); font-weight: 600; }
-td.bad { color: var(--bad); font-weight: 600; }
+.words { text-align: left; } td.words { white-space: normal; overflow-wrap: break-word; }
+td.good { color: var(--good); font-weight: 600; } td.bad { color: var(--bad); font-weight: 600; }
 code { font: .8rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 .recipe { color: var(--soft); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
