@@ -46,7 +46,7 @@ def test_help_names_every_command() -> None:
     ("break_it", "arguments", "message"),
     [
         ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are toy"),
-        ("", ["corpus", "toy", "--set", "tagger.epoch=1"], "toy.toml: tagger.epoch: unknown key"),
+        ("", ["corpus", "toy", "--set", "tagger.epoch=1"], "toy.toml with --set: tagger.epoch: unknown key"),
         ("rm data/toy.dev", ["corpus", "toy"], "data/toy.dev"),
         (
             "rm cache/toy/translator/checkpoint.pt",

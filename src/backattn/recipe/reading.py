@@ -45,7 +45,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             f"{path}: no [corpus] table: this recipe has no LANG to run; "
             f"choose one of {listed(available_recipes()) or 'none here'}"
         )
-    return from_json({"name": path.stem, **table}, str(path))
+    # A wrong value need not stand in the file.
+    return from_json({"name": path.stem, **table}, f"{path} with --set" if overrides else str(path))
 
 
 def recipe_name(lang: str) -> str:
@@ -228,12 +229,14 @@ def _build(cls: type[_T], table: Any, path: str, key: str) -> _T:
                 f"{path}: {dotted}{plain(name)}: unknown key; expected one of {', '.join(fields)}"
             )
     values = {name: _convert(hints[name], value, path, dotted + name) for name, value in table.items()}
-    for name, described in fields.items():
-        required = (
-            described.default is dataclasses.MISSING and described.default_factory is dataclasses.MISSING
-        )
-        if required and name not in values:
-            raise RecipeError(f"{path}: {dotted}{name}: missing key")
+    required = (
+        name
+        for name, described in fields.items()
+        if described.default is dataclasses.MISSING and described.default_factory is dataclasses.MISSING
+    )
+    missing = [f"{dotted}{name}" for name in required if name not in values]
+    if missing:
+        raise RecipeError(f"{path}: {', '.join(missing)}: missing {'key' if len(missing) == 1 else 'keys'}")
     return cls(**values)
 
 
