@@ -138,7 +138,8 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
     assert not {"parent", "dictionaries"} & {*own, *own["training"]}
     # Another parent, another child: what is there is not taken for it.
     shutil.copyfile(alone.folder / "checkpoint.pt", parent / "checkpoint.pt")
-    shutil.copyfile(alone.folder / "dict.en.txt", parent / "dict.en.txt")
+    for dictionary in ("dict.de.txt", "dict.en.txt"):
+        shutil.copyfile(alone.folder / dictionary, parent / dictionary)
     again = train(recipe, child.folder)
     assert again.epochs[0].valid_perplexity != child.epochs[0].valid_perplexity
 
