@@ -1,5 +1,6 @@
 """What a killed training leaves, and what takes its place: stopped at every step, taken up, refused."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,30 @@ def test_the_manifest_tells_what_it_was_made_from(tmp_path: Path) -> None:
     assert set(manifest["versions"]) == {"python", "backattn"}
     assert manifest["files"] == {"weights": file_digest(tmp_path / "model/weights")}
     assert request_of(tmp_path / "nothing") is None
+
+
+def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None:
+    """A recipe that was copied names the first one's folder, until somebody thinks of it."""
+
+    def trained(lang: str, epochs: int) -> bool:
+        work = dataclasses.replace(work_of(tmp_path, epochs=epochs), lang=lang)
+        with work.alone():
+            if request_of(work.folder) == work.request:
+                return False
+            work.claim()
+            publish(work.fresh_result(), work.folder, {"request": work.request}, ("backattn",), lang=lang)
+        return True
+
+    assert trained("es", 2)
+    assert trained("es", 3)  # its own recipe, edited
+    assert not trained("pt", 3)  # nothing to do
+    with pytest.raises(
+        RecipeError, match=r"model: was trained by recipe 'es', and is not replaced by that of pt"
+    ):
+        trained("pt", 4)
+    assert not (tmp_path / "model.work").exists()
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert trained("pt", 4)
 
 
 def test_what_a_user_has_moved_away_stays(tmp_path: Path) -> None:

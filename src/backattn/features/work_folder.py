@@ -23,6 +23,8 @@ from backattn.recipe import data_path
 from backattn.store.lock import writer_lock
 
 MANIFEST = "training.json"
+# Key of the manifest: the recipe that trained it.
+_LANG = "lang"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,13 @@ class WorkFolder:
     :param folder: of its result.
     :param request: everything that its numbers depend on, as JSON values, down to the bytes of its data.
     :param name: of the request in this folder; in the manifest it is a key.
+    :param lang: the recipe; what another one has made is not replaced. Empty where that is not known.
     """
 
     folder: Path
     request: Mapping[str, Any]
     name: str = "request"
+    lang: str = ""
 
     @property
     def path(self) -> Path:
@@ -57,8 +61,15 @@ class WorkFolder:
     def claim(self) -> Path:
         """Begin it, or go on in one of the same request; gives its path.
 
-        :raises RecipeError: it belongs to another training.
+        :raises RecipeError: it belongs to another training, or the finished folder to another recipe.
         """
+        manifest = self.folder / MANIFEST
+        owner = read_manifest(self.folder).get(_LANG, self.lang) if is_file(manifest) else self.lang
+        if owner != self.lang:
+            raise RecipeError(
+                f"{self.folder}: was trained by recipe {quoted(owner)}, and is not replaced by that of "
+                f"{self.lang}; name another folder in this recipe's checkpoint, or move that one away"
+            )
         if self._claim.exists() and not self._is_ours():
             raise RecipeError(
                 f"{self.path}: holds the unfinished training of another recipe or of other data; "
@@ -83,15 +94,18 @@ class WorkFolder:
         return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
 
 
-def publish(result: Path, folder: Path, told: Mapping[str, Any], packages: Sequence[str]) -> None:
+def publish(
+    result: Path, folder: Path, told: Mapping[str, Any], packages: Sequence[str], *, lang: str = ""
+) -> None:
     """Write the manifest of a finished result and put it in its place.
 
+    :param lang: the recipe, as in :attr:`WorkFolder.lang`.
     :param told: what the manifest tells: the request under its name, and the figures.
     :param packages: whose versions it names as well.
     """
     versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
     files = {path.name: file_digest(path) for path in sorted(result.iterdir())}
-    manifest = {**told, "versions": versions, "files": files}
+    manifest = {**({_LANG: lang} if lang else {}), **told, "versions": versions, "files": files}
     write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     publish_folder(result, folder)
 

@@ -148,7 +148,8 @@ def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress:
         "embeddings.charlm.checkpoint",
     )
     corpus = read_corpus(recipe.corpus)
-    work = WorkFolder(folder=folder, request=_request(recipe, charlm.training, corpus))
+    request = _request(recipe, charlm.training, corpus)
+    work = WorkFolder(folder=folder, request=request, lang=recipe.name)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != work.request:
             text = read_text(recipe, charlm.training.files, corpus, progress=progress)
@@ -269,7 +270,7 @@ def _finish(
         epochs=epochs,
     )
     told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
-    publish(result, work.folder, told, _PACKAGES)
+    publish(result, work.folder, told, _PACKAGES, lang=recipe.name)
 
 
 def _characters(lines: tuple[str, ...]) -> int:

@@ -127,7 +127,7 @@ def train_translator(
     identity = _identity(recipe, training)
     # What is not kept cannot be had from the work folder later.
     claimed = {**identity, "keep": True} if training.keep else identity
-    work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY)
+    work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY, lang=recipe.name)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder, _IDENTITY) != identity or not _kept(folder, identity, training):
             _train(recipe, training, identity=identity, work=work, progress=progress)
@@ -261,7 +261,7 @@ def _train(
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
             "bleu": _bleu(recipe, training, text.test, result, progress),
         }
-        publish(result, target, figures, _PACKAGES)
+        publish(result, target, figures, _PACKAGES, lang=recipe.name)
 
     if not _kept(folder, identity, training):
         kept = path / "epochs"
