@@ -16,9 +16,8 @@ from backattn.recipe import Recipe, TranslatorRecipe
 pytest.importorskip("fairseq")
 pytest.importorskip("sacrebleu")
 
-from test_translator_training import sentences, toy_recipe, train
+from test_translator_training import kill_after, sentences, toy_recipe, train
 
-from backattn.features.translation import fairseq_training
 from backattn.features.translation.opening import load_models
 from backattn.features.translation.parent import parent_files, take_over
 from backattn.features.translation.plain_data import PLAIN_CLASSES
@@ -115,18 +114,7 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
     child = train(recipe, tmp_path / "child" / "translator")
     assert child.epochs[0].valid_perplexity < 0.7 * alone.epochs[0].valid_perplexity
     # Killed after its fifth step, it goes on to the same end.
-    step, left = fairseq_training._Run._step, iter(range(5))
-
-    def dying(self: Any, sample: Any, epoch: int) -> None:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        step(self, sample, epoch)
-
-    monkeypatch.setattr(fairseq_training, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(fairseq_training._Run, "_step", dying)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "killed")
-    monkeypatch.setattr(fairseq_training._Run, "_step", step)
+    kill_after(5, recipe, tmp_path / "killed", monkeypatch)
     resumed = train(recipe, tmp_path / "killed")
     first, second = ((folder / "checkpoint.pt").read_bytes() for folder in (resumed.folder, child.folder))
     assert first == second

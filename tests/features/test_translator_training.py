@@ -189,12 +189,8 @@ class Killed(BaseException):
     """Stands for the end of the process: no handler of the code under test sees it."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [5, 20])
-def test_killed_and_resumed_equals_uninterrupted(
-    toy: tuple[Recipe, TranslatorReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
-) -> None:
-    recipe, whole = toy
+def kill_after(steps: int, recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a training that saves its state after each step, and end it in the step after so many."""
     step, left = fairseq_training._Run._step, iter(range(steps))
 
     def dying(self: Any, sample: Any, epoch: int) -> None:
@@ -205,9 +201,18 @@ def test_killed_and_resumed_equals_uninterrupted(
     monkeypatch.setattr(fairseq_training, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(fairseq_training._Run, "_step", dying)
     with pytest.raises(Killed):
-        train(recipe, tmp_path / "translator")
-    assert not (tmp_path / "translator").exists()
+        train(recipe, folder)
+    assert not folder.exists()
     monkeypatch.setattr(fairseq_training._Run, "_step", step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [5, 20])
+def test_killed_and_resumed_equals_uninterrupted(
+    toy: tuple[Recipe, TranslatorReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    recipe, whole = toy
+    kill_after(steps, recipe, tmp_path / "translator", monkeypatch)
     resumed = train(recipe, tmp_path / "translator")
     assert without_times(resumed) == without_times(whole)
     assert resumed.bleu == whole.bleu

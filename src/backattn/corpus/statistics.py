@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from backattn.corpus import Corpus, Sentence
@@ -77,8 +77,10 @@ def corpus_statistics(corpus: Corpus) -> CorpusStatistics:
     train = {sentence.key for sentence in corpus.train}
     return CorpusStatistics(
         splits={
-            name: replace(
-                _count(sentences, corpus.documents.get(name, 0), corpus.orphans.get(name, 0)),
+            name: _count(
+                sentences,
+                documents=corpus.documents.get(name, 0),
+                orphans=corpus.orphans.get(name, 0),
                 in_train=0 if name == "train" else sum(sentence.key in train for sentence in sentences),
             )
             for name, sentences in corpus.splits()
@@ -87,7 +89,9 @@ def corpus_statistics(corpus: Corpus) -> CorpusStatistics:
     )
 
 
-def _count(sentences: tuple[Sentence, ...], documents: int, orphans: int) -> SplitStatistics:
+def _count(
+    sentences: tuple[Sentence, ...], *, documents: int, orphans: int, in_train: int
+) -> SplitStatistics:
     tags = Counter(tag for sentence in sentences for tag in sentence.tags)
     entities = Counter(span.type for sentence in sentences for span in spans(sentence.tags))
     return SplitStatistics(
@@ -97,7 +101,7 @@ def _count(sentences: tuple[Sentence, ...], documents: int, orphans: int) -> Spl
         tags={tag: tags[tag] for tag in sorted(tags, key=_order)},
         documents=documents,
         orphans=orphans,
-        in_train=0,
+        in_train=in_train,
     )
 
 
