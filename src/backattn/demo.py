@@ -49,7 +49,10 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
     with step("3/6 an English flair tagger"):
         model = model_path(english.checkpoint)
         if not model.exists():
-            say(train_english(english, folder=model.parent, threads=threads, progress=progress).to_text())
+            trained = train_english(
+                english, lang=recipe.name, folder=model.parent, threads=threads, progress=progress
+            )
+            say(trained.to_text())
     with step("4/6 stage one: features, once for each sentence"):
         made = make_features(recipe, make_plan(recipe, corpus), device=pick_device("auto"))
         for built in (made.translation, made.transfer):

@@ -48,7 +48,7 @@ def recipe(tmp_path: Path) -> EnglishRecipe:
 
 
 def train(recipe: EnglishRecipe, folder: Path) -> module.EnglishReport:
-    return train_english(recipe, folder=folder, threads=1, progress=False)
+    return train_english(recipe, lang="english", folder=folder, threads=1, progress=False)
 
 
 def load(folder: Path) -> FlairTagger:
@@ -196,8 +196,17 @@ class TestRefusals:
         (tmp_path / "cache").mkdir()
         (tmp_path / "cache/precious").touch()
         with pytest.raises(RecipeError, match="is no English tagger that was trained here, and is not repla"):
-            train_english(recipe, folder=tmp_path / "cache", threads=1, progress=False)
+            train(recipe, tmp_path / "cache")
         assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
+
+    def test_what_another_recipe_has_trained_is_not_replaced(
+        self, recipe: EnglishRecipe, tmp_path: Path
+    ) -> None:
+        """A copy of the recipe still names the first one's folder."""
+        (tmp_path / "tagger").mkdir()
+        (tmp_path / "tagger/training.json").write_text('{"lang": "other", "request": {}}')
+        with pytest.raises(RecipeError, match=r"tagger: was trained by recipe 'other', and is not replaced"):
+            train(recipe, tmp_path / "tagger")
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(MissingError, match=r"nowhere\.conll.*BACKATTN_DATA"):

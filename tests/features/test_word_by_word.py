@@ -85,5 +85,5 @@ def test_a_dictionary_is_read_with_both_scripts_and_without_surnames(tmp_path: P
     assert english == [
         ("king", "or", "monarch", "Zhao", "Xiaomi"), ("Zhao", "feel", "happy"), ("feel", "happy", "个")
     ]  # fmt: skip
-    with pytest.raises(MissingError, match=r"none\.u8: cannot be read .*; put the dictionary there"):
+    with pytest.raises(MissingError, match=r"none\.u8: cannot be read .*; put CC-CEDICT \(https:.* there"):
         DictionaryTranslator.load(str(tmp_path / "none.u8"))

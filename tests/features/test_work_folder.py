@@ -12,7 +12,6 @@ from backattn.features.work_folder import (
     MANIFEST,
     WorkFolder,
     data_digest,
-    publish,
     read_manifest,
     refuse_strange_folder,
     request_of,
@@ -39,7 +38,7 @@ def train(work: WorkFolder, step: Callable[[str], None] = lambda name: None) -> 
         result = work.fresh_result()
         (result / "weights").write_text("w")
         step("filled")
-        publish(result, work.folder, {work.name: work.request, "report": 5}, ("backattn",))
+        work.publish(result, {work.name: work.request, "report": 5}, ("backattn",))
         step("published")
     return True
 
@@ -81,7 +80,7 @@ def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None
             if request_of(work.folder) == work.request:
                 return False
             work.claim()
-            publish(work.fresh_result(), work.folder, {"request": work.request}, ("backattn",), lang=lang)
+            work.publish(work.fresh_result(), {"request": work.request}, ("backattn",))
         return True
 
     assert trained("es", 2)

@@ -14,7 +14,7 @@ from backattn.cli.options import (
     threads_option,
 )
 from backattn.errors import RecipeError
-from backattn.recipe import load_english, load_recipe, model_path
+from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 
 
 @click.group()
@@ -71,7 +71,9 @@ def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as
 
     recipe = load_english(lang, overrides)
     folder = model_path(recipe.checkpoint).parent
-    made = train_english(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    made = train_english(
+        recipe, lang=recipe_name(lang), folder=folder, threads=threads, progress=sys.stderr.isatty()
+    )
     answer(made.to_json(), made.to_text(), as_json)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from backattn.corpus import Corpus, Sentence
 from backattn.errors import MissingError, RecipeError, StaleError, StoreError
+from backattn.features.translation.cedict import PUBLISHED
 from backattn.files import is_file
 from backattn.fingerprint import digest, file_digest
 from backattn.recipe import (
@@ -205,8 +206,8 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
         path = data_path(recipe.translator.dictionary)
         if not is_file(path):
             raise MissingError(
-                f"{path}: no such file (translator.dictionary of the recipe); put a dictionary in the form "
-                "of CC-CEDICT there"
+                f"{path}: no such file (translator.dictionary of the recipe); put {PUBLISHED} there, or "
+                "another one in its form"
             )
         return {"dictionary": file_digest(path)}
     if recipe.translator.hub:

@@ -80,11 +80,35 @@ class WorkFolder:
         return self.path
 
     def fresh_result(self) -> Path:
-        """An empty folder to fill for :func:`publish`."""
+        """An empty folder to fill for :meth:`publish`."""
         result = self.path / "result"
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
         return result
+
+    def publish(
+        self,
+        result: Path,
+        told: Mapping[str, Any],
+        packages: Sequence[str],
+        *,
+        folder: Path | None = None,
+    ) -> None:
+        """Write the manifest of a finished result and put it in its place.
+
+        :param told: what the manifest tells: the request under its name, and the figures.
+        :param packages: whose versions it names as well.
+        :param folder: its place, where that is not the training's own.
+        """
+        versions = {
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        }
+        files = {path.name: file_digest(path) for path in sorted(result.iterdir())}
+        lang = {_LANG: self.lang} if self.lang else {}
+        manifest = {**lang, **told, "versions": versions, "files": files}
+        write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+        publish_folder(result, folder or self.folder)
 
     @property
     def _claim(self) -> Path:
@@ -92,22 +116,6 @@ class WorkFolder:
 
     def _is_ours(self) -> bool:
         return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
-
-
-def publish(
-    result: Path, folder: Path, told: Mapping[str, Any], packages: Sequence[str], *, lang: str = ""
-) -> None:
-    """Write the manifest of a finished result and put it in its place.
-
-    :param lang: the recipe, as in :attr:`WorkFolder.lang`.
-    :param told: what the manifest tells: the request under its name, and the figures.
-    :param packages: whose versions it names as well.
-    """
-    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
-    files = {path.name: file_digest(path) for path in sorted(result.iterdir())}
-    manifest = {**({_LANG: lang} if lang else {}), **told, "versions": versions, "files": files}
-    write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
-    publish_folder(result, folder)
 
 
 def request_of(folder: Path, name: str = "request") -> Any:

@@ -34,7 +34,6 @@ from backattn.features.work_folder import (
     MANIFEST,
     WorkFolder,
     data_digest,
-    publish,
     read_manifest,
     refuse_strange_folder,
     request_of,
@@ -270,7 +269,7 @@ def _finish(
         epochs=epochs,
     )
     told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
-    publish(result, work.folder, told, _PACKAGES, lang=recipe.name)
+    work.publish(result, told, _PACKAGES)
 
 
 def _characters(lines: tuple[str, ...]) -> int:

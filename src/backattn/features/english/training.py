@@ -26,7 +26,6 @@ from backattn.features.work_folder import (
     MANIFEST,
     WorkFolder,
     data_digest,
-    publish,
     read_manifest,
     refuse_strange_folder,
     request_of,
@@ -98,17 +97,18 @@ class _Data:
 
 
 def train_english(
-    recipe: EnglishRecipe, *, folder: Path, threads: int | None, progress: bool
+    recipe: EnglishRecipe, *, lang: str, folder: Path, threads: int | None, progress: bool
 ) -> EnglishReport:
     """Train the English tagger that a recipe describes and write it to ``folder``.
 
     A finished folder of the same recipe and data is left as it is. A training that was killed goes on
     from its last epoch and ends with the same numbers.
 
+    :param lang: name of the recipe's file.
     :param threads: of torch; None leaves torch's own choice.
     :param progress: a bar over the epochs on standard error.
-    :raises RecipeError: the recipe has no ``[english.training]``, names another model file, or its files
-        leave a split empty.
+    :raises RecipeError: the recipe has no ``[english.training]``, names another model file, its files leave
+        a split empty, or another recipe has trained what lies there.
     :raises CorpusError, MissingError: an English file is malformed or not there.
     """
     training = recipe.training
@@ -125,7 +125,7 @@ def train_english(
     data = _read(training)
     digests = {file.path: data_digest(file.path) for file in training.files}
     request = {"training": as_json(training), "data": digests, "version": version("flair")}
-    work = WorkFolder(folder=folder, request=request)
+    work = WorkFolder(folder=folder, request=request, lang=lang)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != request:
             epochs = _train(data, training, work.claim(), progress)
@@ -247,7 +247,7 @@ def _finish(recipe: EnglishRecipe, data: _Data, work: WorkFolder, epochs: list[d
         epochs=tuple(epochs),
     )
     told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
-    publish(result, work.folder, told, ("backattn", "torch", "flair"))
+    work.publish(result, told, ("backattn", "torch", "flair"))
 
 
 def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:

@@ -12,6 +12,8 @@ from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.quoting import quoted
 from backattn.recipe import DictionaryFile, data_path
 
+# Where to have it from, for a message.
+PUBLISHED = "CC-CEDICT (https://www.mdbg.net/chinese/dictionary?page=cc-cedict)"
 _ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 # Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
@@ -44,7 +46,7 @@ def read_entries(file: DictionaryFile) -> Iterator[Entry]:
     :raises MissingError: the file is not there.
     """
     path = data_path(file.path)
-    remedy = "put the dictionary there, or set BACKATTN_DATA to the folder that holds it"
+    remedy = f"put {PUBLISHED} there, or set BACKATTN_DATA to the folder that holds it"
     for number, line in text_lines(path, remedy):
         text = line.removeprefix(BYTE_ORDER_MARK)
         if text.startswith("#") or not text.strip():

@@ -32,7 +32,6 @@ from backattn.features.work_folder import (
     MANIFEST,
     WorkFolder,
     data_digest,
-    publish,
     read_manifest,
     refuse_strange_folder,
     request_of,
@@ -261,7 +260,7 @@ def _train(
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
             "bleu": _bleu(recipe, training, text.test, result, progress),
         }
-        publish(result, target, figures, _PACKAGES, lang=recipe.name)
+        work.publish(result, figures, _PACKAGES, folder=target)
 
     if not _kept(folder, identity, training):
         kept = path / "epochs"
