@@ -230,7 +230,7 @@ def _products(
         count[id(self)] = count.get(id(self), 0) + x[..., 0].numel()
         return plain(self, x)
 
-    assert isinstance(translator._start.__self__, ConvolutionalModel)  # type: ignore[attr-defined]
+    assert isinstance(translator.model.start.__self__, ConvolutionalModel)  # type: ignore[attr-defined]
     with mock.patch.object(Dense, "__call__", counted):
         translator.translate(sentences)
     inputs = {key: torch.randn(ROWS, layer.width) for key, layer in layers.items()}

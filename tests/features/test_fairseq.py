@@ -1,6 +1,7 @@
 """Real tiny fconv and transformer models: batches, segments, eq. 3, and what must be refused."""
 
 import argparse
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ import tiny_translator
 from backattn.errors import MissingError, ModelError, RecipeError
 from backattn.features.translation import Translation
 from backattn.features.translation.convolutional import ConvolutionalModel
-from backattn.features.translation.fairseq import FairseqTranslator
+from backattn.features.translation.fairseq import DictionarySpelling, FairseqTranslator
 from backattn.features.translation.pieces import cut_segments, words_of_sentencepieces
 from backattn.features.translation.search import Symbols
 from backattn.features.translation.vocabulary import BpeCodes, Vocabulary
@@ -59,6 +60,11 @@ def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
 
 def load(folder: Path, **changes: Any) -> FairseqTranslator:
     return FairseqTranslator.load(folder, make_recipe(**changes), device="cpu")
+
+
+def dictionaries_of(translator: FairseqTranslator) -> DictionarySpelling:
+    assert isinstance(translator.model.spelling, DictionarySpelling)
+    return translator.model.spelling
 
 
 def assert_equal(found: Translation, expected: Translation) -> None:
@@ -180,9 +186,10 @@ def test_equal_sentences_are_translated_once(folders: dict[str, Path]) -> None:
 
 def test_an_unknown_word_becomes_a_source_token(folders: dict[str, Path]) -> None:
     translator = load(folders["fconv"])
-    spoken = {translator._target.unk(), translator._target.eos()}
-    never = [index for index in range(len(translator._target)) if index not in spoken]
-    translator._symbols = Symbols(translator._target.eos(), never)
+    target = dictionaries_of(translator).target
+    spoken = {target.unk(), target.eos()}
+    never = [index for index in range(len(target)) if index not in spoken]
+    translator.model = dataclasses.replace(translator.model, symbols=Symbols(target.eos(), never))
     found = translator.translate([SENTENCES[5]])[0]
     assert len(found.english) == 1
     assert found.english[0] == SENTENCES[5][int(found.attention[:-1, 0].argmax())]
@@ -190,9 +197,9 @@ def test_an_unknown_word_becomes_a_source_token(folders: dict[str, Path]) -> Non
 
 def test_refuses_an_empty_attention(folders: dict[str, Path]) -> None:
     translator = load(folders["fconv"])
-    model = translator._models[0]
+    model = translator.models[0]
     model.decoder.attention = torch.nn.ModuleList([None] * len(model.decoder.attention))
-    translator._start = ConvolutionalModel(model).start
+    translator.model = dataclasses.replace(translator.model, start=ConvolutionalModel(model).start)
     with pytest.raises(ModelError, match="no attention for the sentence 'am Rhein'"):
         translator.translate([SENTENCES[3]])
 
@@ -200,8 +207,10 @@ def test_refuses_an_empty_attention(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_refuses_numbers_that_are_not_finite(folders: dict[str, Path], kind: str) -> None:
     translator = load(folders[kind])
-    weight = translator._models[0].encoder.embed_tokens.weight
-    known = translator._source.index(Vocabulary.load(folders[kind] / "joint.model").pieces("Rhein")[0])
+    weight = translator.models[0].encoder.embed_tokens.weight
+    known = dictionaries_of(translator).source.index(
+        Vocabulary.load(folders[kind] / "joint.model").pieces("Rhein")[0]
+    )
     weight.data[known] = torch.nan
     with pytest.raises(ModelError, match=r"not finite for the sentence 'am Rhein'.*CPU"):
         translator.translate([SENTENCES[1], SENTENCES[3]])
@@ -286,7 +295,7 @@ def from_hub(name: str) -> FairseqTranslator:
 def test_a_hub_model_translates_with_its_own_pieces(archive: Path) -> None:
     """Attention of an ensemble is the mean of its models'; and a batch equals one by one here too."""
     translator = from_hub("transformer.toy.de-en")
-    assert len(translator._models) == 2
+    assert len(translator.models) == 2
     for tokens, found in zip(SENTENCES, translator.translate(SENTENCES), strict=True):
         assert_equal(found, translator.translate([tokens])[0])
         assert found.attention.shape == (len(tokens) + 1, len(found.english) + 1)

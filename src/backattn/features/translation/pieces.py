@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from backattn.recipe import EosPolicy, Normalisation
 
 Array = NDArray[np.float32]
+# The index of the token that a piece spells a part of; where it spells several, all of theirs.
+Owner = int | tuple[int, ...]
 
 # Before the first piece of a word (sentencepiece), or after every piece but the last one (BPE).
 WORD_START = "▁"
@@ -27,11 +29,11 @@ class Words:
     """The English words that target pieces make up.
 
     :param texts: the n words, none of them empty.
-    :param owners: for each piece, the index of its word; n for a piece that belongs to no word.
+    :param owners: for each piece, the index of its word, or of its words; n for a piece that belongs to none.
     """
 
     texts: tuple[str, ...]
-    owners: tuple[int, ...]
+    owners: tuple[Owner, ...]
 
 
 def words_of_sentencepieces(pieces: Sequence[str]) -> Words:
@@ -93,11 +95,12 @@ def cut_segments(pieces: Sequence[Sequence[str]], limit: int) -> list[list[tuple
     return segments
 
 
-def merge_pieces(attention: Array, owners: Sequence[int], tokens: int, words: Words) -> Array:
+def merge_pieces(attention: Array, owners: Sequence[Owner], tokens: int, words: Words) -> Array:
     """Bring the attention of one (segment of a) sentence from pieces to tokens, EOS last on both sides.
 
     :param attention: p source and q target pieces, each followed by EOS. *Shape:* (p + 1, q + 1)
-    :param owners: for each of the p source pieces, the index of its token.
+    :param owners: for each of the p source pieces, the index of its token; what goes to a piece of several
+        tokens is divided evenly among them.
     :param tokens: m, tokens of the whole sentence; those outside a segment get rows of zeros.
     :param words: the n English words of the q target pieces. A piece of no word counts with EOS.
     :return: *Shape:* (m + 1, n + 1), float32
@@ -108,13 +111,20 @@ def merge_pieces(attention: Array, owners: Sequence[int], tokens: int, words: Wo
             f"attention of shape {attention.shape} for {len(owners)} source and {len(words.owners)} target "
             "pieces and the end of the sentence on both sides"
         )
-    rows = np.array([*owners, tokens])
-    columns = np.array([*words.owners, len(words.texts)])
-    # Two small 0/1 matrices say who belongs to whom: sum on the left, mean on the right.
-    left = (np.arange(tokens + 1)[:, None] == rows).astype(np.float32)  # shape: (m + 1, p + 1)
-    right = (columns[:, None] == np.arange(len(words.texts) + 1)).astype(np.float32)  # shape: (q + 1, n + 1)
-    merged: Array = left @ attention.astype(np.float32) @ (right / right.sum(axis=0))
+    # Two small matrices say who belongs to whom: sum on the left, mean on the right.
+    left = _shares([*owners, tokens], tokens + 1)  # shape: (p + 1, m + 1)
+    right = _shares([*words.owners, len(words.texts)], len(words.texts) + 1)  # shape: (q + 1, n + 1)
+    merged: Array = left.T @ attention.astype(np.float32) @ (right / right.sum(axis=0))
     return merged
+
+
+def _shares(owners: Sequence[Owner], count: int) -> Array:
+    """How much of each piece belongs to each of ``count`` tokens; rows sum to 1. *Shape:* (pieces, count)"""
+    each = [owner if isinstance(owner, tuple) else (owner,) for owner in owners]
+    sizes = np.array(list(map(len, each)))
+    shares = np.zeros((len(each), count), np.float32)
+    shares[np.arange(len(each)).repeat(sizes), np.concatenate(each)] = (1 / sizes).repeat(sizes)
+    return shares
 
 
 def join_segments(parts: Sequence[Array]) -> Array:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from backattn.features.translation.pieces import Owner
+
 # Bounds the (sentences x beam, vocabulary) scores of one search step. On a CPU, 48 to 256 sentences are
 # translated at one speed.
 MOST_SENTENCES = {"cpu": 64, "cuda": 256}
@@ -14,12 +16,12 @@ class Segment:
 
     :param tokens: the m tokens of the whole sentence.
     :param pieces: indices in the source dictionary, EOS not among them.
-    :param owners: for each piece, the index of its token.
+    :param owners: for each piece, the index of its token, or of its tokens.
     """
 
     tokens: tuple[str, ...]
     pieces: tuple[int, ...]
-    owners: tuple[int, ...]
+    owners: tuple[Owner, ...]
 
     @property
     def text(self) -> str:

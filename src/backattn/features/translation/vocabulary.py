@@ -31,7 +31,7 @@ _REMEMBERED = 1 << 17
 _WORD_END = "</w>"
 
 
-class PieceModel(Protocol):
+class TokenPieces(Protocol):
     """Cuts source tokens into pieces, and puts target pieces together to words."""
 
     def pieces(self, token: str) -> list[str]:
