@@ -14,7 +14,7 @@ from backattn.features.build import Built, build_embeddings, build_transfers, bu
 from backattn.features.embeddings import Embedder
 from backattn.features.english.model_file import SUFFIX
 from backattn.features.hub import require_voucher, require_voucher_for_file
-from backattn.features.plan import Plan, Stage
+from backattn.features.plan import Plan, Stage, is_transformers_model
 from backattn.features.translation import Translator
 from backattn.features.translation.copying import CopyTranslator
 from backattn.recipe import EmbeddingName, Recipe, data_path, model_path
@@ -22,6 +22,8 @@ from backattn.store.reader import StoreReader
 
 if TYPE_CHECKING:
     from backattn.features.english.flair import FlairTagger
+    from backattn.features.translation.fairseq import FairseqTranslator
+    from backattn.features.translation.marian import MarianTranslator
 
 _Model = TypeVar("_Model")
 
@@ -113,11 +115,14 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
         from backattn.features.translation.word_by_word import DictionaryTranslator
 
         return DictionaryTranslator.load(translator.dictionary)
-    from backattn.features.translation.fairseq import FairseqTranslator
-
+    kind: type[FairseqTranslator] | type[MarianTranslator]
+    if is_transformers_model(translator):
+        from backattn.features.translation.marian import MarianTranslator as kind
+    else:
+        from backattn.features.translation.fairseq import FairseqTranslator as kind
     if translator.hub:
-        return FairseqTranslator.from_hub(translator, device=device)
-    return FairseqTranslator.load(model_path(translator.checkpoint), translator, device=device)
+        return kind.from_hub(translator, device=device)
+    return kind.load(model_path(translator.checkpoint), translator, device=device)
 
 
 def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTagger":

@@ -19,6 +19,7 @@ from backattn.recipe import (
     EmbeddingName,
     Recipe,
     TransferRecipe,
+    TranslatorRecipe,
     as_json,
     cache_root,
     data_path,
@@ -40,6 +41,12 @@ _YOUNGER = {"states": "lstm", "links": None, "copy": False, "dictionary": "", "s
 
 # How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
 _DICTIONARY_VERSION = 1
+
+# What a Marian model of transformers is read from.
+_MARIAN_FILES = (
+    "config.json", "model.safetensors", "pytorch_model.bin", "source.spm", "target.spm", "vocab.json",
+    "target_vocab.json",
+)  # fmt: skip
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
@@ -213,6 +220,8 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
     if recipe.translator.hub:
         return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)
+    if is_transformers_model(recipe.translator):
+        return {name: file_digest(folder / name) for name in _MARIAN_FILES if is_file(folder / name)}
     if not (folder / "checkpoint.pt").is_file():
         own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
         raise MissingError(
@@ -223,6 +232,13 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
     dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: file_digest(path) for path in sorted(files) if is_file(path)}
+
+
+def is_transformers_model(translator: TranslatorRecipe) -> bool:
+    """Whether it is transformers' and not fairseq's: by what lies there; on the hub, by its name's form."""
+    if translator.hub:
+        return "/" in translator.hub
+    return is_file(model_path(translator.checkpoint) / "config.json")
 
 
 def transfer_files(recipe: Recipe) -> dict[str, str]:

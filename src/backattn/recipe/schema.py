@@ -21,13 +21,15 @@ class TranslatorRecipe:
     """The translator and how it is asked.
 
     :param checkpoint: folder with ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and
-        ``joint.model``; empty when ``hub`` is given.
-    :param hub: a fairseq hub name (``transformer.wmt19.de-en``); empty when ``checkpoint`` is given.
+        ``joint.model`` (fairseq), or of a Marian model of transformers; empty when ``hub`` is given.
+    :param hub: a fairseq hub name (``transformer.wmt19.de-en``), or that of a Marian model of transformers
+        (``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
     :param copy: no translation, to learn what one is worth: the English tagger reads the source as it is, and
         A is the identity. Then neither of the two is opened.
     :param dictionary: a file in the form of CC-CEDICT, below ``data/``, by which each word is translated for
         itself, where no translator is good enough. Nor are they then.
-    :param source: language code of the source side.
+    :param source: language code of the source side; a Marian model is given Chinese (``zh``) and others that
+        write so without spaces.
     :param beam: width of the beam search.
     :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
     :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal. Below the

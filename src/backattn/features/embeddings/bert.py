@@ -1,30 +1,26 @@
-"""A frozen BERT-like model -> features of words. The only importer of transformers and of its hub.
+"""A frozen BERT-like model -> features of words. The encoder's half of the transformers door.
 
 A model is a folder of safetensors and JSON; no pickle is opened, and no code that comes with a model runs.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
-from backattn.errors import MissingError, ModelError, of_the_machine
+from backattn.errors import MissingError, ModelError
 from backattn.features.batches import batches
-from backattn.features.hub import fetching
+from backattn.features.pretrained import fetch, opening, refuse_missing
 from backattn.files import is_file
-from backattn.quoting import listed, quoted, shortened
+from backattn.quoting import quoted
 from backattn.recipe import BertRecipe, model_path
 
-# What transformers warns of is refused here (weights that are missing), or does no harm (weights too many).
-logging.getLogger("transformers").setLevel(logging.ERROR)
-
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_INSTEAD = "copy its folder and name that as embeddings.bert.checkpoint"
 _LAYERS = 4
 # Beyond this a tokenizer's "most pieces" means that nobody said (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
@@ -62,7 +58,9 @@ class Bert:
         :raises MissingError: it is not there, or cannot be fetched.
         :raises ModelError: it cannot be used.
         """
-        folder = _fetch(recipe.hub) if recipe.hub else model_path(recipe.checkpoint)
+        folder = (
+            fetch(recipe.hub, _FETCHED, instead=_INSTEAD) if recipe.hub else model_path(recipe.checkpoint)
+        )
         return cls.load(folder, recipe, device=device)
 
     @classmethod
@@ -84,21 +82,13 @@ class Bert:
             )
         opener: Any = AutoTokenizer  # whose types are not declared
         closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
+        with opening(folder):
             # A token is a word of its own: byte-level tokenizers mark that by the space before it.
             tokenizer = opener.from_pretrained(folder, add_prefix_space=True, **closed)
             model, report = AutoModel.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, **closed
             )
-        except Exception as error:  # foreign loaders: whatever they stumble over is in the folder
-            if of_the_machine(error):
-                raise
-            reason = shortened(" ".join(str(error).split()) or type(error).__name__)
-            raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from None
-        # transformers would fill what is missing with random numbers. The pooler's output is not used.
-        missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-        if missing:
-            raise ModelError(f"{folder}: weights are missing: {listed(missing)}; copy the model again")
+        refuse_missing(folder, report, unused="pooler.")  # its output is not used either
         return cls(model, tokenizer, recipe, name=str(folder), device=device)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
@@ -253,9 +243,3 @@ def join_windows(windows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float
         best[here][better] = context[better]
         joined[here][better] = windows[start][better]
     return joined
-
-
-def _fetch(name: str) -> Path:
-    """The folder of a model of the hub, from the hub's own cache where it is there."""
-    with fetching(name, "copy its folder and name that as embeddings.bert.checkpoint"):
-        return Path(snapshot_download(name, allow_patterns=_FETCHED))

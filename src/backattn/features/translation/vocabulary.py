@@ -196,9 +196,9 @@ def split_characters(text: str) -> list[str]:
     return [character for character in text if not character.isspace()]
 
 
-def detokenise(words: Sequence[str]) -> str:
-    """English Moses words -> text as BLEU wants it."""
-    text: str = _detokeniser().detokenize(list(words), unescape=False)
+def detokenise(words: Sequence[str], language: str = "en") -> str:
+    """Moses words -> text, as it is written and as BLEU wants it."""
+    text: str = _detokeniser(language).detokenize(list(words), unescape=False)
     return text
 
 
@@ -208,5 +208,5 @@ def _tokeniser(language: str) -> MosesTokenizer:
 
 
 @lru_cache
-def _detokeniser() -> MosesDetokenizer:
-    return MosesDetokenizer("en")
+def _detokeniser(language: str) -> MosesDetokenizer:
+    return MosesDetokenizer(language)

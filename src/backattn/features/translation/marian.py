@@ -1,0 +1,156 @@
+"""Marian models of transformers (opus-mt) as translators. The translator's half of the transformers door."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache, MarianMTModel
+
+from backattn.errors import MissingError, ModelError
+from backattn.features.pretrained import fetch, opening, refuse_missing
+from backattn.features.translation.pieces import UNKNOWN
+from backattn.features.translation.raw_text import RawTextSpelling, Side
+from backattn.features.translation.search import Symbols
+from backattn.features.translation.translating import PieceModel, SearchTranslator
+from backattn.features.translation.vocabulary import Vocabulary
+from backattn.files import is_file
+from backattn.json_files import read_table
+from backattn.quoting import quoted
+from backattn.recipe import TranslatorRecipe
+
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+# A vocabulary of the English side's own, which some models have.
+_TARGET_VOCABULARY = "target_vocab.json"
+_ADVICE = "copy the model's folder again"
+_INSTEAD = "copy its folder and name that as translator.checkpoint"
+
+
+class MarianTranslator(SearchTranslator):
+    """A Marian model: raw text in, raw text out.
+
+    :param source, target: how the two sides are spelled.
+    """
+
+    def __init__(
+        self, model: Any, source: Side, target: Side, recipe: TranslatorRecipe, *, opened: str, device: str
+    ) -> None:
+        config = model.config
+        model = model.eval().to(device)
+        if device.startswith("cuda"):
+            model = model.half()
+        elif recipe.precision == "bfloat16":
+            model = model.bfloat16()
+        beam = min(recipe.beam, len(target.numbers) - 1)
+        longest = (
+            config.max_position_embeddings - 1
+        )  # of which EOS takes one, or what a translation begins with
+        pieces = PieceModel(
+            spelling=RawTextSpelling(source, target, recipe.source),
+            start=partial(_Stepwise, model, recipe.layers == "last"),
+            beam=beam,
+            symbols=Symbols(config.eos_token_id, (config.pad_token_id,)),
+            end=config.eos_token_id,
+            padding=config.pad_token_id,
+            pads_left=False,  # its positions are counted from the left
+            longest=(longest, longest),
+        )
+        super().__init__(pieces, recipe, opened=opened, device=device)
+
+    @classmethod
+    def load(cls, folder: Path, recipe: TranslatorRecipe, *, device: str) -> "MarianTranslator":
+        """Open a folder as ``save_pretrained`` of a model and of its tokenizer leave it.
+
+        :param device: ``cpu`` (float32) or ``cuda`` (float16).
+        :raises MissingError: one of its files is not there.
+        :raises ModelError: it is damaged, or not of the kind.
+        """
+        kind = read_table(folder / "config.json", _ADVICE).get("model_type")
+        if kind != "marian":
+            raise ModelError(
+                f"{folder}: transformers calls its type {quoted(kind)}; the only one that translates here is "
+                "'marian' (opus-mt)"
+            )
+        safe = is_file(folder / SAFETENSORS)
+        if not safe and not is_file(folder / PICKLE):
+            raise MissingError(f"{folder / SAFETENSORS}: missing, and so is {PICKLE}; {_ADVICE}")
+        with opening(folder):
+            # Only "eager" attention says where it looks; weights_only: no code in a pickle runs.
+            model, report = MarianMTModel.from_pretrained(
+                folder, use_safetensors=safe, weights_only=True, attn_implementation="eager",
+                local_files_only=True, output_loading_info=True, dtype=torch.float32,
+            )  # fmt: skip
+        refuse_missing(folder, report)
+        config = model.config
+        own = folder / _TARGET_VOCABULARY
+        shared = config.share_encoder_decoder_embeddings or not is_file(own)
+        source = _side(folder / "vocab.json", folder / "source.spm", config.vocab_size)
+        target = _side(
+            folder / "vocab.json" if shared else own, folder / "target.spm", model.lm_head.out_features
+        )
+        opened = "safetensors" if safe else "plain data (weights_only)"
+        return cls(model, source, target, recipe, opened=opened, device=device)
+
+    @classmethod
+    def from_hub(cls, recipe: TranslatorRecipe, *, device: str) -> "MarianTranslator":
+        """The model that ``recipe.hub`` names.
+
+        :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.
+        """
+        folder = fetch(recipe.hub, ["*.json", "*.spm", SAFETENSORS], instead=_INSTEAD)
+        if not is_file(folder / SAFETENSORS):
+            folder = fetch(recipe.hub, ["*.json", "*.spm", PICKLE], instead=_INSTEAD)
+        return cls.load(folder, recipe, device=device)
+
+
+def _side(vocabulary: Path, pieces: Path, size: int) -> Side:
+    """:raises ModelError: the vocabulary is damaged, or of a model of another size."""
+    numbers = read_table(vocabulary, _ADVICE)
+    if not all(type(number) is int and 0 <= number < size for number in numbers.values()):
+        raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {_ADVICE}")
+    if UNKNOWN not in numbers:
+        raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {_ADVICE}")
+    return Side(Vocabulary.load(pieces), numbers, numbers[UNKNOWN])
+
+
+class _Stepwise:
+    """A :class:`~backattn.features.translation.search.Decoder` over transformers' own.
+
+    :param last: attention of the last layer alone, not averaged over the layers (eq. 3).
+    :param tokens: padded sources. *Shape:* (sentences, source)
+    """
+
+    def __init__(self, model: Any, last: bool, tokens: Tensor) -> None:
+        self._model, self._last = model, last
+        self._mask = tokens.ne(model.config.pad_token_id).long()
+        self._encoded = model.get_encoder()(input_ids=tokens, attention_mask=self._mask).last_hidden_state
+        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self._steps = 0
+
+    def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the next piece, and the attention, the mean over its heads."""
+        rows: Any = order.flatten()  # declared as a LongTensor, which no function of torch is said to give
+        read = pieces.reshape(-1, 1)
+        if self._steps == 0:
+            read = torch.full_like(read, self._model.config.decoder_start_token_id)
+        else:
+            self._cache.self_attention_cache.reorder_cache(rows)
+            # The beams of a sentence look at one source: an order within sentences changes nothing there.
+            if self._steps == 1 or len(rows) != len(self._mask):
+                self._cache.cross_attention_cache.reorder_cache(rows)
+                self._mask = self._mask[rows]
+        self._steps += 1
+        found = self._model.get_decoder()(
+            input_ids=read,
+            encoder_hidden_states=self._encoded,  # read in the first step alone, then from the cache
+            encoder_attention_mask=self._mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            output_attentions=True,
+        )
+        scores = self._model.lm_head(found.last_hidden_state[:, -1]) + self._model.final_logits_bias
+        looked = found.cross_attentions[-1:] if self._last else found.cross_attentions
+        # shape: (layers, hypotheses, heads, source)
+        attention = torch.stack([layer[:, :, -1] for layer in looked])
+        return scores.float().log_softmax(-1), attention.float().mean((0, 2))
