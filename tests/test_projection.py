@@ -181,6 +181,28 @@ def test_the_diagonal_in_the_place_of_a(home: Path) -> None:
     assert "projected:diagonal" in json.loads(out)["dev"]["signature"]
 
 
+class Doubtful(Copier):
+    """Says the sentence as it is; all look at the first word, the first a little at the second."""
+
+    def _one(self, tokens: tuple[str, ...]) -> Translation:
+        attention = np.zeros((len(tokens) + 1, len(tokens) + 1), np.float32)
+        attention[0] = 1
+        attention[:2, 0] = (0.6, 0.4) if len(tokens) > 1 else (1, 0)
+        return Translation(tokens, attention)
+
+
+def test_what_an_english_word_looked_at_most_does_not_depend_on_rows(home: Path) -> None:
+    """Rows that sum to 1 would let the little that the second word has outweigh the first's share."""
+    scores = []
+    for normalise in ("none", "source"):
+        change = f"transfer.normalise={normalise}"
+        users_folder.build_stores(change, translator=Doubtful, tagger=Capitals)
+        found = json.loads(run("project", "toy", "--json", "--set", change)[1])
+        scores.append([found[split]["overall"] for split in ("dev", "test")])
+    assert scores[0] == scores[1]
+    assert scores[0][1]["tp"] == 1
+
+
 LINKS = (
     "transfer.attention=links",
     'transfer.links={ path = "pairs", links_path = "links", separator = "|||" }',

@@ -24,6 +24,7 @@ def test_the_shares_of_the_spanish_corpus() -> None:
     assert sizes(option, 8323) == [83, 416, 832, 2081, 4162, 0]
     assert sizes("0.5%,500,100%,all", 8323) == [42, 500, 0]  # 100 % and all are one run
     assert sizes("99.999%", 12) == [0]
+    assert sizes("1%, 500, all", 8323) == [83, 500, 0]
     assert sizes("8323,8322", 8323) == [0, 8322]  # so is the very number
     # A share is of all training sentences, whatever `all` is in the recipe.
     assert sizes("50%,all", 8323, default=2000) == [4162, 2000]

@@ -92,7 +92,7 @@ def train_grid(
     """
     progress = sys.stderr.isatty()
     stores = fresh_stores(recipe, corpus, grid.inputs)
-    trainer = _Trainer(recipe, corpus, corpus_digest(corpus), stores, device, threads)
+    trainer = _Trainer(recipe, corpus, corpus.digest, stores, device, threads)
     folders = {cell: trainer.folder(cell) for cell in grid.cells(len(corpus.train))}
     ahead = [cell for cell, folder in folders.items() if not RunFolder(folder).manifest.is_file()]
     if ahead:
@@ -275,11 +275,6 @@ def _read(recipe: Recipe, inputs: Inputs) -> tuple[_StoreName, ...]:
     """Names of the stores that runs on these inputs read (``random`` takes its width from that of T)."""
     embeddings = read_by(inputs, recipe.tagger).embeddings
     return embeddings if inputs == "words" else (TRANSFER, *embeddings)
-
-
-def corpus_digest(corpus: Corpus) -> str:
-    """Name of a corpus with its labels: the same tokens and tags in the same order and splits."""
-    return digest({name: [[s.tokens, s.tags] for s in sentences] for name, sentences in corpus.splits()})
 
 
 def _keep_recipe(recipe: Recipe, folder: Path) -> None:

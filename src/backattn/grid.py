@@ -83,11 +83,12 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: in
     :raises RecipeError: names the option, what was found and what was expected.
     """
     known = get_args(Inputs)
-    for name in inputs.split(","):
+    names = [name.strip() for name in inputs.split(",")]
+    for name in names:
         if name not in known:
             raise RecipeError(f"--inputs {name}: expected one of {', '.join(known)}")
     return Grid(
-        inputs=tuple(inputs.split(",")),  # type: ignore[arg-type]
+        inputs=tuple(names),  # type: ignore[arg-type]
         sentences=parse_sizes(sentences, default=default_sentences),
         seeds=_numbers("--seeds", seeds.split(","), "numbers"),
     )
@@ -99,7 +100,7 @@ def parse_sizes(sentences: str, *, default: int = 0) -> tuple[Size, ...]:
     :param default: what ``all`` is.
     :raises RecipeError: names what was found and what was expected.
     """
-    return tuple(default if part == "all" else _size(part) for part in sentences.split(","))
+    return tuple(default if part == "all" else _size(part) for part in map(str.strip, sentences.split(",")))
 
 
 def numbers_of(sizes: Sequence[Size], training: int) -> tuple[int, ...]:

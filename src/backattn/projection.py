@@ -4,7 +4,7 @@ What this reaches is the floor for stage two: T carries the same knowledge, and 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def project(recipe: Recipe, corpus: Corpus) -> Projection:
     folder = cache_root() / recipe.name / "projection" / plan.transfer.path.stem
     about = {"projected": recipe.transfer.attention, "transfer": plan.transfer.recipe_id[:14]}
 
-    attend = transfer_attention(recipe.transfer)
+    # Columns of A vote: a row that was made to sum to 1 would have changed what each of them looked at most.
+    attend = transfer_attention(replace(recipe.transfer, normalise="none"))
 
     def read(sentence: Sentence) -> tuple[NDArray[np.float32], list[Span]]:
         """A, and the entities of the translation."""

@@ -301,12 +301,14 @@ def test_scores_are_kept_by_the_very_translator(tmp_path: Path, monkeypatch: pyt
     asked = replace(recipe, translator=replace(recipe.translator, layers="last"))
     assert keep_alignment(report, asked) != path
     assert keep_alignment(report, replace(recipe, transfer=replace(recipe.transfer, eos="keep"))) == path
+    # Figures of other gold pairs are no figures of these.
+    assert keep_alignment(report, replace(recipe, alignment=AlignmentRecipe(path="other"))) != path
     # What is given is not searched for, nor cut.
     searched = replace(recipe.translator, beam=1, segment_pieces=40, max_len_b=1)
     assert keep_alignment(report, replace(recipe, translator=searched)) == path
     checkpoint.write_bytes(b"two")
     assert keep_alignment(report, recipe) != path
-    assert len(list(path.parent.iterdir())) == 3
+    assert len(list(path.parent.iterdir())) == 4
 
 
 def test_a_cache_that_takes_no_scores_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,9 @@ def test_the_text_form_names_the_heaviest_english_tokens(recipe: Recipe, tmp_pat
     base = make_run(tmp_path / "toy" / "runs", "words")
     write_predictions(base, ("O", "S-LOC", *["O"] * 8))
     assert "another T" not in inspect(recipe, CORPUS, ["test:2"], base, tmp_path).to_text()
+    drawn = make_run(tmp_path / "toy" / "runs", "random", transfer="random-512")
+    write_predictions(drawn, ("O", "S-LOC", *["O"] * 8))
+    assert "another T" not in inspect(recipe, CORPUS, ["test:2"], drawn, tmp_path).to_text()
     store = make_plan(recipe, CORPUS).transfer.recipe_id
     own = make_run(tmp_path / "toy" / "runs", "words+transfer", store=store)
     write_predictions(own, ("O", "S-LOC", *["O"] * 8))

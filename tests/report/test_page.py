@@ -142,8 +142,40 @@ def test_settings_make_their_own_lines(tmp_path: Path) -> None:
     fill(tmp_path, (500,), epochs=8)
     html = make_page(tmp_path)
     read(html)
-    assert "BiLSTM+CRF+BAN, 8 epochs" in html
-    assert "BiLSTM+CRF+BAN, 3 epochs" in html
+    drawing = chart(html, "Dev F1 by epoch, 500 training sentences")
+    assert "<span>BiLSTM+CRF+BAN, 8 epochs</span>" in html
+    assert "BiLSTM+CRF+BAN, 3 epochs" not in html  # the usual ones
+    assert "BiLSTM+CRF+BAN, 8 epochs" not in chart(html, "Test F1 by training sentences")
+    assert len(re.findall("<path [^>]*stroke-width", drawing)) == 4
+
+
+def test_a_line_goes_on_where_only_other_epochs_are(tmp_path: Path) -> None:
+    """All sentences are often trained for fewer epochs; base and +BAN go on alike, and it is said."""
+    fill(tmp_path, (80, 400))
+    fill(tmp_path, (80,), epochs=8)
+    fill(tmp_path, (8000,), epochs=2)
+    drawing = chart(make_page(tmp_path), "Test F1 by training sentences")
+    assert "; trained 2 to 3 epochs</figcaption>" in drawing
+    assert len(re.findall("<circle", drawing)) == 2 * 3
+    assert len(re.findall("BiLSTM\\+CRF\\+BAN: ", drawing)) == 3
+
+
+def test_lines_of_the_learning_curve_have_looks_of_their_own(tmp_path: Path) -> None:
+    """There are fewer looks than rows: those that are drawn together come first."""
+    for number in range(30):
+        make_run(tmp_path / "es" / "runs", sentences=80, tagger={"dropout": number / 100})
+    fill(tmp_path, (80, 400), tagger={"dropout": 0.9})
+    drawing = chart(make_page(tmp_path), "Test F1 by training sentences")
+    assert set(re.findall('<circle [^>]*class="d([0-9])"', drawing)) == {"0", "1"}
+
+
+def test_a_difference_of_one_seed_has_no_colour(tmp_path: Path) -> None:
+    for seeds, coloured in (((1,), 0), ((1, 2), 1)):
+        for seed in seeds:
+            for inputs, skill in (("words", 0.3), ("words+transfer", 0.9)):
+                make_run(tmp_path / str(coloured) / "es" / "runs", inputs, seed, skill=skill)
+        html = make_page(tmp_path / str(coloured))
+        assert html.count('<td class="good">') == coloured
 
 
 def test_many_rows_can_be_told_apart(tmp_path: Path) -> None:

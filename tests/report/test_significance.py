@@ -17,9 +17,11 @@ def loop_f1(counts: list) -> float:
 def loop_bootstrap(base: np.ndarray, system: np.ndarray, resamples: int, seed: int) -> list[float]:
     """The same draws, one resample, one seed and one sentence at a time."""
     seeds, sentences, _ = base.shape
-    draw_sentences, draw_seeds = np.random.default_rng(seed).spawn(2)
+    draw_seeds = np.random.default_rng(seed)
     found = []
-    for _ in range(resamples):
+    for number in range(resamples):
+        if number % 250 == 0:  # a generator for so many, which all rows of a table share
+            draw_sentences = np.random.default_rng([seed, number])
         drawn = [int(i) for i in draw_sentences.integers(sentences, size=sentences)]
         chosen = [int(k) for k in draw_seeds.integers(seeds, size=seeds)]
         differences = [

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from run_folders import RECIPE, draw_counts, make_run
 
+from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError, ModelError
 from backattn.grid import parse_sizes
-from backattn.report.comparison import OVERALL, LangReport
+from backattn.recipe import load_recipe
+from backattn.report.comparison import OVERALL, LangReport, build_tables
 from backattn.report.grids import findings, points, score_grid
+from backattn.report.origins import Origin
+from backattn.report.runs import find_runs
+from backattn.report.significance import paired_bootstrap
 from backattn.report.tables import make_report
 
 
@@ -211,7 +216,7 @@ def test_another_t_is_told_by_the_keys_of_its_recipe(runs: Path, tmp_path: Path)
     assert (
         set(told)
         == {
-            "",  # its recipe is gone
+            "store=1-abcdef0123",  # its recipe is gone
             ", ".join(default),
             ", ".join(default).replace("=translator,", "=uniform,"),
             ", ".join(
@@ -246,7 +251,7 @@ def test_what_the_recipe_says_now_is_not_told(
         "", "transfer.attention=uniform", "translator.checkpoint=es/translator.epochs/3"
     ]  # fmt: skip
     text = make_report(["es"], tmp_path).to_text()
-    assert "Setting: keys of the recipe in which rows differ; of the models and of T, where a row" in text
+    assert "Setting: what a row has otherwise than the recipe says now" in text
     beside = make_report(["es"], tmp_path, overrides=["transfer.attention=uniform"])
     assert (beside.written, "Written" in beside.to_text()) == ((), False)
     (table,) = beside.langs[0].tables
@@ -256,6 +261,66 @@ def test_what_the_recipe_says_now_is_not_told(
     ]  # fmt: skip
     with pytest.raises(MissingError, match=r"pipelines/de.toml: no such recipe"):
         make_report(["de"], tmp_path, overrides=["transfer.attention=uniform"])
+
+
+def test_an_ablation_is_compared_with_the_recipes_own_row(runs: Path, tmp_path: Path) -> None:
+    """Over the seeds of both: two lifts, each over its own seeds, do not say which of two is better."""
+    for seed in (1, 2, 3):
+        make_run(runs, "words", seed, skill=0.5)
+        make_run(runs, "words+transfer", seed, skill=0.7, store="2-aa", recipe={})
+        make_run(runs, "random", seed, transfer="random-512")
+    for seed in (2, 3, 4):
+        make_run(runs, "words+transfer", seed, skill=0.72, store="2-bb", recipe={"transfer": {"eos": "keep"}})
+    write_recipe(tmp_path)
+    report = only(tmp_path)
+    own, other = [row for row in report.tables[0].rows if row.inputs == "words+transfer"]
+    assert (own.setting, other.setting) == ((), ("transfer.eos=keep",))
+    counts = [np.stack([draw_counts(skill, seed) for seed in (2, 3)]) for skill in (0.7, 0.72)]
+    assert other.from_recipe == paired_bootstrap(*counts, seeds=(2, 3))
+    assert [row.from_recipe for row in report.tables[0].rows if row is not other] == [None] * 3
+    text = make_report(["es"], tmp_path).to_text()
+    assert "Against the recipe: F1 less that of the recipe's own row, over the seeds of both" in text
+    value = other.from_recipe
+    assert value is not None
+    assert f"| {points(value.value)} [{points(value.low)}, {points(value.high)}] |" in text
+
+
+def test_the_tagger_is_told_beside_the_recipe_too(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, "words", tagger={"dropout": 0.3})
+    make_run(runs, "words", tagger={"precision": "bfloat16", "dropout": 0.5})
+    write_recipe(tmp_path)
+
+    def told(*overrides: str) -> list[tuple[str, ...]]:
+        return [r.setting for r in make_report(["es"], tmp_path, overrides=overrides).langs[0].tables[0].rows]
+
+    assert told() == [("tagger.dropout=0.3",), ("tagger.precision=bfloat16",)]
+    assert told("tagger.dropout=0.3") == [(), ("tagger.dropout=0.5", "tagger.precision=bfloat16")]
+
+
+def test_a_t_that_its_recipe_does_not_make_any_more_is_told(runs: Path, tmp_path: Path) -> None:
+    """A translator that was trained anew in its place: the row is not the recipe's own."""
+    make_run(runs, "words+transfer", store="2-aa", recipe={})
+    (run,) = find_runs(tmp_path, "es").finished
+    for current, setting in ((False, ("store=2-aa",)), (True, ()), (None, ())):
+        (table,) = build_tables([run], {"2-aa": Origin({"transfer.eos": "drop"}, current)})
+        assert table.rows[0].setting == setting
+
+
+def test_the_corpus_of_today_comes_first_and_others_are_named(runs: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / "abc"[number]).write_text(f"word{number} O\n")
+    write_recipe(tmp_path)
+    today = read_corpus(load_recipe("es").corpus).digest
+    for corpus in (today, "0" * 48, "f" * 48):
+        make_run(runs, corpus=corpus)
+    (report,) = make_report(["es"], tmp_path).langs
+    assert [(table.corpus, table.earlier) for table in report.tables] == [
+        (today, False), ("0" * 48, True), ("f" * 48, True),
+    ]  # fmt: skip
+    text = make_report(["es"], tmp_path).to_text()
+    assert f"## es, corpus {today[:10]}\n" in text
+    assert "## es, corpus 0000000000, not that of the files now\n" in text
 
 
 def test_an_ablation_alone_is_never_taken_for_the_recipes_row(
@@ -467,6 +532,9 @@ def test_nothing_is_written_where_one_lang_has_no_run(runs: Path, tmp_path: Path
             "run.json: format 99, this program reads 1; remove the folder",
         ),
         (lambda value: {k: v for k, v in value.items() if k != "test"}, r"damaged run \(KeyError: 'test'\)"),
+        (lambda value: {**value, "epochs": 4}, "epoch 2 of 4 is best, epochs.jsonl has 3"),
+        (lambda value: {**value, "best_epoch": 4}, "epoch 4 of 3 is best, epochs.jsonl has 3"),
+        (lambda value: {**value, "best_epoch": 1.5}, "expected a whole number, found 1.5"),
         (lambda value: [], r"run\.json: damaged \(not a table\)"),
     ],
 )

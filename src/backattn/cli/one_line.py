@@ -44,7 +44,7 @@ class OneLine(click.Group):
                 raise
             _say(
                 f"stage one needs the package {error.name}, which is not installed; "
-                "install backattn[features] as the README says under Installing"
+                "install backattn[features] as the README says at its beginning"
             )
             ctx.exit(2)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from backattn.fingerprint import sentence_key
+from backattn.fingerprint import digest, sentence_key
 
 _T = TypeVar("_T")
 
@@ -63,6 +63,11 @@ class Corpus:
         """Yield ``(name, sentences)`` in the order train, dev, test."""
         for name in SPLITS:
             yield name, getattr(self, name)
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of a corpus with its labels: the same tokens and tags in the same order and splits."""
+        return digest({name: [[s.tokens, s.tags] for s in sentences] for name, sentences in self.splits()})
 
     @cached_property
     def unique(self) -> tuple[Sentence, ...]:

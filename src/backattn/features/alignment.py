@@ -21,7 +21,7 @@ from backattn.features.plan import make_plan
 from backattn.features.translation.pieces import Array
 from backattn.files import write_whole_text
 from backattn.fingerprint import digest
-from backattn.recipe import AlignmentRecipe, Recipe, Unit, cache_root, data_path
+from backattn.recipe import AlignmentRecipe, Recipe, Unit, as_json, cache_root, data_path
 
 # Pairs of source and English tokens -> the A of each, EOS last on both sides.
 Align = Callable[[Sequence[tuple[Tokens, Tokens]]], Sequence[Array]]
@@ -142,7 +142,7 @@ def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
 
 
 def alignment_path(recipe: Recipe) -> Path:
-    """Where the scores of a translator are kept: by its files, and by what A depends on besides.
+    """Where the scores of a translator are kept: by its files, what A depends on besides, and the gold pairs.
 
     How it searches is no part of that: it does not search for a translation that is given.
 
@@ -150,9 +150,15 @@ def alignment_path(recipe: Recipe) -> Path:
     """
     translator = recipe.translator
     asked = {key: getattr(translator, key) for key in ("source", "layers", "precision")}
+    gold = as_json(recipe.alignment) if recipe.alignment else None
     # A store's name asks for no corpus.
     models = make_plan(recipe, Corpus((), (), ())).translation.models
-    return cache_root() / recipe.name / "alignment" / f"{digest({**asked, 'model': models})[:14]}.json"
+    return (
+        cache_root()
+        / recipe.name
+        / "alignment"
+        / f"{digest({**asked, 'model': models, 'gold': gold})[:14]}.json"
+    )
 
 
 def score_links(found: Iterable[Links], gold: Sequence[LinkedPair]) -> AlignmentScore:

@@ -17,13 +17,16 @@ import numpy as np
 from backattn.errors import ModelError
 from backattn.fingerprint import canonical_json
 from backattn.quoting import plain
-from backattn.recipe import EmbeddingName, Recipe
+from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json
 from backattn.report.origins import Origin, recipe_keys
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
 OVERALL = "Overall"
 BASE = "words"
+_TRANSFERRED, _FUSION = "words+transfer", "output"
+# What older runs, from before a choice, do not say of their tagger.
+_DEFAULTS = {f"tagger.{name}": value for name, value in as_json(TaggerRecipe()).items()}
 # The order of the paper's tables: base, BAN (eq. 7), then the ablations of its Table 5.
 _INPUTS = ("words", "words+transfer", "transfer", "random")
 _SHOWN_ID = 12  # letters of a store's id
@@ -63,6 +66,7 @@ class Row:
     :param measures: test F1: the groups of the recipe (Weibo: NE, NM), then overall.
     :param types: test F1 of each entity type.
     :param difference: against the base: the same setting on words alone; None for the base itself.
+    :param from_recipe: against the row of the recipe as it is, where this one has other models or another T.
     :param remark: why there is no difference, or what limits it.
     """
 
@@ -71,6 +75,7 @@ class Row:
     measures: Mapping[str, Measure]
     types: Mapping[str, Measure]
     difference: Difference | None = None
+    from_recipe: Difference | None = None
     remark: str = ""
 
     @property
@@ -132,6 +137,7 @@ class Table:
     :param support: entities of each type in the test set.
     :param signature: what the scores have in common, and which values they range over.
     :param origins: where each store that the runs read came from.
+    :param earlier: the recipe's files hold another corpus today.
     """
 
     corpus: str
@@ -139,6 +145,7 @@ class Table:
     support: Mapping[str, int]
     signature: str
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    earlier: bool = False
 
     @property
     def measures(self) -> list[str]:
@@ -166,19 +173,25 @@ class LangReport:
 
 
 def build_tables(
-    runs: Sequence[RunRecord], origins: Mapping[str, Origin] | None = None, recipe: Recipe | None = None
+    runs: Sequence[RunRecord],
+    origins: Mapping[str, Origin] | None = None,
+    recipe: Recipe | None = None,
+    today: str = "",
 ) -> tuple[Table, ...]:
-    """One table for each corpus (a label that was mended makes another one).
+    """One table for each corpus (a label that was mended makes another one), today's first.
 
     :param origins: where each store came from, where that is known.
-    :param recipe: what a row's models and T are told beside: of these only what it has otherwise is said.
+    :param recipe: what a row's models, T and tagger are told beside: only what it has otherwise is said.
+    :param today: digest of the corpus that the recipe's files hold now; empty where nobody knows.
     :raises ModelError: two folders hold the same run, or runs of one corpus scored different sentences.
     """
     by_corpus: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         by_corpus[str(run.request["corpus"])].append(run)
-    reference = recipe_keys(recipe) if recipe else {}
-    return tuple(_table(corpus, part, origins or {}, reference) for corpus, part in sorted(by_corpus.items()))
+    reference = recipe_keys(recipe, tagger=True) if recipe else {}
+    order = sorted(by_corpus, key=lambda corpus: (corpus != today, corpus))
+    tables = (_table(corpus, by_corpus[corpus], origins or {}, reference) for corpus in order)
+    return tuple(replace(table, earlier=bool(today) and table.corpus != today) for table in tables)
 
 
 def _table(
@@ -195,7 +208,8 @@ def _table(
     support = _support(runs)
     rows = [_row(part, tuple(support)) for part in groups.values()]
     rows = sorted(_with_settings(rows, origins, reference), key=_order)
-    return Table(corpus, tuple(_compared(row, rows) for row in rows), support, _signature(runs), origins)
+    rows = [_beside_recipe(_compared(row, rows), rows, reference) for row in rows]
+    return Table(corpus, tuple(rows), support, _signature(runs), origins)
 
 
 def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
@@ -231,13 +245,40 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
 
     # Runs from before there was a fusion may have a row of their own: most seeds in common come first.
     base = max(bases, key=lambda base: len({*base.seeds} & {*row.seeds}))
-    seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
-    if not seeds:
+    difference = _difference(row, base)
+    if difference is None:
         return replace(row, remark=f"no seed in common with {row.base}")
-    counts = [np.stack([run.counts for run in r.runs if run.seed in seeds]) for r in (base, row)]
+    seeds = difference.seeds
     limited = f"difference over the {len(seeds)} seeds that {row.base} has too"
     remark = "" if seeds == row.seeds == base.seeds else limited
-    return replace(row, difference=paired_bootstrap(*counts, seeds=seeds), remark=remark)
+    return replace(row, difference=difference, remark=remark)
+
+
+def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) -> Row:
+    """The row with its difference to that of the recipe as it is: what an ablation asks."""
+    fusion = reference.get("tagger.fusion", _FUSION)
+
+    def is_own(other: Row) -> bool:
+        return other.inputs == row.inputs and not other.setting and _fusion(other) == fusion
+
+    if row.inputs != _TRANSFERRED or is_own(row):
+        return row
+    alike = (row.sentences, row.epochs, row.base)
+    own = [r for r in rows if is_own(r) and (r.sentences, r.epochs, r.base) == alike]
+    return replace(row, from_recipe=_difference(row, own[0])) if own else row
+
+
+def _difference(row: Row, base: Row) -> Difference | None:
+    """Over the seeds that both have; None where there is none."""
+    seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
+    if not seeds:
+        return None
+    counts = [np.stack([run.counts for run in r.runs if run.seed in seeds]) for r in (base, row)]
+    return paired_bootstrap(*counts, seeds=seeds)
+
+
+def _fusion(row: Row) -> str:
+    return str(row.request["tagger"].get("fusion", _FUSION))
 
 
 def _as_base(request: Mapping[str, Any]) -> str:
@@ -249,12 +290,17 @@ def _as_base(request: Mapping[str, Any]) -> str:
 def _with_settings(
     rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
 ) -> list[Row]:
-    """Say of each row what others have otherwise, so that no two rows look the same."""
-    flat = [dict(_flatten(row.request)) for row in rows]
+    """Say of each row what the recipe or, without one, others have otherwise: no two rows look the same."""
+    flat = [{**_DEFAULTS, **dict(_flatten(row.request))} for row in rows]
     told = {key for key in _differing(flat) if not any(_is_told(key, name) for name in _TOLD)}
+    own = {key for key in reference if key.startswith("tagger.") and not any(_is_told(key, n) for n in _TOLD)}
     settings = [
-        (*_said(values, told), *said)
-        for values, said in zip(flat, _store_settings(rows, origins, reference), strict=True)
+        (
+            *_said(values, (told - own) | {key for key in own if _several([values, reference], key)}),
+            *said,
+            *_replaced(row, origins),
+        )
+        for row, values, said in zip(rows, flat, _store_settings(rows, origins, reference), strict=True)
     ]
     looks: dict[object, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -265,6 +311,13 @@ def _with_settings(
         for index in alike:
             settings[index] += tuple(_said(flat[index], rest))
     return [replace(row, setting=setting) for row, setting in zip(rows, settings, strict=True)]
+
+
+def _replaced(row: Row, origins: Mapping[str, Origin]) -> list[str]:
+    """The store of T, where it is none that its recipe makes now, or nobody knows its recipe."""
+    unknown = Origin(current=False if origins else None)
+    gone = row.store is not None and origins.get(row.store, unknown).current is False
+    return [_setting("transfer", row.store)] if gone else []
 
 
 def _store_settings(
@@ -345,7 +398,7 @@ def _signature(runs: Sequence[RunRecord]) -> str:
             shown = value[:_SHOWN_ID] if name == "transfer" else value
             values.setdefault(name, {})[shown] = None
     values.pop("best_epoch", None)  # of one run, and told there
-    tagger = {k: v for k, v in _flatten(runs[0].request["tagger"]) if k not in ("sentences", "epochs")}
+    tagger = {k: v for k, v in _flatten(runs[0].request["tagger"]) if k not in values}
     for run in runs:
         other = dict(_flatten(run.request["tagger"]))
         tagger = {key: value for key, value in tagger.items() if other.get(key) == value}

@@ -10,6 +10,7 @@ from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 NOTHING = "–"
 BLEU, AER = "BLEU", "AER"
 DIFFERENCE = "Lift"
+AGAINST = "Against the recipe"
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 _SMALLEST_P = 0.001
 _FEW_SEEDS = 5
@@ -33,17 +34,20 @@ def score_grid(table: Table) -> Grid:
     """Training sentences x models, as the paper's Tables 3 to 5, with what T adds."""
     measures = table.measures
     settings = any(row.setting for row in table.rows)
+    against = any(row.from_recipe for row in table.rows)
     translators = _translators(table)
     header = (
         "Sentences", "Model", *(["Setting"] if settings else []), *translators,
-        *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p", "Seeds", "Epochs",
+        *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p",
+        *([AGAINST] if against else []), "Seeds", "Epochs",
     )  # fmt: skip
     rows = tuple(
         (
             *_lead(row, settings),
             *(_quality(table.origin(row), name) for name in translators),
             *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
-            *difference_cells(row.difference, row.remark), str(len(row.seeds)), str(row.epochs),
+            *difference_cells(row.difference, row.remark),
+            *([_against(row)] if against else []), str(len(row.seeds)), str(row.epochs),
         )
         for row in table.rows
     )  # fmt: skip
@@ -102,11 +106,11 @@ def notes(table: Table) -> tuple[str, ...]:
     # Where there is a difference, its own cell says over which seeds.
     without = [row for row in table.rows if row.remark and not row.difference]
     remarks = [f"{row.sentences:,} sentences, {row.name}: {row.remark}." for row in without]
-    fewest = min((len(row.difference.seeds) for row in table.rows if row.difference), default=_FEW_SEEDS)
-    if fewest < _FEW_SEEDS:
-        counted = "one seed" if fewest == 1 else f"{fewest} seeds"
+    compared = [row.difference for row in table.rows if row.difference]
+    if few := [difference for difference in compared if len(difference.seeds) < _FEW_SEEDS]:
         remarks.append(
-            f"Intervals over {counted} know little of the spread between seeds: they are too narrow."
+            f"{len(few)} of {len(compared)} intervals are over fewer than {_FEW_SEEDS} seeds: they know "
+            "little of the spread between seeds, and where that is large they are too narrow."
         )
     alone = (
         " T alone (BAN+CRF) reads no frozen features, so its base is BiLSTM+CRF."
@@ -120,16 +124,22 @@ def notes(table: Table) -> tuple[str, ...]:
         "English word that looked at it most (`backattn align`).",
     }
     settings = (
-        ["Setting: keys of the recipe in which rows differ; of the models and of T, where a row is not as "
-         "the recipe says now."]
+        ["Setting: what a row has otherwise than the recipe says now, or, where no recipe is at hand, than "
+         "other rows. `store=`: a T that its recipe does not make any more."]
         if any(row.setting for row in table.rows)
         else []
     )  # fmt: skip
+    against = (
+        [f"{AGAINST}: F1 less that of the recipe's own row, over the seeds of both; the same bootstrap."]
+        if any(row.from_recipe for row in table.rows)
+        else []
+    )
     return (
-        "F1 in percent, of the best dev epoch: mean ± standard deviation over the seeds.",
+        "F1 on test, in percent, after the epoch best on dev: mean ± standard deviation over the seeds.",
         f"Lift: F1 less that of the base, the same model without Back Attention ({base}), at the same "
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
         f"resamples, seed {SEED}; percentile interval, two-sided p.",
+        *against,
         *settings,
         *(told[name] for name in _translators(table)),
         *remarks,
@@ -162,6 +172,13 @@ def left_out_notes(report: LangReport) -> tuple[str, ...]:
     )
 
 
+def corpus_name(table: Table, report: LangReport) -> str:
+    """What tells a corpus from the others of a report, as the end of a heading; nothing where it is alone."""
+    if len(report.tables) < 2:
+        return ""
+    return f", corpus {table.corpus[:10]}{', not that of the files now' if table.earlier else ''}"
+
+
 def percent(value: float) -> str:
     """An F1 in [0, 1] as percent with two decimals."""
     return f"{100 * value:.2f}"
@@ -191,6 +208,13 @@ def difference_cells(difference: Difference | None, remark: str = "") -> Sequenc
     p = f"< {_SMALLEST_P}" if difference.p < _SMALLEST_P else f"{difference.p:.3f}"
     seeds = f" (seeds {', '.join(map(str, difference.seeds))})" if remark else ""
     return points(difference.value) + seeds, interval, p
+
+
+def _against(row: Row) -> str:
+    if row.from_recipe is None:
+        return NOTHING
+    value, interval, _ = difference_cells(row.from_recipe)
+    return f"{value} {interval}"
 
 
 def _translators(table: Table) -> list[str]:

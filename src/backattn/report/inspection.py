@@ -15,6 +15,7 @@ from backattn.recipe import Recipe, TransferRecipe, as_json
 from backattn.report.files import write_text
 from backattn.report.heatmap import Label, heat_map
 from backattn.report.markup import document, element, text
+from backattn.report.runs import WITH_STORE
 from backattn.report.words import bracketed, entities, pad, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
@@ -192,7 +193,7 @@ def find_sentence(recipe: Recipe, corpus: Corpus, asked: str) -> Sentence:
     """
     splits: dict[str, tuple[Sentence, ...]] = dict(corpus.splits())
     name, colon, number = asked.partition(":")
-    if colon and name in SPLITS and number.isdecimal():
+    if colon and name in SPLITS and number.isdecimal() and len(number) < 19:
         if 1 <= int(number) <= len(splits[name]):
             return splits[name][int(number) - 1]
         raise CorpusError(f"{asked}: {name} of {recipe.name} has sentences 1 to {len(splits[name])}")
@@ -260,9 +261,11 @@ def _entry(recipe: Recipe, stage: Stage, sentence: Sentence) -> dict[str, NDArra
 
 
 def _transfer_of(run: Path) -> Any:
-    """Id of the T that a run has read; None where it read none."""
+    """Id of the T that a run has read; None where it read none (``random`` only takes its width)."""
     request = read_json(RunFolder(run).manifest).get("request")
-    return request.get("transfer") if isinstance(request, dict) else None
+    if not isinstance(request, dict) or request.get("inputs") not in WITH_STORE:
+        return None
+    return request.get("transfer")
 
 
 def _prediction(run: Path, tokens: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -25,12 +25,15 @@ class Origin:
 
     :param keys: dotted key of the recipe -> value, of all that the store was made with; empty where no run
         that read it says so.
+    :param current: whether the recipe that a run of it keeps still makes this very store, of the models that
+        lie there now; None where that cannot be told, because a model is not at hand.
     :param bleu: of the translator behind T, as its training measured it; None where that is not known.
     :param aer: alignment error rate of the A in T, as ``backattn align`` measured it; None where that is not
         known.
     """
 
     keys: Mapping[str, Any] = field(default_factory=dict)
+    current: bool | None = None
     bleu: float | None = None
     aer: float | None = None
 
@@ -55,11 +58,14 @@ def store_origins(runs: Sequence[RunRecord]) -> dict[str, Origin]:
     return found
 
 
-def recipe_keys(recipe: Recipe) -> dict[str, Any]:
-    """Dotted key -> value of all that the stores of a recipe are made with."""
+def recipe_keys(recipe: Recipe, *, tagger: bool = False) -> dict[str, Any]:
+    """Dotted key -> value of all that the stores of a recipe are made with.
+
+    :param tagger: and of what its taggers are.
+    """
     whole = as_json(recipe)
-    tables = {name: whole[name] for name in ("translator", "english", "transfer", "embeddings")}
-    return dict(_flat(tables))
+    names = ("translator", "english", "transfer", "embeddings", *(["tagger"] if tagger else []))
+    return dict(_flat({name: whole[name] for name in names}))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -87,15 +93,16 @@ def _recipe(run: Path) -> Recipe | None:
         return None
 
 
-def _quality(recipe: Recipe, store: str) -> tuple[float | None, float | None]:
-    """BLEU and alignment error rate of the translator behind a store of T."""
+def _quality(recipe: Recipe, store: str) -> tuple[bool | None, float | None, float | None]:
+    """Whether a store of T is what the recipe makes now; BLEU and alignment error rate of its translator."""
     plan = make_plan(recipe, Corpus((), (), ()))  # a store's name asks for no corpus
     try:
-        if plan.transfer.recipe_id != store:
-            return None, None
+        current = plan.transfer.recipe_id == store
     except (BackattnError, OSError):
-        return None, None
-    return (_bleu(recipe), _aer(recipe)) if recipe.translator.is_model else (None, None)
+        return None, None, None
+    if not (current and recipe.translator.is_model):
+        return current, None, None
+    return True, _bleu(recipe), _aer(recipe)
 
 
 def _bleu(recipe: Recipe) -> float | None:

@@ -9,6 +9,7 @@ from backattn.report.grids import (
     DIFFERENCE,
     INTERVAL,
     Grid,
+    corpus_name,
     findings,
     left_out_notes,
     notes,
@@ -33,15 +34,13 @@ def page(report: LangReport) -> str:
     ]
     for table in report.tables:
         if len(report.tables) > 1:
-            parts.append(element("h2", text(f"Corpus {table.corpus[:10]}")))
+            parts.append(element("h2", text(report.lang + corpus_name(table, report))))
         parts += _table_section(table, report.recipe)
     return document(f"{report.lang}: backattn report", "\n".join(parts))
 
 
 def _table_section(table: Table, recipe: Recipe | None) -> list[str]:
-    styles = {
-        name: style for style, name in enumerate(dict.fromkeys(_line_name(r, table) for r in table.rows))
-    }
+    styles = _styles(table)
     runs = run_grid(table)
     return [
         _items(findings(table)),
@@ -86,18 +85,31 @@ def _verdicts(table: Table) -> dict[tuple[int, int], str]:
     column = score_grid(table).header.index(DIFFERENCE)
     found = {}
     for number, row in enumerate(table.rows):
-        if row.difference and (row.difference.low > 0 or row.difference.high < 0):
+        # Of one seed nobody knows whether it was luck.
+        several = row.difference and len(row.difference.seeds) > 1
+        if row.difference and several and (row.difference.low > 0 or row.difference.high < 0):
             found[number, column] = "good" if row.difference.low > 0 else "bad"
     return found
 
 
+def _styles(table: Table) -> dict[str, int]:
+    """Number of each line's look; there are few, so those of the learning curve come first."""
+    sizes: dict[str, set[int]] = defaultdict(set)
+    for row in table.rows:
+        sizes[_line_name(row, table)].add(row.sentences)
+    ordered = sorted(sizes, key=lambda name: len(sizes[name]) == 1)
+    return {name: style for style, name in enumerate(ordered)}
+
+
 def _line_name(row: Row, table: Table) -> str:
-    """A line joins the sizes of one setting; epochs are part of it where one size has several."""
-    counts: dict[tuple[int, str], set[int]] = defaultdict(set)
-    for other in table.rows:
-        counts[other.sentences, other.name].add(other.epochs)
-    several = any(len(counts[key]) > 1 for key in counts if key[1] == row.name)
-    return f"{row.name}, {row.epochs} epochs" if several else row.name
+    """A line joins the sizes of one setting, each at the epochs that most sizes have, or the only ones.
+
+    Where one size has several, the others are lines of their own.
+    """
+    alike = [other for other in table.rows if other.name == row.name]
+    here = {other.epochs for other in alike if other.sentences == row.sentences}
+    usual = max(here, key=lambda epochs: (len({r.sentences for r in alike if r.epochs == epochs}), epochs))
+    return row.name if row.epochs == usual else f"{row.name}, {row.epochs} epochs"
 
 
 def _paper(table: Table, recipe: Recipe | None) -> list[str]:
@@ -134,16 +146,18 @@ def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
     ]
     x_label = "training sentences (logarithmic)"
     deviation = f"± standard deviation over {_seed_count(drawn)}"
+    epochs = sorted({row.epochs for row in drawn})
+    joined = f"; trained {epochs[0]} to {epochs[-1]} epochs" if len(epochs) > 1 else ""
     charts = [
         (
-            _caption("Test F1 by training sentences", series, deviation),
+            _caption("Test F1 by training sentences", series, deviation) + joined,
             line_chart(series, title="Test F1 by training sentences", x_label=x_label, y_label="test F1",
                        x_ticks=sizes),
         )
     ]  # fmt: skip
     if gains:
         charts.append((
-            _caption("Lift over the base by training sentences", gains, INTERVAL),
+            _caption("Lift over the base by training sentences", gains, INTERVAL) + joined,
             line_chart(gains, title="Lift by training sentences", x_label=x_label, y_label="points of F1",
                        x_ticks=sizes),
         ))  # fmt: skip

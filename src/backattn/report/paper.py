@@ -5,6 +5,7 @@ Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes,
 
 from collections.abc import Sequence
 
+from backattn.features.plan import is_transformers_model
 from backattn.files import is_file
 from backattn.recipe import (
     CharLmRecipe,
@@ -113,7 +114,8 @@ def _missing_models(recipe: Recipe, embeddings: Sequence[str]) -> list[str]:
     found = []
     training = recipe.translator.training
     parent = training.parent if training else ""
-    if translator and recipe.translator.is_model and not is_file(model_path(translator) / "checkpoint.pt"):
+    needed = translator and recipe.translator.is_model and not is_transformers_model(recipe.translator)
+    if needed and not is_file(model_path(translator) / "checkpoint.pt"):
         if parent and not is_file(model_path(parent) / "checkpoint.pt"):
             found.append(f"`backattn translator train {trained_by(parent)}`")
         found.append(f"`backattn translator train {_owner(recipe, recipe.translator, translator)}`")

@@ -20,7 +20,7 @@ from backattn.tagger.sources import Inputs
 
 # The store of T, among those that a run reads.
 TRANSFER = "transfer"
-_WITH_STORE = ("words+transfer", "transfer")
+WITH_STORE = ("words+transfer", "transfer")
 _MOST_ENTITIES = 1 << 20  # of one sentence; sums of larger ones could overflow
 
 # True positives, false positives and false negatives of each test sentence. Shape: (sentences, 3)
@@ -87,7 +87,7 @@ class RunRecord:
     @property
     def store(self) -> str | None:
         """Id of the store of T that it read."""
-        return self.request.get("transfer") if self.inputs in _WITH_STORE else None
+        return self.request.get("transfer") if self.inputs in WITH_STORE else None
 
 
 @dataclass(frozen=True)
@@ -167,14 +167,16 @@ def read_record(folder: Path) -> RunRecord:
 
 def _record(folder: Path, value: Mapping[str, Any]) -> RunRecord:
     test, request = value["test"], _request(value["request"])
-    lines = _epoch_lines(folder)
+    lines, best = _epoch_lines(folder), _whole(value["best_epoch"])
+    if len(lines) != value["epochs"] or not 1 <= best <= len(lines):
+        raise ValueError(f"epoch {best} of {quoted(value['epochs'])} is best, epochs.jsonl has {len(lines)}")
     tagger = _named_by(request["tagger"])
     return RunRecord(
         folder=folder,
         request=request,
         model=model_name(request["inputs"], tagger),
         base=model_name("words", tagger),
-        best_epoch=_number(value["best_epoch"]),
+        best_epoch=best,
         seconds=float(_number(value["seconds"])),
         device=str(value["environment"].get("device", "")),
         dev_f1=_share(value["dev"]["overall"]["f1"]),
@@ -199,7 +201,7 @@ def _request(request: Mapping[str, Any]) -> Mapping[str, Any]:
     if request["inputs"] not in get_args(Inputs):
         raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(request['inputs'])}")
     for number in (*numbers, request["tagger"]["epochs"]):
-        _number(number)
+        _whole(number)
     canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
     return request
 
@@ -219,6 +221,12 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
         raise ValueError(f"expected a number, found {quoted(value)}")
     return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(_number(value), int):
+        raise ValueError(f"expected a whole number, found {quoted(value)}")
+    return int(value)
 
 
 def _share(value: Any) -> float:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from backattn.corpus.formats import read_corpus
-from backattn.errors import MissingError
+from backattn.errors import BackattnError, MissingError
 from backattn.grid import Share, Size, numbers_of
 from backattn.recipe import Recipe, as_json, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
-from backattn.report.grids import Grid, findings, left_out_notes, notes, score_grid, type_grid
+from backattn.report.grids import Grid, corpus_name, findings, left_out_notes, notes, score_grid, type_grid
 from backattn.report.origins import store_origins
 from backattn.report.page import page
 from backattn.report.paper import missing_inputs, paper_grid, paper_notes
@@ -83,8 +83,7 @@ def markdown(report: LangReport) -> str:
     """The tables of one LANG as Markdown."""
     blocks = []
     for table in report.tables:
-        corpus = f", corpus {table.corpus[:10]}" if len(report.tables) > 1 else ""
-        blocks.append(f"## {report.lang}{corpus}")
+        blocks.append(f"## {report.lang}{corpus_name(table, report)}")
         blocks.append(_grid_markdown(score_grid(table)))
         blocks.append("\n".join(f"- {line}" for line in (*findings(table), *notes(table))))
         if table.support:
@@ -127,8 +126,18 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         needed = missing_inputs(recipe) if recipe else ""
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
-    tables = build_tables(finished, store_origins(finished), recipe)
+    tables = build_tables(finished, store_origins(finished), recipe, _today(finished, recipe))
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
+
+
+def _today(runs: Sequence[RunRecord], recipe: Recipe | None) -> str:
+    """Digest of the recipe's corpus, where there are runs of several and it can be read."""
+    if recipe is None or len({run.request["corpus"] for run in runs}) < 2:
+        return ""
+    try:
+        return read_corpus(recipe.corpus).digest
+    except BackattnError:
+        return ""
 
 
 def _of_sizes(
@@ -188,6 +197,7 @@ def _cell(text: str) -> str:
 def _table_json(table: Table) -> dict[str, Any]:
     return {
         "corpus": table.corpus,
+        "earlier": table.earlier,
         "support": dict(table.support),
         "signature": table.signature,
         "rows": [
@@ -214,6 +224,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "test_f1": {name: _measure_json(measure) for name, measure in row.measures.items()},
         "types_f1": {name: _measure_json(measure) for name, measure in row.types.items()},
         "difference": _difference_json(row.difference) if row.difference else None,
+        "from_recipe": _difference_json(row.from_recipe) if row.from_recipe else None,
         "remark": row.remark,
         "runs": [
             {
