@@ -149,8 +149,9 @@ def read_lines(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
 def read_columns(source: TextIO, unit: Unit, name: str, format: ColumnFormat) -> Iterator[Tokens]:
     """One token a line, an empty line between sentences.
 
-    :param format: of the run's corpus: where the token stands (a line of one column is the token), and which
-        lines are comments or stand between documents. Other columns are ignored.
+    :param format: of the run's corpus: what separates columns, where the token stands (a line of one column
+        is the token), and which lines are comments or stand between documents. Other columns are ignored. A
+        segmentation digit is taken off, where there is one.
     :raises CorpusError: an undecodable byte, no column of that number, or a token of several characters where
         the unit is one.
     """
@@ -158,7 +159,7 @@ def read_columns(source: TextIO, unit: Unit, name: str, format: ColumnFormat) ->
     for number, line in enumerate(_lines(source, name), 1):
         if format.comment and line.startswith(format.comment):
             continue
-        cells = line.split("\t") if "\t" in line else split_columns(line)
+        cells = line.split("\t") if format.separator == "tab" else split_columns(line)
         if not line.strip(" \t") or (format.docstart and format.docstart in cells):
             if pending:
                 yield tuple(pending)
@@ -171,8 +172,8 @@ def read_columns(source: TextIO, unit: Unit, name: str, format: ColumnFormat) ->
                 "the run's corpus (corpus.format.token of its recipe.json)"
             )
         token = cells[column]
-        if format.segmentation_digit and token[1:].isdecimal():
-            token = token[:1]
+        if format.segmentation_digit and len(token) > 1 and token[-1] in "0123456789":
+            token = token[:-1]
         if not token.strip(" ") or (unit == "character" and len(token) > 1 and not format.split_characters):
             raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
         pending += token if format.split_characters else [token]

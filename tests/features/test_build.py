@@ -278,7 +278,9 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
         == NOT_IN_IDENTITY
     )
     assert ids(translator={**translator, "batch_tokens": 7, "checkpoint": "moved"}) == base
-    assert ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab"}) == base
+    assert (
+        ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab" * 32}) == base
+    )
     for key, value in {
         "beam": 2,
         "max_len_a": 2.0,
@@ -304,6 +306,10 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     pins = [ids(english=hub), *(ids(english={**hub, "sha256": pin * 64}) for pin in "aAb")]
     assert len(set(pins)) == 3
     assert pins[1] == pins[2]
+    # So is a commit of a Marian model.
+    marian = {"hub": "someone/opus", "source": "de"}
+    commits = [ids(translator=marian), *(ids(translator={**marian, "revision": own}) for own in "ab")]
+    assert len(set(commits)) == 3
     # What is not asked for is no part of a name.
     copy = {**translator, "copy": True}
     assert ids(translator={**copy, "beam": 2, "precision": "bfloat16"}) == ids(translator=copy) != base

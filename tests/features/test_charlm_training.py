@@ -16,7 +16,7 @@ import torch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from backattn.corpus import Sentence  # noqa: E402
+from backattn.corpus import Corpus, Sentence  # noqa: E402
 from backattn.corpus.formats import read_corpus  # noqa: E402
 from backattn.errors import BusyError, CorpusError, MissingError, ModelError, RecipeError  # noqa: E402
 from backattn.features.embeddings import charlm_training as module  # noqa: E402
@@ -231,6 +231,24 @@ def test_weights_that_are_not_finite_are_not_written(
 def test_a_training_that_diverges_says_so(recipe: Recipe, tmp_path: Path, rate: float) -> None:
     with pytest.raises(ModelError, match=r"forward\.epoch1\.safetensors: .*diverged"):
         train(make_recipe(tmp_path, learning_rate=rate), tmp_path / "charlm")
+
+
+def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) -> None:
+    """What is read is the tokens; of the test split, where there are files that it could stand in."""
+    training = recipe.embeddings.charlm.training if recipe.embeddings.charlm else None
+    assert training is not None
+    corpus = read_corpus(recipe.corpus)
+    tokens = corpus.train[0].tokens
+
+    def request(corpus: Corpus, files: tuple[TextFile, ...] = training.files) -> object:
+        return module._request(recipe, dataclasses.replace(training, files=files), corpus)
+
+    other = Sentence(tokens, ("S-X",) * len(tokens))
+    assert request(dataclasses.replace(corpus, train=(other, *corpus.train[1:]))) == request(corpus)
+    more = Sentence((*tokens, "more"), ("O",) * (len(tokens) + 1))
+    for split in ("train", "dev", "test"):
+        assert request(dataclasses.replace(corpus, **{split: (more,)})) != request(corpus)
+    assert request(dataclasses.replace(corpus, test=(more,)), ()) == request(corpus, ())
 
 
 class TestRefusals:

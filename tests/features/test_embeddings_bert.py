@@ -172,6 +172,11 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def without_tokenizer(folder: Path) -> None:
+    for name in ("vocab.txt", "tokenizer.json"):
+        (folder / name).unlink()
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "no transformers model there"),
     "no config": (lambda f: (f / "config.json").unlink(), "no transformers model there"),
@@ -190,6 +195,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: without_weights(f, "encoder.layer.1.output.dense.weight"),
         "weights are missing: encoder.layer.1.output.dense.weight; copy the model again"),
     "tokenizer, a list": (lambda f: (f / "tokenizer.json").write_text("[]"), "cannot open this model"),
+    "no tokenizer": (without_tokenizer, "no tokenizer .*tokenizer.json.*; save the model's own there too"),
     "another tokenizer": (
         lambda f: edit_json(f / "config.json", vocab_size=3), "cannot open this model"),
     "code": (
@@ -209,6 +215,19 @@ def test_what_cannot_be_used_is_one_line(models: dict[str, Path], tmp_path: Path
         load(folder)
     assert str(caught.value).startswith(str(folder))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("style", ["sequence", "replaced"])
+def test_a_word_is_marked_as_in_running_text(tmp_path: Path, style: str) -> None:
+    """Some tokenizers see no word in what is given in words, and ``add_prefix_space`` does not tell them."""
+    folder = save_roberta(tmp_path / "model", style=style)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    bert = load(folder)
+    inside = tokenizer("b ab a ab", add_special_tokens=False)["input_ids"][1:]
+    split = bert._split(["ab", "a"])
+    assert [*split["ab"], *split["a"], *split["ab"]] == inside
+    plain = tokenizer([["ab"]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
+    assert plain != split["ab"]  # else this test would show nothing
 
 
 def test_a_pooler_is_not_needed(models: dict[str, Path], tmp_path: Path) -> None:

@@ -56,6 +56,18 @@ def test_every_token_as_a_plain_reading_of_the_file_has_it(
         assert found.tolist() == [looked_up(path, token) for token in tokens]
 
 
+def test_empty_lines_at_the_end_are_no_vectors(tmp_path: Path) -> None:
+    (found,) = FastText(write(tmp_path, "2 2\na 1 2\nb 3 4\n\n  \n")).embed([("b", "a")])
+    assert found.tolist() == [[3, 4], [1, 2]]
+
+
+def test_accents_of_their_own_are_found_as_one_with_their_letter(tmp_path: Path) -> None:
+    """Files of vectors are NFC; a corpus need not be. A form of its own comes first."""
+    path = write(tmp_path, "3 2\ncaf\u00e9 1 2\nCafe\u0301 3 4\ncaf\u00c9 5 6\n")
+    (found,) = FastText(path).embed([("cafe\u0301", "CAFE\u0301", "Cafe\u0301", "caf\u00e9", "cafe")])
+    assert found.tolist() == [[1, 2], [1, 2], [3, 4], [1, 2], [0, 0]]
+
+
 def test_words_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fasttext, "hash", lambda word: len(word) % 2, raising=False)
     path = write(tmp_path, "5 1\na 1\nbb 2\nc 3\na 9\ndd 4\n")
@@ -77,6 +89,8 @@ def test_words_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         ("2 2\nb 1 2\na 1\n", "line 3: expected 2 numbers, found 1"),
         ("2 2\nb 1 2\na 1 2 3\n", "line 3: expected 2 numbers, found 3"),
         ("2 2\na 1 x\nb 1 2\n", "line 2: expected a word and 2 numbers"),
+        ("2 2\na\t1\t2\nb\t1\t2\n", "line 2: expected a word and its numbers with spaces between"),
+        ("2 2\na 1 2\n\nb 1 2\n", "line 3: expected a word and its numbers with spaces between"),
         ("2 2\na 1 nan\nb 1 2\n", "line 2: a number is not finite"),
         ("2 2\na 1 1e99\nb 1 2\n", "line 2: a number is not finite"),
     ],

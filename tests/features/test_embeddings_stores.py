@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from backattn.corpus import Corpus
-from backattn.errors import MissingError, ModelError
+from backattn.errors import MissingError, ModelError, StaleError
+from backattn.experiments import fresh_stores
 from backattn.features import build
 from backattn.features.check import check
 from backattn.features.estimate import estimate
@@ -141,7 +142,7 @@ def test_identity_follows_the_numbers_alone(home: Path) -> None:
         (home / "cache" / folder).rename(home / f"cache/moved-{folder}")
     moved = {
         "fasttext": {"vectors": "moved.vec"},
-        "charlm": {"checkpoint": "moved-lm", "batch_tokens": 7, "sha256": ["a", "b"]},
+        "charlm": {"checkpoint": "moved-lm", "batch_tokens": 7},
         "bert": {"checkpoint": "moved-bert", "batch_tokens": 7},
     }
     assert {name: identity(name, **moved) for name in names} == base
@@ -163,6 +164,14 @@ def test_identity_follows_the_numbers_alone(home: Path) -> None:
     hub = {"bert": {"hub": "someone/bert"}, "charlm": {"hub": "de"}}
     assert make_plan(recipe_with("bert", **hub), corpus).embeddings["bert"].models == {"hub": "someone/bert"}
     assert identity("charlm", **hub) != identity("charlm", charlm={"hub": "es"})
+    commits = [identity("bert", bert={"hub": "someone/bert", "revision": own}) for own in ("", "a", "b")]
+    assert len(set(commits)) == 3
+    assert commits[0] == identity("bert", **hub)
+    # What transformers does not open is no part of a model.
+    before = identity("bert", **moved)
+    for name in ("notes.txt", "trainer_state.json", "README.md"):
+        (home / "cache/moved-bert" / name).write_text("a note")
+    assert identity("bert", **moved) == before
 
 
 @pytest.mark.parametrize(
@@ -177,6 +186,12 @@ def test_identity_follows_the_numbers_alone(home: Path) -> None:
         ("cache/bert/config.json", "bert", "config.json: not there; point embeddings.bert.checkpoint"),
     ],
 )
+def test_who_needs_no_translator_is_not_sent_to_one(home: Path) -> None:
+    recipe, corpus = recipe_with("fasttext"), make_corpus(["x"])
+    with pytest.raises(StaleError, match="run `backattn features toy --only embeddings`"):
+        fresh_stores(recipe, corpus, ["words"])
+
+
 def test_a_missing_model_is_missed_by_its_own_store_alone(
     home: Path, gone: str, name: str, message: str
 ) -> None:

@@ -50,6 +50,15 @@ def test_a_batch_says_what_the_sentences_say():
     assert len(set(batch.words.tolist())) <= len(batch.words) < batch.lengths.sum()  # each token once
 
 
+def test_a_long_token_costs_what_it_is_long():
+    """Not so much for each other form as well."""
+    vocabulary = encoded_corpus()[1]
+    tokens = (*(f"w{number}" for number in range(3000)), "x" * 20_000)
+    encoded = encode([tokens, ("a",)], vocabulary)
+    assert encoded.characters.nbytes == 4 * sum(map(len, (*tokens, "a")))
+    assert encoded.batch(np.array([1]), Sources()).characters.shape == (1, 1)
+
+
 WORDS = st.lists(st.sampled_from(["a", "bb", "Straße", "Bb", "7"]), min_size=1, max_size=6)
 
 

@@ -37,7 +37,9 @@ NOT_IN_IDENTITY = frozenset(
 
 # Keys younger than the identity version, with the value that stands for what was done before:
 # stores made then keep their names.
-_YOUNGER = {"states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False}
+_YOUNGER = {
+    "states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False, "revision": ""
+}  # fmt: skip
 
 # How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
 _DICTIONARY_VERSION = 1
@@ -51,8 +53,11 @@ _MARIAN_FILES = (
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
 
-# Endings of the files that a transformers model and its tokenizer are read from.
-_BERT_FILES = frozenset({".json", ".txt", ".model", ".safetensors"})
+# The files that a transformers model and its tokenizer are read from; what else lies there is not opened.
+_BERT_FILES = (
+    "config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "*.model", "*.safetensors", "*.safetensors.index.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -302,8 +307,7 @@ def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
             return {"hub": tables.bert.hub}
         folder = model_path(tables.bert.checkpoint)
         files = [folder / "config.json"]
-        if folder.is_dir():
-            files += (path for path in folder.iterdir() if path.suffix in _BERT_FILES and is_file(path))
+        files += (path for pattern in _BERT_FILES for path in folder.glob(pattern) if is_file(path))
         advice = "point embeddings.bert.checkpoint at the folder of a transformers model, or name a hub's"
     for path in files:
         if not is_file(path):

@@ -20,15 +20,16 @@ from backattn.quoting import listed, shortened
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
-def fetch(name: str, patterns: Sequence[str], *, instead: str) -> Path:
+def fetch(name: str, patterns: Sequence[str], revision: str, *, instead: str) -> Path:
     """The folder of a model of the hub, from the hub's own cache where it is there.
 
     :param patterns: of the files that are needed.
+    :param revision: commit, tag or branch; empty for the newest.
     :param instead: what a user does who cannot go online.
     :raises MissingError: it cannot be fetched.
     """
     with fetching(name, instead):
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(patterns)))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ _SHARES = {"word_dropout", "dropout", "anneal", "label_smoothing"}
 _FILLED = {"learning_rates", "parallel", "files"}
 # The rows of the paper's tables, as `backattn report` names models.
 _MODEL = re.compile(r"((fastText|CharLM|BERT)\+)*BiLSTM\+CRF|")
+_DIGEST = re.compile("[0-9A-Fa-f]{64}")
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}")
 
@@ -78,6 +79,8 @@ def _check(name: str, value: Any, path: str, key: str) -> None:
         expected = "an F1 in percent"
     elif name in {"group", "column"} and value < -1:
         expected = "a column from 0, or -1 for none"
+    elif name == "sha256" and not _DIGEST.fullmatch(value) and not (value == "" and key.endswith(name)):
+        expected = "a digest of 64 hexadecimal digits"
     elif name == "source" and key.startswith("translator.") and not _LANGUAGE.fullmatch(value):
         expected = "a language code, as de or zh_CN"
     if expected:

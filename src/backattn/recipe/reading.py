@@ -158,6 +158,10 @@ def _check_embeddings(recipe: Recipe, where: str) -> None:
         part = getattr(tables, name)
         if part is not None and bool(part.checkpoint) == bool(part.hub):
             raise RecipeError(f"{where}: embeddings.{name}: give exactly one of checkpoint and hub")
+    if tables.charlm is not None and tables.charlm.sha256 and not tables.charlm.hub:
+        raise RecipeError(
+            f"{where}: embeddings.charlm.sha256: pins files of the hub, and here is none; take it away"
+        )
     if tables.charlm is not None and len(tables.charlm.sha256) not in (0, 2):
         raise RecipeError(
             f"{where}: embeddings.charlm.sha256: expected two digests, forward first, or none; "

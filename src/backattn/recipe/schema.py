@@ -24,6 +24,7 @@ class TranslatorRecipe:
         ``joint.model`` (fairseq), or of a Marian model of transformers; empty when ``hub`` is given.
     :param hub: a fairseq hub name (``transformer.wmt19.de-en``), or that of a Marian model of transformers
         (``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
+    :param revision: commit of a Marian model on the hub; empty for the newest, which may change.
     :param copy: no translation, to learn what one is worth: the English tagger reads the source as it is, and
         A is the identity. Then neither of the two is opened.
     :param dictionary: a file in the form of CC-CEDICT, below ``data/``, by which each word is translated for
@@ -42,6 +43,7 @@ class TranslatorRecipe:
 
     checkpoint: str = ""
     hub: str = ""
+    revision: str = ""
     copy: bool = False
     dictionary: str = ""
     source: str
@@ -156,6 +158,7 @@ class BertRecipe:
 
     :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
     :param hub: its name on the hub (``bert-base-multilingual-cased``).
+    :param revision: commit on the hub; empty for the newest, which may change.
     :param layers: the last layer's states, or the mean of the last four layers'.
     :param pieces: a token's vector is that of its first piece, or the mean over its pieces.
     :param window: most pieces that are read at once, special ones ([CLS], [SEP]) included; a longer sentence
@@ -166,6 +169,7 @@ class BertRecipe:
 
     checkpoint: str = ""
     hub: str = ""
+    revision: str = ""
     layers: Literal["last", "mean-4"] = "mean-4"
     pieces: Literal["first", "mean"] = "first"
     window: int = 0

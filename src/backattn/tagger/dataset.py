@@ -70,7 +70,8 @@ class Encoded:
     :param tokens: the sentences.
     :param lengths: tokens of each sentence. *Shape:* (sentences,) int64
     :param words: word number of each form. *Shape:* (forms,) int32
-    :param characters: character numbers of each form, 0 is padding. *Shape:* (forms, c) int32
+    :param characters: character numbers of all forms, one form after the other. *Shape:* (characters,) int32
+    :param spelled: characters of each form. *Shape:* (forms,) int64
     :param forms: the form of each token of all sentences. *Shape:* (tokens,) int32
     :param tags: its gold tag number. *Shape:* (tokens,) int32
     """
@@ -79,6 +80,7 @@ class Encoded:
     lengths: Ints
     words: SmallInts
     characters: SmallInts
+    spelled: Ints
     forms: SmallInts
     tags: SmallInts | None = None
 
@@ -90,6 +92,11 @@ class Encoded:
         """Where each sentence begins among all tokens. *Shape:* (sentences,)"""
         return np.cumsum(self.lengths) - self.lengths
 
+    @cached_property
+    def _form_begins(self) -> Ints:
+        """Where each form begins among all characters. *Shape:* (forms,)"""
+        return np.cumsum(self.spelled) - self.spelled
+
     def batch(self, indices: Ints, sources: Sources) -> Batch:
         """Pad the sentences of these indices to a batch; stored rows are read now, not before."""
         lengths = self.lengths[indices]
@@ -99,17 +106,22 @@ class Encoded:
         # Where the tokens of the batch stand among all, in the order of real's True, shape: (its tokens,)
         where = (self._begins[indices][:, None] + place)[real]
         forms, positions = np.unique(self.forms[where], return_inverse=True)
-        characters = self.characters[forms]
-        used = max(1, int((characters != 0).sum(1).max()))
         return Batch(
             words=_numbers(self.words[forms]),
-            characters=_numbers(characters[:, :used]),
+            characters=self._spellings(forms),
             positions=_padded(positions, real),
             lengths=torch.from_numpy(lengths),
             tags=None if self.tags is None else _padded(self.tags[where], real),
             transfer=None if sources.transfer is None else self.rows(indices, sources.transfer),
             embeddings=tuple(self.rows(indices, source) for source in sources.embeddings.values()),
         )
+
+    def _spellings(self, forms: NDArray[np.integer[Any]]) -> Tensor:
+        """Character numbers of some forms, padded with 0. *Shape:* (u, c)"""
+        lengths = self.spelled[forms]
+        place = np.arange(max(1, lengths.max()))
+        real = place < lengths[:, None]
+        return _padded(self.characters[(self._form_begins[forms][:, None] + place)[real]], real)
 
     def rows(self, indices: Ints, source: RowSource) -> Tensor:
         """What a source says of these sentences, padded with zeros. *Shape:* (b, m, width)"""
@@ -130,14 +142,13 @@ def encode(
     forms = np.fromiter(
         (numbers.setdefault(token, len(numbers)) for token in chain.from_iterable(sentences)), np.int32
     )
-    characters = np.zeros((len(numbers), max(map(len, numbers), default=1)), dtype=np.int32)
-    for row, token in zip(characters, numbers, strict=True):
-        row[: len(token)] = vocabulary.spell(token)
+    spellings = chain.from_iterable(vocabulary.spell(token) for token in numbers)
     return Encoded(
         tokens=tuple(sentences),
         lengths=np.array([len(tokens) for tokens in sentences], dtype=np.int64),
         words=np.array([vocabulary.word(token) for token in numbers], dtype=np.int32),
-        characters=characters,
+        characters=np.fromiter(spellings, np.int32),
+        spelled=np.array(list(map(len, numbers)), dtype=np.int64),
         forms=forms,
         tags=None
         if tags is None

@@ -16,12 +16,16 @@ from backattn.errors import MissingError, ModelError
 from backattn.features.batches import batches
 from backattn.features.pretrained import fetch, opening, refuse_missing
 from backattn.files import is_file
-from backattn.quoting import quoted
+from backattn.quoting import listed, quoted
 from backattn.recipe import BertRecipe, model_path
 
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _INSTEAD = "copy its folder and name that as embeddings.bert.checkpoint"
 _LAYERS = 4
+# One of these holds the pieces of a tokenizer.
+_TOKENIZERS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"
+)  # fmt: skip
 # Beyond this a tokenizer's "most pieces" means that nobody said (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
 
@@ -46,8 +50,9 @@ class Bert:
         self._recipe = recipe
         self._device = device
         self._name = name
-        self.width = int(model.config.hidden_size)
         self._check_model()
+        self.width = int(model.config.hidden_size)
+        self._mark = self._mark_of_a_word()
         self._before, self._after = self._special_pieces()
         self._window = self._content_of_a_window()
 
@@ -59,7 +64,9 @@ class Bert:
         :raises ModelError: it cannot be used.
         """
         folder = (
-            fetch(recipe.hub, _FETCHED, instead=_INSTEAD) if recipe.hub else model_path(recipe.checkpoint)
+            fetch(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
+            if recipe.hub
+            else model_path(recipe.checkpoint)
         )
         return cls.load(folder, recipe, device=device)
 
@@ -82,6 +89,10 @@ class Bert:
             )
         opener: Any = AutoTokenizer  # whose types are not declared
         closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if not any(is_file(folder / name) for name in _TOKENIZERS):
+            raise ModelError(
+                f"{folder}: no tokenizer ({listed(_TOKENIZERS)}); save the model's own there too"
+            )
         with opening(folder):
             # A token is a word of its own: byte-level tokenizers mark that by the space before it.
             tokenizer = opener.from_pretrained(folder, add_prefix_space=True, **closed)
@@ -118,7 +129,7 @@ class Bert:
         if not forms:
             return {}
         found = self._tokenizer(
-            [[form] for form in forms], is_split_into_words=True, add_special_tokens=False
+            [[self._mark + form] for form in forms], is_split_into_words=True, add_special_tokens=False
         )["input_ids"]
         unknown = self._tokenizer.unk_token_id
         for form, own in zip(forms, found, strict=True):
@@ -165,7 +176,7 @@ class Bert:
 
     def _check_model(self) -> None:
         config = self._model.config
-        if config.is_encoder_decoder:
+        if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
             raise ModelError(f"{self._name}: a {config.model_type} model, expected an encoder as BERT is one")
         layers = config.num_hidden_layers
         if self._recipe.layers == "mean-4" and layers < _LAYERS:
@@ -178,6 +189,16 @@ class Bert:
                 f"{self._name}: its tokenizer has {len(self._tokenizer)} pieces, its model knows {known}; "
                 "they are of two models: copy both again"
             )
+
+    def _mark_of_a_word(self) -> str:
+        """What says that a word begins, where its tokenizer does not see that by itself: a space, or nothing.
+
+        Some (a ByteLevel behind another step, a normaliser that writes spaces) mark a word in running text
+        alone, whatever ``add_prefix_space`` says.
+        """
+        text = self._tokenizer("a a", add_special_tokens=False)["input_ids"]
+        word = self._tokenizer([["a"]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
+        return "" if text[-len(word) :] == word else " "
 
     def _special_pieces(self) -> tuple[Pieces, Pieces]:
         """What stands before and after every text ([CLS] and [SEP] for BERT)."""

@@ -190,7 +190,7 @@ class _Corpus:
     """What flair's trainer takes of a ``TextCorpus``.
 
     It also measures the perplexity of ``valid`` and ``test``, but leaves out what does not fill a batch;
-    :func:`perplexity` reads all, so a few characters must do here.
+    :func:`negative_log_likelihood` reads all, so a few characters must do here.
     """
 
     def __init__(self, train: _Epoch, some: Tensor, dictionary: Dictionary) -> None:

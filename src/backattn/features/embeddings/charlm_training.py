@@ -41,7 +41,7 @@ from backattn.features.work_folder import (
     train_anew,
 )
 from backattn.files import is_file, write_whole, write_whole_text
-from backattn.fingerprint import canonical_json
+from backattn.fingerprint import canonical_json, digest
 from backattn.json_files import read_table
 from backattn.recipe import CharLmTraining, Recipe, as_json
 
@@ -243,8 +243,8 @@ def _perplexity(loss: float, path: Path) -> float:
     """Of a character, from its loss in nats."""
     if loss > _LARGEST_LOSS:
         raise ModelError(
-            f"{path}: its training diverged (a loss of {loss:.0f} nats a character); lower "
-            "embeddings.charlm.training.learning_rate"
+            f"{path}: its training diverged (a loss of {loss:.0f} nats a character); delete "
+            f"{path.parent} and lower embeddings.charlm.training.learning_rate"
         )
     return math.exp(loss)
 
@@ -278,17 +278,19 @@ def _characters(lines: tuple[str, ...]) -> int:
 
 
 def _request(recipe: Recipe, training: CharLmTraining, corpus: Corpus) -> dict[str, Any]:
-    """Everything that the numbers of a training depend on, down to the bytes of the files."""
+    """Everything that the numbers of a training depend on, down to the tokens and the bytes of the files."""
     return {
         "format": FORMAT,
         "training": as_json(training),
-        "corpus": as_json(recipe.corpus.format),
+        # What is read of them: a corrected label changes no text. Test sentences are left out of the files.
+        "corpus": {
+            split: digest([sentence.tokens for sentence in sentences])
+            for split, sentences in corpus.splits()
+            if split != "test" or training.files
+        },
         "unit": recipe.corpus.unit,
         "language": recipe.translator.source,
-        "data": {
-            **{f"corpus.{split}": digest for split, digest in corpus.sha256.items()},
-            **{file.path: data_digest(file.path) for file in training.files},
-        },
+        "data": {file.path: data_digest(file.path) for file in training.files},
         "versions": {package: version(package) for package in ("flair", "sacremoses")},
     }
 

@@ -4,8 +4,9 @@ The file, often gigabytes of it, is passed over once: what stays in memory is wh
 24 bytes a word, so that the words of any text can be looked up later.
 """
 
+import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,8 @@ _FIRST_LINE = 2  # number of the line after the header
 
 class FastText:
     """The vectors of a file (an ``Embedder``). A word that has none under any of its spellings gets zeros.
+
+    Accents that stand as characters of their own are looked up as one with their letter, too (NFC).
 
     :param path: a text file: a line with the number of vectors and their width, then a word and its numbers
         on each line (Bojanowski et al. 2017; Grave et al. 2018).
@@ -41,7 +44,7 @@ class FastText:
         self._path = path
         with path.open("rb") as file:
             count, self.width = _header(path, file.readline(_LONGEST_HEADER))
-            self._hashes, self._starts, self._lines = _index(file)
+            self._hashes, self._starts, self._lines = _index(path, file)
         if len(self._starts) != count:
             raise CorpusError(
                 f"{path}: line 1 promises {count} vectors, but {len(self._starts)} follow; fetch it again"
@@ -55,7 +58,7 @@ class FastText:
         table = np.zeros((len(forms), self.width), np.float32)
         with self._path.open("rb") as file:
             for form, number in row.items():
-                vectors = (self._find(file, spelling.encode("utf-8")) for spelling in spellings(form))
+                vectors = (self._find(file, spelling.encode("utf-8")) for spelling in _spellings(form))
                 table[number] = next((vector for vector in vectors if vector is not None), 0)
         return [table[[row[token] for token in tokens]] for tokens in sentences]
 
@@ -72,12 +75,24 @@ class FastText:
         return None
 
 
-def _index(file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _spellings(token: str) -> Iterator[str]:
+    yield from spellings(token)
+    if (composed := unicodedata.normalize("NFC", token)) != token:
+        yield from spellings(composed)
+
+
+def _index(path: Path, file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Of each line that follows: the hash of its word, its place, its number; sorted by hash, then place."""
     hashes, starts = array("q"), array("q")
     place = file.tell()
     for line in file:
-        hashes.append(hash(line[: line.find(b" ")]))
+        end = line.find(b" ")
+        if end < 0:
+            if not line.strip() and not file.read().strip():
+                break  # nothing but empty lines is left
+            number = len(starts) + _FIRST_LINE
+            raise CorpusError(f"{path}, line {number}: expected a word and its numbers with spaces between")
+        hashes.append(hash(line[:end]))
         starts.append(place)
         place += len(line)
     found = np.array(hashes, np.int64)

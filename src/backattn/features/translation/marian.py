@@ -98,9 +98,9 @@ class MarianTranslator(SearchTranslator):
 
         :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.
         """
-        folder = fetch(recipe.hub, ["*.json", "*.spm", SAFETENSORS], instead=_INSTEAD)
+        folder = fetch(recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD)
         if not is_file(folder / SAFETENSORS):
-            folder = fetch(recipe.hub, ["*.json", "*.spm", PICKLE], instead=_INSTEAD)
+            folder = fetch(recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD)
         return cls.load(folder, recipe, device=device)
 
 
