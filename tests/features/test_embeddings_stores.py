@@ -174,6 +174,12 @@ def test_identity_follows_the_numbers_alone(home: Path) -> None:
     assert identity("bert", **moved) == before
 
 
+def test_who_needs_no_translator_is_not_sent_to_one(home: Path) -> None:
+    recipe, corpus = recipe_with("fasttext"), make_corpus(["x"])
+    with pytest.raises(StaleError, match="run `backattn features toy --only embeddings`"):
+        fresh_stores(recipe, corpus, ["words"])
+
+
 @pytest.mark.parametrize(
     ("gone", "name", "message"),
     [
@@ -186,12 +192,6 @@ def test_identity_follows_the_numbers_alone(home: Path) -> None:
         ("cache/bert/config.json", "bert", "config.json: not there; point embeddings.bert.checkpoint"),
     ],
 )
-def test_who_needs_no_translator_is_not_sent_to_one(home: Path) -> None:
-    recipe, corpus = recipe_with("fasttext"), make_corpus(["x"])
-    with pytest.raises(StaleError, match="run `backattn features toy --only embeddings`"):
-        fresh_stores(recipe, corpus, ["words"])
-
-
 def test_a_missing_model_is_missed_by_its_own_store_alone(
     home: Path, gone: str, name: str, message: str
 ) -> None:
