@@ -473,7 +473,11 @@ def test_markdown_cells_keep_their_borders(runs: Path, tmp_path: Path) -> None:
 
 
 def test_no_run_at_all_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"es/runs: no finished run; train some with `backattn train es`$"):
+    with pytest.raises(
+        MissingError, match=r"es/runs: no finished run; train some with `backattn train es`; no r"
+    ):
+        make_report(["es"], tmp_path)
+    with pytest.raises(MissingError, match="; no recipe of that name either; here are none$"):
         make_report(["es"], tmp_path)
     (tmp_path / "es" / "runs" / "a").mkdir(parents=True)
     with pytest.raises(MissingError, match=r"no finished run, 1 not finished; train some"):

@@ -25,7 +25,8 @@ from backattn.recipe import cache_root
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
 @click.option(
     "--sentences", default="all", show_default=True,
-    help="Comma-separated: numbers of training sentences (nested samples), shares as 5%, or all.",
+    help="Comma-separated: numbers of training sentences (nested samples), shares as 5%, or all "
+    "(as many as tagger.sentences says).",
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1),
               help="Runs side by side, a process each; default: as many as fill the cores.")  # fmt: skip
@@ -58,7 +59,8 @@ def train(
 @set_option
 @click.option(
     "--sentences",
-    help="Only runs of so many training sentences: numbers, shares as 5%, or all. Printed, not written.",
+    help="Only runs of so many training sentences: numbers, shares as 5%, or all (as many as "
+    "tagger.sentences says). Printed, not written.",
 )  # fmt: skip
 @json_option
 def report(

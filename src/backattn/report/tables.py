@@ -9,7 +9,8 @@ from typing import Any
 from backattn.corpus.formats import read_corpus
 from backattn.errors import BackattnError, MissingError
 from backattn.grid import Share, Size, numbers_of
-from backattn.recipe import Recipe, as_json, load_recipe, recipe_name
+from backattn.quoting import listed
+from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
 from backattn.report.grids import Grid, corpus_name, findings, left_out_notes, notes, score_grid, type_grid
@@ -123,11 +124,15 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
     try:
         runs = find_runs(cache, lang)
     except MissingError as error:
-        needed = missing_inputs(recipe) if recipe else ""
+        needed = missing_inputs(recipe) if recipe else _recipes_here()
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
     tables = build_tables(finished, store_origins(finished), recipe, _today(finished, recipe))
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
+
+
+def _recipes_here() -> str:
+    return f"no recipe of that name either; here are {listed(available_recipes()) or 'none'}"
 
 
 def _today(runs: Sequence[RunRecord], recipe: Recipe | None) -> str:
