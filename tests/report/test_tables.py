@@ -477,7 +477,7 @@ def test_no_run_at_all_is_one_line(tmp_path: Path) -> None:
         MissingError, match=r"es/runs: no finished run; train some with `backattn train es`; no r"
     ):
         make_report(["es"], tmp_path)
-    with pytest.raises(MissingError, match="; no recipe of that name either; here are none$"):
+    with pytest.raises(MissingError, match=r"; no recipe of that name either; here are none$"):
         make_report(["es"], tmp_path)
     (tmp_path / "es" / "runs" / "a").mkdir(parents=True)
     with pytest.raises(MissingError, match=r"no finished run, 1 not finished; train some"):
