@@ -295,6 +295,11 @@ def test_the_tagger_is_told_beside_the_recipe_too(runs: Path, tmp_path: Path) ->
 
     assert told() == [("tagger.dropout=0.3",), ("tagger.precision=bfloat16",)]
     assert told("tagger.dropout=0.3") == [(), ("tagger.dropout=0.5", "tagger.precision=bfloat16")]
+    # What no row has as the recipe says is told once.
+    text = make_report(["es"], tmp_path, overrides=["tagger.hidden=9", "tagger.batch=3"]).to_text()
+    assert "- All rows: tagger.batch=16, tagger.hidden=256, where the recipe says otherwise.\n" in text
+    assert told("tagger.hidden=9") == told()
+    assert "All rows" not in make_report(["es"], tmp_path).to_text()
 
 
 def test_a_t_that_its_recipe_does_not_make_any_more_is_told(runs: Path, tmp_path: Path) -> None:

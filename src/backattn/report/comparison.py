@@ -137,6 +137,7 @@ class Table:
     :param support: entities of each type in the test set.
     :param signature: what the scores have in common, and which values they range over.
     :param origins: where each store that the runs read came from.
+    :param common: ``key=value`` of what the tagger of all rows is, where the recipe says otherwise.
     :param earlier: the recipe's files hold another corpus today.
     """
 
@@ -145,6 +146,7 @@ class Table:
     support: Mapping[str, int]
     signature: str
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    common: tuple[str, ...] = ()
     earlier: bool = False
 
     @property
@@ -209,7 +211,8 @@ def _table(
     rows = [_row(part, tuple(support)) for part in groups.values()]
     rows = sorted(_with_settings(rows, origins, reference), key=_order)
     rows = [_beside_recipe(_compared(row, rows), rows, reference) for row in rows]
-    return Table(corpus, tuple(rows), support, _signature(runs), origins)
+    common = _common(rows, reference)
+    return Table(corpus, tuple(rows), support, _signature(runs), origins, common)
 
 
 def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
@@ -291,12 +294,12 @@ def _with_settings(
     rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
 ) -> list[Row]:
     """Say of each row what the recipe or, without one, others have otherwise: no two rows look the same."""
-    flat = [{**_DEFAULTS, **dict(_flatten(row.request))} for row in rows]
-    told = {key for key in _differing(flat) if not any(_is_told(key, name) for name in _TOLD)}
-    own = {key for key in reference if key.startswith("tagger.") and not any(_is_told(key, n) for n in _TOLD)}
+    flat = _requests(rows)
+    told = _untold(_differing(flat))
     settings = [
         (
-            *_said(values, (told - own) | {key for key in own if _several([values, reference], key)}),
+            # Of the tagger, too, the recipe needs not be told.
+            *_said(values, {k for k in told if k not in reference or _several([values, reference], k)}),
             *said,
             *_replaced(row, origins),
         )
@@ -311,6 +314,23 @@ def _with_settings(
         for index in alike:
             settings[index] += tuple(_said(flat[index], rest))
     return [replace(row, setting=setting) for row, setting in zip(rows, settings, strict=True)]
+
+
+def _common(rows: Sequence[Row], reference: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the tagger of all rows is, where the recipe says otherwise."""
+    flat = _requests(rows)
+    tagger = {key for key in reference if key.startswith("tagger.")}
+    return tuple(
+        _said(flat[0], {k for k in _untold(tagger) if _several([*flat, reference], k)} - _differing(flat))
+    )
+
+
+def _requests(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{**_DEFAULTS, **dict(_flatten(row.request))} for row in rows]
+
+
+def _untold(keys: Iterable[str]) -> set[str]:
+    return {key for key in keys if not any(_is_told(key, name) for name in _TOLD)}
 
 
 def _replaced(row: Row, origins: Mapping[str, Origin]) -> list[str]:

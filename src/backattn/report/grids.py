@@ -141,6 +141,7 @@ def notes(table: Table) -> tuple[str, ...]:
         f"resamples, seed {SEED}; percentile interval, two-sided p.",
         *against,
         *settings,
+        *([f"All rows: {', '.join(table.common)}, where the recipe says otherwise."] if table.common else []),
         *(told[name] for name in _translators(table)),
         *remarks,
     )

@@ -205,6 +205,7 @@ def _table_json(table: Table) -> dict[str, Any]:
         "earlier": table.earlier,
         "support": dict(table.support),
         "signature": table.signature,
+        "common": list(table.common),
         "rows": [
             {
                 **_row_json(row),
