@@ -7,6 +7,7 @@ for both does not blur their difference (Koehn 2004; seeds as a second level).
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,14 +78,16 @@ def _resampled_differences(
     count, sentences, _ = base.shape
     draw_seeds = np.random.default_rng(seed)
     weights_of = _remembered_weights if sentences <= _MOST_REMEMBERED else _weights
-    # Whole numbers below 2**53 are exact in float64, and only floats have a fast matrix product.
     # shape: (sentences, 2 * seeds * 3)
-    flat = np.stack([base, system]).transpose(2, 0, 1, 3).reshape(sentences, -1).astype(np.float64)
+    whole = np.stack([base, system]).transpose(2, 0, 1, 3).reshape(sentences, -1)
+    # Only floats have a fast matrix product; whole numbers below 2**24 are exact in float32.
+    kind: type[np.floating[Any]] = np.float32 if sentences * int(whole.max()) < 2**24 else np.float64
+    flat: NDArray[Any] = whole.astype(kind)
     parts = []
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
         weights = weights_of(seed, start, size, sentences)
-        scores = f1((weights.astype(np.float64) @ flat).reshape(size, 2, count, 3))
+        scores = f1((weights.astype(kind) @ flat).reshape(size, 2, count, 3).astype(np.float64))
         # shape: (size, seeds)
         differences = scores[:, 1] - scores[:, 0]
         chosen = draw_seeds.integers(count, size=(size, count))
