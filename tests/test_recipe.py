@@ -114,6 +114,16 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
             r"charlm\.sha256: expected two digests, forward first, or none; found 1",
         ),
         (
+            "[embeddings]\ncharlm = { hub = 'x', sha256 = ['', ''] }",
+            r"charlm\.sha256\[0\]: expected a digest of 64 hexadecimal digits, found ''",
+        ),
+        (
+            f"[embeddings]\ncharlm = {{ checkpoint = 'x', sha256 = ['{'a' * 64}', '{'b' * 64}'] }}",
+            r"charlm\.sha256: pins files of the hub, and here is none; take it away",
+        ),
+        ("sha256 = 'zz'", r"english\.sha256: expected a digest of 64 hexadecimal digits, found 'zz'"),
+        ("[embeddings]\nbert = { checkpoint = 'x', revision = 'y' }", r"bert\.revision: a commit of the hub"),
+        (
             "[embeddings.charlm]\ncheckpoint = 'x'\ntraining = { files = [{ path = 'a', column = -2 }] }",
             r"training\.files\[0\]\.column: expected a column from 0, or -1 for none, found -2",
         ),

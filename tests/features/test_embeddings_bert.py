@@ -217,6 +217,15 @@ def test_what_cannot_be_used_is_one_line(models: dict[str, Path], tmp_path: Path
     assert str(caught.value).isprintable()
 
 
+def test_any_sentencepiece_model_may_be_a_tokenizer(models: dict[str, Path], tmp_path: Path) -> None:
+    """DeBERTa's is called spm.model, others' are not."""
+    folder = shutil.copytree(models["bert"], tmp_path / "model")
+    without_tokenizer(folder)
+    (folder / "spm.model").write_bytes(b"none")
+    with pytest.raises(ModelError, match="cannot open this model"):
+        load(folder)
+
+
 @pytest.mark.parametrize("style", ["sequence", "replaced"])
 def test_a_word_is_marked_as_in_running_text(tmp_path: Path, style: str) -> None:
     """Some tokenizers see no word in what is given in words, and ``add_prefix_space`` does not tell them."""

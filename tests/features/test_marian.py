@@ -198,6 +198,7 @@ def test_bfloat16_is_near(folders: dict[str, Path]) -> None:
     for one, other in zip(exact.align(pairs), near.align(pairs), strict=True):
         assert one.dtype == other.dtype == np.float32
         np.testing.assert_allclose(one, other, atol=0.1)
+        assert not np.array_equal(one, other)
 
 
 class TestRefused:
@@ -242,6 +243,24 @@ class TestRefused:
         del numbers["<unk>"]
         (folder / "vocab.json").write_text(json.dumps(numbers), "utf-8")
         with pytest.raises(ModelError, match=r"vocab\.json: has no <unk>; copy the model's folder again"):
+            load(folder)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("decoder_start_token_id", None),
+            ("decoder_start_token_id", 100_000),
+            ("eos_token_id", None),
+            ("eos_token_id", [0, 1]),
+            ("max_position_embeddings", 1),
+        ],
+    )
+    def test_a_config_that_does_not_fit(self, folder: Path, key: str, value: object) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, key: value}))
+        with pytest.raises(
+            ModelError, match=rf"config\.json: {key}: .*; copy the model's folder again|cannot open"
+        ):
             load(folder)
 
     def test_weights_that_are_missing(self, folder: Path) -> None:
@@ -322,15 +341,29 @@ def test_stage_one_goes_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (expected,) = translator.translate([sentence.tokens])
         assert decode_lines(store[sentence.key]["english"]) == expected.english
     assert run("check", "toy", *changes)[0] == 0
+    folder = home / "cache/toy/translator"
+    # What is not opened is no part of it.
+    for name in ("pytorch_model.bin", "notes.txt", "tokenizer_config.json"):
+        (folder / name).write_text("not opened")
+    assert run("check", "toy", *changes)[0] == 0
+    (folder / "source.spm").rename(home / "moved")
+    status, _, errors = run("check", "toy", *changes)
+    assert status == 2
+    assert "source.spm: not there; copy the Marian model's folder whole" in errors
     make_marian(home / "cache/toy/translator", pieces=140)
     status, told, _ = run("check", "toy", *changes)
     assert status == 1
     assert "translation: missing; 4 sentences, 4 to compute" in told
 
 
-def test_the_hub_is_known_by_the_form_of_the_name() -> None:
+def test_the_hub_is_known_by_the_form_of_the_name(tmp_path: Path) -> None:
     def by_hub(name: str) -> bool:
         return is_transformers_model(TranslatorRecipe(hub=name, source="de"))
 
+    (tmp_path / "both").mkdir()
+    for name in ("config.json", "checkpoint.pt"):  # of fairseq, with a note of somebody
+        (tmp_path / "both" / name).touch()
+        found = is_transformers_model(TranslatorRecipe(checkpoint=str(tmp_path / "both"), source="de"))
+        assert found == (name == "config.json")
     assert by_hub("Helsinki-NLP/opus-mt-de-en")
     assert not by_hub("transformer.wmt19.de-en")

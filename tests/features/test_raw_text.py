@@ -107,13 +107,11 @@ def test_what_normalisation_leaves_nothing_of_is_an_unknown_piece(german: Vocabu
 
 
 def test_english_is_read_in_moses_words(german: Vocabulary) -> None:
-    spelling = spelling_of(german, german, "de")
     text = "the old man, Anna, lives in Bremen"
-    numbers = {piece: spelling._target.number(piece) for piece in german.pieces(text)}
-    words = spelling.written([numbers[piece] for piece in german.pieces(text)])
-    unknown = {piece for piece, number in numbers.items() if number == 0}
-    expected = tuple("<unk>" if word in unknown else word for word in text.replace(",", " ,").split())
-    assert words.texts == expected
+    pieces = german.pieces(text)
+    side = Side(german, {piece: number for number, piece in enumerate(["<unk>", *sorted(set(pieces))])}, 0)
+    words = RawTextSpelling(side, side, "de").written([side.number(piece) for piece in pieces])
+    assert words.texts == tuple(text.replace(",", " ,").split())
     assert all(isinstance(owner, tuple) and len(owner) == 1 for owner in words.owners)
 
 
@@ -123,6 +121,27 @@ def test_a_piece_of_two_words_belongs_to_both_and_a_last_space_to_none(german: V
     words = RawTextSpelling(target, target, "de").written([0, 1, 3, 2, 4, 3])
     assert words.texts == ("it", "'s", ",", "<unk>", "end", ".")
     assert words.owners == ((0, 1), (2,), (3,), (3,), (4, 5), 6)
+
+
+def test_a_word_with_an_unknown_piece_stays_one_word(german: Vocabulary) -> None:
+    """The whole of it is to become a source token."""
+    target = Side(german, {"▁M": 0, "<unk>": 1, "ller": 2, "▁lives": 3, ",": 4}, 1)
+    words = RawTextSpelling(target, target, "de").written([0, 1, 2, 4, 3, 1])
+    assert words.texts == ("M<unk>ller", ",", "lives<unk>")
+    assert words.owners == ((0,), (0,), (0,), (1,), (2,), (2,))
+
+
+@pytest.mark.parametrize("language", ["zh", "zh_CN", "zh-Hant", "ja_JP", "th"])
+def test_some_languages_are_written_without_spaces(german: Vocabulary, language: str) -> None:
+    assert spelling_of(german, german, language)._text(("2", "0", "去", "北")) == "20去北"
+
+
+def test_what_is_given_has_a_piece_for_each_token(german: Vocabulary) -> None:
+    """Also where normalisation leaves nothing of one: a column of A without any would be no number."""
+    words, pieces = spelling_of(german, german, "de").given(("\u200b", "Anna", "\u200b", "lives", "▁"))
+    assert len(words.owners) == len(pieces)
+    assert {owner for owners in words.owners for owner in owners} == set(range(5))  # type: ignore[union-attr]
+    assert [owners[0] for owners in words.owners] == sorted(owners[0] for owners in words.owners)  # type: ignore[index]
 
 
 def test_nothing_written_is_no_word(german: Vocabulary) -> None:

@@ -160,6 +160,18 @@ def test_a_line_goes_on_where_only_other_epochs_are(tmp_path: Path) -> None:
     assert len(re.findall("BiLSTM\\+CRF\\+BAN: ", drawing)) == 3
 
 
+def test_lines_are_of_the_same_epochs_at_each_size(tmp_path: Path) -> None:
+    """What one model has of other epochs alone is no point of its line."""
+    fill(tmp_path, (80, 400))
+    runs = tmp_path / "es" / "runs"
+    make_run(runs, "random", sentences=400, transfer="random-512")
+    make_run(runs, "random", sentences=80, transfer="random-512", epochs=8)
+    make_run(runs, "random", sentences=8000, transfer="random-512")
+    drawing = chart(make_page(tmp_path), "Test F1 by training sentences")
+    assert len(re.findall("BiLSTM\\+CRF\\+random: ", drawing)) == 2
+    assert "epochs: " not in drawing
+
+
 def test_lines_of_the_learning_curve_have_looks_of_their_own(tmp_path: Path) -> None:
     """There are fewer looks than rows: those that are drawn together come first."""
     for number in range(30):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def grid(runs: Path, sizes: tuple[int, ...] = (500,), seeds: tuple[int, ...] = (
         for seed in seeds:
             make_run(runs, "words", seed, sentences=sentences, skill=0.5)
             make_run(runs, "words+transfer", seed, sentences=sentences, skill=0.7)
+
+
+def only_text(cache: Path) -> str:
+    return make_report(["es"], cache).to_text()
 
 
 def only(cache: Path) -> LangReport:
@@ -285,6 +290,12 @@ def test_an_ablation_is_compared_with_the_recipes_own_row(runs: Path, tmp_path: 
     assert f"| {points(value.value)} [{points(value.low)}, {points(value.high)}] |" in text
 
 
+def test_without_a_recipe_no_row_is_its_own(runs: Path, tmp_path: Path) -> None:
+    for fusion in ("output", "gate"):
+        make_run(runs, "words+transfer", tagger={"fusion": fusion}, store="2-aa", recipe={})
+    assert [row.from_recipe for row in only(tmp_path).tables[0].rows] == [None, None]
+
+
 def test_the_tagger_is_told_beside_the_recipe_too(runs: Path, tmp_path: Path) -> None:
     make_run(runs, "words", tagger={"dropout": 0.3})
     make_run(runs, "words", tagger={"precision": "bfloat16", "dropout": 0.5})
@@ -324,6 +335,11 @@ def test_the_corpus_of_today_comes_first_and_others_are_named(runs: Path, tmp_pa
         (today, False), ("0" * 48, True), ("f" * 48, True),
     ]  # fmt: skip
     text = make_report(["es"], tmp_path).to_text()
+    (tmp_path / "data" / "a").write_text("another O\n")
+    for run in runs.glob("*"):  # one that is not today's is told where it is alone, too
+        if json.loads((run / "run.json").read_text())["request"]["corpus"] != today:
+            shutil.rmtree(run)
+    assert f"## es, corpus {today[:10]}, not that of the files now\n" in only_text(tmp_path)
     assert f"## es, corpus {today[:10]}\n" in text
     assert "## es, corpus 0000000000, not that of the files now\n" in text
 

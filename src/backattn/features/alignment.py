@@ -150,6 +150,8 @@ def alignment_path(recipe: Recipe) -> Path:
     """
     translator = recipe.translator
     asked = {key: getattr(translator, key) for key in ("source", "layers", "precision")}
+    if translator.revision:
+        asked["revision"] = translator.revision
     gold = as_json(recipe.alignment) if recipe.alignment else None
     # A store's name asks for no corpus.
     models = make_plan(recipe, Corpus((), (), ())).translation.models

@@ -44,11 +44,9 @@ _YOUNGER = {
 # How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
 _DICTIONARY_VERSION = 1
 
-# What a Marian model of transformers is read from.
-_MARIAN_FILES = (
-    "config.json", "model.safetensors", "pytorch_model.bin", "source.spm", "target.spm", "vocab.json",
-    "target_vocab.json",
-)  # fmt: skip
+# What a Marian model of transformers is read from; its weights are a pickle where there is no other file.
+_MARIAN_FILES = ("config.json", "source.spm", "target.spm", "vocab.json")
+_MARIAN_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
@@ -226,7 +224,7 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
         return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)
     if is_transformers_model(recipe.translator):
-        return {name: file_digest(folder / name) for name in _MARIAN_FILES if is_file(folder / name)}
+        return _marian_files(folder)
     if not (folder / "checkpoint.pt").is_file():
         own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
         raise MissingError(
@@ -243,7 +241,18 @@ def is_transformers_model(translator: TranslatorRecipe) -> bool:
     """Whether it is transformers' and not fairseq's: by what lies there; on the hub, by its name's form."""
     if translator.hub:
         return "/" in translator.hub
-    return is_file(model_path(translator.checkpoint) / "config.json")
+    folder = model_path(translator.checkpoint)
+    return is_file(folder / "config.json") and not is_file(folder / "checkpoint.pt")
+
+
+def _marian_files(folder: Path) -> dict[str, str]:
+    weights = next((name for name in _MARIAN_WEIGHTS if is_file(folder / name)), _MARIAN_WEIGHTS[0])
+    names = [*_MARIAN_FILES, weights]
+    for name in names:
+        if not is_file(folder / name):
+            raise MissingError(f"{folder / name}: not there; copy the Marian model's folder whole")
+    names += [name for name in ("target_vocab.json",) if is_file(folder / name)]
+    return {name: file_digest(folder / name) for name in sorted(names)}
 
 
 def transfer_files(recipe: Recipe) -> dict[str, str]:

@@ -133,6 +133,11 @@ def from_json(table: Mapping[str, Any], where: str) -> Recipe:
     for key, part in (("translator", recipe.translator), ("english", recipe.english)):
         if bool(part.checkpoint) == bool(part.hub):
             raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
+    if recipe.translator.revision and "/" not in recipe.translator.hub:
+        raise RecipeError(
+            f"{where}: translator.revision: a commit of a Marian model on the hub, as in "
+            "Helsinki-NLP/opus-mt-de-en, and here is none; take it away"
+        )
     if recipe.translator.copy and recipe.translator.dictionary:
         raise RecipeError(f"{where}: translator: give at most one of copy and dictionary")
     if recipe.transfer.attention == "links" and recipe.transfer.links is None:
@@ -158,6 +163,8 @@ def _check_embeddings(recipe: Recipe, where: str) -> None:
         part = getattr(tables, name)
         if part is not None and bool(part.checkpoint) == bool(part.hub):
             raise RecipeError(f"{where}: embeddings.{name}: give exactly one of checkpoint and hub")
+    if tables.bert is not None and tables.bert.revision and not tables.bert.hub:
+        raise RecipeError(f"{where}: embeddings.bert.revision: a commit of the hub; take it away")
     if tables.charlm is not None and tables.charlm.sha256 and not tables.charlm.hub:
         raise RecipeError(
             f"{where}: embeddings.charlm.sha256: pins files of the hub, and here is none; take it away"

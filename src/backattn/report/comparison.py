@@ -264,7 +264,7 @@ def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) 
     def is_own(other: Row) -> bool:
         return other.inputs == row.inputs and not other.setting and _fusion(other) == fusion
 
-    if row.inputs != _TRANSFERRED or is_own(row):
+    if not reference or row.inputs != _TRANSFERRED or is_own(row):
         return row
     alike = (row.sentences, row.epochs, row.base)
     own = [r for r in rows if is_own(r) and (r.sentences, r.epochs, r.base) == alike]

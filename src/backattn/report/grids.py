@@ -174,8 +174,8 @@ def left_out_notes(report: LangReport) -> tuple[str, ...]:
 
 
 def corpus_name(table: Table, report: LangReport) -> str:
-    """What tells a corpus from the others of a report, as the end of a heading; nothing where it is alone."""
-    if len(report.tables) < 2:
+    """What tells a corpus from others, as the end of a heading; nothing where there is one, today's."""
+    if len(report.tables) < 2 and not table.earlier:
         return ""
     return f", corpus {table.corpus[:10]}{', not that of the files now' if table.earlier else ''}"
 

@@ -1,6 +1,6 @@
 """The report of one LANG as one self-contained page."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from backattn.recipe import Recipe
@@ -33,8 +33,8 @@ def page(report: LangReport) -> str:
         element("p", text(f"{runs} finished runs. " + " ".join(left_out_notes(report))), soft),
     ]
     for table in report.tables:
-        if len(report.tables) > 1:
-            parts.append(element("h2", text(report.lang + corpus_name(table, report))))
+        if name := corpus_name(table, report):
+            parts.append(element("h2", text(report.lang + name)))
         parts += _table_section(table, report.recipe)
     return document(f"{report.lang}: backattn report", "\n".join(parts))
 
@@ -102,13 +102,14 @@ def _styles(table: Table) -> dict[str, int]:
 
 
 def _line_name(row: Row, table: Table) -> str:
-    """A line joins the sizes of one setting, each at the epochs that most sizes have, or the only ones.
+    """A line joins the sizes of one setting, each at the epochs that most rows of this size have.
 
-    Where one size has several, the others are lines of their own.
+    So that lines can be compared at each size; rows of other epochs are lines of their own.
     """
-    alike = [other for other in table.rows if other.name == row.name]
-    here = {other.epochs for other in alike if other.sentences == row.sentences}
-    usual = max(here, key=lambda epochs: (len({r.sentences for r in alike if r.epochs == epochs}), epochs))
+    counts = Counter(other.epochs for other in table.rows if other.sentences == row.sentences)
+    sizes = {(other.epochs, other.sentences) for other in table.rows}
+    elsewhere = Counter(epochs for epochs, _ in sizes)
+    usual = max(counts, key=lambda epochs: (counts[epochs], elsewhere[epochs], epochs))
     return row.name if row.epochs == usual else f"{row.name}, {row.epochs} epochs"
 
 

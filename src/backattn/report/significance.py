@@ -18,9 +18,9 @@ RESAMPLES = 10_000
 SEED = 1
 LEVEL = 0.95
 _CHUNK = 250  # resamples whose draws are held at once
-# The rows of a table are resampled alike: draws that are remembered, of up to 2,000 sentences 40 MB.
+# The rows of a table are resampled alike: draws that are remembered, 20 KB a sentence.
 _REMEMBERED = RESAMPLES // _CHUNK
-_MOST_REMEMBERED = 10_000  # sentences
+_MOST_REMEMBERED = 5_000  # sentences
 
 
 @dataclass(frozen=True)

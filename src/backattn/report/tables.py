@@ -127,7 +127,7 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         needed = missing_inputs(recipe) if recipe else _recipes_here()
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
-    tables = build_tables(finished, store_origins(finished), recipe, _today(finished, recipe))
+    tables = build_tables(finished, store_origins(finished), recipe, _today(recipe))
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
 
 
@@ -135,12 +135,10 @@ def _recipes_here() -> str:
     return f"no recipe of that name either; here are {listed(available_recipes()) or 'none'}"
 
 
-def _today(runs: Sequence[RunRecord], recipe: Recipe | None) -> str:
-    """Digest of the recipe's corpus, where there are runs of several and it can be read."""
-    if recipe is None or len({run.request["corpus"] for run in runs}) < 2:
-        return ""
+def _today(recipe: Recipe | None) -> str:
+    """Digest of the recipe's corpus; empty where it cannot be read."""
     try:
-        return read_corpus(recipe.corpus).digest
+        return read_corpus(recipe.corpus).digest if recipe else ""
     except BackattnError:
         return ""
 

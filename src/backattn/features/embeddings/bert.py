@@ -23,9 +23,7 @@ _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _INSTEAD = "copy its folder and name that as embeddings.bert.checkpoint"
 _LAYERS = 4
 # One of these holds the pieces of a tokenizer.
-_TOKENIZERS = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"
-)  # fmt: skip
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 # Beyond this a tokenizer's "most pieces" means that nobody said (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
 
@@ -89,7 +87,7 @@ class Bert:
             )
         opener: Any = AutoTokenizer  # whose types are not declared
         closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        if not any(is_file(folder / name) for name in _TOKENIZERS):
+        if not any(is_file(path) for name in _TOKENIZERS for path in folder.glob(name)):
             raise ModelError(
                 f"{folder}: no tokenizer ({listed(_TOKENIZERS)}); save the model's own there too"
             )

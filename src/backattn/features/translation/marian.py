@@ -23,6 +23,7 @@ from backattn.recipe import TranslatorRecipe
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 # A vocabulary of the English side's own, which some models have.
 _TARGET_VOCABULARY = "target_vocab.json"
+_FEWEST_POSITIONS = 2
 _ADVICE = "copy the model's folder again"
 _INSTEAD = "copy its folder and name that as translator.checkpoint"
 
@@ -83,6 +84,7 @@ class MarianTranslator(SearchTranslator):
             )  # fmt: skip
         refuse_missing(folder, report)
         config = model.config
+        _check_config(folder, config, model.lm_head.out_features)
         own = folder / _TARGET_VOCABULARY
         shared = config.share_encoder_decoder_embeddings or not is_file(own)
         source = _side(folder / "vocab.json", folder / "source.spm", config.vocab_size)
@@ -104,6 +106,19 @@ class MarianTranslator(SearchTranslator):
         return cls.load(folder, recipe, device=device)
 
 
+def _check_config(folder: Path, config: Any, size: int) -> None:
+    """:raises ModelError: a special piece is none of the vocabulary, or nothing can be read."""
+    for key in ("eos_token_id", "pad_token_id", "decoder_start_token_id"):
+        number = getattr(config, key)
+        if type(number) is not int or not 0 <= number < size:
+            raise ModelError(
+                f"{folder / 'config.json'}: {key}: expected a number below {size}, found {quoted(number)}; "
+                f"{_ADVICE}"
+            )
+    if config.max_position_embeddings < _FEWEST_POSITIONS:
+        raise ModelError(f"{folder / 'config.json'}: max_position_embeddings: no sentence fits; {_ADVICE}")
+
+
 def _side(vocabulary: Path, pieces: Path, size: int) -> Side:
     """:raises ModelError: the vocabulary is damaged, or of a model of another size."""
     numbers = read_table(vocabulary, _ADVICE)
@@ -111,7 +126,7 @@ def _side(vocabulary: Path, pieces: Path, size: int) -> Side:
         raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {_ADVICE}")
     if UNKNOWN not in numbers:
         raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {_ADVICE}")
-    return Side(Vocabulary.load(pieces), numbers, numbers[UNKNOWN])
+    return Side(Vocabulary.load(pieces, _ADVICE), numbers, numbers[UNKNOWN])
 
 
 class _Stepwise:

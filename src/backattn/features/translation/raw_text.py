@@ -5,6 +5,7 @@ Pieces and tokens are matched by their characters: white space apart, both spell
 
 import bisect
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,9 @@ from backattn.features.translation.vocabulary import Vocabulary, detokenise, spl
 
 # Languages that write no space between words.
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
-# Stands for what a model could not spell while Moses cuts the text around it: a character that nobody uses.
-_PLACEHOLDER = "\ue000"
+# Stands for what a model could not spell while Moses cuts the text: a letter, so that its word stays one; it
+# is of a single old manuscript.
+_PLACEHOLDER = "\ua66e"
 
 Cut = list[tuple[tuple[int, ...], str]]
 
@@ -89,13 +91,16 @@ class RawTextSpelling:
         return Words(texts, tuple(owner or len(texts) for owner in owners))
 
     def given(self, english: tuple[str, ...]) -> tuple[Words, tuple[int, ...]]:
-        """English tokens as text, and its pieces."""
+        """English tokens as text, and its pieces; an unknown one for a token that is spelled by none."""
         pieces = cut_text(detokenise(english), english, self._target.vocabulary)
+        spelled = {number for owner, _ in pieces for number in owner}
+        pieces += [((number,), UNKNOWN) for number in range(len(english)) if number not in spelled]
+        pieces.sort(key=lambda piece: piece[0])
         owners: tuple[Owner, ...] = tuple(owner for owner, _ in pieces)
         return Words(english, owners), tuple(self._target.number(piece) for _, piece in pieces)
 
     def _text(self, tokens: Sequence[str]) -> str:
-        unspaced = self._language.partition("-")[0].lower() in _UNSPACED
+        unspaced = re.split("[-_]", self._language)[0].lower() in _UNSPACED
         return "".join(tokens) if unspaced else detokenise(tokens, self._language)
 
 
@@ -107,8 +112,8 @@ def cut_text(text: str, tokens: Sequence[str], vocabulary: Vocabulary) -> Cut:
 
     :param tokens: of the text.
     """
-    each = [_spelled(token, vocabulary) for token in tokens]
-    pieces = _spelled(text, vocabulary)
+    each = [_spelled(vocabulary.pieces(token)) for token in tokens]
+    pieces = _spelled(vocabulary.text_pieces(text))
     bare = list(map(_bare, pieces))
     lengths = [sum(len(_bare(piece)) for piece in own) for own in each]
     if "".join(bare) != "".join(_bare(piece) for own in each for piece in own):
@@ -150,9 +155,8 @@ def _kept_together(pieces: Cut) -> list[list[str]]:
     return groups
 
 
-def _spelled(text: str, vocabulary: Vocabulary) -> list[str]:
-    """The pieces of a text; none where normalisation leaves nothing of it."""
-    pieces = vocabulary.pieces(text)
+def _spelled(pieces: list[str]) -> list[str]:
+    """None where normalisation leaves nothing of a text."""
     return [] if pieces == [UNKNOWN] else pieces
 
 

@@ -37,7 +37,7 @@ class Decoder(Protocol):
 class Symbols:
     """The pieces that are none.
 
-    :param eos: begins and ends every translation.
+    :param eos: ends every translation; a decoder is given it first, and knows what to begin with.
     :param never: may not be written: padding and the like.
     """
 

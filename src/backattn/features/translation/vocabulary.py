@@ -42,7 +42,7 @@ class TokenPieces(Protocol):
 
 
 class Vocabulary:
-    """A joint sentencepiece model; tokens are encoded one by one, so that each piece has one owner."""
+    """A sentencepiece model, of one language or of both."""
 
     def __init__(self, model: bytes) -> None:
         self._model = sentencepiece.SentencePieceProcessor()
@@ -50,16 +50,15 @@ class Vocabulary:
         self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
 
     @classmethod
-    def load(cls, path: Path) -> "Vocabulary":
+    def load(cls, path: Path, advice: str = "`backattn translator train LANG` makes one") -> "Vocabulary":
         """Read a sentencepiece model.
 
+        :param advice: what a user does where there is none.
         :raises MissingError: there is no such file.
         :raises ModelError: it is no sentencepiece model.
         """
         if not is_file(path):
-            raise MissingError(
-                f"{path}: no sentencepiece model there; `backattn translator train LANG` makes one"
-            )
+            raise MissingError(f"{path}: no sentencepiece model there; {advice}")
         try:
             return cls(path.read_bytes())
         except (RuntimeError, OSError):
@@ -68,11 +67,15 @@ class Vocabulary:
             ) from None
 
     def pieces(self, token: str) -> list[str]:
-        """The pieces of one token, at least one; the first begins with ``▁``.
+        """The pieces of one token, at least one; the first begins with ``▁``. Many are remembered.
 
         A token that normalisation leaves nothing of (a zero-width space) becomes ``<unk>``.
         """
         return list(self._encode(token))
+
+    def text_pieces(self, text: str) -> list[str]:
+        """The pieces of a whole text, which nobody asks for twice; else as :meth:`pieces`."""
+        return list(self._pieces(text))
 
     def words(self, pieces: Sequence[str]) -> Words:
         """The words of sentencepieces."""
