@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from fairseq import options, tasks
@@ -11,6 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from backattn.features.translation.vocabulary import Vocabulary, train_vocabulary
+from backattn.recipe import TranslatorRecipe
 
 TEXT = (
     "der alte Mann wohnt in Bremen und die junge Frau fährt morgen nach Köln",
@@ -19,6 +21,18 @@ TEXT = (
     "Anna Weber has worked at Nordlicht in the main street since Monday",
     "am Rhein , an der Elbe und am Main ; 1 2 3 4 5 6 7 8 9 0 !",
 )
+SENTENCES = [
+    tuple(text.split())
+    for text in (
+        "Anna Weber wohnt in Bremen",
+        "Köln",
+        "die junge Frau fährt morgen nach Köln , der alte Mann nach Bremen",
+        "am Rhein",
+        "Nordlicht arbeitet seit Montag an der Elbe und in Bremen !",
+        "日 wohnt in Bremen",  # unknown to the vocabulary
+        "der der der",
+    )
+]
 SHAPES = {
     "fconv": {
         "arch": "fconv",
@@ -44,6 +58,12 @@ SHAPES = {
         "max-target-positions": 90,
     },
 }
+
+
+def make_recipe(**changes: Any) -> TranslatorRecipe:
+    """A recipe of such a translator."""
+    defaults: dict[str, Any] = {"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4}
+    return TranslatorRecipe(**{**defaults, **changes})
 
 
 def make_translator(folder: Path, kind: str = "fconv", *, source: str = "de", seed: int = 1) -> Path:

@@ -1,10 +1,7 @@
 """BERT-like models against transformers itself, a sentence at a time; windows against brute force."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -23,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from backattn.errors import MissingError, ModelError
 from backattn.features.embeddings.bert import Bert, join_windows, window_starts
 from backattn.recipe import BertRecipe
+from hub_cache import run_offline
 from tiny_bert import save_bert, save_roberta
 
 SENTENCES = [
@@ -262,11 +260,6 @@ def test_what_does_not_fit_the_recipe_is_one_line(models: dict[str, Path], tmp_p
 
 
 def test_the_hub_is_its_cache_when_nobody_is_online(models: dict[str, Path], tmp_path: Path) -> None:
-    """As huggingface_hub lays its cache out: a snapshot folder, and the name of the newest one."""
-    kept = tmp_path / "hub/models--someone--tiny"
-    shutil.copytree(models["bert"], kept / "snapshots/abc")
-    (kept / "refs").mkdir()
-    (kept / "refs/main").write_text("abc")
     code = (
         "import sys\n"
         "from backattn.errors import BackattnError\n"
@@ -276,12 +269,9 @@ def test_the_hub_is_its_cache_when_nobody_is_online(models: dict[str, Path], tmp
         "    try: print(Bert.of(BertRecipe(hub=name), device='cpu').embed([('abc',)])[0].tolist())\n"
         "    except BackattnError as error: print(type(error).__name__, error)\n"
     )
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, "someone/tiny", "someone/else", "../escape/x"],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found, *refused = done.stdout.splitlines()
+    found, *refused = run_offline(
+        models["bert"], "someone/tiny", tmp_path / "hub", code, "someone/tiny", "someone/else", "../escape/x"
+    )
     np.testing.assert_allclose(json.loads(found), load(models["bert"]).embed([("abc",)])[0], atol=2e-5)
     assert len(refused) == 2
     for line, name in zip(refused, ("someone/else", "../escape/x"), strict=True):

@@ -22,27 +22,9 @@ from backattn.features.translation.fairseq import DictionarySpelling, FairseqTra
 from backattn.features.translation.pieces import cut_segments, words_of_sentencepieces
 from backattn.features.translation.search import Symbols
 from backattn.features.translation.vocabulary import BpeCodes, Vocabulary
-from backattn.recipe import TranslatorRecipe
-from tiny_translator import make_translator
+from tiny_translator import SENTENCES, make_recipe, make_translator
 
 KINDS = ("fconv", "transformer")
-SENTENCES = [
-    tuple(text.split())
-    for text in (
-        "Anna Weber wohnt in Bremen",
-        "Köln",
-        "die junge Frau fährt morgen nach Köln , der alte Mann nach Bremen",
-        "am Rhein",
-        "Nordlicht arbeitet seit Montag an der Elbe und in Bremen !",
-        "日 wohnt in Bremen",  # unknown to the vocabulary
-        "der der der",
-    )
-]
-
-
-def make_recipe(**changes: Any) -> TranslatorRecipe:
-    defaults: dict[str, Any] = {"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4}
-    return TranslatorRecipe(**{**defaults, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,7 @@
 """Real tiny Marian models beside transformers' tokenizer, generation and forward pass; what is refused."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +21,13 @@ from backattn.features.translation.vocabulary import detokenise
 from backattn.recipe import TranslatorRecipe, load_recipe
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
+from hub_cache import run_offline
 from tiny_english import TINY, make_sentences
 from tiny_marian import CHINESE, make_marian
+from tiny_translator import SENTENCES, make_recipe
 from users_folder import make_home, run
 
-SENTENCES = [
-    tuple(text.split())
-    for text in (
-        "Anna Weber wohnt in Bremen",
-        "Köln",
-        "die junge Frau fährt morgen nach Köln , der alte Mann nach Bremen",
-        "am Rhein",
-        "Nordlicht arbeitet seit Montag an der Elbe und in Bremen !",
-        "日 wohnt in Bremen",  # unknown to the vocabulary
-    )
-]
 KINDS = ("shared", "apart", "pickle")
-
-
-def make_recipe(**changes: Any) -> TranslatorRecipe:
-    defaults: dict[str, Any] = {"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4}
-    return TranslatorRecipe(**{**defaults, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -296,10 +279,6 @@ class Malicious:
 
 
 def test_the_hub_is_its_cache_when_nobody_is_online(folders: dict[str, Path], tmp_path: Path) -> None:
-    kept = tmp_path / "hub/models--someone--opus"
-    shutil.copytree(folders["pickle"], kept / "snapshots/1")
-    (kept / "refs").mkdir()
-    (kept / "refs/main").write_text("1")
     code = (
         "from backattn.errors import MissingError\n"
         "from backattn.features.translation.marian import MarianTranslator\n"
@@ -309,11 +288,7 @@ def test_the_hub_is_its_cache_when_nobody_is_online(folders: dict[str, Path], tm
         "    try: print(*MarianTranslator.from_hub(recipe, device='cpu').translate([('Köln',)])[0].english)\n"
         "    except MissingError as error: print('MissingError', error)\n"
     )
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    found, missing = done.stdout.splitlines()
+    found, missing = run_offline(folders["pickle"], "someone/opus", tmp_path / "hub", code)
     expected = MarianTranslator.load(
         folders["pickle"], TranslatorRecipe(checkpoint="x", source="de"), device="cpu"
     )
