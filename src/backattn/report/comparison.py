@@ -6,34 +6,27 @@ fusion) is no setting of words alone. T alone reads no frozen features: its base
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import mean, stdev
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from backattn.errors import ModelError
 from backattn.fingerprint import canonical_json
-from backattn.quoting import plain
-from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json
+from backattn.recipe import Recipe
 from backattn.report.origins import Origin, recipe_keys
 from backattn.report.runs import Damaged, RunRecord, Unfinished
+from backattn.report.settings import SHOWN_ID, common_settings, flatten, settings_of
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
 OVERALL = "Overall"
 BASE = "words"
 _TRANSFERRED, _FUSION = "words+transfer", "output"
-# What older runs, from before a choice, do not say of their tagger.
-_DEFAULTS = {f"tagger.{name}": value for name, value in as_json(TaggerRecipe()).items()}
 # The order of the paper's tables: base, BAN (eq. 7), then the ablations of its Table 5.
 _INPUTS = ("words", "words+transfer", "transfer", "random")
-_SHOWN_ID = 12  # letters of a store's id
-# A row's own columns say these (its model's name says the inputs, the fusion and the frozen features), or the
-# keys that its stores were made with; the rest of a request is told when it varies within a table.
-_TOLD = ("seed", "inputs", "sentences", "tagger.sentences", "tagger.epochs", "corpus",
-         "tagger.fusion", "tagger.embeddings", "embeddings", "embeddings.", "transfer")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,7 @@ class Row:
     @property
     def epochs(self) -> int:
         """How many epochs they were trained."""
-        return int(self.request["tagger"]["epochs"])
+        return self.runs[0].epochs
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -209,9 +202,11 @@ def _table(
         groups[_key(run.request, "seed")].append(run)
     support = _support(runs)
     rows = [_row(part, tuple(support)) for part in groups.values()]
-    rows = sorted(_with_settings(rows, origins, reference), key=_order)
+    settings = settings_of([row.runs[0] for row in rows], origins, reference)
+    rows = [replace(row, setting=setting) for row, setting in zip(rows, settings, strict=True)]
+    rows.sort(key=_order)
     rows = [_beside_recipe(_compared(row, rows), rows, reference) for row in rows]
-    common = _common(rows, reference)
+    common = common_settings([row.runs[0] for row in rows], reference)
     return Table(corpus, tuple(rows), support, _signature(runs), origins, common)
 
 
@@ -290,105 +285,6 @@ def _as_base(request: Mapping[str, Any]) -> str:
     return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer")
 
 
-def _with_settings(
-    rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
-) -> list[Row]:
-    """Say of each row what the recipe or, without one, others have otherwise: no two rows look the same."""
-    flat = _requests(rows)
-    told = _untold(_differing(flat))
-    settings = [
-        (
-            # Of the tagger, too, the recipe needs not be told.
-            *_said(values, {k for k in told if k not in reference or _several([values, reference], k)}),
-            *said,
-            *_replaced(row, origins),
-        )
-        for row, values, said in zip(rows, flat, _store_settings(rows, origins, reference), strict=True)
-    ]
-    looks: dict[object, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        looks[row.model, row.sentences, row.epochs, settings[index]].append(index)
-    for alike in looks.values():
-        # What is left: the same keys of other models (trained anew in their place), or nobody knows the keys.
-        rest = _differing([flat[index] for index in alike]) - {"seed"}
-        for index in alike:
-            settings[index] += tuple(_said(flat[index], rest))
-    return [replace(row, setting=setting) for row, setting in zip(rows, settings, strict=True)]
-
-
-def _common(rows: Sequence[Row], reference: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the tagger of all rows is, where the recipe says otherwise."""
-    flat = _requests(rows)
-    tagger = {key for key in reference if key.startswith("tagger.")}
-    return tuple(
-        _said(flat[0], {k for k in _untold(tagger) if _several([*flat, reference], k)} - _differing(flat))
-    )
-
-
-def _requests(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    return [{**_DEFAULTS, **dict(_flatten(row.request))} for row in rows]
-
-
-def _untold(keys: Iterable[str]) -> set[str]:
-    return {key for key in keys if not any(_is_told(key, name) for name in _TOLD)}
-
-
-def _replaced(row: Row, origins: Mapping[str, Origin]) -> list[str]:
-    """The store of T, where it is none that its recipe makes now, or nobody knows its recipe."""
-    unknown = Origin(current=False if origins else None)
-    gone = row.store is not None and origins.get(row.store, unknown).current is False
-    return [_setting("transfer", row.store)] if gone else []
-
-
-def _store_settings(
-    rows: Sequence[Row], origins: Mapping[str, Origin], reference: Mapping[str, Any]
-) -> list[list[str]]:
-    """What each row's stores were made with, where the recipe says otherwise (where rows differ, without)."""
-    made: list[dict[str, Any]] = []
-    for row in rows:
-        known = [origins[store].keys for store in row.runs[0].stores if store in origins]
-        made.append({key: value for keys in known for key, value in keys.items()})
-    keys = {key for values in made for key in values}
-    told = {key for key in keys if reference or _several([values for values in made if key in values], key)}
-    return [
-        _said(values, {key for key in told & values.keys() if _several([values, reference], key)})
-        for values in made
-    ]
-
-
-def _differing(flat: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {key for values in flat for key in values if _several(flat, key)}
-
-
-def _several(flat: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return len({canonical_json(values.get(key)) for values in flat}) > 1
-
-
-def _said(values: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    return [_setting(key, values.get(key)) for key in sorted(keys)]
-
-
-def _is_told(key: str, told: str) -> bool:
-    return key.startswith(told) if told.endswith(".") else key == told
-
-
-def _setting(key: str, value: Any) -> str:
-    shown = plain(str(value))
-    if key == "transfer":
-        return f"store={shown[:_SHOWN_ID]}"
-    if key in (f"embeddings.{name}" for name in get_args(EmbeddingName)):
-        return f"{key}={shown[:_SHOWN_ID]}"
-    return f"{key}={shown}"
-
-
-def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from _flatten(item, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value
-
-
 def _key(request: Mapping[str, Any], *ignored: str) -> str:
     return canonical_json({key: value for key, value in request.items() if key not in ignored})
 
@@ -415,12 +311,12 @@ def _signature(runs: Sequence[RunRecord]) -> str:
     for run in sorted(runs, key=lambda run: (_rank(run.inputs), run.request["sentences"], run.seed)):
         for part in run.signature.split("|"):
             name, _, value = part.partition(":")
-            shown = value[:_SHOWN_ID] if name == "transfer" else value
+            shown = value[:SHOWN_ID] if name == "transfer" else value
             values.setdefault(name, {})[shown] = None
     values.pop("best_epoch", None)  # of one run, and told there
-    tagger = {k: v for k, v in _flatten(runs[0].request["tagger"]) if k not in values}
+    tagger = {k: v for k, v in flatten(runs[0].request["tagger"]) if k not in values}
     for run in runs:
-        other = dict(_flatten(run.request["tagger"]))
+        other = dict(flatten(run.request["tagger"]))
         tagger = {key: value for key, value in tagger.items() if other.get(key) == value}
     facts = [f"{name}:{','.join(found)}" for name, found in values.items()]
     facts.append(f"corpus:{str(runs[0].request['corpus'])[:10]}")

@@ -72,6 +72,11 @@ class RunRecord:
         return int(self.request["sentences"])
 
     @property
+    def epochs(self) -> int:
+        """How many epochs it was trained."""
+        return int(self.request["tagger"]["epochs"])
+
+    @property
     def whole(self) -> bool:
         """Did it learn from all of them, as the paper's rows do?"""
         return bool(self.request["tagger"].get("sentences") == 0)
