@@ -27,7 +27,7 @@ from backattn.features.embeddings.charlm_flair import (  # noqa: E402
     load_model,
     negative_log_likelihood,
 )
-from backattn.features.embeddings.charlm_text import Text, read_text  # noqa: E402
+from backattn.features.embeddings.charlm_text import Purpose, Text, read_text  # noqa: E402
 from backattn.features.embeddings.charlm_training import CharLmReport, train_charlm  # noqa: E402
 from backattn.fingerprint import file_digest  # noqa: E402
 from backattn.recipe import (  # noqa: E402
@@ -77,7 +77,10 @@ def train(recipe: Recipe, folder: Path) -> CharLmReport:
 
 
 def read(recipe: Recipe, *files: TextFile) -> Text:
-    return read_text(recipe, files, read_corpus(recipe.corpus), progress=False)
+    purpose = Purpose(
+        corpus=read_corpus(recipe.corpus), language=recipe.translator.source, unit=recipe.corpus.unit
+    )
+    return read_text(files, purpose, progress=False)
 
 
 @pytest.mark.slow
@@ -113,7 +116,7 @@ def test_models_learn_and_are_opened_as_they_were_measured(recipe: Recipe, tmp_p
 
     manifest = json.loads((folder / "training.json").read_text("utf-8"))
     assert manifest["files"] == {f.name: file_digest(f) for f in folder.glob("*.safetensors")}
-    assert manifest["recipe"] == as_json(recipe)
+    assert manifest["recipe"] == as_json(recipe.embeddings.charlm)
     assert manifest["report"] == json.loads(json.dumps(report.to_json()))
     before = (folder / "training.json").stat().st_mtime_ns
     assert train(recipe, folder) == report  # nothing to do
@@ -241,7 +244,8 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
     tokens = corpus.train[0].tokens
 
     def request(corpus: Corpus, files: tuple[TextFile, ...] = training.files) -> object:
-        return module._request(recipe, dataclasses.replace(training, files=files), corpus)
+        purpose = Purpose(corpus=corpus, language="en", unit="word")
+        return module._request(dataclasses.replace(training, files=files), purpose)
 
     other = Sentence(tokens, ("S-X",) * len(tokens))
     assert request(dataclasses.replace(corpus, train=(other, *corpus.train[1:]))) == request(corpus)

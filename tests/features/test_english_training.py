@@ -8,28 +8,37 @@ import pytest
 
 flair = pytest.importorskip("flair")
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from backattn.corpus.tags import legal_transitions, spans  # noqa: E402
 from backattn.errors import BusyError, CorpusError, MissingError, ModelError, RecipeError  # noqa: E402
+from backattn.features.embeddings.charlm import CharLm  # noqa: E402
+from backattn.features.embeddings.charlm_training import read_report as read_charlm_report  # noqa: E402
 from backattn.features.english import training as module  # noqa: E402
 from backattn.features.english.flair import FlairTagger  # noqa: E402
 from backattn.features.english.flair_training import _shuffled  # noqa: E402
 from backattn.features.english.training import entity_f1, train_english  # noqa: E402
 from backattn.fingerprint import file_digest  # noqa: E402
 from backattn.recipe import (  # noqa: E402
+    CharLmRecipe,
+    CharLmTraining,
     ColumnFormat,
     EnglishFile,
     EnglishRecipe,
     EnglishTraining,
+    TextFile,
     as_json,
 )
 from backattn.store.lock import writer_lock  # noqa: E402
 from tiny_english import TINY, Bomb, make_sentences, random_tagger, write_columns  # noqa: E402
 
 BIOES = ColumnFormat(scheme="BIOES")
+
+
+CHARLM = CharLmTraining(hidden=16, sequence=20, batch=4, epochs=1)
 
 
 def make_recipe(*files: EnglishFile, **changes: object) -> EnglishRecipe:
@@ -166,6 +175,51 @@ def test_no_file_of_a_work_folder_is_unpickled(
     assert not trace.exists()
 
 
+def beside_characters(recipe: EnglishRecipe, **charlm: object) -> EnglishRecipe:
+    """The recipe, with character language models."""
+    assert recipe.training is not None
+    training = dataclasses.replace(recipe.training, charlm=CharLmRecipe(**charlm))  # type: ignore[arg-type]
+    return dataclasses.replace(recipe, training=training)
+
+
+@pytest.mark.slow
+def test_a_tagger_reads_character_language_models_as_they_are(
+    recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made first, from its own sentences; no training of the tagger moves them, and a killed one goes on."""
+    models = tmp_path / "charlm"
+    more = TextFile(path=str(tmp_path / "more.txt"))
+    held_out = " ".join(make_sentences(160)[9].tokens)
+    (tmp_path / "more.txt").write_text(f"Anna met Carl .\n{held_out}\n", "utf-8")
+    own = beside_characters(
+        recipe, checkpoint=str(models), training=dataclasses.replace(CHARLM, files=(more,))
+    )
+    folder = tmp_path / "tagger"
+    train_and_kill(own, folder, monkeypatch)
+    made = read_charlm_report(models)
+    assert (made.sentences, made.files[0].held_out) == (129, 1)  # 128 of the tagger's own
+    written = {path.name: path.stat().st_mtime_ns for path in models.iterdir()}
+
+    report = train(own, folder)
+    assert all(score.f1 > 0.8 for score in report.tests.values())
+    assert {path.name: path.stat().st_mtime_ns for path in models.iterdir()} == written
+    reader = CharLm.load(models, batch_tokens=50, device="cpu")
+    inputs = load(folder)._embed([("Anna", "met", "Eva")])[0].detach().numpy()
+    (states,) = reader.embed([("Anna", "met", "Eva")])
+    np.testing.assert_allclose(inputs[:, -reader.width :], states, atol=1e-6)
+
+    whole = train(beside_characters(recipe, checkpoint=str(models)), tmp_path / "whole" / "tagger")
+    assert (whole.folder / "tagger.safetensors").read_bytes() == (folder / "tagger.safetensors").read_bytes()
+    assert train(own, folder) == report  # nothing to do
+
+    # Other models are other inputs; none at all is the training that it was before there were any.
+    alone = train(recipe, tmp_path / "alone" / "tagger")
+    assert "charlm" not in json.dumps(json.loads((alone.folder / "training.json").read_text())["request"])
+    (models / "forward.safetensors").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"forward\.safetensors: damaged or no safetensors file"):
+        train(beside_characters(recipe, checkpoint=str(models)), folder)
+
+
 @pytest.mark.slow
 def test_a_training_that_diverged_says_so(
     recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,6 +237,18 @@ class TestRefusals:
     def test_no_training(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"english\.training"):
             train(EnglishRecipe(checkpoint="x"), tmp_path / "tagger")
+
+    def test_character_language_models_that_are_not_there(
+        self, recipe: EnglishRecipe, tmp_path: Path
+    ) -> None:
+        with pytest.raises(MissingError, match=r"nowhere.forward\.safetensors: no character language model"):
+            train(beside_characters(recipe, checkpoint=str(tmp_path / "nowhere")), tmp_path / "tagger")
+
+    def test_character_language_models_that_nobody_vouches_for(
+        self, recipe: EnglishRecipe, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ModelError, match=r"english\.training\.charlm\.sha256"):
+            train(beside_characters(recipe, hub="news"), tmp_path / "tagger")
 
     def test_a_model_file_of_another_name(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
         other = dataclasses.replace(recipe, checkpoint="english/tagger.pt")

@@ -10,6 +10,14 @@ from backattn.recipe.data_files import (
     TextFile,
     Unit,
 )
+from backattn.recipe.embeddings import (
+    BertRecipe,
+    CharLmRecipe,
+    CharLmTraining,
+    EmbeddingName,
+    EmbeddingsRecipe,
+    FastTextRecipe,
+)
 from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path
 from backattn.recipe.reading import (
     PIPELINES,
@@ -23,13 +31,8 @@ from backattn.recipe.reading import (
 )
 from backattn.recipe.schema import (
     AlignmentRecipe,
-    BertRecipe,
-    CharLmRecipe,
-    EmbeddingName,
-    EmbeddingsRecipe,
     EnglishRecipe,
     EosPolicy,
-    FastTextRecipe,
     Normalisation,
     PaperFigure,
     PaperRecipe,
@@ -41,7 +44,6 @@ from backattn.recipe.schema import (
     TranslatorRecipe,
 )
 from backattn.recipe.trainings import (
-    CharLmTraining,
     EnglishTraining,
     TranslatorTraining,
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from backattn.errors import RecipeError
 from backattn.quoting import quoted
+from backattn.recipe.embeddings import CharLmTraining
 from backattn.recipe.schema import PaperFigure, Recipe
 
 # Keys that must be above zero, at least zero, and a share of one.
@@ -39,7 +40,7 @@ def check_ranges(part: Any, path: str, key: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_ranges(value, path, f"{dotted}.")
         elif isinstance(value, tuple):
-            if not value and name in _FILLED and not dotted.startswith("embeddings."):
+            if not value and name in _FILLED and not isinstance(part, CharLmTraining):
                 raise RecipeError(f"{path}: {dotted}: expected at least one, found an empty list")
             for number, item in enumerate(value):
                 if dataclasses.is_dataclass(item):

@@ -1,7 +1,7 @@
 """What a recipe says: frozen dataclasses, one for each table. Defaults live here and nowhere deeper.
 
-The tables of files are in :mod:`~backattn.recipe.data_files`, those of trainings in
-:mod:`~backattn.recipe.trainings`.
+The tables of files are in :mod:`~backattn.recipe.data_files`, those of frozen word features in
+:mod:`~backattn.recipe.embeddings`, those of trainings in :mod:`~backattn.recipe.trainings`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from backattn.recipe.data_files import CorpusRecipe
-from backattn.recipe.trainings import CharLmTraining, EnglishTraining, TranslatorTraining
+from backattn.recipe.embeddings import EmbeddingName, EmbeddingsRecipe
+from backattn.recipe.trainings import EnglishTraining, TranslatorTraining
 
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
@@ -121,72 +122,6 @@ class TransferRecipe:
     links: AlignmentRecipe | None = None
     eos: EosPolicy = "drop"
     normalise: Normalisation = "none"
-    dtype: Literal["float16", "float32"] = "float16"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FastTextRecipe:
-    """fastText vectors of the source words.
-
-    :param vectors: a file in fastText's text format (``.vec``), below ``data/``.
-    """
-
-    vectors: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CharLmRecipe:
-    """Contextual string embeddings (Akbik et al. 2018): flair's character language models, both directions.
-
-    :param checkpoint: folder with ``forward.safetensors`` and ``backward.safetensors``; empty when ``hub``
-        is given.
-    :param hub: flair's name of both without their direction (``de`` for ``de-forward``, ``de-backward``).
-    :param sha256: digests that the hub's two files must have, forward first; empty for none.
-    :param batch_tokens: source tokens of a batch; does not change the numbers.
-    """
-
-    checkpoint: str = ""
-    hub: str = ""
-    sha256: tuple[str, ...] = ()
-    batch_tokens: int = 4000
-    training: CharLmTraining | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BertRecipe:
-    """A frozen BERT-like model, through transformers.
-
-    :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
-    :param hub: its name on the hub (``bert-base-multilingual-cased``).
-    :param revision: commit on the hub; empty for the newest, which may change.
-    :param layers: the last layer's states, or the mean of the last four layers'.
-    :param pieces: a token's vector is that of its first piece, or the mean over its pieces.
-    :param window: most pieces that are read at once, special ones ([CLS], [SEP]) included; a longer sentence
-        is read in windows that overlap by half. 0 takes what the model can.
-    :param batch_tokens: pieces of a batch, padding included; does not change the numbers. The default fits a
-        CPU's caches (4000 take half as long again); a GPU takes more.
-    """
-
-    checkpoint: str = ""
-    hub: str = ""
-    revision: str = ""
-    layers: Literal["last", "mean-4"] = "mean-4"
-    pieces: Literal["first", "mean"] = "first"
-    window: int = 0
-    batch_tokens: int = 500
-
-
-EmbeddingName = Literal["fasttext", "charlm", "bert"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingsRecipe:
-    """Frozen features of the source words, each kind in a store of its own; :attr:`TaggerRecipe.embeddings`
-    says which of them the tagger reads."""
-
-    fasttext: FastTextRecipe | None = None
-    charlm: CharLmRecipe | None = None
-    bert: BertRecipe | None = None
     dtype: Literal["float16", "float32"] = "float16"
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile, TextFile
+from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile
+from backattn.recipe.embeddings import CharLmRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +50,15 @@ class TranslatorTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class EnglishTraining:
-    """How ``backattn english train`` makes the tagger with flair's own trainer."""
+    """How ``backattn english train`` makes the tagger with flair's own trainer.
+
+    :param charlm: character language models whose states it reads beside words and characters; they stay as
+        they are. Those that have a ``training`` are made first, from the tagger's own training sentences and
+        the files that are named there.
+    """
 
     files: tuple[EnglishFile, ...]
+    charlm: CharLmRecipe | None = None
     word_dimensions: int = 100
     character_dimensions: int = 25
     min_count: int = 2
@@ -61,25 +68,4 @@ class EnglishTraining:
     learning_rate: float = 0.002
     batch: int = 32
     epochs: int = 8
-    seed: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class CharLmTraining:
-    """How ``backattn charlm train`` makes both directions, with flair's own trainer.
-
-    The corpus' training sentences, without their labels, are part of the text.
-
-    :param files: more text; it is tokenised as the corpus is.
-    :param hidden: width of one direction's states.
-    :param sequence: characters of one step of backpropagation through time.
-    """
-
-    files: tuple[TextFile, ...] = ()
-    hidden: int = 512
-    dropout: float = 0.1
-    sequence: int = 100
-    batch: int = 16
-    learning_rate: float = 20.0
-    epochs: int = 4
     seed: int = 1

@@ -24,12 +24,11 @@ from backattn.errors import MissingError, ModelError
 from backattn.features.batches import batches
 from backattn.features.embeddings.charlm_file import (
     CHARACTER_MODEL,
-    PREFIX,
     Alphabet,
     CharacterModelFile,
 )
 from backattn.features.english.flair_training import quiet
-from backattn.features.english.native import build_language_model, describe_character_model
+from backattn.features.english.native import build_character_embeddings, describe_character_model
 from backattn.features.hub import check_digest, fetching, first_line, unpickle
 from backattn.recipe import CharLmTraining
 
@@ -140,10 +139,19 @@ def load_model(data: bytes, name: str) -> LanguageModel:
 
     :raises ModelError: names the file and what is wrong in it.
     """
-    file, tensors = CHARACTER_MODEL.unpack(data, name)
-    model = build_language_model(file.model)
-    model.load_state_dict({key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()})
+    model: LanguageModel = open_embeddings(data, name).lm
     return model.eval()
+
+
+def open_embeddings(data: bytes, name: str) -> FlairEmbeddings:
+    """flair's embeddings of the native file's language model, which a tagger's training leaves as it is.
+
+    :raises ModelError: names the file and what is wrong in it.
+    """
+    file, tensors = CHARACTER_MODEL.unpack(data, name)
+    embeddings = build_character_embeddings(file.model)
+    embeddings.load_state_dict(tensors)
+    return embeddings
 
 
 def pick_flair_device() -> None:

@@ -12,7 +12,7 @@ from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.errors import CorpusError
 from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.features.translation.vocabulary import tokenise
-from backattn.recipe import Recipe, TextFile, data_path
+from backattn.recipe import TextFile, Unit, data_path
 
 # Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
 MIN_COUNT = 3
@@ -34,6 +34,20 @@ class TextCounts:
     empty: int
     over_limit: int
     held_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What a character language model is made for.
+
+    :param corpus: its training sentences are part of the text, its dev sentences measure it, and what is in
+        dev and test is kept out of the other files.
+    :param language: of the text, for Moses.
+    """
+
+    corpus: Corpus
+    language: str
+    unit: Unit
 
 
 @dataclass(frozen=True)
@@ -63,32 +77,32 @@ class Text:
         return (" ", "\n", *sorted(known))
 
 
-def read_text(recipe: Recipe, files: tuple[TextFile, ...], corpus: Corpus, *, progress: bool) -> Text:
+def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) -> Text:
     """Join the corpus' training sentences and the lines of files, which are split into tokens as it is.
 
     :param progress: a bar over the lines of each file on standard error.
     :raises CorpusError: a line of a file has too few columns, or is not UTF-8.
     :raises MissingError: a file is not there.
     """
+    corpus = purpose.corpus
     held_out = {_line(sentence) for sentence in (*corpus.dev, *corpus.test)}
     train = [_line(sentence) for sentence in corpus.train]
     counts = []
     for file in files:
-        kept, count = _read_file(recipe, file, held_out, progress)
+        kept, count = _read_file(file, purpose, held_out, progress)
         train += kept
         counts.append(count)
     return Text(tuple(train), tuple(map(_line, corpus.dev)), tuple(counts))
 
 
 def _read_file(
-    recipe: Recipe, file: TextFile, held_out: Set[str], progress: bool
+    file: TextFile, purpose: Purpose, held_out: Set[str], progress: bool
 ) -> tuple[list[str], TextCounts]:
     raw = list(_cells(file))
     full = [line for line in raw if line]
     taken = evenly_spread(full, file.limit)
-    language, unit = recipe.translator.source, recipe.corpus.unit
     bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=not progress)
-    lines = [" ".join(tokenise(line, language, unit)) for line in bar]
+    lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
     tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
     kept = [line for line in tokens if line not in held_out]
     return kept, TextCounts(
@@ -110,7 +124,7 @@ def _cells(file: TextFile) -> Iterator[str]:
     path = data_path(file.path)
     remedy = (
         "put the text there, set BACKATTN_DATA to the folder that holds it, or take the file out of "
-        "embeddings.charlm.training.files"
+        "charlm.training.files"
     )
     for number, line in text_lines(path, remedy):
         if number == 1:
@@ -126,6 +140,6 @@ def _cell(line: str, column: int, where: str) -> str:
     if len(cells) <= column:
         raise CorpusError(
             f"{where}: expected at least {column + 1} columns separated by tabs, found {len(cells)}; mend "
-            "the line, or the file's column in embeddings.charlm.training.files"
+            "the line, or the file's column in charlm.training.files"
         )
     return cells[column]

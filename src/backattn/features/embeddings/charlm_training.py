@@ -14,7 +14,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.device import threads_of_torch
 from backattn.errors import CorpusError, MissingError, ModelError, RecipeError
@@ -27,7 +26,7 @@ from backattn.features.embeddings.charlm_flair import (
     pick_flair_device,
     train_epoch,
 )
-from backattn.features.embeddings.charlm_text import MIN_COUNT, Text, TextCounts, read_text
+from backattn.features.embeddings.charlm_text import MIN_COUNT, Purpose, Text, TextCounts, read_text
 from backattn.features.english.description import FORMAT
 from backattn.features.english.model_file import SUFFIX
 from backattn.features.work_folder import (
@@ -43,7 +42,7 @@ from backattn.features.work_folder import (
 from backattn.files import is_file, write_whole, write_whole_text
 from backattn.fingerprint import canonical_json, digest
 from backattn.json_files import read_table
-from backattn.recipe import CharLmTraining, Recipe, as_json
+from backattn.recipe import CharLmRecipe, CharLmTraining, Recipe, as_json
 
 _LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
 _PACKAGES = ("backattn", "torch", "flair", "sacremoses")
@@ -116,46 +115,66 @@ class CharLmReport:
 
 
 def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress: bool) -> CharLmReport:
+    """Train the character language models of ``[embeddings.charlm]``, as :func:`train_models` does."""
+    key = "embeddings.charlm"
+    charlm = recipe.embeddings.charlm
+    if charlm is None:
+        raise _no_training(recipe.name, key)
+    purpose = Purpose(
+        corpus=read_corpus(recipe.corpus), language=recipe.translator.source, unit=recipe.corpus.unit
+    )
+    return train_models(
+        charlm, purpose, lang=recipe.name, key=key, folder=folder, threads=threads, progress=progress
+    )
+
+
+def train_models(
+    charlm: CharLmRecipe,
+    purpose: Purpose,
+    *,
+    lang: str,
+    key: str,
+    folder: Path,
+    threads: int | None,
+    progress: bool,
+) -> CharLmReport:
     """Train the character language models that a recipe describes and write them to ``folder``.
 
     A finished folder of the same recipe and data is left as it is. A training that was killed goes on
     from the last epoch of its direction and ends with the same numbers.
 
+    :param lang, key: name of the recipe, and of its table that describes them.
     :param threads: of torch; None leaves torch's own choice.
     :param progress: bars on standard error: over the lines to split, then over the characters to read.
-    :raises RecipeError: the recipe has no ``[embeddings.charlm.training]`` or names no folder, or the folder
-        or the work folder belong to something else.
+    :raises RecipeError: the table has no ``training`` or names no folder, or the folder or the work folder
+        belong to something else.
     :raises ModelError: what an earlier training left is damaged, or this one diverged.
     :raises CorpusError, MissingError: the corpus or a file is malformed, too short or not there.
     :raises BusyError: another process trains into the same folder.
     """
-    charlm = recipe.embeddings.charlm
-    if charlm is None or charlm.training is None:
-        raise RecipeError(
-            f"recipe {recipe.name}: no [embeddings.charlm.training]: it says nothing about training "
-            "character language models"
-        )
+    training = charlm.training
+    if training is None:
+        raise _no_training(lang, key)
     if not charlm.checkpoint:
-        raise RecipeError(
-            f"recipe {recipe.name}: embeddings.charlm.checkpoint: missing key; expected the folder for the "
-            "result"
-        )
+        raise RecipeError(f"recipe {lang}: {key}.checkpoint: missing key; expected the folder for the result")
     refuse_strange_folder(
-        folder,
-        MANIFEST,
-        "holds no character language models that were trained here",
-        "embeddings.charlm.checkpoint",
+        folder, MANIFEST, "holds no character language models that were trained here", f"{key}.checkpoint"
     )
-    corpus = read_corpus(recipe.corpus)
-    request = _request(recipe, charlm.training, corpus)
-    work = WorkFolder(folder=folder, request=request, lang=recipe.name)
+    request = _request(training, purpose)
+    work = WorkFolder(folder=folder, request=request, lang=lang)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != work.request:
-            text = read_text(recipe, charlm.training.files, corpus, progress=progress)
-            _require_enough(text, charlm.training)
-            epochs = _train(text, charlm.training, work.claim(), progress)
-            _finish(recipe, text, work, epochs)
+            text = read_text(training.files, purpose, progress=progress)
+            _require_enough(text, training)
+            epochs = _train(text, training, work.claim(), progress)
+            _finish(charlm, text, work, epochs)
     return read_report(folder)
+
+
+def _no_training(lang: str, key: str) -> RecipeError:
+    return RecipeError(
+        f"recipe {lang}: no [{key}.training]: it says nothing about training character language models"
+    )
 
 
 def read_report(folder: Path) -> CharLmReport:
@@ -183,7 +202,7 @@ def _require_enough(text: Text, training: CharLmTraining) -> None:
     if _characters(text.train) < 2 * training.batch:
         raise CorpusError(
             f"the training text has {_characters(text.train)} characters, expected at least "
-            f"{2 * training.batch}; add files to embeddings.charlm.training, or lower its batch"
+            f"{2 * training.batch}; add files to charlm.training, or lower its batch"
         )
 
 
@@ -244,13 +263,13 @@ def _perplexity(loss: float, path: Path) -> float:
     if loss > _LARGEST_LOSS:
         raise ModelError(
             f"{path}: its training diverged (a loss of {loss:.0f} nats a character); delete "
-            f"{path.parent} and lower embeddings.charlm.training.learning_rate"
+            f"{path.parent} and lower charlm.training.learning_rate"
         )
     return math.exp(loss)
 
 
 def _finish(
-    recipe: Recipe, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
+    charlm: CharLmRecipe, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
 ) -> None:
     result = work.fresh_result()
     for direction, own in epochs.items():
@@ -268,7 +287,7 @@ def _finish(
         files=text.files,
         epochs=epochs,
     )
-    told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
+    told = {"request": work.request, "recipe": as_json(charlm), "report": report.to_json()}
     work.publish(result, told, _PACKAGES)
 
 
@@ -277,7 +296,7 @@ def _characters(lines: tuple[str, ...]) -> int:
     return sum(map(len, lines)) + len(lines)
 
 
-def _request(recipe: Recipe, training: CharLmTraining, corpus: Corpus) -> dict[str, Any]:
+def _request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
     """Everything that the numbers of a training depend on, down to the tokens and the bytes of the files."""
     return {
         "format": FORMAT,
@@ -285,11 +304,11 @@ def _request(recipe: Recipe, training: CharLmTraining, corpus: Corpus) -> dict[s
         # What is read of them: a corrected label changes no text. Test sentences are left out of the files.
         "corpus": {
             split: digest([sentence.tokens for sentence in sentences])
-            for split, sentences in corpus.splits()
+            for split, sentences in purpose.corpus.splits()
             if split != "test" or training.files
         },
-        "unit": recipe.corpus.unit,
-        "language": recipe.translator.source,
+        "unit": purpose.unit,
+        "language": purpose.language,
         "data": {file.path: data_digest(file.path) for file in training.files},
         "versions": {package: version(package) for package in ("flair", "sacremoses")},
     }

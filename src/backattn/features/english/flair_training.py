@@ -14,7 +14,7 @@ from flair.data import Corpus as FlairCorpus
 from flair.data import Dictionary
 from flair.data import Sentence as FlairSentence
 from flair.datasets import FlairDatapointDataset
-from flair.embeddings import OneHotEmbeddings, StackedEmbeddings
+from flair.embeddings import FlairEmbeddings, OneHotEmbeddings, StackedEmbeddings
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
 from flair.trainers.plugins import MetricRecord, TrainerPlugin
@@ -48,18 +48,28 @@ class _Loss(TrainerPlugin):
             self.value = float(record.value)
 
 
-def new_tagger(train: Sequence[Sentence], training: EnglishTraining, *, folder: Path) -> SequenceTagger:
+def new_tagger(
+    train: Sequence[Sentence],
+    training: EnglishTraining,
+    *,
+    folder: Path,
+    language_models: Sequence[FlairEmbeddings] = (),
+) -> SequenceTagger:
     """A tagger with fresh weights: word and character features, BiLSTM, CRF (BIOES).
 
     Words seen fewer than ``min_count`` times share the vector of unknown words, so that the tagger
     learns to read names that it does not know.
+
+    :param language_models: what it reads besides; no training changes them.
     """
     with quiet(folder / "flair.log"):
         torch.manual_seed(training.seed)
-        return _new_tagger(train, training)
+        return _new_tagger(train, training, language_models)
 
 
-def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> SequenceTagger:
+def _new_tagger(
+    train: Sequence[Sentence], training: EnglishTraining, language_models: Sequence[FlairEmbeddings]
+) -> SequenceTagger:
     types = sorted({span.type for sentence in train for span in spans(sentence.tags)})
     labels = Dictionary(add_unk=False)
     labels.span_labels = True
@@ -77,7 +87,7 @@ def _new_tagger(train: Sequence[Sentence], training: EnglishTraining) -> Sequenc
     characters = BatchedCharacters(alphabet, char_embedding_dim=size, hidden_size_char=size)
     tagger = SequenceTagger(
         # Characters first: the order that taggers of this program have always had.
-        embeddings=StackedEmbeddings([characters, words]),
+        embeddings=StackedEmbeddings([characters, words, *language_models]),
         tag_dictionary=labels,
         tag_type=LABEL,
         hidden_size=training.hidden,

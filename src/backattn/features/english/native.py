@@ -236,20 +236,12 @@ def _build_embedding(part: Embedding) -> Any:
                 _dictionary(part.vocabulary), part.char_embedding_dim, part.hidden_size_char, part.name
             )
         case CharacterModel():
-            return FlairEmbeddings(
-                build_language_model(part),
-                fine_tune=part.fine_tune,
-                chars_per_chunk=part.chars_per_chunk,
-                with_whitespace=part.with_whitespace,
-                tokenized_lm=part.tokenized_lm,
-                is_lower=part.is_lower,
-                name=part.name,
-            )
+            return build_character_embeddings(part)
 
 
-def build_language_model(part: CharacterModel) -> LanguageModel:
-    """The language model of flair embeddings, with random weights."""
-    return LanguageModel(
+def build_character_embeddings(part: CharacterModel) -> FlairEmbeddings:
+    """Flair embeddings, their language model with random weights."""
+    model = LanguageModel(
         _dictionary(part.vocabulary),
         part.is_forward_lm,
         part.hidden_size,
@@ -260,6 +252,15 @@ def build_language_model(part: CharacterModel) -> LanguageModel:
         dropout=part.dropout,
         recurrent_type=part.recurrent_type,
         has_decoder=part.has_decoder,
+    )
+    return FlairEmbeddings(
+        model,
+        fine_tune=part.fine_tune,
+        chars_per_chunk=part.chars_per_chunk,
+        with_whitespace=part.with_whitespace,
+        tokenized_lm=part.tokenized_lm,
+        is_lower=part.is_lower,
+        name=part.name,
     )
 
 

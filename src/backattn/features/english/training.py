@@ -8,16 +8,21 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from backattn.corpus import Sentence, evenly_spread
+from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.corpus.formats import read_column_file
 from backattn.device import pick_device, threads_of_torch
 from backattn.errors import MissingError, RecipeError
+from backattn.features.embeddings.charlm import hub_files, local_files
+from backattn.features.embeddings.charlm_flair import open_embeddings
+from backattn.features.embeddings.charlm_text import Purpose
+from backattn.features.embeddings.charlm_training import train_models
 from backattn.features.english import EnglishTagger
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
@@ -35,7 +40,7 @@ from backattn.files import write_whole, write_whole_text
 from backattn.fingerprint import file_digest
 from backattn.json_files import parse
 from backattn.quoting import quoted
-from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path
+from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path, model_path
 
 MODEL, _STATE = "tagger.safetensors", "epochs.json"
 _FIGURES = ("loss", "dev_f1", "seconds")  # of an epoch
@@ -123,12 +128,21 @@ def train_english(
         folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
     )
     data = _read(training)
-    digests = {file.path: data_digest(file.path) for file in training.files}
-    request = {"training": as_json(training), "data": digests, "version": version("flair")}
+    language_models = _language_models(training, data, lang=lang, threads=threads, progress=progress)
+    settings = as_json(training)
+    del settings["charlm"]  # their bytes say more; a training without them is the one that it was before
+    request = {
+        "training": settings,
+        "data": {file.path: data_digest(file.path) for file in training.files},
+        "version": version("flair"),
+        **(
+            {"charlm": [sha256(model).hexdigest() for model, _ in language_models]} if language_models else {}
+        ),
+    }
     work = WorkFolder(folder=folder, request=request, lang=lang)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != request:
-            epochs = _train(data, training, work.claim(), progress)
+            epochs = _train(data, training, language_models, work.claim(), progress)
             _finish(recipe, data, work, epochs)
     if not (folder / MODEL).is_file():
         raise MissingError(
@@ -204,13 +218,37 @@ def _read(training: EnglishTraining) -> _Data:
     return _Data(tuple(train), tuple(dev[::step]), tests)
 
 
-def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -> list[dict[str, float]]:
+def _language_models(
+    training: EnglishTraining, data: _Data, *, lang: str, threads: int | None, progress: bool
+) -> list[tuple[bytes, str]]:
+    """Files of the character language models that the tagger reads, each with its name; made, if asked."""
+    charlm, key = training.charlm, "english.training.charlm"
+    if charlm is None:
+        return []
+    if charlm.hub:
+        return hub_files(charlm.hub, sha256=charlm.sha256, trust=False, key=key)
+    folder = model_path(charlm.checkpoint)
+    if charlm.training is not None:
+        tests = tuple(sentence for sentences in data.tests.values() for sentence in sentences)
+        purpose = Purpose(corpus=Corpus(data.train, data.dev, tests), language="en", unit="word")
+        train_models(charlm, purpose, lang=lang, key=key, folder=folder, threads=threads, progress=progress)
+    return local_files(folder)
+
+
+def _train(
+    data: _Data,
+    training: EnglishTraining,
+    language_models: Sequence[tuple[bytes, str]],
+    work: Path,
+    progress: bool,
+) -> list[dict[str, float]]:
     """One model file an epoch; goes on after the last one that is there."""
     epochs = _read_epochs(work)
     if epochs:
         tagger = load_own_tagger(_model(work, len(epochs)))
     else:
-        tagger = new_tagger(data.train, training, folder=work)
+        own = [open_embeddings(model, name) for model, name in language_models]
+        tagger = new_tagger(data.train, training, folder=work, language_models=own)
     device = pick_device("auto")
     bar = tqdm(total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=not progress)
     with bar:
