@@ -13,7 +13,8 @@ from transformers import MarianMTModel, MarianTokenizer
 from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError, ModelError
 from backattn.features.english.flair_training import new_tagger, save_tagger
-from backattn.features.plan import is_transformers_model, make_plan
+from backattn.features.model_files import is_transformers_model
+from backattn.features.plan import make_plan
 from backattn.features.translation import Translation
 from backattn.features.translation.marian import MarianTranslator
 from backattn.features.translation.search import beam_search

@@ -386,6 +386,14 @@ def test_a_recipe_without_training_is_refused(tmp_path: Path) -> None:
         train(bare, tmp_path / "translator")
 
 
+def test_a_translator_from_english_is_refused(tmp_path: Path) -> None:
+    """It would learn to write what it reads: each side's files are named after its language."""
+    recipe = toy_recipe(tmp_path)
+    english = dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, source="en"))
+    with pytest.raises(RecipeError, match=r"recipe toy: translator\.source: .* into English, found 'en'"):
+        train(english, tmp_path / "translator")
+
+
 def test_an_architecture_that_fairseq_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no 'fconv_xl' .* expected one of fconv"):
         train(toy_recipe(tmp_path, architecture="fconv_xl"), tmp_path / "translator")

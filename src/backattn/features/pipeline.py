@@ -14,7 +14,8 @@ from backattn.features.build import Built, build_embeddings, build_transfers, bu
 from backattn.features.embeddings import Embedder
 from backattn.features.english.model_file import SUFFIX
 from backattn.features.hub import require_voucher, require_voucher_for_file
-from backattn.features.plan import Plan, Stage, is_transformers_model
+from backattn.features.model_files import is_transformers_model
+from backattn.features.plan import Plan, Stage
 from backattn.features.translation import Translator
 from backattn.features.translation.copying import CopyTranslator
 from backattn.recipe import EmbeddingName, Recipe, data_path, model_path

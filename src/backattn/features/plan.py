@@ -11,20 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import MissingError, RecipeError, StaleError, StoreError
-from backattn.features.translation.cedict import PUBLISHED
-from backattn.files import is_file
-from backattn.fingerprint import digest, file_digest
+from backattn.errors import RecipeError, StaleError, StoreError
+from backattn.features.model_files import embedding_files, transfer_files, translator_files
+from backattn.fingerprint import digest
 from backattn.recipe import (
     EmbeddingName,
     Recipe,
     TransferRecipe,
-    TranslatorRecipe,
     as_json,
     cache_root,
-    data_path,
-    model_path,
-    trained_by,
 )
 from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
@@ -44,18 +39,8 @@ _YOUNGER = {
 # How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
 _DICTIONARY_VERSION = 1
 
-# What a Marian model of transformers is read from; its weights are a pickle where there is no other file.
-_MARIAN_FILES = ("config.json", "source.spm", "target.spm", "vocab.json")
-_MARIAN_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
-
-# The files that a transformers model and its tokenizer are read from; what else lies there is not opened.
-_BERT_FILES = (
-    "config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
-    "*.model", "*.safetensors", "*.safetensors.index.json",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -206,122 +191,6 @@ def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
             f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
         )
     return Plan(recipe, corpus, part)
-
-
-def translator_files(recipe: Recipe) -> dict[str, str]:
-    """Sha256 of each of the translator's files; a model of the hub is known by its name."""
-    if recipe.translator.copy:
-        return {}
-    if recipe.translator.dictionary:
-        path = data_path(recipe.translator.dictionary)
-        if not is_file(path):
-            raise MissingError(
-                f"{path}: no such file (translator.dictionary of the recipe); put {PUBLISHED} there, or "
-                "another one in its form"
-            )
-        return {"dictionary": file_digest(path)}
-    if recipe.translator.hub:
-        return {"hub": recipe.translator.hub}
-    folder = model_path(recipe.translator.checkpoint)
-    if is_transformers_model(recipe.translator):
-        return _marian_files(folder)
-    if not (folder / "checkpoint.pt").is_file():
-        own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
-        raise MissingError(
-            f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
-            f"or point translator.checkpoint in the recipe at one"
-        )
-    # What else lies there (notes, other checkpoints of the training) is not opened.
-    dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
-    files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
-    return {path.name: file_digest(path) for path in sorted(files) if is_file(path)}
-
-
-def is_transformers_model(translator: TranslatorRecipe) -> bool:
-    """Whether it is transformers' and not fairseq's: by what lies there; on the hub, by its name's form."""
-    if translator.hub:
-        return "/" in translator.hub
-    folder = model_path(translator.checkpoint)
-    return is_file(folder / "config.json") and not is_file(folder / "checkpoint.pt")
-
-
-def _marian_files(folder: Path) -> dict[str, str]:
-    weights = next((name for name in _MARIAN_WEIGHTS if is_file(folder / name)), _MARIAN_WEIGHTS[0])
-    names = [*_MARIAN_FILES, weights]
-    for name in names:
-        if not is_file(folder / name):
-            raise MissingError(f"{folder / name}: not there; copy the Marian model's folder whole")
-    names += [name for name in ("target_vocab.json",) if is_file(folder / name)]
-    return {name: file_digest(folder / name) for name in sorted(names)}
-
-
-def transfer_files(recipe: Recipe) -> dict[str, str]:
-    """Sha256 of each file that makes T of the translations."""
-    return english_files(recipe) | links_files(recipe)
-
-
-def english_files(recipe: Recipe) -> dict[str, str]:
-    """Sha256 of the English tagger's file; a model of the hub is known by its name."""
-    if recipe.english.hub:
-        return _of_hub(recipe.english.hub, recipe.english.sha256)
-    path = model_path(recipe.english.checkpoint)
-    if not path.is_file():
-        own = recipe.name if recipe.english.training else "english"
-        raise MissingError(
-            f"{path}: no English tagger there; make it with `backattn english train {own}`, "
-            f"or point english.checkpoint in the recipe at a flair model"
-        )
-    return {path.name: file_digest(path)}
-
-
-def links_files(recipe: Recipe) -> dict[str, str]:
-    """Sha256 of each file of an aligner's links, where they stand in A's place."""
-    links = recipe.transfer.links if recipe.transfer.attention == "links" else None
-    paths = [data_path(name) for name in (links.path, links.links_path) if name] if links else []
-    for path in paths:
-        if not is_file(path):
-            raise MissingError(
-                f"{path}: no such file (transfer.links of the recipe); `backattn pairs {recipe.name}` prints "
-                "the pairs that an aligner is to link"
-            )
-    return {f"links {number}": file_digest(path) for number, path in enumerate(paths, 1)}
-
-
-def _of_hub(name: str, pin: str) -> dict[str, str]:
-    """A model of the hub is known by its name; where its digest is pinned, by that as well."""
-    return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
-
-
-def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
-    """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
-
-    :raises MissingError: they are not there; says what gives them.
-    """
-    tables = recipe.embeddings
-    if name == "fasttext":
-        assert tables.fasttext is not None  # as the recipe was checked to have
-        files = [data_path(tables.fasttext.vectors)]
-        advice = "fetch a .vec file from fasttext.cc, or point embeddings.fasttext.vectors at one"
-    elif name == "charlm":
-        assert tables.charlm is not None
-        if tables.charlm.hub:
-            return _of_hub(tables.charlm.hub, ",".join(tables.charlm.sha256))
-        folder = model_path(tables.charlm.checkpoint)
-        files = [folder / "backward.safetensors", folder / "forward.safetensors"]
-        own = recipe.name if tables.charlm.training else trained_by(tables.charlm.checkpoint)
-        advice = f"make both directions with `backattn charlm train {own}`"
-    else:
-        assert tables.bert is not None
-        if tables.bert.hub:
-            return {"hub": tables.bert.hub}
-        folder = model_path(tables.bert.checkpoint)
-        files = [folder / "config.json"]
-        files += (path for pattern in _BERT_FILES for path in folder.glob(pattern) if is_file(path))
-        advice = "point embeddings.bert.checkpoint at the folder of a transformers model, or name a hub's"
-    for path in files:
-        if not is_file(path):
-            raise MissingError(f"{path}: not there; {advice}")
-    return {path.name: file_digest(path) for path in sorted(set(files))}
 
 
 def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes,
 
 from collections.abc import Sequence
 
-from backattn.features.plan import is_transformers_model
+from backattn.features.model_files import is_transformers_model
 from backattn.files import is_file
 from backattn.recipe import (
     CharLmRecipe,

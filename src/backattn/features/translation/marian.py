@@ -9,6 +9,15 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, MarianMTModel
 
 from backattn.errors import MissingError, ModelError
+from backattn.features.model_files import (
+    CONFIG,
+    PICKLE,
+    SAFETENSORS,
+    SOURCE_PIECES,
+    TARGET_PIECES,
+    TARGET_VOCABULARY,
+    VOCABULARY,
+)
 from backattn.features.pretrained import fetch, opening, refuse_missing
 from backattn.features.translation.pieces import UNKNOWN
 from backattn.features.translation.raw_text import RawTextSpelling, Side
@@ -20,9 +29,6 @@ from backattn.json_files import read_table
 from backattn.quoting import quoted
 from backattn.recipe import TranslatorRecipe
 
-SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
-# A vocabulary of the English side's own, which some models have.
-_TARGET_VOCABULARY = "target_vocab.json"
 _FEWEST_POSITIONS = 2
 _ADVICE = "copy the model's folder again"
 _INSTEAD = "copy its folder and name that as translator.checkpoint"
@@ -44,9 +50,8 @@ class MarianTranslator(SearchTranslator):
         elif recipe.precision == "bfloat16":
             model = model.bfloat16()
         beam = min(recipe.beam, len(target.numbers) - 1)
-        longest = (
-            config.max_position_embeddings - 1
-        )  # of which EOS takes one, or what a translation begins with
+        # One position is that of EOS, or of what a translation begins with.
+        longest = config.max_position_embeddings - 1
         pieces = PieceModel(
             spelling=RawTextSpelling(source, target, recipe.source),
             start=partial(_Stepwise, model, recipe.layers == "last"),
@@ -67,7 +72,7 @@ class MarianTranslator(SearchTranslator):
         :raises MissingError: one of its files is not there.
         :raises ModelError: it is damaged, or not of the kind.
         """
-        kind = read_table(folder / "config.json", _ADVICE).get("model_type")
+        kind = read_table(folder / CONFIG, _ADVICE).get("model_type")
         if kind != "marian":
             raise ModelError(
                 f"{folder}: transformers calls its type {quoted(kind)}; the only one that translates here is "
@@ -85,11 +90,11 @@ class MarianTranslator(SearchTranslator):
         refuse_missing(folder, report)
         config = model.config
         _check_config(folder, config, model.lm_head.out_features)
-        own = folder / _TARGET_VOCABULARY
+        own = folder / TARGET_VOCABULARY
         shared = config.share_encoder_decoder_embeddings or not is_file(own)
-        source = _side(folder / "vocab.json", folder / "source.spm", config.vocab_size)
+        source = _side(folder / VOCABULARY, folder / SOURCE_PIECES, config.vocab_size)
         target = _side(
-            folder / "vocab.json" if shared else own, folder / "target.spm", model.lm_head.out_features
+            folder / VOCABULARY if shared else own, folder / TARGET_PIECES, model.lm_head.out_features
         )
         opened = "safetensors" if safe else "plain data (weights_only)"
         return cls(model, source, target, recipe, opened=opened, device=device)
@@ -112,11 +117,10 @@ def _check_config(folder: Path, config: Any, size: int) -> None:
         number = getattr(config, key)
         if type(number) is not int or not 0 <= number < size:
             raise ModelError(
-                f"{folder / 'config.json'}: {key}: expected a number below {size}, found {quoted(number)}; "
-                f"{_ADVICE}"
+                f"{folder / CONFIG}: {key}: expected a number below {size}, found {quoted(number)}; {_ADVICE}"
             )
     if config.max_position_embeddings < _FEWEST_POSITIONS:
-        raise ModelError(f"{folder / 'config.json'}: max_position_embeddings: no sentence fits; {_ADVICE}")
+        raise ModelError(f"{folder / CONFIG}: max_position_embeddings: no sentence fits; {_ADVICE}")
 
 
 def _side(vocabulary: Path, pieces: Path, size: int) -> Side:

@@ -122,6 +122,12 @@ def train_translator(
         raise RecipeError(
             f"recipe {recipe.name}: no [translator.training]: it says nothing about training a translator"
         )
+    if recipe.translator.source == "en":
+        # Both sides would have one file of pieces and one dictionary.
+        raise RecipeError(
+            f"recipe {recipe.name}: translator.source: a translator is trained into English, found 'en'; "
+            "name the language of the corpus"
+        )
     _refuse_strange_folder(recipe, training, folder)
     identity = _identity(recipe, training)
     # What is not kept cannot be had from the work folder later.

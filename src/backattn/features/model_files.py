@@ -1,0 +1,144 @@
+"""The files that a recipe's models are read from, by their digests. Loads no model."""
+
+from pathlib import Path
+
+from backattn.errors import MissingError
+from backattn.features.translation.cedict import PUBLISHED
+from backattn.files import is_file
+from backattn.fingerprint import file_digest
+from backattn.recipe import (
+    EmbeddingName,
+    Recipe,
+    TranslatorRecipe,
+    data_path,
+    model_path,
+    trained_by,
+)
+
+# What a Marian model of transformers is read from; its weights are a pickle where there is no other file,
+# and a vocabulary of the English side's own has who does not share one.
+CONFIG, VOCABULARY, TARGET_VOCABULARY = "config.json", "vocab.json", "target_vocab.json"
+SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+
+# The files that a transformers model and its tokenizer are read from; what else lies there is not opened.
+_BERT_FILES = (
+    "config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "*.model", "*.safetensors", "*.safetensors.index.json",
+)  # fmt: skip
+
+
+def translator_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each of the translator's files; a model of the hub is known by its name."""
+    if recipe.translator.copy:
+        return {}
+    if recipe.translator.dictionary:
+        path = data_path(recipe.translator.dictionary)
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: no such file (translator.dictionary of the recipe); put {PUBLISHED} there, or "
+                "another one in its form"
+            )
+        return {"dictionary": file_digest(path)}
+    if recipe.translator.hub:
+        return {"hub": recipe.translator.hub}
+    folder = model_path(recipe.translator.checkpoint)
+    if is_transformers_model(recipe.translator):
+        return _marian_files(folder)
+    if not (folder / "checkpoint.pt").is_file():
+        own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
+        raise MissingError(
+            f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
+            f"or point translator.checkpoint in the recipe at one"
+        )
+    # What else lies there (notes, other checkpoints of the training) is not opened.
+    dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
+    files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
+    return {path.name: file_digest(path) for path in sorted(files) if is_file(path)}
+
+
+def is_transformers_model(translator: TranslatorRecipe) -> bool:
+    """Whether it is transformers' and not fairseq's: by what lies there; on the hub, by its name's form."""
+    if translator.hub:
+        return "/" in translator.hub
+    folder = model_path(translator.checkpoint)
+    return is_file(folder / CONFIG) and not is_file(folder / "checkpoint.pt")
+
+
+def _marian_files(folder: Path) -> dict[str, str]:
+    weights = PICKLE if is_file(folder / PICKLE) and not is_file(folder / SAFETENSORS) else SAFETENSORS
+    names = [CONFIG, SOURCE_PIECES, TARGET_PIECES, VOCABULARY, weights]
+    for name in names:
+        if not is_file(folder / name):
+            raise MissingError(f"{folder / name}: not there; copy the Marian model's folder whole")
+    names += [TARGET_VOCABULARY] if is_file(folder / TARGET_VOCABULARY) else []
+    return {name: file_digest(folder / name) for name in sorted(names)}
+
+
+def transfer_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each file that makes T of the translations."""
+    return english_files(recipe) | links_files(recipe)
+
+
+def english_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of the English tagger's file; a model of the hub is known by its name."""
+    if recipe.english.hub:
+        return _of_hub(recipe.english.hub, recipe.english.sha256)
+    path = model_path(recipe.english.checkpoint)
+    if not path.is_file():
+        own = recipe.name if recipe.english.training else "english"
+        raise MissingError(
+            f"{path}: no English tagger there; make it with `backattn english train {own}`, "
+            f"or point english.checkpoint in the recipe at a flair model"
+        )
+    return {path.name: file_digest(path)}
+
+
+def links_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each file of an aligner's links, where they stand in A's place."""
+    links = recipe.transfer.links if recipe.transfer.attention == "links" else None
+    paths = [data_path(name) for name in (links.path, links.links_path) if name] if links else []
+    for path in paths:
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: no such file (transfer.links of the recipe); `backattn pairs {recipe.name}` prints "
+                "the pairs that an aligner is to link"
+            )
+    return {f"links {number}": file_digest(path) for number, path in enumerate(paths, 1)}
+
+
+def _of_hub(name: str, pin: str) -> dict[str, str]:
+    """A model of the hub is known by its name; where its digest is pinned, by that as well."""
+    return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
+
+
+def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
+    """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
+
+    :raises MissingError: they are not there; says what gives them.
+    """
+    tables = recipe.embeddings
+    if name == "fasttext":
+        assert tables.fasttext is not None  # as the recipe was checked to have
+        files = [data_path(tables.fasttext.vectors)]
+        advice = "fetch a .vec file from fasttext.cc, or point embeddings.fasttext.vectors at one"
+    elif name == "charlm":
+        assert tables.charlm is not None
+        if tables.charlm.hub:
+            return _of_hub(tables.charlm.hub, ",".join(tables.charlm.sha256))
+        folder = model_path(tables.charlm.checkpoint)
+        files = [folder / "backward.safetensors", folder / "forward.safetensors"]
+        own = recipe.name if tables.charlm.training else trained_by(tables.charlm.checkpoint)
+        advice = f"make both directions with `backattn charlm train {own}`"
+    else:
+        assert tables.bert is not None
+        if tables.bert.hub:
+            return {"hub": tables.bert.hub}
+        folder = model_path(tables.bert.checkpoint)
+        files = [folder / "config.json"]
+        files += (path for pattern in _BERT_FILES for path in folder.glob(pattern) if is_file(path))
+        advice = "point embeddings.bert.checkpoint at the folder of a transformers model, or name a hub's"
+    for path in files:
+        if not is_file(path):
+            raise MissingError(f"{path}: not there; {advice}")
+    return {path.name: file_digest(path) for path in sorted(set(files))}
