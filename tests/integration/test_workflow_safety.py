@@ -59,6 +59,8 @@ def test_who_may_save(tmp_path: Path, event: str, ref: str, status: str, saves: 
         ("zh", ["english train english"]),
         ("de-wmt19", []),
         ("charlm", ["translator train -- charlm", "english train english", "charlm train -- charlm"]),
+        # Its own are brought; those of its English tagger are trained with that.
+        ("brought", ["english train -- brought"]),
     ],
 )
 def test_every_model_that_a_recipe_wants_is_trained(tmp_path: Path, lang: str, trained: list[str]) -> None:
@@ -68,6 +70,10 @@ def test_every_model_that_a_recipe_wants_is_trained(tmp_path: Path, lang: str, t
     tagger = '[tagger]\nembeddings = ["charlm"]'
     (pipelines / "charlm.toml").write_text(
         (pipelines / "es.toml").read_text("utf-8").replace("[tagger]", tagger)
+    )
+    (pipelines / "brought.toml").write_text(
+        '[tagger]\nembeddings = ["charlm"]\n[embeddings.charlm]\ncheckpoint = "es/charlm"\n'
+        "[english.training]\n[english.training.charlm.training]\nepochs = 1\n"
     )
     program = tmp_path / ".venv/bin/backattn"
     program.parent.mkdir(parents=True)
