@@ -93,8 +93,9 @@ def _pieces(
 ) -> PieceFiles:
     folder.mkdir()
     text = TrainingText(tuple(pairs[:count]), tuple(pairs[count:]), (), ())
-    prepare(text, folder, source="es", unit="word", training=training, progress=False)
-    return PieceFiles(folder, "es")
+    files = PieceFiles(folder, "es")
+    prepare(text, files, units=("word", "word"), training=training, progress=False)
+    return files
 
 
 def _longest_side(files: PieceFiles) -> int:

@@ -78,7 +78,10 @@ def train(recipe: Recipe, folder: Path) -> CharLmReport:
 
 def read(recipe: Recipe, *files: TextFile) -> Text:
     purpose = Purpose(
-        corpus=read_corpus(recipe.corpus), language=recipe.translator.source, unit=recipe.corpus.unit
+        corpus=read_corpus(recipe.corpus),
+        language=recipe.translator.source,
+        unit=recipe.corpus.unit,
+        key="embeddings.charlm",
     )
     return read_text(files, purpose, progress=False)
 
@@ -116,7 +119,7 @@ def test_models_learn_and_are_opened_as_they_were_measured(recipe: Recipe, tmp_p
 
     manifest = json.loads((folder / "training.json").read_text("utf-8"))
     assert manifest["files"] == {f.name: file_digest(f) for f in folder.glob("*.safetensors")}
-    assert manifest["recipe"] == as_json(recipe.embeddings.charlm)
+    assert manifest["recipe"] == as_json(recipe.embeddings.charlm.training)  # type: ignore[union-attr]
     assert manifest["report"] == json.loads(json.dumps(report.to_json()))
     before = (folder / "training.json").stat().st_mtime_ns
     assert train(recipe, folder) == report  # nothing to do
@@ -244,8 +247,8 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
     tokens = corpus.train[0].tokens
 
     def request(corpus: Corpus, files: tuple[TextFile, ...] = training.files) -> object:
-        purpose = Purpose(corpus=corpus, language="en", unit="word")
-        return module._request(dataclasses.replace(training, files=files), purpose)
+        purpose = Purpose(corpus=corpus, language="en", unit="word", key="embeddings.charlm")
+        return module.make_request(dataclasses.replace(training, files=files), purpose)
 
     other = Sentence(tokens, ("S-X",) * len(tokens))
     assert request(dataclasses.replace(corpus, train=(other, *corpus.train[1:]))) == request(corpus)

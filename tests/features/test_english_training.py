@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,16 @@ from backattn.features.english.flair_training import _shuffled  # noqa: E402
 from backattn.features.english.training import entity_f1, train_english  # noqa: E402
 from backattn.fingerprint import file_digest  # noqa: E402
 from backattn.recipe import (  # noqa: E402
-    CharLmRecipe,
     CharLmTraining,
     ColumnFormat,
+    EnglishCharLm,
     EnglishFile,
     EnglishRecipe,
     EnglishTraining,
     TextFile,
     as_json,
+    data_path,
+    load_english,
 )
 from backattn.store.lock import writer_lock  # noqa: E402
 from tiny_english import TINY, Bomb, make_sentences, random_tagger, write_columns  # noqa: E402
@@ -178,7 +181,7 @@ def test_no_file_of_a_work_folder_is_unpickled(
 def beside_characters(recipe: EnglishRecipe, **charlm: object) -> EnglishRecipe:
     """The recipe, with character language models."""
     assert recipe.training is not None
-    training = dataclasses.replace(recipe.training, charlm=CharLmRecipe(**charlm))  # type: ignore[arg-type]
+    training = dataclasses.replace(recipe.training, charlm=EnglishCharLm(**charlm))  # type: ignore[arg-type]
     return dataclasses.replace(recipe, training=training)
 
 
@@ -210,12 +213,15 @@ def test_a_tagger_reads_character_language_models_as_they_are(
 
     whole = train(beside_characters(recipe, checkpoint=str(models)), tmp_path / "whole" / "tagger")
     assert (whole.folder / "tagger.safetensors").read_bytes() == (folder / "tagger.safetensors").read_bytes()
-    assert train(own, folder) == report  # nothing to do
+    shutil.rmtree(models)
+    assert train(own, folder) == report  # nothing to do, without them too
 
-    # Other models are other inputs; none at all is the training that it was before there were any.
+    # None at all is the training that it was before there were any.
     alone = train(recipe, tmp_path / "alone" / "tagger")
     assert "charlm" not in json.dumps(json.loads((alone.folder / "training.json").read_text())["request"])
-    (models / "forward.safetensors").write_bytes(b"no model")
+    models.mkdir()
+    for direction in ("forward", "backward"):
+        (models / f"{direction}.safetensors").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"forward\.safetensors: damaged or no safetensors file"):
         train(beside_characters(recipe, checkpoint=str(models)), folder)
 
@@ -244,11 +250,26 @@ class TestRefusals:
         with pytest.raises(MissingError, match=r"nowhere.forward\.safetensors: no character language model"):
             train(beside_characters(recipe, checkpoint=str(tmp_path / "nowhere")), tmp_path / "tagger")
 
-    def test_character_language_models_that_nobody_vouches_for(
+    @pytest.mark.parametrize("place", ["tagger", "tagger/charlm", "", "x/../tagger"])
+    def test_character_language_models_where_the_tagger_goes(
+        self, recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    ) -> None:
+        """The tagger's folder is replaced whole, and they would be with it."""
+        monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+        own = beside_characters(recipe, checkpoint=place, training=CHARLM)
+        with pytest.raises(RecipeError, match=r"charlm\.checkpoint: .* is no folder apart from the tagger's"):
+            train(own, tmp_path / "tagger")
+        assert not (tmp_path / "tagger.work").exists()
+
+    def test_nothing_is_trained_for_a_tagger_that_may_not_be_replaced(
         self, recipe: EnglishRecipe, tmp_path: Path
     ) -> None:
-        with pytest.raises(ModelError, match=r"english\.training\.charlm\.sha256"):
-            train(beside_characters(recipe, hub="news"), tmp_path / "tagger")
+        (tmp_path / "tagger").mkdir()
+        (tmp_path / "tagger/training.json").write_text('{"lang": "other", "request": {}}')
+        own = beside_characters(recipe, checkpoint=str(tmp_path / "charlm"), training=CHARLM)
+        with pytest.raises(RecipeError, match=r"tagger: was trained by recipe 'other', and is not replaced"):
+            train(own, tmp_path / "tagger")
+        assert not list(tmp_path.glob("charlm*"))
 
     def test_a_model_file_of_another_name(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
         other = dataclasses.replace(recipe, checkpoint="english/tagger.pt")
@@ -321,6 +342,18 @@ class TestRefusals:
     def test_two_at_a_time(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
         with writer_lock(tmp_path / "tagger.lock"), pytest.raises(BusyError):
             train(recipe, tmp_path / "tagger")
+
+
+def test_the_committed_recipe_reads_the_released_files() -> None:
+    """What they hold beyond sentences (separators of documents, orphans) it must know."""
+    training = load_english(str(Path(__file__).parents[2] / "pipelines/english.toml")).training
+    assert training is not None
+    for file in training.files:
+        if not data_path(file.path).is_file():
+            pytest.skip(f"{data_path(file.path)} is not there: point BACKATTN_DATA at the corpora")
+    data = module._read(training)
+    assert {len(sentences) for sentences in data.tests.values()} == {4795, 169, 2077}
+    assert all(sentence.tokens[0] != "-DOCSTART-" for sentence in data.train)
 
 
 class TestParts:

@@ -44,6 +44,8 @@ from backattn.recipe.schema import (
     TranslatorRecipe,
 )
 from backattn.recipe.trainings import (
+    BackTranslation,
+    EnglishCharLm,
     EnglishTraining,
     TranslatorTraining,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "EPOCHS",
     "PIPELINES",
     "AlignmentRecipe",
+    "BackTranslation",
     "BertRecipe",
     "CharLmRecipe",
     "CharLmTraining",
@@ -60,6 +63,7 @@ __all__ = [
     "DictionaryFile",
     "EmbeddingName",
     "EmbeddingsRecipe",
+    "EnglishCharLm",
     "EnglishFile",
     "EnglishRecipe",
     "EnglishTraining",

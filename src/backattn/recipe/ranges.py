@@ -8,6 +8,7 @@ from backattn.errors import RecipeError
 from backattn.quoting import quoted
 from backattn.recipe.embeddings import CharLmTraining
 from backattn.recipe.schema import PaperFigure, Recipe
+from backattn.recipe.trainings import BackTranslation
 
 # Keys that must be above zero, at least zero, and a share of one.
 _POSITIVE = {"beam", "max_len_b", "segment_pieces", "batch_tokens", "word_dimensions", "hidden",
@@ -17,8 +18,10 @@ _POSITIVE = {"beam", "max_len_b", "segment_pieces", "batch_tokens", "word_dimens
 _NATURAL = {"sentences", "limit", "test_limit", "seed", "max_len_a", "foreign", "english", "window"}
 _PERCENT = {"base", "ban"}
 _SHARES = {"word_dropout", "dropout", "anneal", "label_smoothing"}
-# Lists without which there is nothing to do; a character language model can learn from the corpus alone.
+# Lists without which there is nothing to do; but a character language model can learn from the corpus alone,
+# and English text stand in column files alone.
 _FILLED = {"learning_rates", "parallel", "files"}
+_MAY_BE_EMPTY = {(CharLmTraining, "files"), (BackTranslation, "parallel")}
 # The rows of the paper's tables, as `backattn report` names models.
 _MODEL = re.compile(r"((fastText|CharLM|BERT)\+)*BiLSTM\+CRF|")
 _DIGEST = re.compile("[0-9A-Fa-f]{64}")
@@ -40,7 +43,7 @@ def check_ranges(part: Any, path: str, key: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_ranges(value, path, f"{dotted}.")
         elif isinstance(value, tuple):
-            if not value and name in _FILLED and not isinstance(part, CharLmTraining):
+            if not value and name in _FILLED and (type(part), name) not in _MAY_BE_EMPTY:
                 raise RecipeError(f"{path}: {dotted}: expected at least one, found an empty list")
             for number, item in enumerate(value):
                 if dataclasses.is_dataclass(item):

@@ -17,10 +17,9 @@ from typing import Any, Literal, TypeVar
 from backattn.errors import MissingError, RecipeError
 from backattn.files import is_file
 from backattn.quoting import listed, plain, quoted, shortened
-from backattn.recipe.embeddings import BertRecipe, CharLmRecipe
 from backattn.recipe.paths import EPOCHS, model_path
 from backattn.recipe.ranges import check_ranges
-from backattn.recipe.schema import EnglishRecipe, Recipe, TranslatorRecipe
+from backattn.recipe.schema import EnglishRecipe, Recipe
 
 PIPELINES = Path("pipelines")
 # A recipe is read on one screen. tomllib takes time with the square of a key's dots, and its own errors
@@ -31,8 +30,6 @@ _MOST_DOTS = 1000
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 # TOML's own integers.
 _INTEGERS = range(-(2**63), 2**63)
-
-_Model = TranslatorRecipe | EnglishRecipe | CharLmRecipe | BertRecipe
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -79,7 +76,6 @@ def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
             "tagger; `backattn english train english` does"
         )
     recipe = _build(EnglishRecipe, english, str(path), "english")
-    _check_english(recipe, str(path))
     check_ranges(recipe, str(path), "english.")
     return recipe
 
@@ -134,9 +130,9 @@ def from_json(table: Mapping[str, Any], where: str) -> Recipe:
             f"{where}: name: expected letters, digits, . _ and -, with none of the last two first; "
             f"found {quoted(recipe.name)}"
         )
-    _check_place(recipe.translator, where, "translator")
-    _check_place(recipe.english, where, "english")
-    _check_english(recipe.english, where)
+    for key, part in (("translator", recipe.translator), ("english", recipe.english)):
+        if bool(part.checkpoint) == bool(part.hub):
+            raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
     if recipe.translator.revision and "/" not in recipe.translator.hub:
         raise RecipeError(
             f"{where}: translator.revision: a commit of a Marian model on the hub, as in "
@@ -163,35 +159,21 @@ def _check_embeddings(recipe: Recipe, where: str) -> None:
             raise RecipeError(f"{where}: {key}: {name!r} has no table; write one, [embeddings.{name}]")
         if name in names[:number]:
             raise RecipeError(f"{where}: {key}: {name!r} is there twice; take one away")
-    if tables.bert is not None:
-        _check_place(tables.bert, where, "embeddings.bert")
-        if tables.bert.revision and not tables.bert.hub:
-            raise RecipeError(f"{where}: embeddings.bert.revision: a commit of the hub; take it away")
-    _check_charlm(tables.charlm, where, "embeddings.charlm")
-
-
-def _check_charlm(charlm: CharLmRecipe | None, where: str, key: str) -> None:
-    """One pair of models, and digests for both of its files or none."""
-    if charlm is None:
-        return
-    _check_place(charlm, where, key)
-    if charlm.sha256 and not charlm.hub:
-        raise RecipeError(f"{where}: {key}.sha256: pins files of the hub, and here is none; take it away")
-    if len(charlm.sha256) not in (0, 2):
+    for name in ("charlm", "bert"):
+        part = getattr(tables, name)
+        if part is not None and bool(part.checkpoint) == bool(part.hub):
+            raise RecipeError(f"{where}: embeddings.{name}: give exactly one of checkpoint and hub")
+    if tables.bert is not None and tables.bert.revision and not tables.bert.hub:
+        raise RecipeError(f"{where}: embeddings.bert.revision: a commit of the hub; take it away")
+    if tables.charlm is not None and tables.charlm.sha256 and not tables.charlm.hub:
         raise RecipeError(
-            f"{where}: {key}.sha256: expected two digests, forward first, or none; found {len(charlm.sha256)}"
+            f"{where}: embeddings.charlm.sha256: pins files of the hub, and here is none; take it away"
         )
-
-
-def _check_english(english: EnglishRecipe, where: str) -> None:
-    """What the training of an English tagger reads."""
-    if english.training is not None:
-        _check_charlm(english.training.charlm, where, "english.training.charlm")
-
-
-def _check_place(part: _Model, where: str, key: str) -> None:
-    if bool(part.checkpoint) == bool(part.hub):
-        raise RecipeError(f"{where}: {key}: give exactly one of checkpoint and hub")
+    if tables.charlm is not None and len(tables.charlm.sha256) not in (0, 2):
+        raise RecipeError(
+            f"{where}: embeddings.charlm.sha256: expected two digests, forward first, or none; "
+            f"found {len(tables.charlm.sha256)}"
+        )
 
 
 def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:

@@ -4,7 +4,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile
-from backattn.recipe.embeddings import CharLmRecipe
+from backattn.recipe.embeddings import CharLmTraining
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackTranslation:
+    """English text that is translated back into the foreign language, to be more pairs whose English is real
+    (Sennrich, Haddow and Birch 2016, arXiv:1511.06709).
+
+    Who translates it learns from the very pairs that the translator does, with all of its settings but these.
+
+    :param parallel: files of any pair of languages, of which the English sides are taken.
+    :param columns: column files, of which the tokens of training sentences are: those of the English tagger.
+    :param learning_rates, average: of the training in the other direction.
+    """
+
+    parallel: tuple[ParallelFile, ...] = ()
+    columns: tuple[EnglishFile, ...] = ()
+    learning_rates: tuple[float, ...] = (0.5, 0.5, 0.35, 0.15)
+    average: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +30,7 @@ class TranslatorTraining:
     """How ``backattn translator train`` makes the checkpoint.
 
     :param dictionaries: more pairs, of words and names, beside those of ``parallel``.
+    :param back_translation: English text for more pairs.
     :param architecture: fairseq's name of the model (``fconv_iwslt_de_en``, ``transformer_iwslt_de_en``).
     :param pieces: size of the joint sentencepiece vocabulary.
     :param parent: folder of a translator into English, of the same architecture, whose weights the training
@@ -31,6 +50,7 @@ class TranslatorTraining:
     valid: ParallelFile
     test: ParallelFile
     dictionaries: tuple[DictionaryFile, ...] = ()
+    back_translation: BackTranslation | None = None
     architecture: str = "fconv_iwslt_de_en"
     pieces: int = 4000
     parent: str = ""
@@ -49,16 +69,28 @@ class TranslatorTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnglishCharLm:
+    """Character language models of English.
+
+    :param checkpoint: their folder, which lies outside of the tagger's.
+    :param training: how `backattn english train` makes them first, of the tagger's own training sentences and
+        the files that are named there; None where they are there already.
+    """
+
+    checkpoint: str
+    training: CharLmTraining | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnglishTraining:
     """How ``backattn english train`` makes the tagger with flair's own trainer.
 
     :param charlm: character language models whose states it reads beside words and characters; they stay as
-        they are. Those that have a ``training`` are made first, from the tagger's own training sentences and
-        the files that are named there.
+        they are.
     """
 
     files: tuple[EnglishFile, ...]
-    charlm: CharLmRecipe | None = None
+    charlm: EnglishCharLm | None = None
     word_dimensions: int = 100
     character_dimensions: int = 25
     min_count: int = 2

@@ -67,7 +67,7 @@ class CharLm:
         :raises MissingError: one is not there.
         :raises ModelError: one is damaged, or no such file.
         """
-        forward, backward = local_files(folder)
+        forward, backward = local_files(folder, "make it with `backattn charlm train`")
         return cls.from_bytes(
             forward, backward, opened="safetensors", batch_tokens=batch_tokens, device=device
         )
@@ -84,9 +84,19 @@ class CharLm:
         :raises ModelError: nobody vouches for them, they are not those of the digests, or no language models.
         :raises RecipeError: there is another number of digests.
         """
-        forward, backward = hub_files(name, sha256=sha256, trust=trust, key="embeddings.charlm")
+        if sha256 and len(sha256) != len(DIRECTIONS):
+            raise RecipeError(
+                f"embeddings.charlm.sha256: expected two digests, forward first, found {len(sha256)}"
+            )
+        require_voucher(name, pinned=bool(sha256), trust=trust, key="embeddings.charlm.sha256")
+        # The one place that needs flair: who trains a model of the own needs none to read with it.
+        from backattn.features.embeddings.charlm_flair import fetch
+
+        names = [f"{name}-{direction}" for direction in DIRECTIONS]
+        digests = sha256 or ("", "")
+        files = [(fetch(own, digest), own) for own, digest in zip(names, digests, strict=True)]
         opened = how_opened(pinned=bool(sha256))
-        return cls.from_bytes(forward, backward, opened=opened, batch_tokens=batch_tokens, device=device)
+        return cls.from_bytes(*files, opened=opened, batch_tokens=batch_tokens, device=device)
 
     @classmethod
     def from_bytes(
@@ -128,36 +138,19 @@ class CharLm:
         return [found[i] for i in range(len(sentences))]
 
 
-def local_files(folder: Path) -> list[tuple[bytes, str]]:
+def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
     """The bytes of a folder's ``forward.safetensors`` and ``backward.safetensors``, each with its path.
 
+    :param advice: what a user does where there is none.
     :raises MissingError: one is not there.
     """
     files = []
     for direction in DIRECTIONS:
         path = folder / f"{direction}{SUFFIX}"
         if not is_file(path):
-            raise MissingError(
-                f"{path}: no character language model there; make it with `backattn charlm train`"
-            )
+            raise MissingError(f"{path}: no character language model there; {advice}")
         files.append((path.read_bytes(), str(path)))
     return files
-
-
-def hub_files(name: str, *, sha256: tuple[str, ...], trust: bool, key: str) -> list[tuple[bytes, str]]:
-    """The same of both directions on flair's hub, each with its name; see :meth:`CharLm.from_hub`.
-
-    :param key: of the recipe's table that names them.
-    """
-    if sha256 and len(sha256) != len(DIRECTIONS):
-        raise RecipeError(f"{key}.sha256: expected two digests, forward first, found {len(sha256)}")
-    require_voucher(name, pinned=bool(sha256), trust=trust, key=f"{key}.sha256")
-    # The one place that needs flair: who trains a model of the own needs none to read with it.
-    from backattn.features.embeddings.charlm_flair import fetch
-
-    names = [f"{name}-{direction}" for direction in DIRECTIONS]
-    digests = sha256 or ("", "")
-    return [(fetch(own, digest), own) for own, digest in zip(names, digests, strict=True)]
 
 
 class _Direction:

@@ -25,7 +25,7 @@ class TextCounts:
     :param kept: lines that are trained on.
     :param empty: lines without any token.
     :param over_limit: lines that the recipe's ``limit`` leaves out.
-    :param held_out: lines left out because the same tokens are a dev or test sentence of the corpus.
+    :param held_out: lines left out that are a dev or test sentence of the corpus, wherever tokens end.
     """
 
     path: str
@@ -43,11 +43,13 @@ class Purpose:
     :param corpus: its training sentences are part of the text, its dev sentences measure it, and what is in
         dev and test is kept out of the other files.
     :param language: of the text, for Moses.
+    :param key: of the recipe's table that describes the models, for messages.
     """
 
     corpus: Corpus
     language: str
     unit: Unit
+    key: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) 
     :raises MissingError: a file is not there.
     """
     corpus = purpose.corpus
-    held_out = {_line(sentence) for sentence in (*corpus.dev, *corpus.test)}
+    held_out = {_letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
     train = [_line(sentence) for sentence in corpus.train]
     counts = []
     for file in files:
@@ -98,13 +100,13 @@ def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) 
 def _read_file(
     file: TextFile, purpose: Purpose, held_out: Set[str], progress: bool
 ) -> tuple[list[str], TextCounts]:
-    raw = list(_cells(file))
+    raw = list(_cells(file, purpose.key))
     full = [line for line in raw if line]
     taken = evenly_spread(full, file.limit)
     bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=not progress)
     lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
     tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
-    kept = [line for line in tokens if line not in held_out]
+    kept = [line for line in tokens if _letters(line) not in held_out]
     return kept, TextCounts(
         path=file.path,
         lines=len(raw),
@@ -119,27 +121,32 @@ def _line(sentence: Sentence) -> str:
     return " ".join(sentence.tokens)
 
 
-def _cells(file: TextFile) -> Iterator[str]:
+def _letters(line: str) -> str:
+    """What a line says, whoever split it into tokens: "do n't" is "don 't"."""
+    return line.replace(" ", "")
+
+
+def _cells(file: TextFile, key: str) -> Iterator[str]:
     """The sentence of each line, without surrounding white space."""
     path = data_path(file.path)
     remedy = (
         "put the text there, set BACKATTN_DATA to the folder that holds it, or take the file out of "
-        "charlm.training.files"
+        f"{key}.training.files"
     )
     for number, line in text_lines(path, remedy):
         if number == 1:
             line = line.removeprefix(BYTE_ORDER_MARK)
         if not (file.header and number == 1):
-            yield _cell(line, file.column, f"{path}:{number}").strip()
+            yield _cell(line, file.column, f"{path}:{number}", key).strip()
 
 
-def _cell(line: str, column: int, where: str) -> str:
+def _cell(line: str, column: int, where: str, key: str) -> str:
     if column < 0:
         return line
     cells = line.split("\t")
     if len(cells) <= column:
         raise CorpusError(
             f"{where}: expected at least {column + 1} columns separated by tabs, found {len(cells)}; mend "
-            "the line, or the file's column in charlm.training.files"
+            f"the line, or the file's column in {key}.training.files"
         )
     return cells[column]

@@ -42,7 +42,7 @@ from backattn.features.work_folder import (
 from backattn.files import is_file, write_whole, write_whole_text
 from backattn.fingerprint import canonical_json, digest
 from backattn.json_files import read_table
-from backattn.recipe import CharLmRecipe, CharLmTraining, Recipe, as_json
+from backattn.recipe import CharLmTraining, Recipe, as_json
 
 _LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
 _PACKAGES = ("backattn", "torch", "flair", "sacremoses")
@@ -115,66 +115,68 @@ class CharLmReport:
 
 
 def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress: bool) -> CharLmReport:
-    """Train the character language models of ``[embeddings.charlm]``, as :func:`train_models` does."""
-    key = "embeddings.charlm"
+    """Train the character language models of ``[embeddings.charlm]``, as :func:`train_models` does.
+
+    :raises RecipeError: the recipe has no ``[embeddings.charlm.training]`` or names no folder.
+    """
     charlm = recipe.embeddings.charlm
-    if charlm is None:
-        raise _no_training(recipe.name, key)
+    if charlm is None or charlm.training is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: no [embeddings.charlm.training]: it says nothing about training "
+            "character language models"
+        )
+    if not charlm.checkpoint:
+        raise RecipeError(
+            f"recipe {recipe.name}: embeddings.charlm.checkpoint: missing key; expected the folder for the "
+            "result"
+        )
     purpose = Purpose(
-        corpus=read_corpus(recipe.corpus), language=recipe.translator.source, unit=recipe.corpus.unit
+        corpus=read_corpus(recipe.corpus),
+        language=recipe.translator.source,
+        unit=recipe.corpus.unit,
+        key="embeddings.charlm",
     )
     return train_models(
-        charlm, purpose, lang=recipe.name, key=key, folder=folder, threads=threads, progress=progress
+        charlm.training, purpose, lang=recipe.name, folder=folder, threads=threads, progress=progress
     )
 
 
 def train_models(
-    charlm: CharLmRecipe,
+    training: CharLmTraining,
     purpose: Purpose,
     *,
     lang: str,
-    key: str,
     folder: Path,
     threads: int | None,
     progress: bool,
 ) -> CharLmReport:
-    """Train the character language models that a recipe describes and write them to ``folder``.
+    """Train both directions of a character language model and write them to ``folder``.
 
     A finished folder of the same recipe and data is left as it is. A training that was killed goes on
     from the last epoch of its direction and ends with the same numbers.
 
-    :param lang, key: name of the recipe, and of its table that describes them.
+    :param lang: name of the recipe.
     :param threads: of torch; None leaves torch's own choice.
     :param progress: bars on standard error: over the lines to split, then over the characters to read.
-    :raises RecipeError: the table has no ``training`` or names no folder, or the folder or the work folder
-        belong to something else.
+    :raises RecipeError: the folder or the work folder belong to something else.
     :raises ModelError: what an earlier training left is damaged, or this one diverged.
-    :raises CorpusError, MissingError: the corpus or a file is malformed, too short or not there.
+    :raises CorpusError, MissingError: a file is malformed, too short or not there.
     :raises BusyError: another process trains into the same folder.
     """
-    training = charlm.training
-    if training is None:
-        raise _no_training(lang, key)
-    if not charlm.checkpoint:
-        raise RecipeError(f"recipe {lang}: {key}.checkpoint: missing key; expected the folder for the result")
     refuse_strange_folder(
-        folder, MANIFEST, "holds no character language models that were trained here", f"{key}.checkpoint"
+        folder,
+        MANIFEST,
+        "holds no character language models that were trained here",
+        f"{purpose.key}.checkpoint",
     )
-    request = _request(training, purpose)
-    work = WorkFolder(folder=folder, request=request, lang=lang)
+    work = WorkFolder(folder=folder, request=make_request(training, purpose), lang=lang)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != work.request:
             text = read_text(training.files, purpose, progress=progress)
-            _require_enough(text, training)
+            _require_enough(text, training, purpose.key)
             epochs = _train(text, training, work.claim(), progress)
-            _finish(charlm, text, work, epochs)
+            _finish(training, text, work, epochs)
     return read_report(folder)
-
-
-def _no_training(lang: str, key: str) -> RecipeError:
-    return RecipeError(
-        f"recipe {lang}: no [{key}.training]: it says nothing about training character language models"
-    )
 
 
 def read_report(folder: Path) -> CharLmReport:
@@ -197,12 +199,12 @@ def best_epoch(epochs: tuple[EpochFigures, ...]) -> int:
     return min(range(len(epochs)), key=lambda i: epochs[i].dev_perplexity)
 
 
-def _require_enough(text: Text, training: CharLmTraining) -> None:
+def _require_enough(text: Text, training: CharLmTraining, key: str) -> None:
     """Flair needs two characters for each of a batch."""
     if _characters(text.train) < 2 * training.batch:
         raise CorpusError(
             f"the training text has {_characters(text.train)} characters, expected at least "
-            f"{2 * training.batch}; add files to charlm.training, or lower its batch"
+            f"{2 * training.batch}; add files to {key}.training, or lower its batch"
         )
 
 
@@ -263,13 +265,13 @@ def _perplexity(loss: float, path: Path) -> float:
     if loss > _LARGEST_LOSS:
         raise ModelError(
             f"{path}: its training diverged (a loss of {loss:.0f} nats a character); delete "
-            f"{path.parent} and lower charlm.training.learning_rate"
+            f"{path.parent} and lower the learning_rate of their training"
         )
     return math.exp(loss)
 
 
 def _finish(
-    charlm: CharLmRecipe, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
+    training: CharLmTraining, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
 ) -> None:
     result = work.fresh_result()
     for direction, own in epochs.items():
@@ -287,7 +289,7 @@ def _finish(
         files=text.files,
         epochs=epochs,
     )
-    told = {"request": work.request, "recipe": as_json(charlm), "report": report.to_json()}
+    told = {"request": work.request, "recipe": as_json(training), "report": report.to_json()}
     work.publish(result, told, _PACKAGES)
 
 
@@ -296,7 +298,7 @@ def _characters(lines: tuple[str, ...]) -> int:
     return sum(map(len, lines)) + len(lines)
 
 
-def _request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
+def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
     """Everything that the numbers of a training depend on, down to the tokens and the bytes of the files."""
     return {
         "format": FORMAT,

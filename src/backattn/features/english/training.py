@@ -15,15 +15,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backattn.corpus import Corpus, Sentence, evenly_spread
-from backattn.corpus.formats import read_column_file
+from backattn.corpus import Corpus, Sentence
 from backattn.device import pick_device, threads_of_torch
 from backattn.errors import MissingError, RecipeError
-from backattn.features.embeddings.charlm import hub_files, local_files
+from backattn.features.embeddings.charlm import local_files
 from backattn.features.embeddings.charlm_flair import open_embeddings
 from backattn.features.embeddings.charlm_text import Purpose
-from backattn.features.embeddings.charlm_training import train_models
+from backattn.features.embeddings.charlm_training import make_request, train_models
 from backattn.features.english import EnglishTagger
+from backattn.features.english.files import read_english_file
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
 from backattn.features.english.model_file import SUFFIX
@@ -40,14 +40,20 @@ from backattn.files import write_whole, write_whole_text
 from backattn.fingerprint import file_digest
 from backattn.json_files import parse
 from backattn.quoting import quoted
-from backattn.recipe import EnglishRecipe, EnglishTraining, as_json, data_path, model_path
+from backattn.recipe import (
+    EnglishCharLm,
+    EnglishRecipe,
+    EnglishTraining,
+    as_json,
+    cache_root,
+    model_path,
+)
 
 MODEL, _STATE = "tagger.safetensors", "epochs.json"
 _FIGURES = ("loss", "dev_f1", "seconds")  # of an epoch
-# With use = "split", every tenth sentence is for testing and the one before it for choosing the epoch.
-_FOLD = 10
 # The dev sentences that choose the epoch: enough to choose by, few enough not to cost an epoch.
 _DEV_LIMIT = 2000
+_CHARLM = "english.training.charlm"
 _BATCH_TOKENS = 4000  # English tokens read at a time when it is evaluated
 
 
@@ -127,22 +133,30 @@ def train_english(
     refuse_strange_folder(
         folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
     )
+    _refuse_shared_folder(training.charlm, folder)
     data = _read(training)
-    language_models = _language_models(training, data, lang=lang, threads=threads, progress=progress)
     settings = as_json(training)
-    del settings["charlm"]  # their bytes say more; a training without them is the one that it was before
+    del settings["charlm"]  # a training without them is the one that it was before there were any
     request = {
         "training": settings,
         "data": {file.path: data_digest(file.path) for file in training.files},
         "version": version("flair"),
-        **(
-            {"charlm": [sha256(model).hexdigest() for model, _ in language_models]} if language_models else {}
-        ),
+        **({"charlm": _what_they_are(training.charlm, data)} if training.charlm else {}),
     }
     work = WorkFolder(folder=folder, request=request, lang=lang)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != request:
-            epochs = _train(data, training, language_models, work.claim(), progress)
+            path = work.claim()
+            if training.charlm is not None and training.charlm.training is not None:
+                train_models(
+                    training.charlm.training,
+                    _purpose(data),
+                    lang=lang,
+                    folder=model_path(training.charlm.checkpoint),
+                    threads=threads,
+                    progress=progress,
+                )
+            epochs = _train(data, training, path, progress)
             _finish(recipe, data, work, epochs)
     if not (folder / MODEL).is_file():
         raise MissingError(
@@ -189,22 +203,7 @@ def _read(training: EnglishTraining) -> _Data:
     dev: list[Sentence] = []
     tests: dict[str, tuple[Sentence, ...]] = {}
     for file in training.files:
-        path = data_path(file.path)
-        if not path.is_file():
-            raise MissingError(
-                f"{path}: no such file; put the English corpus there, point BACKATTN_DATA at your corpora, "
-                "or take the file out of english.training.files"
-            )
-        sentences = evenly_spread(read_column_file(path, file.format), file.limit)
-        folds = {"train": sentences, "dev": [], "test": []}
-        if file.use == "split":
-            folds = {
-                "train": [s for i, s in enumerate(sentences) if i % _FOLD < _FOLD - 2],
-                "dev": sentences[_FOLD - 2 :: _FOLD],
-                "test": sentences[_FOLD - 1 :: _FOLD],
-            }
-        elif file.use != "train":
-            folds = {"train": [], "dev": [], "test": [], file.use: sentences}
+        folds = read_english_file(file)
         train += folds["train"]
         dev += folds["dev"]
         if folds["test"]:
@@ -218,36 +217,52 @@ def _read(training: EnglishTraining) -> _Data:
     return _Data(tuple(train), tuple(dev[::step]), tests)
 
 
-def _language_models(
-    training: EnglishTraining, data: _Data, *, lang: str, threads: int | None, progress: bool
-) -> list[tuple[bytes, str]]:
-    """Files of the character language models that the tagger reads, each with its name; made, if asked."""
-    charlm, key = training.charlm, "english.training.charlm"
+def _refuse_shared_folder(charlm: EnglishCharLm | None, folder: Path) -> None:
+    """The tagger takes the place of its folder, with all that lies there.
+
+    :raises RecipeError: the language models lie there, or nowhere.
+    """
+    if charlm is None:
+        return
+    own = model_path(charlm.checkpoint).resolve()
+    taken = [folder.resolve(), cache_root().resolve()]
+    if own in taken or taken[0] in own.parents:
+        raise RecipeError(
+            f"english.training.charlm.checkpoint: {own} is no folder apart from the tagger's ({folder}); "
+            "name another one, as english-charlm"
+        )
+
+
+def _purpose(data: _Data) -> Purpose:
+    tests = tuple(sentence for sentences in data.tests.values() for sentence in sentences)
+    corpus = Corpus(data.train, data.dev, tests)
+    return Purpose(corpus=corpus, language="en", unit="word", key=_CHARLM)
+
+
+def _what_they_are(charlm: EnglishCharLm, data: _Data) -> Any:
+    """What the language models will be made from; the digests of those that are brought."""
+    if charlm.training is not None:
+        return make_request(charlm.training, _purpose(data))
+    return [sha256(model).hexdigest() for model, _ in _language_models(charlm)]
+
+
+def _language_models(charlm: EnglishCharLm | None) -> list[tuple[bytes, str]]:
+    """Their files, each with its name."""
     if charlm is None:
         return []
-    if charlm.hub:
-        return hub_files(charlm.hub, sha256=charlm.sha256, trust=False, key=key)
-    folder = model_path(charlm.checkpoint)
-    if charlm.training is not None:
-        tests = tuple(sentence for sentences in data.tests.values() for sentence in sentences)
-        purpose = Purpose(corpus=Corpus(data.train, data.dev, tests), language="en", unit="word")
-        train_models(charlm, purpose, lang=lang, key=key, folder=folder, threads=threads, progress=progress)
-    return local_files(folder)
+    advice = (
+        f"`backattn charlm train` makes such a folder, or `backattn english train` with a {_CHARLM}.training"
+    )
+    return local_files(model_path(charlm.checkpoint), advice)
 
 
-def _train(
-    data: _Data,
-    training: EnglishTraining,
-    language_models: Sequence[tuple[bytes, str]],
-    work: Path,
-    progress: bool,
-) -> list[dict[str, float]]:
+def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -> list[dict[str, float]]:
     """One model file an epoch; goes on after the last one that is there."""
     epochs = _read_epochs(work)
     if epochs:
         tagger = load_own_tagger(_model(work, len(epochs)))
     else:
-        own = [open_embeddings(model, name) for model, name in language_models]
+        own = [open_embeddings(model, name) for model, name in _language_models(training.charlm)]
         tagger = new_tagger(data.train, training, folder=work, language_models=own)
     device = pick_device("auto")
     bar = tqdm(total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=not progress)

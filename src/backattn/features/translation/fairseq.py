@@ -95,17 +95,20 @@ class FairseqTranslator(SearchTranslator):
         super().__init__(model, recipe, opened=_OPENED, device=device)
 
     @classmethod
-    def load(cls, folder: Path, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":
+    def load(
+        cls, folder: Path, recipe: TranslatorRecipe, *, device: str, target: str = "en"
+    ) -> "FairseqTranslator":
         """Load ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and ``joint.model`` of a folder.
 
+        :param target: language that it writes, where that is not English: what it writes is "English" here.
         :param device: ``cpu`` (float32) or ``cuda`` (float16).
         :raises MissingError: one of these files is not there.
         :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
         """
         checkpoint = folder / "checkpoint.pt"
-        need(checkpoint, *dictionaries(folder, recipe))
+        need(checkpoint, *dictionaries(folder, recipe, target))
         pieces = Vocabulary.load(folder / "joint.model")
-        return cls(*load_models([checkpoint], recipe), pieces, recipe, device=device)
+        return cls(*load_models([checkpoint], recipe, target), pieces, recipe, device=device)
 
     @classmethod
     def from_hub(cls, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":

@@ -129,7 +129,7 @@ class _Run:
         self.training, self.work = training, work
         self.figures: list[EpochFigures] = []
         dictionary = build_dictionary(files)
-        cfg = _configuration(training, files.source, work)
+        cfg = _configuration(training, files, work)
         self.task = _JointTranslation(cfg.task, dictionary, training.precision)
         for split in ("train", "valid"):
             self.task.datasets[split] = _dataset(files, split, dictionary)
@@ -248,7 +248,7 @@ def _refuse_longer_pairs(training: TranslatorTraining, model: Any) -> None:
 def build_dictionary(files: PieceFiles) -> Dictionary:
     """fairseq's dictionary of all pieces of both sides of the training pairs, most frequent first."""
     dictionary = Dictionary()
-    for language in (files.source, "en"):
+    for language in files.languages:
         for pieces in files.lines("train", language):
             for piece in pieces:
                 dictionary.add_symbol(piece)
@@ -257,13 +257,13 @@ def build_dictionary(files: PieceFiles) -> Dictionary:
 
 
 def write_dictionaries(files: PieceFiles, folder: Path) -> None:
-    """Write the joint dictionary twice, as ``dict.<source>.txt`` and ``dict.en.txt``."""
+    """Write the joint dictionary twice, as ``dict.<language>.txt`` of each side."""
     dictionary = build_dictionary(files)
-    for language in (files.source, "en"):
+    for language in files.languages:
         dictionary.save(str(folder / f"dict.{language}.txt"))
 
 
-def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any:
+def _configuration(training: TranslatorTraining, files: PieceFiles, work: Path) -> Any:
     """The recipe as fairseq's configuration, by way of its own command-line parser."""
     family = ARCH_MODEL_REGISTRY.get(training.architecture)
     if family not in _SHARING:
@@ -273,7 +273,8 @@ def _configuration(training: TranslatorTraining, source: str, work: Path) -> Any
             f"trained here; expected one of {', '.join(known)}"
         )
     settings = {
-        "task": "translation", "source-lang": source, "target-lang": "en", "arch": training.architecture,
+        "task": "translation", "source-lang": files.source, "target-lang": files.target,
+        "arch": training.architecture,
         "criterion": "label_smoothed_cross_entropy", "label-smoothing": training.label_smoothing,
         "optimizer": training.optimizer, "lr": ",".join(map(str, training.learning_rates)),
         "lr-scheduler": "fixed", "clip-norm": training.clip_norm, "dropout": training.dropout,
@@ -300,7 +301,7 @@ def _build_model(task: _JointTranslation, cfg: Any) -> Any:
 
 def _dataset(files: PieceFiles, split: str, dictionary: Dictionary) -> LanguagePairDataset:
     sides: list[Any] = []
-    for language in (files.source, "en"):
+    for language in files.languages:
         rows = [
             torch.tensor([*map(dictionary.index, pieces), dictionary.eos()])
             for pieces in files.lines(split, language)

@@ -30,13 +30,15 @@ with untouched_logging():
 _FOREIGN = "expected an fconv or transformer model of fairseq's translation task"
 
 
-def load_models(files: Sequence[Path], recipe: TranslatorRecipe) -> tuple[list[Any], Dictionary, Dictionary]:
+def load_models(
+    files: Sequence[Path], recipe: TranslatorRecipe, target: str = "en"
+) -> tuple[list[Any], Dictionary, Dictionary]:
     """The models of checkpoints that lie in one folder, and that folder's two dictionaries.
 
     :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
     """
     overrides: dict[str, Any] = {
-        "data": str(files[0].parent), "source_lang": recipe.source, "target_lang": "en",
+        "data": str(files[0].parent), "source_lang": recipe.source, "target_lang": target,
         # What a checkpoint may say beyond its model: files to begin from, a score of each validation.
         "encoder_embed_path": None, "decoder_embed_path": None, "eval_bleu": False,
     }  # fmt: skip
@@ -126,9 +128,9 @@ def _hub_archives() -> dict[str, str]:
     }
 
 
-def dictionaries(folder: Path, recipe: TranslatorRecipe) -> list[Path]:
+def dictionaries(folder: Path, recipe: TranslatorRecipe, target: str = "en") -> list[Path]:
     """Where the dictionaries of the two sides lie."""
-    return [folder / f"dict.{language}.txt" for language in (recipe.source, "en")]
+    return [folder / f"dict.{language}.txt" for language in (recipe.source, target)]
 
 
 def need(*paths: Path) -> None:

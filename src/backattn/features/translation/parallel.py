@@ -43,19 +43,41 @@ class FileCounts:
     held_out: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class BackTranslationCounts:
+    """What became of one file of English text that is translated back.
+
+    :param pairs: its sentences with their translations, each counted once.
+    :param repeat: how often each of them counts.
+    :param known: sentences left out because they are the English side of a pair, or came before.
+    :param empty: lines without a sentence.
+    :param untranslated: sentences left out because their translation is empty or went on to its length limit.
+    """
+
+    path: str
+    pairs: int
+    repeat: int
+    known: int
+    empty: int
+    untranslated: int
+
+
 @dataclass(frozen=True)
 class TrainingText:
     """The pairs that train, tune and test one translator.
 
-    :param train: the training pairs, repeated as the recipe says, in the order of its files.
+    :param train: the training pairs, repeated as the recipe says, in the order of its files; those that were
+        translated back are the last.
     :param valid, test: the held-out pairs; none of their sides is a side of a training pair.
     :param files: what became of each training file.
+    :param translated_back: what became of each file of English text.
     """
 
     train: tuple[Pair, ...]
     valid: tuple[Pair, ...]
     test: tuple[Pair, ...]
     files: tuple[FileCounts, ...]
+    translated_back: tuple[BackTranslationCounts, ...] = ()
 
 
 def read_training_text(training: TranslatorTraining) -> TrainingText:

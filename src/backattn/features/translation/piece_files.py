@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backattn.errors import ModelError
+from backattn.errors import CorpusError, ModelError
 from backattn.features.translation.parallel import TrainingText
 from backattn.features.translation.vocabulary import Vocabulary, tokenise, train_vocabulary
 from backattn.features.work_folder import train_anew
@@ -22,12 +22,18 @@ from backattn.recipe import TranslatorTraining, Unit
 class PieceFiles:
     """Where the pieces lie: one sentence a line, pieces separated by spaces.
 
-    :param folder: holds ``train.<source>``, ``train.en``, ``valid.<source>`` and ``valid.en``.
-    :param source: language code of the source side.
+    :param folder: holds ``train.<language>`` and ``valid.<language>`` of both languages.
+    :param source, target: language codes of the two sides.
     """
 
     folder: Path
     source: str
+    target: str = "en"
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """Of the two sides."""
+        return self.source, self.target
 
     def lines(self, split: str, language: str) -> list[list[str]]:
         """The sentences of one side of ``train`` or ``valid`` as lists of pieces."""
@@ -40,43 +46,67 @@ class PieceFiles:
 
 
 def prepare(
-    text: TrainingText, work: Path, *, source: str, unit: Unit, training: TranslatorTraining, progress: bool
+    text: TrainingText,
+    files: PieceFiles,
+    *,
+    units: tuple[Unit, Unit],
+    training: TranslatorTraining,
+    progress: bool,
 ) -> dict[str, Any]:
     """Tokenise, learn the joint pieces (``joint.model``), and write each side as lines of pieces.
 
     What an earlier run finished is not done again.
 
+    :param text: its pairs are of the source and the target language.
+    :param units: what a token of each is.
     :returns: counts of the pairs that were written and left out.
+    :raises CorpusError: none is left of a split.
     """
+    work = files.folder
     done = work / "prepared.json"
     if done.exists():
         return read_table(done, train_anew(work))
-    foreign = {side: tokenise(side, source, unit) for side in _sides(text, 0, f"tokenise {source}", progress)}
-    english = {side: tokenise(side, "en", "word") for side in _sides(text, 1, "tokenise en", progress)}
-    lines = (" ".join(tokens) for pair in text.train for tokens in (foreign[pair[0]], english[pair[1]]))
+    source, target = (
+        {side: tokenise(side, language, unit) for side in _sides(text, column, language, progress)}
+        for column, (language, unit) in enumerate(zip(files.languages, units, strict=True))
+    )
+    lines = (" ".join(tokens) for f, e in text.train for tokens in (source[f], target[e]))
     train_vocabulary(lines, work / "joint.model", training.pieces)
     vocabulary = Vocabulary.load(work / "joint.model")
     counts: dict[str, Any] = {"files": [dataclasses.asdict(file) for file in text.files]}
     for split, pairs in (("train", text.train), ("valid", text.valid)):
-        rows = [(_pieces(vocabulary, foreign[f]), _pieces(vocabulary, english[e])) for f, e in pairs]
+        rows = [(_pieces(vocabulary, source[f]), _pieces(vocabulary, target[e])) for f, e in pairs]
         full = [row for row in rows if all(row)]
-        kept = [row for row in full if max(map(len, row)) <= training.max_pieces]
-        for language, column in ((source, 0), ("en", 1)):
+        kept = [row for row in full if _fits(row, training)]
+        if not kept:
+            raise CorpusError(
+                f"every {split} pair has more than translator.training.max_pieces = {training.max_pieces} "
+                "pieces, or none; raise it"
+            )
+        for column, language in enumerate(files.languages):
             content = "".join(" ".join(row[column]) + "\n" for row in kept)
             write_whole_text(work / f"{split}.{language}", content)
         counts[split] = len(kept)
         if split == "train":
             counts["no_pieces"], counts["too_long"] = len(rows) - len(full), len(full) - len(kept)
+            back = sum(file.pairs * file.repeat for file in text.translated_back)
+            last = rows[len(rows) - back :]
+            counts["translated_back"] = sum(all(row) and _fits(row, training) for row in last)
+            counts["english"] = [dataclasses.asdict(file) for file in text.translated_back]
         else:
             counts["valid_left_out"] = len(rows) - len(kept)
     write_whole_text(done, canonical_json(counts))  # last: it says that the rest is complete
     return counts
 
 
-def _sides(text: TrainingText, column: int, name: str, progress: bool) -> "tqdm[str]":
+def _sides(text: TrainingText, column: int, language: str, progress: bool) -> "tqdm[str]":
     """Every different text of one side once: names and news lines may be repeated many times."""
     unique = dict.fromkeys(pair[column] for pair in [*text.train, *text.valid])
-    return tqdm(unique, desc=name, unit="line", disable=not progress)
+    return tqdm(unique, desc=f"tokenise {language}", unit="line", disable=not progress)
+
+
+def _fits(row: tuple[list[str], list[str]], training: TranslatorTraining) -> bool:
+    return max(map(len, row)) <= training.max_pieces
 
 
 def _pieces(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[str]:

@@ -16,8 +16,9 @@ import sacrebleu
 from tqdm import tqdm
 
 from backattn.device import pick_device, threads_of_torch
-from backattn.errors import CorpusError, RecipeError
+from backattn.errors import RecipeError
 from backattn.features.translation.averaging import all_epochs, averaged_epochs, write_checkpoint
+from backattn.features.translation.back_translation import read_english, translate_back
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import (
@@ -38,7 +39,7 @@ from backattn.features.work_folder import (
     told_if_damaged,
 )
 from backattn.files import publish_folder
-from backattn.recipe import EPOCHS, Recipe, TranslatorTraining, as_json, model_path
+from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
 
 # Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
 # result of another version is not gone on from.
@@ -55,6 +56,7 @@ class TranslatorReport:
 
     :param folder: what ``translator.checkpoint`` of the recipe names.
     :param train_pairs, valid_pairs: pairs that were trained on (repeats included) and held out.
+    :param translated_back: English sentences among the former that were translated back.
     :param empty, held_out, too_long: pairs left out: a side is empty, is also in the held-out files, or
         has more pieces than the recipe's ``max_pieces``.
     :param epochs: loss, perplexity, speed and time of each epoch.
@@ -74,6 +76,7 @@ class TranslatorReport:
     bleu: float
     bleu_signature: str
     test_sentences: int
+    translated_back: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -84,8 +87,9 @@ class TranslatorReport:
         minutes = sum(epoch.seconds for epoch in self.epochs) / 60
         last = self.epochs[-1]
         speed = sum(epoch.pieces for epoch in self.epochs) / max(60 * minutes, 1e-9)
+        back = f" ({self.translated_back:,} translated back)" if self.translated_back else ""
         return (
-            f"{self.folder}: {self.parameters:,} parameters, {self.train_pairs:,} pairs, "
+            f"{self.folder}: {self.parameters:,} parameters, {self.train_pairs:,} pairs{back}, "
             f"{len(self.epochs)} epochs in {minutes:.0f} minutes ({speed:,.0f} pieces/s)\n"
             f"left out: {self.empty:,} with an empty side, {self.held_out:,} held out, "
             f"{self.too_long:,} too long\n"
@@ -159,6 +163,7 @@ def read_report(folder: Path) -> TranslatorReport:
             bleu=bleu["score"],
             bleu_signature=bleu["signature"],
             test_sentences=bleu["sentences"],
+            translated_back=pairs.get("translated_back", 0),
         )
 
 
@@ -197,12 +202,17 @@ def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
 
     Not how the recipe searches, which the BLEU beside them depends on, too: ``training.json`` keeps it.
     """
-    files = [*training.parallel, training.valid, training.test]
+    back = training.back_translation or BackTranslation()
+    files = [*training.parallel, *back.parallel, training.valid, training.test]
     names = {name for file in files for name in (file.path, file.english_path) if name}
-    names |= {file.path for file in training.dictionaries}
+    names |= {file.path for file in training.dictionaries} | {file.path for file in back.columns}
     settings = as_json(training)
     del settings["keep"]
-    for later in ("parent", "dictionaries"):  # a training without them is the one that it was before
+    for later in (
+        "parent",
+        "dictionaries",
+        "back_translation",
+    ):  # a training without them is the one that it was before
         if not settings[later]:
             del settings[later]
     return {
@@ -238,17 +248,15 @@ def _train(
     progress: bool,
 ) -> None:
     """Train, and write what is not there yet: the result, and with ``keep`` before it each epoch."""
-    text = read_training_text(training)  # first: what cannot be read leaves no unfinished training behind
+    # First: what cannot be read leaves no unfinished training behind.
+    text, back = read_training_text(training), training.back_translation
+    english = read_english(back, text) if back else []
     folder, path = work.folder, work.claim()
-    source, unit = recipe.translator.source, recipe.corpus.unit
-    counts = prepare(text, path, source=source, unit=unit, training=training, progress=progress)
-    for split in ("train", "valid"):
-        if not counts[split]:
-            raise CorpusError(
-                f"recipe {recipe.name}: every {split} pair has more than translator.training.max_pieces = "
-                f"{training.max_pieces} pieces, or none; raise it"
-            )
-    epochs = train_model(PieceFiles(path, source), training, work=path, progress=progress)
+    files = PieceFiles(path, recipe.translator.source)
+    if back:
+        text = translate_back(recipe, training, back, text, english, work=path, progress=progress)
+    counts = prepare(text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress)
+    epochs = train_model(files, training, work=path, progress=progress)
 
     def write(target: Path, weights: Sequence[int], own: dict[str, Any]) -> None:
         """A whole translator's folder with the weights of some epochs, unless it is there."""
@@ -256,7 +264,7 @@ def _train(
             return
         result = work.fresh_result()
         parameters = write_checkpoint(weights, work=path, path=result / "checkpoint.pt")
-        write_dictionaries(PieceFiles(path, source), result)
+        write_dictionaries(files, result)
         shutil.copyfile(path / "joint.model", result / "joint.model")
         figures = {
             _IDENTITY: own,
