@@ -9,7 +9,7 @@ import os
 import click
 
 from backattn import __version__
-from backattn.cli.first_steps import corpus, demo, recipes, sample
+from backattn.cli.first_steps import corpus, demo, keys, recipes, sample
 from backattn.cli.models import align, charlm, english, translator
 from backattn.cli.one_line import OneLine
 from backattn.cli.stage_one import check, features, gc, pairs, show
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 for _command in (
-    *(recipes, corpus, sample, demo),
+    *(recipes, keys, corpus, sample, demo),
     *(translator, charlm, english, align),
     *(features, check, show, pairs, gc),
     *(train, report, tag, inspect, project),

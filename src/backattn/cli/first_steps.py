@@ -1,11 +1,14 @@
 """What there is, and a first trial of all of it."""
 
+from dataclasses import asdict
+
 import click
 
 from backattn.cli.options import answer, json_option, recipe_options, threads_option
 from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError
 from backattn.recipe import PIPELINES, available_recipes, cache_root, load_recipe
+from backattn.recipe.keys import recipe_keys
 
 
 @click.command()
@@ -15,6 +18,15 @@ def recipes() -> None:
     if not found:
         raise MissingError(f"{PIPELINES}: no recipes there; run from the folder that holds {PIPELINES}/")
     click.echo("\n".join(found))
+
+
+@click.command()
+@click.argument("table", default="")
+@json_option
+def keys(table: str, as_json: bool) -> None:
+    """Explain every key of a recipe, or those of TABLE alone (tagger, translator.training)."""
+    found = recipe_keys(table)
+    answer({key.name: asdict(key) for key in found}, "\n".join(key.to_text() for key in found), as_json)
 
 
 @click.command()

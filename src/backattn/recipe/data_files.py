@@ -90,7 +90,8 @@ class DictionaryFile:
     """A bilingual dictionary in the form of CC-CEDICT; each entry gives one short pair.
 
     :param path: as it is released: plain text, or packed (``.gz``).
-    :param repeat, limit: as of a :class:`ParallelFile`.
+    :param repeat: how often the file counts in training.
+    :param limit: take at most so many entries, evenly spread; 0 takes all.
     """
 
     path: str
