@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backattn.device import threads_of_torch
 from backattn.errors import CorpusError, MissingError, ModelError
 from backattn.recipe import BackTranslation, EnglishFile, ParallelFile, Recipe, TranslatorRecipe
 
@@ -68,9 +69,10 @@ def back(recipe: Recipe, work: Path) -> TrainingText:
     assert training.back_translation is not None
     text, english = text_of(recipe)
     work.mkdir(exist_ok=True)
-    return translate_back(
-        recipe, training, training.back_translation, text, english, work=work, progress=False
-    )
+    with threads_of_torch(1):  # as `train`: more threads add up in another order
+        return translate_back(
+            recipe, training, training.back_translation, text, english, work=work, progress=False
+        )
 
 
 def test_only_sentences_that_no_pair_has_are_translated(tmp_path: Path) -> None:
