@@ -11,7 +11,7 @@ from tqdm import tqdm
 from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.errors import CorpusError
 from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
-from backattn.features.translation.vocabulary import tokenise
+from backattn.features.translation.vocabulary import letters, tokenise
 from backattn.recipe import TextFile, Unit, data_path
 
 # Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
@@ -87,7 +87,7 @@ def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) 
     :raises MissingError: a file is not there.
     """
     corpus = purpose.corpus
-    held_out = {_letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
+    held_out = {letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
     train = [_line(sentence) for sentence in corpus.train]
     counts = []
     for file in files:
@@ -106,7 +106,7 @@ def _read_file(
     bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=not progress)
     lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
     tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
-    kept = [line for line in tokens if _letters(line) not in held_out]
+    kept = [line for line in tokens if letters(line) not in held_out]
     return kept, TextCounts(
         path=file.path,
         lines=len(raw),
@@ -119,11 +119,6 @@ def _read_file(
 
 def _line(sentence: Sentence) -> str:
     return " ".join(sentence.tokens)
-
-
-def _letters(line: str) -> str:
-    """What a line says, whoever split it into tokens: "do n't" is "don 't"."""
-    return line.replace(" ", "")
 
 
 def _cells(file: TextFile, key: str) -> Iterator[str]:

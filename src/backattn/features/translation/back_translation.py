@@ -21,7 +21,7 @@ from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import train_model, write_dictionaries
 from backattn.features.translation.parallel import BackTranslationCounts, Pair, TrainingText, read_pairs
 from backattn.features.translation.piece_files import PieceFiles, prepare
-from backattn.features.translation.vocabulary import detokenise, split_words
+from backattn.features.translation.vocabulary import detokenise, letters, split_words
 from backattn.features.work_folder import train_anew
 from backattn.files import is_file, write_whole_text
 from backattn.recipe import BackTranslation, Recipe, TranslatorRecipe, TranslatorTraining, Unit
@@ -52,14 +52,14 @@ def read_english(back: BackTranslation, text: TrainingText) -> list[EnglishText]
 
     :raises CorpusError, MissingError, RecipeError: as of the pairs' own files; or no sentence is left.
     """
-    seen = {_letters(pair.english) for pair in (*text.train, *text.valid, *text.test)}
+    seen = {letters(pair.english) for pair in (*text.train, *text.valid, *text.test)}
     found = []
     for path, repeat, sentences, empty in _files(back):
         full = [sentence for sentence in sentences if split_words(sentence, "en")]
         kept = []
         for sentence in full:
-            if _letters(sentence) not in seen:
-                seen.add(_letters(sentence))
+            if letters(sentence) not in seen:
+                seen.add(letters(sentence))
                 kept.append(sentence)
         empty += len(sentences) - len(full)
         found.append(EnglishText(path, tuple(kept), repeat, known=len(full) - len(kept), empty=empty))
@@ -76,11 +76,6 @@ def _files(back: BackTranslation) -> Iterator[tuple[str, int, list[str], int]]:
     for columns in back.columns:
         sentences = read_english_file(columns)["train"]
         yield columns.path, 1, [detokenise(sentence.tokens) for sentence in sentences], 0
-
-
-def _letters(sentence: str) -> str:
-    """What a sentence says, whoever split it into tokens: "do n't" is "don't"."""
-    return "".join(sentence.split())
 
 
 def translate_back(

@@ -199,6 +199,11 @@ def split_characters(text: str) -> list[str]:
     return [character for character in text if not character.isspace()]
 
 
+def letters(text: str) -> str:
+    """What a text says, whoever split it into tokens: "do n't" and "don 't" are "don't"."""
+    return "".join(text.split())
+
+
 def detokenise(words: Sequence[str], language: str = "en") -> str:
     """Moses words -> text, as it is written and as BLEU wants it."""
     text: str = _detokeniser(language).detokenize(list(words), unescape=False)
