@@ -5,7 +5,6 @@ reads is not. The other direction learns from the same pairs, in the work folder
 """
 
 import dataclasses
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from backattn.device import pick_device
 from backattn.errors import CorpusError, ModelError
 from backattn.features.english.files import read_english_file
 from backattn.features.translation import Translation
-from backattn.features.translation.averaging import averaged_epochs, write_checkpoint
+from backattn.features.translation.averaging import averaged_epochs
 from backattn.features.translation.fairseq import FairseqTranslator
-from backattn.features.translation.fairseq_training import train_model, write_dictionaries
+from backattn.features.translation.fairseq_training import train_model, write_model
 from backattn.features.translation.parallel import BackTranslationCounts, Pair, TrainingText, read_pairs
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, letters, split_words
@@ -152,9 +151,7 @@ def _reverse(
     train_model(files, own, work=folder, progress=progress)
     model = folder / "model"
     model.mkdir(exist_ok=True)
-    write_checkpoint(averaged_epochs(own), work=folder, path=model / "checkpoint.pt")
-    write_dictionaries(files, model)
-    shutil.copyfile(folder / "joint.model", model / "joint.model")
+    write_model(files, averaged_epochs(own), model)
     # Whole sentences, as in training; and not as the recipe searches, on which no weight may depend.
     asked = TranslatorRecipe(source="en", segment_pieces=training.max_pieces, precision=training.precision)
     return FairseqTranslator.load(model, asked, device=pick_device("auto"), target=source)

@@ -8,9 +8,10 @@ step runs under ``torch.autocast`` when the recipe asks for bfloat16, the loss t
 
 import contextlib
 import logging
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from backattn.features.translation.averaging import (
     all_epochs,
     averaged_epochs,
     epoch_weights,
+    write_checkpoint,
 )
 from backattn.features.translation.epoch_figures import EpochFigures, EpochSums
 from backattn.features.translation.parent import take_over
@@ -254,6 +256,17 @@ def build_dictionary(files: PieceFiles) -> Dictionary:
                 dictionary.add_symbol(piece)
     dictionary.finalize(padding_factor=8)
     return dictionary
+
+
+def write_model(files: PieceFiles, epochs: Sequence[int], folder: Path) -> int:
+    """Fill a translator's folder: the average of some epochs, the dictionaries, and the pieces.
+
+    :returns: the number of parameters.
+    """
+    parameters = write_checkpoint(epochs, work=files.folder, path=folder / "checkpoint.pt")
+    write_dictionaries(files, folder)
+    shutil.copyfile(files.folder / "joint.model", folder / "joint.model")
+    return parameters
 
 
 def write_dictionaries(files: PieceFiles, folder: Path) -> None:

@@ -6,7 +6,6 @@ With ``keep``, so does ``<folder>.epochs/`` before it, with a translator of each
 """
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from tqdm import tqdm
 
 from backattn.device import pick_device, threads_of_torch
 from backattn.errors import RecipeError
-from backattn.features.translation.averaging import all_epochs, averaged_epochs, write_checkpoint
+from backattn.features.translation.averaging import all_epochs, averaged_epochs
 from backattn.features.translation.back_translation import read_english, translate_back
 from backattn.features.translation.epoch_figures import EpochFigures
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.fairseq_training import (
     train_model,
-    write_dictionaries,
+    write_model,
 )
 from backattn.features.translation.parallel import Pair, read_training_text
 from backattn.features.translation.parent import parent_files
@@ -263,9 +262,7 @@ def _train(
         if request_of(target, _IDENTITY) == own:
             return
         result = work.fresh_result()
-        parameters = write_checkpoint(weights, work=path, path=result / "checkpoint.pt")
-        write_dictionaries(files, result)
-        shutil.copyfile(path / "joint.model", result / "joint.model")
+        parameters = write_model(files, weights, result)
         figures = {
             _IDENTITY: own,
             "recipe": as_json(recipe.translator),
