@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -95,6 +96,20 @@ def test_a_disk_that_refuses_the_hdf5_library_is_one_line(
     assert capfd.readouterr() == ("", "")
 
 
+def test_no_thread_is_started_for_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory is too short for a thread to begin, Python can wait for ever for it to say that it has."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise AssertionError(f"{thread} was started")
+
+    monkeypatch.setattr(writer, "_AHEAD_BYTES", 10)  # so that the disk is asked for after every block
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    plan = make_plan(make_recipe(), make_corpus(TEXTS))
+    assert build.build_translations(plan.translation, FakeTranslator, "cpu").computed > len(TEXTS)
+    write(tmp_path / "store.h5", make_entries([2, 3] * 20))
+    assert StoreReader(tmp_path / "store.h5").sentences == 40
+
+
 def test_a_file_that_does_not_fit_is_named_and_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +182,7 @@ def test_a_training_killed_after_its_last_checkpoint_ends_whole(
 def test_an_interrupt_while_a_store_is_written_is_heard_and_is_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The HDF5 library loses one, or makes a TypeError of it; a thread that just starts, an endless wait."""
+    """The HDF5 library loses one, or makes a TypeError of it."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which would be nearly all of the time
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)

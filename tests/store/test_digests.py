@@ -73,7 +73,7 @@ def test_a_written_store_has_the_digests_of_its_bytes(
     """However the writing is cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "_BLOCK_BYTES", 3_000_000)
-        patch.setattr(writer, "_SYNC_BYTES", 2_000_000)
+        patch.setattr(writer, "_AHEAD_BYTES", 2_000_000)
         reader = StoreReader(write(tmp_path_factory.mktemp("store") / "a.h5", big_entries(rows)))
         reader.verify()
     assert reader.digests == {
@@ -112,21 +112,37 @@ def test_parts_that_changed_places_are_found(tmp_path: Path) -> None:
         StoreReader(path).verify()
 
 
-def test_a_failure_of_the_disk_on_the_way_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failure_of_the_disk_on_the_way_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
     """Linux tells of it once: whoever asks first must not swallow it."""
-    synced = []
+    asked = []
 
     def fsync(descriptor: int) -> None:
-        synced.append(descriptor)
-        if len(synced) == 1:
+        asked.append(descriptor)
+        if len(asked) == failing:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(writer, "_SYNC_BYTES", 1000)
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StoreError, match=r"a\.h5: cannot be written \(Input/output error\); free space"):
         write(tmp_path / "a.h5", make_entries([1000, 1000]))
-    assert len(synced) > 1
+    assert len(asked) == failing
     assert not list(tmp_path.iterdir())
+
+
+def test_the_disk_is_asked_while_the_file_that_was_written_is_still_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is opened later, as for the rename, need not be told of what failed before."""
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(writer, "_sync", lambda path: None)
+    with pytest.raises(StoreError, match="Input/output error"):
+        write(tmp_path / "a.h5", make_entries([1000]))
 
 
 @pytest.mark.parametrize("version", READABLE_VERSIONS[:-1])

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -42,7 +41,7 @@ _BLOCK_ARRAYS = 1000
 # Entries below this size cost less when they are put together first.
 _SMALL_BYTES = 1 << 11
 # Whenever so much has been written, the disk is set to work on it: it is ready sooner.
-_SYNC_BYTES = 32 << 20
+_AHEAD_BYTES = 32 << 20
 # A memory map of numbers that lie across their natural borders is slow to read.
 _ALIGNED = {"alignment_threshold": 1, "alignment_interval": 8}
 
@@ -127,8 +126,7 @@ class _Disk(FileIO):
     def keeping_interrupts(self) -> Iterator[None]:
         """Ctrl-C is kept as a failure is.
 
-        Raised inside of the HDF5 library it is lost, or comes out as a TypeError; raised while a thread
-        starts, it can leave one behind that Python waits for at its end.
+        Raised inside of the HDF5 library it is lost, or comes out as a TypeError.
         """
         # Another thread never gets it, and a program with a handler of its own knows what it does.
         ours = (
@@ -181,18 +179,16 @@ def _write_datasets(
     entries: Mapping[bytes, Entry],
 ) -> dict[str, str]:
     digests = {KEYS: _create(file, KEYS, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))}
-    with _Stream(disk) as stream:
-        for column in columns:
-            name, dtype = column.name, np.dtype(column.dtype)
-            offsets = np.zeros(len(keys) + 1, np.int64)
-            np.cumsum([len(entries[key][name]) for key in keys], out=offsets[1:])
-            digests[column.offsets] = _create(file, column.offsets, offsets)
-            stream.begin(name, _allocate(file, column, int(offsets[-1])))
-            for first, last, size in _blocks(column, offsets):
-                stream.write(
-                    [np.ascontiguousarray(entries[key][name], dtype) for key in keys[first:last]], size
-                )
-        return digests | stream.finish()
+    stream = _Stream(disk)
+    for column in columns:
+        name, dtype = column.name, np.dtype(column.dtype)
+        offsets = np.zeros(len(keys) + 1, np.int64)
+        np.cumsum([len(entries[key][name]) for key in keys], out=offsets[1:])
+        digests[column.offsets] = _create(file, column.offsets, offsets)
+        stream.begin(name, _allocate(file, column, int(offsets[-1])))
+        for first, last, size in _blocks(column, offsets):
+            stream.write([np.ascontiguousarray(entries[key][name], dtype) for key in keys[first:last]], size)
+    return digests | stream.finish()
 
 
 def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
@@ -223,28 +219,21 @@ def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, i
 class _Stream:
     """Arrays on their way into room that is made for them, straight from the memory where they lie.
 
-    HDF5 would copy them once more. Their digests are taken on the way. A second thread waits for the disk,
-    which works on what is there while more comes.
+    HDF5 would copy them once more. Their digests are taken on the way, and the disk works on what is there
+    while more comes. No thread waits for it: where memory is short Python can wait for ever for one that
+    never began.
     """
 
     def __init__(self, disk: _Disk) -> None:
         self._disk, self._descriptor = disk, disk.fileno()
-        self._second = ThreadPoolExecutor(1)
         self._digests: dict[str, Any] = {}
-        self._syncs: list[Future[None]] = []
         # Where the next byte goes; up to where the disk has been asked for.
-        self._place = self._synced = 0
-
-    def __enter__(self) -> "_Stream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._second.shutdown(cancel_futures=True)
+        self._place = self._asked = 0
 
     def begin(self, name: str, place: int) -> None:
         """What comes now belongs to this array, from this place on."""
         self._digests[name] = self._digest = new_digest()
-        self._place = place
+        self._place = self._asked = place
 
     def write(self, arrays: Sequence[Any], size: int) -> None:
         """Write a block of so many bytes; what the disk has kept is said before."""
@@ -260,20 +249,21 @@ class _Stream:
         for array in arrays:
             self._digest.update(array)
         self._place += size
-        if self._place - self._synced >= _SYNC_BYTES:
-            self._sync()
+        if self._place - self._asked >= _AHEAD_BYTES:
+            self._ask_disk()
 
     def finish(self) -> dict[str, str]:
         """Digest of each array, when all is on the disk."""
-        self._sync()
-        self._second.shutdown()
-        for sync in self._syncs:
-            sync.result()
+        # Linux may tell of what failed on the way only to those who had the file open then.
+        os.fsync(self._descriptor)
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
-    def _sync(self) -> None:
-        self._syncs.append(self._second.submit(os.fsync, self._descriptor))
-        self._synced = self._place
+    def _ask_disk(self) -> None:
+        # To be told that pages will not be needed, Linux begins to write them, and waits for none.
+        if hasattr(os, "posix_fadvise"):
+            size = self._place - self._asked
+            os.posix_fadvise(self._descriptor, self._asked, size, os.POSIX_FADV_DONTNEED)
+        self._asked = self._place
 
 
 def _write_index(
