@@ -44,6 +44,17 @@ def test_every_key_of_the_committed_recipes_is_explained(lang: str) -> None:
         assert (key.name, below) == (name, [])
 
 
+def test_a_name_may_be_given_as_it_is_printed() -> None:
+    for key in recipe_keys():
+        assert recipe_keys(key.name)[0].name == key.name
+
+
+def test_every_table_is_explained_wherever_it_stands_first_or_not() -> None:
+    for key in recipe_keys():
+        if key.values in ("table", "list of tables"):
+            assert re.sub(r"Its keys are those of .*", "", key.meaning).strip()
+
+
 def test_defaults_are_those_of_a_recipe_that_says_nothing() -> None:
     bare = Recipe(
         name="x",

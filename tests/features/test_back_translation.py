@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backattn.device import threads_of_torch
-from backattn.errors import CorpusError, MissingError, ModelError
+from backattn.errors import CorpusError, MissingError, ModelError, RecipeError
 from backattn.recipe import BackTranslation, EnglishFile, ParallelFile, Recipe, TranslatorRecipe
 
 pytest.importorskip("fairseq")
@@ -106,6 +106,32 @@ def test_of_column_files_only_training_sentences_are_taken(tmp_path: Path) -> No
     assert english[1].sentences == tuple(f"dog{i}" for i in range(20) if i % 10 < 8)
 
 
+def test_files_that_hold_no_training_sentences_are_refused(tmp_path: Path) -> None:
+    recipe = with_english(tmp_path)
+    held_out = EnglishFile(path=str(tmp_path / "gmb.conll"), use="test")
+    with pytest.raises(
+        RecipeError, match=r"columns: .*gmb\.conll: use = 'test' leaves no training sentences"
+    ):
+        text_of(with_english_columns(recipe, held_out))
+
+
+def test_other_words_for_what_is_held_out_are_known(tmp_path: Path) -> None:
+    """A pair goes when its foreign side is held out; its English must not come back by itself."""
+    recipe = with_english(tmp_path)
+    held_out = toy_side(tmp_path, "test", 0)[0]
+    with (tmp_path / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write(f"{held_out}\tthe very same , otherwise\n")
+    with (tmp_path / "fr.tsv").open("a", encoding="utf-8") as file:
+        file.write("?\tthe very same, otherwise\n")
+    training = recipe.translator.training
+    assert training is not None
+    assert training.back_translation is not None
+    text = read_training_text(training)
+    assert "the very same , otherwise" not in {pair.english for pair in text.train}
+    (english, _) = read_english(training.back_translation, text)
+    assert "the very same, otherwise" not in english.sentences
+
+
 def with_english_columns(recipe: Recipe, *columns: EnglishFile) -> Recipe:
     training = recipe.translator.training
     assert training is not None
@@ -177,6 +203,11 @@ def test_a_killed_training_ends_with_the_same_translator(
     told = json.loads((whole.folder / "training.json").read_text("utf-8"))["pairs"]
     assert sum(file["pairs"] for file in told["english"]) == whole.translated_back
     assert f"pairs ({whole.translated_back} translated back), " in whole.to_text()
+    reasons = ("known", "empty", "untranslated")
+    left_out = sum(file[reason] for file in told["english"] for reason in reasons)
+    assert left_out == whole.not_translated_back == whole.to_json()["not_translated_back"] >= 9
+    assert f"too long, {left_out} not translated back\n" in whole.to_text()
+    assert "back" not in train(toy_recipe(tmp_path), tmp_path / "without").to_text().split("pairs", 1)[1]
     assert not (tmp_path / "whole.work").exists()
 
     folder = tmp_path / "translator"

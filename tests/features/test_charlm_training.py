@@ -246,7 +246,7 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
     corpus = read_corpus(recipe.corpus)
     tokens = corpus.train[0].tokens
 
-    def request(corpus: Corpus, files: tuple[TextFile, ...] = training.files) -> object:
+    def request(corpus: Corpus, files: tuple[TextFile, ...] = training.files) -> dict[str, object]:
         purpose = Purpose(corpus=corpus, language="en", unit="word", key="embeddings.charlm")
         return module.make_request(dataclasses.replace(training, files=files), purpose)
 
@@ -256,6 +256,9 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
     for split in ("train", "dev", "test"):
         assert request(dataclasses.replace(corpus, **{split: (more,)})) != request(corpus)
     assert request(dataclasses.replace(corpus, test=(more,)), ()) == request(corpus, ())
+    # By which rule lines are held out is said where there are lines.
+    assert "held_out" in request(corpus)
+    assert "held_out" not in request(corpus, ())
 
 
 class TestRefusals:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st  # noqa: E402
 from backattn.corpus.tags import legal_transitions, spans  # noqa: E402
 from backattn.errors import BusyError, CorpusError, MissingError, ModelError, RecipeError  # noqa: E402
 from backattn.features.embeddings.charlm import CharLm  # noqa: E402
+from backattn.features.embeddings.charlm_flair import dump_model  # noqa: E402
 from backattn.features.embeddings.charlm_training import read_report as read_charlm_report  # noqa: E402
 from backattn.features.english import training as module  # noqa: E402
 from backattn.features.english.flair import FlairTagger  # noqa: E402
@@ -36,7 +37,14 @@ from backattn.recipe import (  # noqa: E402
     load_english,
 )
 from backattn.store.lock import writer_lock  # noqa: E402
-from tiny_english import TINY, Bomb, make_sentences, random_tagger, write_columns  # noqa: E402
+from tiny_english import (  # noqa: E402
+    TINY,
+    Bomb,
+    make_sentences,
+    random_charlm,
+    random_tagger,
+    write_columns,
+)
 
 BIOES = ColumnFormat(scheme="BIOES")
 
@@ -250,7 +258,30 @@ class TestRefusals:
         with pytest.raises(MissingError, match=r"nowhere.forward\.safetensors: no character language model"):
             train(beside_characters(recipe, checkpoint=str(tmp_path / "nowhere")), tmp_path / "tagger")
 
-    @pytest.mark.parametrize("place", ["tagger", "tagger/charlm", "", "x/../tagger"])
+    def test_a_slip_in_what_they_learn_from_leaves_nothing_behind(
+        self, recipe: EnglishRecipe, tmp_path: Path
+    ) -> None:
+        """The mended recipe is another one, and would find an unfinished training."""
+        slip = dataclasses.replace(CHARLM, files=(TextFile(path=str(tmp_path / "slip.txt")),))
+        own = beside_characters(recipe, checkpoint=str(tmp_path / "charlm"), training=slip)
+        with pytest.raises(MissingError, match=r"slip\.txt"):
+            train(own, tmp_path / "tagger")
+        assert not list(tmp_path.glob("*.work"))
+
+    def test_two_models_of_one_direction(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
+        forward = dump_model(random_charlm().lm, "forward.safetensors")
+        (tmp_path / "twice").mkdir()
+        for name in ("forward", "backward"):
+            (tmp_path / f"twice/{name}.safetensors").write_bytes(forward)
+        with pytest.raises(
+            ModelError, match=r"backward\.safetensors: is not the backward model but the other"
+        ):
+            train(beside_characters(recipe, checkpoint=str(tmp_path / "twice")), tmp_path / "tagger")
+        assert not list(tmp_path.glob("*.work"))
+
+    @pytest.mark.parametrize(
+        "place", ["tagger", "tagger/charlm", "", "x/../tagger", "tagger.work", "tagger.work/charlm", ".."]
+    )
     def test_character_language_models_where_the_tagger_goes(
         self, recipe: EnglishRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
     ) -> None:

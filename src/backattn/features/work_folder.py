@@ -58,8 +58,8 @@ class WorkFolder:
             if not self.path.exists() or self._is_ours():
                 discard_folder(self.path)
 
-    def claim(self) -> Path:
-        """Begin it, or go on in one of the same request; gives its path.
+    def refuse_others(self) -> None:
+        """Before anything is begun.
 
         :raises RecipeError: it belongs to another training, or the finished folder to another recipe.
         """
@@ -75,6 +75,13 @@ class WorkFolder:
                 f"{self.path}: holds the unfinished training of another recipe or of other data; "
                 "delete the folder to train anew, or restore what the recipe named before"
             )
+
+    def claim(self) -> Path:
+        """Begin it, or go on in one of the same request; gives its path.
+
+        :raises RecipeError: as :meth:`refuse_others`.
+        """
+        self.refuse_others()
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole_text(self._claim, canonical_json(self.request))
         return self.path

@@ -50,7 +50,7 @@ def recipe_keys(below: str = "") -> list[Key]:
     :param below: only this key and those of its table (``tagger``, ``translator.training``).
     :raises RecipeError: there is no such key.
     """
-    found = list(_keys(Recipe, "", below, {}))
+    found = list(_keys(Recipe, "", below.replace("[]", ""), {}))
     if not found:
         tables = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
         raise RecipeError(f"{quoted(below)}: no key of a recipe; its tables are {listed(tables)}")
@@ -75,7 +75,7 @@ def _keys(cls: type[Any], prefix: str, below: str, shown: dict[Any, str]) -> Ite
         name += "[]" * many
         if wanted and table in shown:
             same = f"Its keys are those of {shown[table]}."
-            yield Key(name, _TABLE[many], f"{meaning} {same}".strip())
+            yield Key(name, _TABLE[many], f"{meaning or _summary(table)} {same}")
             continue
         if wanted:
             shown[table] = name
@@ -107,6 +107,8 @@ def _words(hint: Any) -> str:
 
 
 def _default(field: Any) -> str:
+    if field.default is None:
+        return "may be left out"
     if field.default is not dataclasses.MISSING:
         return f"default {json.dumps(field.default, ensure_ascii=False)}"
     return "must be given" if field.default_factory is dataclasses.MISSING else "default {}"

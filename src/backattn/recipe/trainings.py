@@ -14,7 +14,8 @@ class BackTranslation:
 
     Who translates it learns from the very pairs that the translator does, with all of its settings but these.
 
-    :param parallel: files of any pair of languages, of which the English sides are taken.
+    :param parallel: files of any pair of languages, of which the English sides are taken where both sides are
+        there; with ``english = 0`` plain text, a sentence a line.
     :param columns: column files, of which the tokens of training sentences are: those of the English tagger.
     :param learning_rates, average: of the training in the other direction.
     """
@@ -74,7 +75,7 @@ class EnglishCharLm:
 
     :param checkpoint: their folder, which lies outside of the tagger's.
     :param training: how `backattn english train` makes them first, of the tagger's own training sentences and
-        the files that are named there; None where they are there already.
+        the files that are named there; left out where they are there already.
     """
 
     checkpoint: str

@@ -112,11 +112,7 @@ class CharLm:
 
         :raises ModelError: they are damaged, or not of the direction that is asked for.
         """
-        files = []
-        for (data, name), wanted in zip((forward, backward), DIRECTIONS, strict=True):
-            files.append(CHARACTER_MODEL.unpack(data, name))
-            if files[-1][0].model.is_forward_lm != (wanted == DIRECTIONS[0]):
-                raise ModelError(f"{name}: is not the {wanted} model but the other one; name each by its own")
+        files = unpack_directions([forward, backward])
         return cls(*files, opened=opened, batch_tokens=batch_tokens, device=device)
 
     @property
@@ -151,6 +147,21 @@ def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
             raise MissingError(f"{path}: no character language model there; {advice}")
         files.append((path.read_bytes(), str(path)))
     return files
+
+
+def unpack_directions(
+    files: Sequence[tuple[bytes, str]],
+) -> list[tuple[CharacterModelFile, dict[str, Tensor]]]:
+    """What is in the bytes of two files, the forward model's and the backward one's, each with its name.
+
+    :raises ModelError: they are damaged, or not of the direction that is asked for.
+    """
+    unpacked = []
+    for (data, name), wanted in zip(files, DIRECTIONS, strict=True):
+        unpacked.append(CHARACTER_MODEL.unpack(data, name))
+        if unpacked[-1][0].model.is_forward_lm != (wanted == DIRECTIONS[0]):
+            raise ModelError(f"{name}: is not the {wanted} model but the other one; name each by its own")
+    return unpacked
 
 
 class _Direction:

@@ -313,6 +313,8 @@ def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
         "language": purpose.language,
         "data": {file.path: data_digest(file.path) for file in training.files},
         "versions": {package: version(package) for package in ("flair", "sacremoses")},
+        # Held-out sentences were found by their exact tokens before.
+        **({"held_out": "letters"} if training.files else {}),
     }
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from backattn.corpus import Corpus, Sentence
 from backattn.device import pick_device, threads_of_torch
 from backattn.errors import MissingError, RecipeError
-from backattn.features.embeddings.charlm import local_files
+from backattn.features.embeddings.charlm import local_files, unpack_directions
 from backattn.features.embeddings.charlm_flair import open_embeddings
 from backattn.features.embeddings.charlm_text import Purpose
 from backattn.features.embeddings.charlm_training import make_request, train_models
@@ -133,7 +133,7 @@ def train_english(
     refuse_strange_folder(
         folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
     )
-    _refuse_shared_folder(training.charlm, folder)
+    _refuse_shared_folders(training.charlm, folder)
     data = _read(training)
     settings = as_json(training)
     del settings["charlm"]  # a training without them is the one that it was before there were any
@@ -146,7 +146,8 @@ def train_english(
     work = WorkFolder(folder=folder, request=request, lang=lang)
     with work.alone(), threads_of_torch(threads):
         if request_of(folder) != request:
-            path = work.claim()
+            # First: what cannot be made leaves no unfinished training behind.
+            work.refuse_others()
             if training.charlm is not None and training.charlm.training is not None:
                 train_models(
                     training.charlm.training,
@@ -156,7 +157,7 @@ def train_english(
                     threads=threads,
                     progress=progress,
                 )
-            epochs = _train(data, training, path, progress)
+            epochs = _train(data, training, work.claim(), progress)
             _finish(recipe, data, work, epochs)
     if not (folder / MODEL).is_file():
         raise MissingError(
@@ -217,20 +218,24 @@ def _read(training: EnglishTraining) -> _Data:
     return _Data(tuple(train), tuple(dev[::step]), tests)
 
 
-def _refuse_shared_folder(charlm: EnglishCharLm | None, folder: Path) -> None:
-    """The tagger takes the place of its folder, with all that lies there.
+def _refuse_shared_folders(charlm: EnglishCharLm | None, folder: Path) -> None:
+    """What is trained takes the place of its folder, with all that lies there, and the work folder goes.
 
-    :raises RecipeError: the language models lie there, or nowhere.
+    :raises RecipeError: the tagger's folders and the language models' lie in each other, or these nowhere.
     """
     if charlm is None:
         return
-    own = model_path(charlm.checkpoint).resolve()
-    taken = [folder.resolve(), cache_root().resolve()]
-    if own in taken or taken[0] in own.parents:
+    own, root = model_path(charlm.checkpoint).resolve(), cache_root().resolve()
+    folders = [folder.resolve(), WorkFolder(folder=folder.resolve(), request={}).path]
+    if own == root or any(_is_within(own, other) or _is_within(other, own) for other in folders):
         raise RecipeError(
             f"english.training.charlm.checkpoint: {own} is no folder apart from the tagger's ({folder}); "
             "name another one, as english-charlm"
         )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
 
 
 def _purpose(data: _Data) -> Purpose:
@@ -243,7 +248,9 @@ def _what_they_are(charlm: EnglishCharLm, data: _Data) -> Any:
     """What the language models will be made from; the digests of those that are brought."""
     if charlm.training is not None:
         return make_request(charlm.training, _purpose(data))
-    return [sha256(model).hexdigest() for model, _ in _language_models(charlm)]
+    files = _language_models(charlm)
+    unpack_directions(files)
+    return [sha256(model).hexdigest() for model, _ in files]
 
 
 def _language_models(charlm: EnglishCharLm | None) -> list[tuple[bytes, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backattn.device import pick_device
-from backattn.errors import CorpusError, ModelError
+from backattn.errors import CorpusError, ModelError, RecipeError
 from backattn.features.english.files import read_english_file
 from backattn.features.translation import Translation
 from backattn.features.translation.averaging import averaged_epochs
@@ -23,6 +23,7 @@ from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, letters, split_words
 from backattn.features.work_folder import train_anew
 from backattn.files import is_file, write_whole_text
+from backattn.quoting import quoted
 from backattn.recipe import BackTranslation, Recipe, TranslatorRecipe, TranslatorTraining, Unit
 
 # Sentences of a file of the work folder: what a kill loses at most. The batches, and so the last digits,
@@ -52,6 +53,7 @@ def read_english(back: BackTranslation, text: TrainingText) -> list[EnglishText]
     :raises CorpusError, MissingError, RecipeError: as of the pairs' own files; or no sentence is left.
     """
     seen = {letters(pair.english) for pair in (*text.train, *text.valid, *text.test)}
+    seen.update(map(letters, text.other_english))
     found = []
     for path, repeat, sentences, empty in _files(back):
         full = [sentence for sentence in sentences if split_words(sentence, "en")]
@@ -73,6 +75,11 @@ def _files(back: BackTranslation) -> Iterator[tuple[str, int, list[str], int]]:
         pairs, empty = read_pairs(parallel)
         yield parallel.path, parallel.repeat, [pair.english for pair in pairs], empty
     for columns in back.columns:
+        if columns.use not in ("train", "split"):
+            raise RecipeError(
+                f"translator.training.back_translation.columns: {columns.path}: use = {quoted(columns.use)} "
+                'leaves no training sentences, which alone are translated back; expected "train" or "split"'
+            )
         sentences = read_english_file(columns)["train"]
         yield columns.path, 1, [detokenise(sentence.tokens) for sentence in sentences], 0
 

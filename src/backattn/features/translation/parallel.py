@@ -71,6 +71,8 @@ class TrainingText:
     :param valid, test: the held-out pairs; none of their sides is a side of a training pair.
     :param files: what became of each training file.
     :param translated_back: what became of each file of English text.
+    :param other_english: English sides of pairs that were left out because of their foreign side: other words
+        for what is held out.
     """
 
     train: tuple[Pair, ...]
@@ -78,6 +80,7 @@ class TrainingText:
     test: tuple[Pair, ...]
     files: tuple[FileCounts, ...]
     translated_back: tuple[BackTranslationCounts, ...] = ()
+    other_english: frozenset[str] = frozenset()
 
 
 def read_training_text(training: TranslatorTraining) -> TrainingText:
@@ -99,18 +102,22 @@ def read_training_text(training: TranslatorTraining) -> TrainingText:
     english = {pair.english for pair in [*valid, *test]}
     train: list[Pair] = []
     files = []
+    other_english: set[str] = set()
     sources: list[ParallelFile | DictionaryFile] = [*training.parallel, *training.dictionaries]
     for file in sources:
         pairs, empty = read_pairs(file)
         kept = [pair for pair in pairs if pair.foreign not in foreign and pair.english not in english]
         train += kept * file.repeat
         held_out = len(pairs) - len(kept)
+        other_english.update(pair.english for pair in pairs if pair.foreign in foreign)
         files.append(
             FileCounts(path=file.path, pairs=len(kept), repeat=file.repeat, empty=empty, held_out=held_out)
         )
     if not train:
         raise CorpusError("the recipe's translator.training.parallel gives no pair to train on")
-    return TrainingText(tuple(train), tuple(valid), tuple(test), tuple(files))
+    return TrainingText(
+        tuple(train), tuple(valid), tuple(test), tuple(files), other_english=frozenset(other_english)
+    )
 
 
 def read_pairs(file: ParallelFile | DictionaryFile) -> tuple[list[Pair], int]:

@@ -56,6 +56,8 @@ class TranslatorReport:
     :param folder: what ``translator.checkpoint`` of the recipe names.
     :param train_pairs, valid_pairs: pairs that were trained on (repeats included) and held out.
     :param translated_back: English sentences among the former that were translated back.
+    :param not_translated_back: of the same files, lines left out: without a sentence, with one that the pairs
+        or earlier lines have already, or whose translation is empty or ran into its length limit.
     :param empty, held_out, too_long: pairs left out: a side is empty, is also in the held-out files, or
         has more pieces than the recipe's ``max_pieces``.
     :param epochs: loss, perplexity, speed and time of each epoch.
@@ -76,6 +78,7 @@ class TranslatorReport:
     bleu_signature: str
     test_sentences: int
     translated_back: int = 0
+    not_translated_back: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -87,11 +90,12 @@ class TranslatorReport:
         last = self.epochs[-1]
         speed = sum(epoch.pieces for epoch in self.epochs) / max(60 * minutes, 1e-9)
         back = f" ({self.translated_back:,} translated back)" if self.translated_back else ""
+        left = f", {self.not_translated_back:,} not translated back" if self.not_translated_back else ""
         return (
             f"{self.folder}: {self.parameters:,} parameters, {self.train_pairs:,} pairs{back}, "
             f"{len(self.epochs)} epochs in {minutes:.0f} minutes ({speed:,.0f} pieces/s)\n"
             f"left out: {self.empty:,} with an empty side, {self.held_out:,} held out, "
-            f"{self.too_long:,} too long\n"
+            f"{self.too_long:,} too long{left}\n"
             f"perplexity of a piece: {last.perplexity:.2f} in training, "
             f"{last.valid_perplexity:.2f} held out\n"
             f"BLEU {self.bleu:.1f} on {self.test_sentences:,} sentences ({self.bleu_signature})"
@@ -163,6 +167,9 @@ def read_report(folder: Path) -> TranslatorReport:
             bleu_signature=bleu["signature"],
             test_sentences=bleu["sentences"],
             translated_back=pairs.get("translated_back", 0),
+            not_translated_back=sum(
+                file["known"] + file["empty"] + file["untranslated"] for file in pairs.get("english", ())
+            ),
         )
 
 
