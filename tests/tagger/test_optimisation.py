@@ -1,10 +1,10 @@
-"""The step against torch's own optimiser; the annealing as a table; the mean of the weights by hand."""
+"""The step against torch's own optimiser; the annealing as a table."""
 
 import pytest
 import torch
 from torch import nn
 
-from backattn.tagger.optimisation import Annealing, EpochAverage, sgd_step
+from backattn.tagger.optimisation import Annealing, sgd_step
 
 
 def make_model(sparse: bool) -> nn.Module:
@@ -53,49 +53,3 @@ def test_annealing(losses, rates):
         state = state.after(loss, patience=3, factor=0.5)
         found.append(state.rate)
     assert found == rates
-
-
-@pytest.mark.parametrize(
-    ("epochs", "means"),
-    [
-        (2, [1, 1.5, 2.75, 5.375]),  # from the third on by half of the way
-        (3, [1, 1.5, 7 / 3, 7 / 3 + (8 - 7 / 3) / 3]),
-        (9, [1, 1.5, 7 / 3, 15 / 4]),  # as many as there are
-    ],
-)
-def test_the_mean_over_epochs(epochs, means):
-    weight = nn.Parameter(torch.full((2,), 9.0))
-    average, found = EpochAverage({"weight": weight}, epochs), []
-    for epoch, value in enumerate([1.0, 2.0, 4.0, 8.0], 1):
-        with torch.no_grad():
-            weight.fill_(value)
-        average.add(epoch)
-        with average.in_place():
-            found.append(weight.tolist()[1])
-        assert weight.tolist() == [value, value]
-    assert found == pytest.approx(means)
-
-
-def test_the_weights_come_back_whatever_happens():
-    weight = nn.Parameter(torch.tensor([0.1, 0.7]))
-    average, before = EpochAverage({"weight": weight}, 5), weight.detach().clone()
-    with torch.no_grad():
-        average.tensors["weight"] += 1
-
-    def interrupted():
-        with average.in_place():
-            assert not torch.equal(weight, before)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert torch.equal(weight, before)
-
-
-def test_of_one_epoch_nothing_is_kept():
-    weight = nn.Parameter(torch.ones(2))
-    average = EpochAverage({"weight": weight}, 1)
-    average.add(1)
-    with average.in_place():
-        assert weight.tolist() == [1, 1]
-    assert not average.tensors

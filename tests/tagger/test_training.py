@@ -21,7 +21,6 @@ from backattn.corpus.tags import check_bioes
 from backattn.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
 from backattn.recipe import TaggerRecipe
 from backattn.store.lock import writer_lock
-from backattn.tagger import training
 from backattn.tagger.network import Standardise
 from backattn.tagger.prediction import load_run, predict
 from backattn.tagger.request import make_request, model_name, sample_size
@@ -153,10 +152,6 @@ class TestRequest:
         if inputs != "transfer":
             assert (self.of(inputs, fusion="gate") == plain) == (inputs == "words")
 
-    def test_runs_of_before_there_was_a_mean_of_weights_are_still_found(self):
-        assert "average" not in self.of("words")["tagger"]
-        assert self.of("words", average=5)["tagger"]["average"] == 5
-
     @pytest.mark.parametrize("fusion", ["input", "both", "gate"])
     def test_there_is_nothing_to_fuse_t_alone_with(self, fusion):
         with pytest.raises(
@@ -174,11 +169,9 @@ class TestRequest:
         ]
 
 
-@pytest.mark.parametrize(("precision", "average"), [("float32", 1), ("bfloat16", 1), ("float32", 2)])
-def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision, average):
-    recipe = dataclasses.replace(
-        WITH_ALL, characters="cnn", precision=precision, fusion="gate", average=average
-    )
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision):
+    recipe = dataclasses.replace(WITH_ALL, characters="cnn", precision=precision, fusion="gate")
     train(tmp_path / "whole", recipe)
     for last in range(1, TINY.epochs):
         stop_after_epoch(monkeypatch, last)
@@ -200,41 +193,6 @@ def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "write_history", stopping)
-
-
-@pytest.mark.parametrize("average", [2, 3])
-def test_the_weights_that_predict_are_the_mean_of_those_that_learn(tmp_path, monkeypatch, average):
-    learning = weights_after_each_epoch(tmp_path / "learning", TINY, monkeypatch)
-    recipe = dataclasses.replace(TINY, average=average)
-    assert learning == weights_after_each_epoch(tmp_path / "mean", recipe, monkeypatch)
-    run = read_run(tmp_path / "mean")
-    found = load_file(RunFolder(tmp_path / "mean").weights)
-    assert set(learning[0]) <= set(found)  # and what is not learnt: the scale of T
-    for name in learning[0]:
-        mean = np.zeros_like(found[name], dtype=np.float64)
-        for epoch, weights in enumerate(learning[: run.best_epoch], 1):
-            own = np.frombuffer(weights[name], np.float32).reshape(mean.shape)
-            mean += (own - mean) / min(epoch, average)
-        np.testing.assert_allclose(found[name], mean, rtol=1e-4, atol=1e-6)
-
-
-def weights_after_each_epoch(
-    folder: Path, recipe: TaggerRecipe, monkeypatch: pytest.MonkeyPatch
-) -> list[dict[str, bytes]]:
-    """What a training goes on from, but for a mean, as it writes it after each epoch."""
-    seen: list[dict[str, bytes]] = []
-
-    def noting(path, tensors, about=None):
-        if path == RunFolder(folder).checkpoint:
-            own = {n: t for n, t in tensors.items() if not n.startswith("average.")}
-            seen.append({name: tensor.detach().numpy().tobytes() for name, tensor in own.items()})
-        write_tensors(path, tensors, about)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "write_tensors", noting)
-        train(folder, recipe)
-    assert len(seen) == recipe.epochs
-    return seen
 
 
 KILLED = """

@@ -139,7 +139,6 @@ class TaggerRecipe:
     :param character_dimensions: width of its result.
     :param patience: epochs without a lower training loss before the learning rate is annealed.
     :param anneal: factor of that annealing.
-    :param average: epochs whose weights are averaged into those that predict; 1 takes them as they are.
     :param sentences: train on a nested sample of so many training sentences; 0 takes all.
     :param precision: arithmetic of the BiLSTM's training step. ``bfloat16`` is autocast: other numbers,
         within the noise of seeds, and up to twice as fast on processors that know it.
@@ -159,7 +158,6 @@ class TaggerRecipe:
     anneal: float = 0.5
     batch: int = 16
     epochs: int = 150
-    average: int = 1
     sentences: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
 

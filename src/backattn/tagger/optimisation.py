@@ -1,7 +1,6 @@
-"""Plain stochastic gradient descent and its annealing, as in section 3.2, and a mean of the weights."""
+"""Plain stochastic gradient descent and its annealing, as in section 3.2."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,42 +30,6 @@ class Annealing:
         if self.waited + 1 < patience:
             return Annealing(self.rate, self.best_loss, self.waited + 1)
         return Annealing(self.rate * factor, self.best_loss)
-
-
-class EpochAverage:
-    """The mean of the weights over the last epochs, which predicts in their place (Izmailov et al. 2018,
-    arXiv:1803.05407): at a learning rate that hardly falls the weights jump about, and their mean does not.
-
-    After epoch e it moves towards the weights by 1 / min(e, epochs): at first it is the mean of them all,
-    later those of long ago fade. Of one epoch it is the weights themselves, and nothing is kept.
-
-    :param learning: the parameters, by name.
-    """
-
-    def __init__(self, learning: Mapping[str, Parameter], epochs: int) -> None:
-        self._learning, self._epochs = learning, epochs
-        self.tensors = {name: p.detach().clone() for name, p in learning.items()} if epochs > 1 else {}
-
-    @torch.no_grad()
-    def add(self, epoch: int) -> None:
-        """Take in the weights after this epoch, counted from 1."""
-        for name, mean in self.tensors.items():
-            mean.lerp_(self._learning[name], 1 / min(epoch, self._epochs))
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Within, the mean stands in the place of the weights."""
-        weights = {name: self._learning[name].detach().clone() for name in self.tensors}
-        self._fill(self.tensors)
-        try:
-            yield
-        finally:
-            self._fill(weights)
-
-    @torch.no_grad()
-    def _fill(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            self._learning[name].copy_(tensor)
 
 
 @torch.no_grad()

@@ -38,17 +38,10 @@ def make_request(
         "inputs": inputs,
         "seed": seed,
         "sentences": sample_size(corpus, recipe),
-        "tagger": _settings(recipe),
+        "tagger": as_json(recipe),
         "embeddings": {name: embeddings[name].identity for name in recipe.embeddings},
         "transfer": _transfer_name(inputs, transfer),
     }
-
-
-def _settings(recipe: TaggerRecipe) -> dict[str, Any]:
-    settings: dict[str, Any] = as_json(recipe)
-    if recipe.average == 1:  # a run without it is the one that it was before there was a choice
-        del settings["average"]
-    return settings
 
 
 def read_by(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:

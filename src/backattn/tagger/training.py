@@ -29,7 +29,7 @@ from backattn.recipe import TaggerRecipe
 from backattn.store.lock import writer_lock
 from backattn.tagger.dataset import training_order
 from backattn.tagger.evaluation import Score, legal_spans, score, span_f1
-from backattn.tagger.optimisation import Annealing, EpochAverage, sgd_step
+from backattn.tagger.optimisation import Annealing, sgd_step
 from backattn.tagger.prediction import decode
 from backattn.tagger.request import make_request, model_name, read_by
 from backattn.tagger.run import Run, RunFolder, check_request, finished_run
@@ -117,7 +117,6 @@ class _Training:
         self.groups, self.threads = groups, threads
         self.network = setup.network
         self.learning = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
-        self.average = EpochAverage(self.learning, recipe.average)
         self.dev_gold = legal_spans(sentence.tags for sentence in setup.corpus.dev)
 
     def run(self, progress: bool) -> Run:
@@ -138,12 +137,9 @@ class _Training:
         tensors, about = read_tensors(self.files.checkpoint)
         try:
             check_request(self.files.path, about["request"], self.request)
-            kept = self._kept()
-            if _shapes(tensors) != _shapes(kept):
+            if tensors.keys() != self.learning.keys():
                 raise ValueError("parameters of another network")
-            with torch.no_grad():
-                for name, tensor in kept.items():
-                    tensor.copy_(tensors[name])
+            self.network.load_state_dict(tensors, strict=False)  # buffers are made, not learnt
             return _State.from_json(about["state"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if of_the_machine(error):
@@ -158,33 +154,24 @@ class _Training:
         begin, epoch = time.perf_counter(), state.epoch + 1
         loss = self._epoch(epoch, state.annealing.rate, bar)
         trained = time.perf_counter()
-        self.average.add(epoch)
-        with self.average.in_place():
-            f1, better = self._dev_f1(state.best_f1)
+        setup = self.setup
+        predicted = decode(self.network, setup.vocabulary, setup.dev, setup.sources)
+        f1 = span_f1(self.dev_gold, legal_spans(predicted))
+        better = f1 > state.best_f1
         row = {
             "epoch": epoch,
             "loss": loss,
             "dev_f1": f1,
             "learning_rate": state.annealing.rate,
             "seconds": round(time.perf_counter() - begin, 3),
-            "tokens_per_second": round(int(self.setup.train.lengths.sum()) / (trained - begin)),
+            "tokens_per_second": round(int(setup.train.lengths.sum()) / (trained - begin)),
         }
         bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}", dev=f"{f1:.4f}")
         annealing = state.annealing.after(loss, patience=self.recipe.patience, factor=self.recipe.anneal)
         best_epoch, best_f1 = (epoch, f1) if better else (state.best_epoch, state.best_f1)
         state = _State(epoch, annealing, best_epoch, best_f1, (*state.history, row))
-        self._save(state)
+        self._save(state, better)
         return state
-
-    def _dev_f1(self, best: float) -> tuple[float, bool]:
-        """F1 on dev, and whether it is better than the best so far: then the weights are written."""
-        setup = self.setup
-        predicted = decode(self.network, setup.vocabulary, setup.dev, setup.sources)
-        f1 = span_f1(self.dev_gold, legal_spans(predicted))
-        if f1 > best:
-            # A kill before the checkpoint leaves weights of an epoch that is done again, to the same bits.
-            write_tensors(self.files.weights, self.network.state_dict(), {"shape": asdict(setup.shape)})
-        return f1, f1 > best
 
     def _epoch(self, epoch: int, rate: float, bar: "tqdm[Any]") -> float:
         """One pass over the training sample; returns the mean loss of a sentence."""
@@ -206,13 +193,12 @@ class _Training:
             )
         return mean
 
-    def _kept(self) -> dict[str, torch.Tensor]:
-        """The weights, and their mean over epochs: what a training goes on from."""
-        return {**self.learning, **{f"average.{name}": mean for name, mean in self.average.tensors.items()}}
-
-    def _save(self, state: _State) -> None:
+    def _save(self, state: _State, better: bool) -> None:
+        # A kill between the two leaves weights of an epoch that will be done again, to the same bits.
+        if better:
+            write_tensors(self.files.weights, self.network.state_dict(), {"shape": asdict(self.setup.shape)})
         about = {"request": self.request, "state": asdict(state)}
-        write_tensors(self.files.checkpoint, self._kept(), about)
+        write_tensors(self.files.checkpoint, self.learning, about)
         self.files.write_history(state.history)
 
     def _finish(self, state: _State) -> Run:
@@ -244,10 +230,6 @@ class _Training:
         about |= {"epochs": state.epoch, "best_epoch": state.best_epoch, "precision": self.recipe.precision}
         about |= {"transfer": self.request["transfer"] or "none"}
         return score([s.tags for s in sentences], predicted, self.groups, about)
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
