@@ -123,12 +123,8 @@ def test_other_words_for_what_is_held_out_are_known(tmp_path: Path) -> None:
         file.write(f"{held_out}\tthe very same , otherwise\n")
     with (tmp_path / "fr.tsv").open("a", encoding="utf-8") as file:
         file.write("?\tthe very same, otherwise\n")
-    training = recipe.translator.training
-    assert training is not None
-    assert training.back_translation is not None
-    text = read_training_text(training)
+    text, (english, _) = text_of(recipe)
     assert "the very same , otherwise" not in {pair.english for pair in text.train}
-    (english, _) = read_english(training.back_translation, text)
     assert "the very same, otherwise" not in english.sentences
 
 
@@ -207,7 +203,7 @@ def test_a_killed_training_ends_with_the_same_translator(
     left_out = sum(file[reason] for file in told["english"] for reason in reasons)
     assert left_out == whole.not_translated_back == whole.to_json()["not_translated_back"] >= 9
     assert f"too long, {left_out} not translated back\n" in whole.to_text()
-    assert "back" not in train(toy_recipe(tmp_path), tmp_path / "without").to_text().split("pairs", 1)[1]
+    assert "back" not in without.to_text().split("pairs", 1)[1]
     assert not (tmp_path / "whole.work").exists()
 
     folder = tmp_path / "translator"

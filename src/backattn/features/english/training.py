@@ -227,15 +227,11 @@ def _refuse_shared_folders(charlm: EnglishCharLm | None, folder: Path) -> None:
         return
     own, root = model_path(charlm.checkpoint).resolve(), cache_root().resolve()
     folders = [folder.resolve(), WorkFolder(folder=folder.resolve(), request={}).path]
-    if own == root or any(_is_within(own, other) or _is_within(other, own) for other in folders):
+    if own == root or any(own.is_relative_to(other) or other.is_relative_to(own) for other in folders):
         raise RecipeError(
             f"english.training.charlm.checkpoint: {own} is no folder apart from the tagger's ({folder}); "
             "name another one, as english-charlm"
         )
-
-
-def _is_within(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
 
 
 def _purpose(data: _Data) -> Purpose:
