@@ -131,7 +131,7 @@ def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:
     out = run("train", "toy", "--inputs", "words", "--seeds", "1", "--threads", "1", "--json")[1]
     folder = json.loads(out)[0]["folder"]
     (home / "lines.txt").write_text("anna singt\n\nben singt heute\n")
-    (home / "columns.txt").write_text("anna\tx\nsingt\tx\n\nben\nsingt\nheute\n")
+    (home / "columns.txt").write_text("anna\tx\nsingt\tx\n\nben\tx\nsingt\tx\nheute\tx\n")
     status, lines, _ = run("tag", folder, "lines.txt")
     assert status == 0
     assert [line.split("\t")[0] for line in lines.splitlines()] == [

@@ -14,9 +14,9 @@ from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
 from backattn.grid import Grid
-from backattn.recipe import ColumnFormat, Recipe, as_json, from_json
+from backattn.recipe import Recipe, as_json, from_json
 from backattn.tagger.run import Run, RunFolder
-from backattn.tagging import TextTagger, read_columns, tag_text
+from backattn.tagging import TextTagger, tag_text
 from fakes import make_corpus, make_recipe
 
 CORPUS = make_corpus(["anna singt in ulm", "ben singt", "carl und dora singen"], test=["emil singt", "ben"])
@@ -95,20 +95,3 @@ def test_vectors_that_are_gone_are_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "toy.vec").unlink()
     with pytest.raises(BackattnError, match=r"toy\.vec: "):
         tag(run, "anna singt\n")
-
-
-@pytest.mark.parametrize(
-    ("settings", "text", "expected"),
-    [
-        # As the corpus was read: a tab is a blank among others, or the only border.
-        ({}, "Anna NE\tB-PER\nsingt VB O\n", [("Anna", "singt")]),
-        ({"separator": "tab"}, "New York\nis\n", [("New York", "is")]),
-        ({"separator": "tab"}, "New York\tO\nis\tO\n\nx\tO\n", [("New York", "is"), ("x",)]),
-        ({"token": 1}, "1 Anna O\nsingt\n", [("Anna", "singt")]),
-        # The digit goes, whatever stands before it; one character alone is no digit of another.
-        ({"segmentation_digit": True}, "Berlin0 O\n101 O\n7\n", [("Berlin", "10", "7")]),
-    ],
-)
-def test_columns_are_read_as_those_of_the_corpus(settings: dict, text: str, expected: list) -> None:
-    form = ColumnFormat(**{"token": 0, "tag": -1, "scheme": "BIOES", **settings})
-    assert list(read_columns(io.StringIO(text), "word", "text", form)) == expected

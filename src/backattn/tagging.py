@@ -1,16 +1,14 @@
 """New text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from io import TextIOWrapper
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO, cast
 
 from backattn.corpus import Corpus, Sentence
-from backattn.corpus.formats import split_columns
+from backattn.corpus.new_text import Tokens, read_columns, read_lines
 from backattn.device import pick_device
-from backattn.errors import CorpusError, MissingError, RecipeError, StaleError
+from backattn.errors import RecipeError, StaleError
 from backattn.experiments import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import (
@@ -21,12 +19,11 @@ from backattn.features.build import (
 )
 from backattn.features.embeddings import Embedder
 from backattn.features.plan import Stage, make_plan
-from backattn.recipe import ColumnFormat, EmbeddingName, Recipe, Unit, from_json
+from backattn.recipe import EmbeddingName, Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import RunFolder, read_json
 
-Tokens = tuple[str, ...]
 Form = Literal["lines", "columns"]
 
 
@@ -127,78 +124,3 @@ def tag_text(
             out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
             out.write("\n")
         out.flush()
-
-
-def read_lines(source: TextIO, unit: Unit, name: str) -> Iterator[Tokens]:
-    """One sentence a line, with spaces between the tokens; an empty line is no sentence.
-
-    Where the unit is a character, every character but a blank is a token.
-
-    :raises CorpusError: an undecodable byte, or a tab, as a file of columns has; names file and line.
-    """
-    for number, line in enumerate(_lines(source, name), 1):
-        if "\t" in line:
-            raise CorpusError(
-                f"{name}:{number}: found a tab, expected a sentence with spaces between its tokens; is it a "
-                "file of columns? Then say --format columns"
-            )
-        if words := line.split() if unit == "character" else split_columns(line):
-            yield tuple("".join(words)) if unit == "character" else tuple(words)
-
-
-def read_columns(source: TextIO, unit: Unit, name: str, format: ColumnFormat) -> Iterator[Tokens]:
-    """One token a line, an empty line between sentences.
-
-    :param format: of the run's corpus: what separates columns, where the token stands (a line of one column
-        is the token), and which lines are comments or stand between documents. Other columns are ignored. A
-        segmentation digit is taken off, where there is one.
-    :raises CorpusError: an undecodable byte, no column of that number, or a token of several characters where
-        the unit is one.
-    """
-    pending: list[str] = []
-    for number, line in enumerate(_lines(source, name), 1):
-        if format.comment and line.startswith(format.comment):
-            continue
-        cells = line.split("\t") if format.separator == "tab" else split_columns(line)
-        if not line.strip(" \t") or (format.docstart and format.docstart in cells):
-            if pending:
-                yield tuple(pending)
-                pending = []
-            continue
-        column = format.token if len(cells) > 1 else 0
-        if not -len(cells) <= column < len(cells):
-            raise CorpusError(
-                f"{name}:{number}: found {len(cells)} columns, expected the token in column {column}, as in "
-                "the run's corpus (corpus.format.token of its recipe.json)"
-            )
-        token = cells[column]
-        if format.segmentation_digit and len(token) > 1 and token[-1] in "0123456789":
-            token = token[:-1]
-        if not token.strip(" ") or (unit == "character" and len(token) > 1 and not format.split_characters):
-            raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
-        pending += token if format.split_characters else [token]
-    if pending:
-        yield tuple(pending)
-
-
-def _lines(source: TextIO, name: str) -> Iterator[str]:
-    try:
-        for number, line in enumerate(source):
-            text = line.removeprefix("\ufeff") if number == 0 else line  # a byte order mark
-            yield text.rstrip("\n").rstrip("\r")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{name}: not UTF-8 ({error}); convert it, then run again") from None
-
-
-def open_text(file: Path | None) -> TextIO:
-    """Open a file, or standard input, for :func:`tag_text`.
-
-    :raises MissingError: it cannot be read.
-    """
-    if file is None:
-        cast(TextIOWrapper, sys.stdin).reconfigure(encoding="utf-8")  # whatever the locale says
-        return sys.stdin
-    try:
-        return file.open(encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise MissingError(f"{file}: cannot be read ({error.strerror}); name a text file, or none") from None

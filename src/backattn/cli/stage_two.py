@@ -98,7 +98,8 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
     FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
     Prints token and tag in two columns.
     """
-    from backattn.tagging import open_text, tag_text
+    from backattn.corpus.new_text import open_text
+    from backattn.tagging import tag_text
 
     with open_text(file) as source:
         tag_text(run, source, sys.stdout, form=form, device=device, trust=trust, batch=batch)
