@@ -37,7 +37,6 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
         say(f"  done in {time.monotonic() - began:.0f} s")
 
     home = cache_root() / "sample"
-    progress = sys.stderr.isatty()
     with step("1/6 the sample: a small bilingual world, written by a grammar"):
         write_sample(home / "data")
         recipe, english = load_recipe("sample"), load_english("sample")
@@ -45,12 +44,12 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
     with step("2/6 a German-English fairseq translator"):
         folder = model_path(recipe.translator.checkpoint)
         if not (folder / "training.json").exists():
-            say(train_translator(recipe, folder=folder, threads=threads, progress=progress).to_text())
+            say(train_translator(recipe, folder=folder, threads=threads, progress=True).to_text())
     with step("3/6 an English flair tagger"):
         model = model_path(english.checkpoint)
         if not model.exists():
             trained = train_english(
-                english, lang=recipe.name, folder=model.parent, threads=threads, progress=progress
+                english, lang=recipe.name, folder=model.parent, threads=threads, progress=True
             )
             say(trained.to_text())
     with step("4/6 stage one: features, once for each sentence"):

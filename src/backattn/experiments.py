@@ -24,6 +24,7 @@ from backattn.files import is_file, write_whole_text
 from backattn.fingerprint import digest
 from backattn.grid import Cell, Grid
 from backattn.jobs import side_by_side, start_server
+from backattn.progress import hidden, tell
 from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.lock import writer_lock
@@ -90,7 +91,6 @@ def train_grid(
     :raises StaleError: a store lacks sentences of this corpus.
     :raises RecipeError: the recipe does not fit the corpus or the inputs.
     """
-    progress = sys.stderr.isatty()
     stores = fresh_stores(recipe, corpus, grid.inputs)
     trainer = _Trainer(recipe, corpus, corpus.digest, stores, device, threads)
     folders = {cell: trainer.folder(cell) for cell in grid.cells(len(corpus.train))}
@@ -107,12 +107,10 @@ def train_grid(
         jobs = 1 if device != "cpu" else fitting_jobs(len(ahead), _cores() // threads)
     outcomes: dict[Cell, Exception | None] = {}
     if min(jobs, len(ahead)) > 1:
-        with _bar([folders[cell] for cell in ahead], recipe.tagger.epochs, progress) as tick:
+        with _bar([folders[cell] for cell in ahead], recipe.tagger.epochs) as tick:
             outcomes.update(zip(ahead, side_by_side(trainer.train, ahead, jobs, tick), strict=True))
     # What is finished already is only read and compared.
-    errors = {
-        cell: outcomes[cell] if cell in outcomes else trainer.attempt(cell, progress) for cell in folders
-    }
+    errors = {cell: outcomes[cell] if cell in outcomes else trainer.attempt(cell) for cell in folders}
     return Trained(
         runs=tuple(read_run(folder) for cell, folder in folders.items() if errors[cell] is None),
         errors=tuple(error for error in errors.values() if error is not None),
@@ -185,12 +183,12 @@ class _Trainer:
     def train(self, cell: Cell, progress: bool = False) -> Run:
         """Train one run, or give the one that is there."""
         folder = self.folder(cell)
-        if progress:
-            print(f"{folder.name}", file=sys.stderr)
         _keep_recipe(self.recipe, folder)
         run = finished_run(folder, self.request(cell))
         if run is not None:
             return run
+        if progress:
+            print(folder.name, file=sys.stderr, flush=True)
         from backattn.tagger.training import train_run
 
         transfer, embeddings = self._features(cell, self.verified)
@@ -209,10 +207,10 @@ class _Trainer:
             threads=self.threads,
         )
 
-    def attempt(self, cell: Cell, progress: bool) -> Exception | None:
+    def attempt(self, cell: Cell) -> Exception | None:
         """Train one run; gives what it raised."""
         try:
-            self.train(cell, progress)
+            self.train(cell, progress=True)
         except Exception as error:
             return error
         return None
@@ -235,14 +233,20 @@ class _Trainer:
 
 
 @contextmanager
-def _bar(folders: Sequence[Path], epochs: int, shown: bool) -> Iterator[Callable[[], None]]:
+def _bar(folders: Sequence[Path], epochs: int) -> Iterator[Callable[[], None]]:
     """One progress bar for runs in several processes, read from what they leave on the disk."""
     files = [RunFolder(folder) for folder in folders]
-    with tqdm(total=epochs * len(files), unit="epoch", disable=not shown) as bar:
+    told = set[Path]()
+    with tqdm(total=epochs * len(files), unit="epoch", disable=hidden(True)) as bar:
 
         def tick() -> None:
             bar.n = sum(run.count_epochs() for run in files)
-            bar.set_postfix(finished=f"{sum(run.manifest.is_file() for run in files)} of {len(files)} runs")
+            finished = [run.path for run in files if run.manifest.is_file()]
+            bar.set_postfix(finished=f"{len(finished)} of {len(files)} runs")
+            for path in finished:
+                if path not in told:
+                    told.add(path)
+                    tell(f"{path.name}: finished, {len(told)} of {len(files)} runs", progress=True)
 
         yield tick
 

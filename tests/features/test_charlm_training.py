@@ -72,8 +72,8 @@ def recipe(tmp_path: Path) -> Recipe:
     return make_recipe(tmp_path, TextFile(path=str(tmp_path / "more.txt")))
 
 
-def train(recipe: Recipe, folder: Path) -> CharLmReport:
-    return train_charlm(recipe, folder=folder, threads=1, progress=False)
+def train(recipe: Recipe, folder: Path, *, replace: bool = False) -> CharLmReport:
+    return train_charlm(recipe, folder=folder, threads=1, progress=True, replace=replace)
 
 
 def read(recipe: Recipe, *files: TextFile) -> Text:
@@ -87,9 +87,15 @@ def read(recipe: Recipe, *files: TextFile) -> Text:
 
 
 @pytest.mark.slow
-def test_models_learn_and_are_opened_as_they_were_measured(recipe: Recipe, tmp_path: Path) -> None:
+def test_models_learn_and_are_opened_as_they_were_measured(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "charlm"
     report = train(recipe, folder)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        f"{direction}, epoch {epoch}/3" for direction in ("forward", "backward") for epoch in (1, 2, 3)
+    ]
     assert sorted(path.name for path in folder.iterdir()) == [
         "backward.safetensors", "forward.safetensors", "training.json",
     ]  # fmt: skip
@@ -129,7 +135,11 @@ def test_models_learn_and_are_opened_as_they_were_measured(recipe: Recipe, tmp_p
     other = dataclasses.replace(
         recipe, embeddings=EmbeddingsRecipe(charlm=CharLmRecipe(checkpoint="charlm", training=longer))
     )
-    assert [len(epochs) for epochs in train(other, folder).epochs.values()] == [1, 1]
+    with pytest.raises(
+        RecipeError, match=r"other settings or data \(training\.epochs: 3, now 1\), .* --replace"
+    ):
+        train(other, folder)
+    assert [len(epochs) for epochs in train(other, folder, replace=True).epochs.values()] == [1, 1]
 
 
 def same_models(one: Path, other: Path) -> bool:

@@ -68,7 +68,7 @@ def recipe(tmp_path: Path) -> EnglishRecipe:
 
 
 def train(recipe: EnglishRecipe, folder: Path) -> module.EnglishReport:
-    return train_english(recipe, lang="english", folder=folder, threads=1, progress=False)
+    return train_english(recipe, lang="english", folder=folder, threads=1, progress=True)
 
 
 def load(folder: Path) -> FlairTagger:
@@ -78,9 +78,15 @@ def load(folder: Path) -> FlairTagger:
 
 
 @pytest.mark.slow
-def test_a_tagger_learns_and_is_opened_as_it_was_measured(recipe: EnglishRecipe, tmp_path: Path) -> None:
+def test_a_tagger_learns_and_is_opened_as_it_was_measured(
+    recipe: EnglishRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "tagger"
     report = train(recipe, folder)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        f"epoch {number}/{TINY.epochs}" for number in range(1, TINY.epochs + 1)
+    ]
 
     assert sorted(path.name for path in folder.iterdir()) == ["tagger.safetensors", "training.json"]
     assert not folder.with_name("tagger.work").exists()
@@ -101,6 +107,12 @@ def test_a_tagger_learns_and_is_opened_as_it_was_measured(recipe: EnglishRecipe,
 
     before = (folder / "training.json").stat().st_mtime_ns
     assert train(recipe, folder) == report  # nothing to do
+    assert (folder / "training.json").stat().st_mtime_ns == before
+    shorter = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1))  # type: ignore[type-var]
+    with pytest.raises(
+        RecipeError, match=r"other settings or data \(training\.epochs: [0-9]+, now 1\), .* --replace"
+    ):
+        train(shorter, folder)
     assert (folder / "training.json").stat().st_mtime_ns == before
 
     (folder / "tagger.safetensors").rename(folder / "tagger.pt")  # as an older version left it

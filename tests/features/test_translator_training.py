@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ def toy_recipe(folder: Path, **training: Any) -> Recipe:
     )
 
 
-def train(recipe: Recipe, folder: Path) -> TranslatorReport:
-    return train_translator(recipe, folder=folder, threads=1, progress=False)
+def train(recipe: Recipe, folder: Path, *, replace: bool = False) -> TranslatorReport:
+    return train_translator(recipe, folder=folder, threads=1, progress=True, replace=replace)
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -338,7 +339,9 @@ def test_epochs_take_no_place_of_other_things(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_transformer_trains_too_and_replaces_another_recipes_folder(tmp_path: Path) -> None:
+def test_a_transformer_trains_too_and_replaces_what_is_there_where_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "translator"
     folder.mkdir()
     (folder / "training.json").write_text('{"identity": "of another recipe"}', encoding="utf-8")
@@ -349,7 +352,15 @@ def test_a_transformer_trains_too_and_replaces_another_recipes_folder(tmp_path: 
         learning_rates=(0.0005,),
         max_tokens=1500,
     )
-    assert train(recipe, folder).folder == folder
+    with pytest.raises(
+        RecipeError, match=r"translator: was trained with other settings or data .* --replace"
+    ):
+        train(recipe, folder)
+    assert [path.name for path in folder.iterdir()] == ["training.json"]
+    assert train(recipe, folder, replace=True).folder == folder
+    assert re.fullmatch(
+        r"epoch 1/1: perplexity [0-9.]+, [0-9.]+ held out, [0-9]+ s\n", capsys.readouterr().err
+    )
     assert (folder / "checkpoint.pt").exists()
     assert not (tmp_path / "translator.old").exists()
 

@@ -29,7 +29,7 @@ def work_of(folder: Path, **changes: object) -> WorkFolder:
 def train(work: WorkFolder, step: Callable[[str], None] = lambda name: None) -> bool:
     """As the trainings do it; gives whether anything was to do, and tells of each step."""
     with work.alone():
-        if request_of(work.folder) == work.request:
+        if not work.needed():
             return False
         path = work.claim()
         step("claimed")
@@ -75,9 +75,9 @@ def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None
     """A recipe that was copied names the first one's folder, until somebody thinks of it."""
 
     def trained(lang: str, epochs: int) -> bool:
-        work = dataclasses.replace(work_of(tmp_path, epochs=epochs), lang=lang)
+        work = dataclasses.replace(work_of(tmp_path, epochs=epochs), lang=lang, replace=True)
         with work.alone():
-            if request_of(work.folder) == work.request:
+            if not work.needed():
                 return False
             work.claim()
             work.publish(work.fresh_result(), {"request": work.request}, ("backattn",))
@@ -95,13 +95,32 @@ def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None
     assert trained("pt", 4)
 
 
+def test_a_finished_model_is_replaced_only_where_that_is_said(tmp_path: Path) -> None:
+    """Hours of work, and the runs that have learnt from it."""
+    train(work_of(tmp_path))
+    made = (tmp_path / "model" / MANIFEST).read_bytes()
+    other = work_of(tmp_path, epochs=3, data={"a": "f" * 64})
+    with pytest.raises(
+        RecipeError,
+        match=r"model: was trained with other settings or data \(data\.a: '0f', now 'fff.* \.\.\. .*', "
+        r"epochs: 2, now 3\), .* add --replace to train it anew, or name another folder",
+    ):
+        train(other)
+    assert (tmp_path / "model" / MANIFEST).read_bytes() == made
+    assert not other.path.exists()
+    assert train(dataclasses.replace(other, replace=True))
+    assert request_of(tmp_path / "model") == other.request
+    (tmp_path / "model/weights").write_text("damaged")  # there is nothing to lose
+    assert train(work_of(tmp_path))
+
+
 def test_what_a_user_has_moved_away_stays(tmp_path: Path) -> None:
     """`.old` is the name that people take when they are told to move a folder."""
     (tmp_path / "model.old").mkdir()
     (tmp_path / "model.old/mine").write_text("precious")
     (tmp_path / "model.work.old").mkdir()
     assert train(work_of(tmp_path))
-    assert train(work_of(tmp_path, epochs=3))
+    assert train(dataclasses.replace(work_of(tmp_path, epochs=3), replace=True))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "model",
         "model.lock",

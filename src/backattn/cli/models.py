@@ -1,6 +1,5 @@
 """The models that stage one needs: made, converted and measured."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ from backattn.cli.options import (
     device_option,
     json_option,
     recipe_options,
+    replace_option,
     set_option,
     threads_option,
 )
@@ -24,15 +24,18 @@ def translator() -> None:
 
 @translator.command("train")
 @recipe_options
+@replace_option
 @threads_option
 @json_option
-def translator_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def translator_train(
+    lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
+) -> None:
     """Train the fairseq translator that the recipe describes; goes on after a kill."""
     from backattn.features.translation.training import train_translator
 
     recipe = load_recipe(lang, overrides)
     folder = model_path(recipe.translator.checkpoint)
-    made = train_translator(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    made = train_translator(recipe, folder=folder, threads=threads, replace=replace, progress=True)
     answer(made.to_json(), made.to_text(), as_json)
 
 
@@ -43,15 +46,18 @@ def charlm() -> None:
 
 @charlm.command("train")
 @recipe_options
+@replace_option
 @threads_option
 @json_option
-def charlm_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def charlm_train(
+    lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
+) -> None:
     """Train both directions of the character language model that the recipe describes, with flair."""
     from backattn.features.embeddings.charlm_training import train_charlm
 
     recipe = load_recipe(lang, overrides)
     folder = model_path(recipe.embeddings.charlm.checkpoint if recipe.embeddings.charlm else "")
-    made = train_charlm(recipe, folder=folder, threads=threads, progress=sys.stderr.isatty())
+    made = train_charlm(recipe, folder=folder, threads=threads, replace=replace, progress=True)
     answer(made.to_json(), made.to_text(), as_json)
 
 
@@ -63,16 +69,24 @@ def english() -> None:
 @english.command("train")
 @click.argument("lang", default="english")
 @set_option
+@replace_option
 @threads_option
 @json_option
-def english_train(lang: str, overrides: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def english_train(
+    lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
+) -> None:
     """Train the flair English tagger that pipelines/english.toml (or LANG's) describes."""
     from backattn.features.english.training import train_english
 
     recipe = load_english(lang, overrides)
     folder = model_path(recipe.checkpoint).parent
     made = train_english(
-        recipe, lang=recipe_name(lang), folder=folder, threads=threads, progress=sys.stderr.isatty()
+        recipe,
+        lang=recipe_name(lang),
+        folder=folder,
+        threads=threads,
+        replace=replace,
+        progress=True,
     )
     answer(made.to_json(), made.to_text(), as_json)
 

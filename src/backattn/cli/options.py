@@ -36,6 +36,11 @@ only_option = click.option(
     "--only", "part", type=click.Choice(["all", "transfer", "embeddings"]), default="all", show_default=True,
     help="transfer: the translations and T; embeddings: the frozen features, which need no translator.",
 )  # fmt: skip
+replace_option = click.option(
+    "--replace", is_flag=True,
+    help="Train anew where a finished model has other settings or data. What has learnt from it is "
+    "then of no use.",
+)  # fmt: skip
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
 
 

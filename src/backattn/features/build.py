@@ -30,6 +30,7 @@ from backattn.features.surroundings import header_of, new_origin
 from backattn.features.translation import Translation, Translator
 from backattn.files import PARTIAL
 from backattn.fingerprint import digest
+from backattn.progress import hidden, tell
 from backattn.recipe import TransferRecipe
 from backattn.store.layout import (
     ORIGIN,
@@ -54,6 +55,7 @@ tqdm.monitor_interval = 0
 SHARD_TOKENS = 8000
 # In a large corpus they are larger: all are open when they are joined, and a process may have 1,024 files.
 _MOST_SHARDS = 256
+_TELL_SECONDS = 60
 
 # Computes the entries of one shard's sentences, without their origin.
 Compute = Callable[[Sequence[Sentence]], list[Entry]]
@@ -261,15 +263,20 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
 def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
     """Shards of about ``size`` tokens, longest sentences first; shows the progress."""
     ordered = sorted(missing, key=lambda s: (-len(s), s.key))
-    with tqdm(total=len(ordered), desc=label, unit="sentence", disable=None if ordered else True) as bar:
+    with tqdm(total=len(ordered), desc=label, unit="sentence", disable=hidden(bool(ordered))) as bar:
         part: list[Sentence] = []
-        tokens = 0
+        tokens = done = 0
+        told = time.monotonic()
         for sentence in ordered:
             part.append(sentence)
             tokens += len(sentence)
             if tokens >= size:
                 yield part
                 bar.update(len(part))
+                done += len(part)
+                if time.monotonic() - told > _TELL_SECONDS:
+                    tell(f"{label}: {done} of {len(ordered)} sentences", progress=True)
+                    told = time.monotonic()
                 part, tokens = [], 0
         if part:
             yield part

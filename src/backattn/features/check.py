@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from backattn.differences import differences
 from backattn.errors import MissingError, StoreError, UnreadableError
 from backattn.features.plan import Plan, Stage
 from backattn.store.reader import StoreReader
@@ -105,27 +106,17 @@ def _changes(stage: Stage) -> Iterator[str]:
     refused = []
     for path in sorted(stage.path.parent.glob("*.h5")):
         try:
-            candidates.append((_differences(StoreReader(path).recipe, stage.recipe), path.name))
+            candidates.append((list(differences(StoreReader(path).recipe, stage.recipe)), path.name))
         except (StoreError, MissingError) as error:  # only the store that is asked for has to be whole
             refused.append(str(error))
     if not candidates:
         yield "there is no store yet"
         yield from refused
         return
-    differences, name = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1]))
-    for key, old, new in differences:
+    changed, name = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1]))
+    for key, old, new in changed:
         yield f"{key}: {_told(old)} in {name}, {_told(new)} now"
 
 
 def _told(value: Any) -> str:
     return "not named" if value is None else repr(value)
-
-
-def _differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return [
-            difference
-            for name in sorted({*old, *new})
-            for difference in _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        ]
-    return [] if old == new else [(key, old, new)]

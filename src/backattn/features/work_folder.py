@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from backattn.differences import differences
 from backattn.errors import ModelError, RecipeError
 from backattn.files import discard_folder, is_file, publish_folder, strange_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.json_files import read_table
-from backattn.quoting import quoted
+from backattn.quoting import listed, quoted, shortened
 from backattn.recipe import data_path
 from backattn.store.lock import writer_lock
 
@@ -35,12 +36,14 @@ class WorkFolder:
     :param request: everything that its numbers depend on, as JSON values, down to the bytes of its data.
     :param name: of the request in this folder; in the manifest it is a key.
     :param lang: the recipe; what another one has made is not replaced. Empty where that is not known.
+    :param replace: a finished result of another request may be replaced.
     """
 
     folder: Path
     request: Mapping[str, Any]
     name: str = "request"
     lang: str = ""
+    replace: bool = False
 
     @property
     def path(self) -> Path:
@@ -75,6 +78,29 @@ class WorkFolder:
                 f"{self.path}: holds the unfinished training of another recipe or of other data; "
                 "delete the folder to train anew, or restore what the recipe named before"
             )
+
+    def needed(self, request: Mapping[str, Any] | None = None) -> bool:
+        """Whether the result is still to be made.
+
+        :param request: of the result, where the work folder's says more.
+        :raises RecipeError: as :meth:`refuse_others`; or a whole result of another request lies there, and
+            is not to be replaced.
+        """
+        wanted = self.request if request is None else request
+        finished = request_of(self.folder, self.name)
+        if finished == wanted:
+            return False
+        self.refuse_others()
+        if finished is not None and not self.replace:
+            changed = [
+                f"{key}: {_brief(old)}, now {_brief(new)}" for key, old, new in differences(finished, wanted)
+            ]
+            raise RecipeError(
+                f"{self.folder}: was trained with other settings or data ({listed(changed)}), and what has "
+                "learnt from it would be of no use; add --replace to train it anew, or name another folder "
+                "in the recipe's checkpoint"
+            )
+        return True
 
     def claim(self) -> Path:
         """Begin it, or go on in one of the same request; gives its path.
@@ -123,6 +149,11 @@ class WorkFolder:
 
     def _is_ours(self) -> bool:
         return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
+
+
+def _brief(value: Any) -> str:
+    """Of a digest, its two ends."""
+    return shortened(quoted(value), 24)
 
 
 def request_of(folder: Path, name: str = "request") -> Any:

@@ -12,6 +12,7 @@ from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.errors import CorpusError
 from backattn.features.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.features.translation.vocabulary import letters, tokenise
+from backattn.progress import hidden
 from backattn.recipe import TextFile, Unit, data_path
 
 # Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
@@ -103,7 +104,7 @@ def _read_file(
     raw = list(_cells(file, purpose.key))
     full = [line for line in raw if line]
     taken = evenly_spread(full, file.limit)
-    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=not progress)
+    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=hidden(progress))
     lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
     tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
     kept = [line for line in tokens if letters(line) not in held_out]

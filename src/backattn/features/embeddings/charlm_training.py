@@ -35,13 +35,13 @@ from backattn.features.work_folder import (
     data_digest,
     read_manifest,
     refuse_strange_folder,
-    request_of,
     told_if_damaged,
     train_anew,
 )
 from backattn.files import is_file, write_whole, write_whole_text
 from backattn.fingerprint import canonical_json, digest
 from backattn.json_files import read_table
+from backattn.progress import hidden, tell
 from backattn.recipe import CharLmTraining, Recipe, as_json
 
 _LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
@@ -114,7 +114,9 @@ class CharLmReport:
         return "\n".join(lines)
 
 
-def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress: bool) -> CharLmReport:
+def train_charlm(
+    recipe: Recipe, *, folder: Path, threads: int | None, progress: bool, replace: bool = False
+) -> CharLmReport:
     """Train the character language models of ``[embeddings.charlm]``, as :func:`train_models` does.
 
     :raises RecipeError: the recipe has no ``[embeddings.charlm.training]`` or names no folder.
@@ -137,7 +139,13 @@ def train_charlm(recipe: Recipe, *, folder: Path, threads: int | None, progress:
         key="embeddings.charlm",
     )
     return train_models(
-        charlm.training, purpose, lang=recipe.name, folder=folder, threads=threads, progress=progress
+        charlm.training,
+        purpose,
+        lang=recipe.name,
+        folder=folder,
+        threads=threads,
+        progress=progress,
+        replace=replace,
     )
 
 
@@ -149,6 +157,7 @@ def train_models(
     folder: Path,
     threads: int | None,
     progress: bool,
+    replace: bool = False,
 ) -> CharLmReport:
     """Train both directions of a character language model and write them to ``folder``.
 
@@ -158,7 +167,9 @@ def train_models(
     :param lang: name of the recipe.
     :param threads: of torch; None leaves torch's own choice.
     :param progress: bars on standard error: over the lines to split, then over the characters to read.
-    :raises RecipeError: the folder or the work folder belong to something else.
+    :param replace: a finished folder of other settings or data is replaced when the new one is ready.
+    :raises RecipeError: the folder or the work folder belong to something else, or the folder is not to be
+        replaced.
     :raises ModelError: what an earlier training left is damaged, or this one diverged.
     :raises CorpusError, MissingError: a file is malformed, too short or not there.
     :raises BusyError: another process trains into the same folder.
@@ -169,9 +180,9 @@ def train_models(
         "holds no character language models that were trained here",
         f"{purpose.key}.checkpoint",
     )
-    work = WorkFolder(folder=folder, request=make_request(training, purpose), lang=lang)
+    work = WorkFolder(folder=folder, request=make_request(training, purpose), lang=lang, replace=replace)
     with work.alone(), threads_of_torch(threads):
-        if request_of(folder) != work.request:
+        if work.needed():
             text = read_text(training.files, purpose, progress=progress)
             _require_enough(text, training, purpose.key)
             epochs = _train(text, training, work.claim(), progress)
@@ -221,12 +232,12 @@ def _train(
         initial=done * size,
         unit="character",
         unit_scale=True,
-        disable=not progress,
+        disable=hidden(progress),
     )
     with bar:
         for direction in DIRECTIONS:
             bar.set_description(direction)
-            _train_direction(direction, found[direction], text, training, work, bar)
+            _train_direction(direction, found[direction], text, training, work, bar, progress)
     return {direction: _read_epochs(work, direction) for direction in DIRECTIONS}
 
 
@@ -237,6 +248,7 @@ def _train_direction(
     training: CharLmTraining,
     work: Path,
     bar: "tqdm[Any]",
+    progress: bool,
 ) -> None:
     if epochs:
         model = load_model(
@@ -258,6 +270,11 @@ def _train_direction(
         epochs = (*epochs, figures)
         write_whole_text(_state(work, direction), canonical_json({"epochs": list(map(asdict, epochs))}))
         bar.set_postfix(dev=f"{figures.dev_perplexity:.3f}")
+        tell(
+            f"{direction}, epoch {epoch + 1}/{training.epochs}: perplexity {figures.dev_perplexity:.3f} "
+            f"on dev, {figures.seconds:.0f} s",
+            progress,
+        )
 
 
 def _perplexity(loss: float, path: Path) -> float:

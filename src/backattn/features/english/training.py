@@ -33,12 +33,12 @@ from backattn.features.work_folder import (
     data_digest,
     read_manifest,
     refuse_strange_folder,
-    request_of,
     told_if_damaged,
 )
 from backattn.files import write_whole, write_whole_text
 from backattn.fingerprint import file_digest
 from backattn.json_files import parse
+from backattn.progress import hidden, tell
 from backattn.quoting import quoted
 from backattn.recipe import (
     EnglishCharLm,
@@ -108,7 +108,13 @@ class _Data:
 
 
 def train_english(
-    recipe: EnglishRecipe, *, lang: str, folder: Path, threads: int | None, progress: bool
+    recipe: EnglishRecipe,
+    *,
+    lang: str,
+    folder: Path,
+    threads: int | None,
+    progress: bool,
+    replace: bool = False,
 ) -> EnglishReport:
     """Train the English tagger that a recipe describes and write it to ``folder``.
 
@@ -118,8 +124,9 @@ def train_english(
     :param lang: name of the recipe's file.
     :param threads: of torch; None leaves torch's own choice.
     :param progress: a bar over the epochs on standard error.
+    :param replace: a finished folder of other settings or data is replaced when the new one is ready.
     :raises RecipeError: the recipe has no ``[english.training]``, names another model file, its files leave
-        a split empty, or another recipe has trained what lies there.
+        a split empty, another recipe has trained what lies there, or it is not to be replaced.
     :raises CorpusError, MissingError: an English file is malformed or not there.
     """
     training = recipe.training
@@ -143,11 +150,10 @@ def train_english(
         "version": version("flair"),
         **({"charlm": _what_they_are(training.charlm, data)} if training.charlm else {}),
     }
-    work = WorkFolder(folder=folder, request=request, lang=lang)
+    work = WorkFolder(folder=folder, request=request, lang=lang, replace=replace)
     with work.alone(), threads_of_torch(threads):
-        if request_of(folder) != request:
+        if work.needed():
             # First: what cannot be made leaves no unfinished training behind.
-            work.refuse_others()
             if training.charlm is not None and training.charlm.training is not None:
                 train_models(
                     training.charlm.training,
@@ -156,6 +162,7 @@ def train_english(
                     folder=model_path(training.charlm.checkpoint),
                     threads=threads,
                     progress=progress,
+                    replace=replace,
                 )
             epochs = _train(data, training, work.claim(), progress)
             _finish(recipe, data, work, epochs)
@@ -268,7 +275,9 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
         own = [open_embeddings(model, name) for model, name in _language_models(training.charlm)]
         tagger = new_tagger(data.train, training, folder=work, language_models=own)
     device = pick_device("auto")
-    bar = tqdm(total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=not progress)
+    bar = tqdm(
+        total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=hidden(progress)
+    )
     with bar:
         for epoch in range(len(epochs), training.epochs):
             start = time.monotonic()
@@ -281,6 +290,11 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
             write_whole_text(work / _STATE, json.dumps(epochs))
             bar.set_postfix(loss=f"{loss:.3f}", dev=f"{100 * dev.f1:.2f}")
             bar.update()
+            tell(
+                f"epoch {epoch + 1}/{training.epochs}: loss {loss:.3f}, F1 {100 * dev.f1:.2f} on dev, "
+                f"{seconds:.0f} s",
+                progress,
+            )
     return epochs
 
 

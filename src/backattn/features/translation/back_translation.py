@@ -23,6 +23,7 @@ from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, letters, split_words
 from backattn.features.work_folder import train_anew
 from backattn.files import is_file, write_whole_text
+from backattn.progress import hidden
 from backattn.quoting import quoted
 from backattn.recipe import BackTranslation, Recipe, TranslatorRecipe, TranslatorTraining, Unit
 
@@ -111,7 +112,9 @@ def translate_back(
     missing = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not is_file(path)]
     if missing:
         reverse = _reverse(recipe, training, back, text, folder, progress)
-        bar = tqdm(missing, desc="translate back", unit_scale=_CHUNK, unit=" sentences", disable=not progress)
+        bar = tqdm(
+            missing, desc="translate back", unit_scale=_CHUNK, unit=" sentences", disable=hidden(progress)
+        )
         for path, chunk in bar:
             translations = reverse.translate([tuple(split_words(sentence, "en")) for sentence in chunk])
             lines = [_written(translation, source, unit) + "\n" for translation in translations]

@@ -35,6 +35,7 @@ from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.smoothed_loss import smoothed_loss
 from backattn.features.work_folder import train_anew
+from backattn.progress import hidden, tell
 from backattn.quoting import quoted, shortened
 from backattn.recipe import TranslatorTraining, model_path
 
@@ -121,6 +122,12 @@ def train_model(
         with _bar(run, training, progress) as bar:
             while run.epoch <= len(training.learning_rates):
                 run.train_epoch(bar)
+                done = run.figures[-1]
+                tell(
+                    f"epoch {done.epoch}/{len(training.learning_rates)}: perplexity {done.perplexity:.2f}, "
+                    f"{done.valid_perplexity:.2f} held out, {done.seconds:.0f} s",
+                    progress,
+                )
     return tuple(run.figures)
 
 
@@ -327,7 +334,12 @@ def _dataset(files: PieceFiles, split: str, dictionary: Dictionary) -> LanguageP
 def _bar(run: _Run, training: TranslatorTraining, progress: bool) -> "tqdm[Any]":
     total = len(run.batches) * len(training.learning_rates)
     return tqdm(
-        total=total, initial=run.updates, unit="update", disable=not progress, file=sys.stderr, mininterval=2
+        total=total,
+        initial=run.updates,
+        unit="update",
+        disable=hidden(progress),
+        file=sys.stderr,
+        mininterval=2,
     )
 
 

@@ -15,6 +15,7 @@ from backattn.features.work_folder import train_anew
 from backattn.files import write_whole_text
 from backattn.fingerprint import canonical_json
 from backattn.json_files import read_table
+from backattn.progress import hidden
 from backattn.recipe import TranslatorTraining, Unit
 
 
@@ -102,7 +103,7 @@ def prepare(
 def _sides(text: TrainingText, column: int, language: str, progress: bool) -> "tqdm[str]":
     """Every different text of one side once: names and news lines may be repeated many times."""
     unique = dict.fromkeys(pair[column] for pair in [*text.train, *text.valid])
-    return tqdm(unique, desc=f"tokenise {language}", unit="line", disable=not progress)
+    return tqdm(unique, desc=f"tokenise {language}", unit="line", disable=hidden(progress))
 
 
 def _fits(row: tuple[list[str], list[str]], training: TranslatorTraining) -> bool:

@@ -38,6 +38,7 @@ from backattn.features.work_folder import (
     told_if_damaged,
 )
 from backattn.files import publish_folder
+from backattn.progress import hidden
 from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
 
 # Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
@@ -103,12 +104,12 @@ class TranslatorReport:
 
 
 def train_translator(
-    recipe: Recipe, *, folder: Path, threads: int | None, progress: bool
+    recipe: Recipe, *, folder: Path, threads: int | None, progress: bool, replace: bool = False
 ) -> TranslatorReport:
     """Train the translator that a recipe describes and write it to ``folder``.
 
-    A finished folder of the same recipe and data is left as it is; one of another recipe is replaced
-    when the new one is ready. A training that was killed goes on from its last state.
+    A finished folder of the same recipe and data is left as it is. A training that was killed goes on
+    from its last state.
 
     With ``keep``, ``<folder>.epochs/1`` and so on are complete translators too, of each epoch's own
     weights. Where they are not there, because the finished translator was trained without ``keep``, it is
@@ -118,8 +119,9 @@ def train_translator(
 
     :param threads: of torch; None leaves torch's own choice.
     :param progress: show bars with rate and time left on standard error.
+    :param replace: a finished folder of other settings or data is replaced when the new one is ready.
     :raises RecipeError: the recipe has no ``[translator.training]`` or names no folder of its own for the
-        result, or the work folder belongs to another one.
+        result, the work folder belongs to another one, or a finished one is not to be replaced.
     :raises ModelError: what an earlier training left is damaged.
     :raises CorpusError, MissingError: a parallel file is malformed or not there.
     :raises BusyError: another process trains into the same folder.
@@ -139,9 +141,9 @@ def train_translator(
     identity = _identity(recipe, training)
     # What is not kept cannot be had from the work folder later.
     claimed = {**identity, "keep": True} if training.keep else identity
-    work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY, lang=recipe.name)
+    work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY, lang=recipe.name, replace=replace)
     with work.alone(), threads_of_torch(threads):
-        if request_of(folder, _IDENTITY) != identity or not _kept(folder, identity, training):
+        if work.needed(identity) or not _kept(folder, identity, training):
             _train(recipe, training, identity=identity, work=work, progress=progress)
     return read_report(folder)
 
@@ -297,7 +299,7 @@ def _bleu(
     sources = [tuple(tokenise(pair.foreign, recipe.translator.source, recipe.corpus.unit)) for pair in pairs]
     translator = FairseqTranslator.load(folder, recipe.translator, device=pick_device("auto"))
     english: list[str] = []
-    with tqdm(total=len(pairs), desc="translate for BLEU", unit="sentence", disable=not progress) as bar:
+    with tqdm(total=len(pairs), desc="translate for BLEU", unit="sentence", disable=hidden(progress)) as bar:
         for start in range(0, len(sources), _BLEU_CHUNK):
             translations = translator.translate(sources[start : start + _BLEU_CHUNK])
             english += [detokenise(translation.english) for translation in translations]

@@ -1,0 +1,13 @@
+"""Where two tables of JSON values differ: what a user changed between two calls."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, old and new value of each difference; None stands for a key that is not there."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*old, *new}):
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+    elif old != new:
+        yield key, old, new
