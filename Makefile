@@ -21,13 +21,14 @@ export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
 
-.PHONY: help install demo test faults lint bench features check train report corpus align project translator charlm english clean
+.PHONY: help install demo test faults lint bench models features check train report corpus align project translator charlm english clean
 
 help:
 	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
 	@echo 'make faults                  kills, full disks, damage: half an hour of faults on the cache'
 	@echo 'make corpus LANG=es          statistics of a data set'
+	@echo 'make models LANG=es          train all models of a recipe: the next two lines, in order'
 	@echo 'make translator LANG=es      train the translator that the recipe names'
 	@echo 'make english                 train the English tagger'
 	@echo 'make features LANG=es        stage one: translate, tag, write the feature cache'
@@ -70,7 +71,7 @@ lint: install
 bench: install
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
-features check train corpus report align project: install
+models features check train corpus report align project: install
 	$(need-lang)
 	$(BIN)/backattn $@ $(ARGS) $(NAMED)
 

@@ -10,7 +10,7 @@ import click
 
 from backattn import __version__
 from backattn.cli.first_steps import corpus, demo, keys, recipes, sample
-from backattn.cli.models import align, charlm, english, translator
+from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.one_line import OneLine
 from backattn.cli.stage_one import check, features, gc, pairs, show
 from backattn.cli.stage_two import inspect, project, report, tag, train
@@ -30,8 +30,7 @@ def main() -> None:
 
     \b
     The way from a corpus to scores:
-      backattn translator train de    once, where no translator is at hand
-      backattn english train          once, where no English tagger is at hand
+      backattn models de              once, where no translator or English tagger is at hand
       backattn features de            stage one: the expensive models, once for each sentence
       backattn train de               stage two: many small taggers on the cached features
       backattn report de              tables of the runs
@@ -40,7 +39,7 @@ def main() -> None:
 
 for _command in (
     *(recipes, keys, corpus, sample, demo),
-    *(translator, charlm, english, align),
+    *(models, translator, charlm, english, align),
     *(features, check, show, pairs, gc),
     *(train, report, tag, inspect, project),
 ):

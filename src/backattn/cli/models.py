@@ -13,8 +13,45 @@ from backattn.cli.options import (
     set_option,
     threads_option,
 )
-from backattn.errors import RecipeError
+from backattn.errors import MissingError, RecipeError
 from backattn.recipe import load_english, load_recipe, model_path, recipe_name
+
+
+@click.command()
+@recipe_options
+@click.option("--dry-run", is_flag=True, help="Only say which models are there.")
+@replace_option
+@threads_option
+@json_option
+def models(
+    lang: str, overrides: tuple[str, ...], dry_run: bool, replace: bool, threads: int | None, as_json: bool
+) -> None:
+    """Train every model that LANG's stage one needs and that a recipe describes, one after the other.
+
+    That are the translator (before it the one whose weights it begins with), the English tagger and, where
+    the tagger reads them, character language models. What is there is left as it is.
+    """
+    from backattn.features.model_files import missing_models
+    from backattn.features.trainings import trainings
+
+    recipe = load_recipe(lang, overrides)
+    told = []
+    for training in trainings(recipe):
+        state = training.state()
+        # Another recipe's model may be of other settings than that recipe has now.
+        if not dry_run and (state == "to train" or (state == "there" and (training.own or replace))):
+            made = training.run(threads, replace)
+            report, text = made.to_json(), f"\n{made.to_text()}"
+        else:
+            report, text = None, f" {state}"
+        about = {"kind": training.kind, "recipe": training.lang, "folder": str(training.folder)}
+        told.append({**about, "state": state, "report": report})
+        if not as_json:
+            click.echo(f"{training.kind} of {training.lang} ({training.folder}):{text}")
+    if as_json:
+        answer(told, "", as_json)
+    if not dry_run and (missing := missing_models(recipe)):
+        raise MissingError("; ".join(map(str, missing)))
 
 
 @click.group()

@@ -1,6 +1,9 @@
 """The files that a recipe's models are read from, by their digests. Loads no model."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from backattn.errors import MissingError
 from backattn.features.translation.cedict import PUBLISHED
@@ -15,6 +18,8 @@ from backattn.recipe import (
     trained_by,
 )
 
+# What a command may be held to: T and what it is made from, or the frozen embeddings.
+Part = Literal["all", "transfer", "embeddings"]
 # What a Marian model of transformers is read from; its weights are a pickle where there is no other file,
 # and a vocabulary of the English side's own has who does not share one.
 CONFIG, VOCABULARY, TARGET_VOCABULARY = "config.json", "vocab.json", "target_vocab.json"
@@ -26,6 +31,25 @@ _BERT_FILES = (
     "config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
     "*.model", "*.safetensors", "*.safetensors.index.json",
 )  # fmt: skip
+
+
+def missing_models(recipe: Recipe, part: Part = "all") -> list[MissingError]:
+    """An error for each model that is not there; it says what gives it.
+
+    :param part: of stage one, whose models are looked for.
+    """
+    looks: list[Callable[[], object]] = []
+    if part != "embeddings":
+        looks += (partial(look, recipe) for look in (translator_files, english_files, links_files))
+    if part != "transfer":
+        looks += (partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings)
+    found = []
+    for look in looks:
+        try:
+            look()
+        except MissingError as error:
+            found.append(error)
+    return found
 
 
 def translator_files(recipe: Recipe) -> dict[str, str]:

@@ -8,11 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import RecipeError, StaleError, StoreError
-from backattn.features.model_files import embedding_files, transfer_files, translator_files
+from backattn.errors import MissingError, RecipeError, StaleError, StoreError
+from backattn.features.model_files import (
+    Part,
+    embedding_files,
+    missing_models,
+    transfer_files,
+    translator_files,
+)
 from backattn.fingerprint import digest
 from backattn.recipe import (
     EmbeddingName,
@@ -38,9 +44,6 @@ _YOUNGER = {
 
 # How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
 _DICTIONARY_VERSION = 1
-
-# What a command may be held to: T and what it is made from, or the frozen embeddings.
-Part = Literal["all", "transfer", "embeddings"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,19 @@ class Plan:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stores of the wanted part, each after those that it is made from."""
-        transfer = () if self.part == "embeddings" else (self.translation, self.transfer)
-        return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
+        """The stores of the wanted part, each after those that it is made from.
+
+        :raises MissingError: models are not there; names them all.
+        """
+        try:
+            transfer = () if self.part == "embeddings" else (self.translation, self.transfer)
+            return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
+        except MissingError as error:
+            missing = [str(one) for one in missing_models(self.recipe, self.part)]
+            if len(missing) < 2:
+                raise
+            hint = f"`backattn models {self.recipe.name}` trains those that recipes describe"
+            raise MissingError("; ".join([*missing, hint])) from error
 
     def models(self, stage: Stage) -> dict[str, str]:
         """Sha256 of each model file of one of the stages, as the files are now."""

@@ -1,0 +1,134 @@
+"""The models of a recipe's stage one: who trains them, in the order in which one builds on the other.
+
+Loads nothing: the packages of a training are imported when it begins.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from backattn.errors import MissingError
+from backattn.features.work_folder import MANIFEST
+from backattn.recipe import EnglishRecipe, Recipe, load_english, load_recipe, model_path, trained_by
+
+SHARED_ENGLISH = "english"
+
+
+class Report(Protocol):
+    """What a training tells of its result."""
+
+    def to_text(self) -> str:
+        """For a person."""
+
+    def to_json(self) -> dict[str, object]:
+        """For a machine."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that a recipe needs.
+
+    :param lang: the recipe that describes it.
+    :param folder: of its result.
+    :param own: the recipe that was asked for describes it.
+    :param run: ``run(threads, replace)``; see the trainings' own functions.
+    """
+
+    kind: Literal["translator", "English tagger", "character language models"]
+    lang: str
+    folder: Path
+    own: bool
+    run: Callable[[int | None, bool], Report]
+
+    def state(self) -> Literal["there", "to train", "brought"]:
+        """``there``: a training has left it; ``brought``: somebody has put it there."""
+        if (self.folder / MANIFEST).exists():
+            return "there"
+        return "brought" if self.folder.is_dir() and any(self.folder.iterdir()) else "to train"
+
+
+def trainings(recipe: Recipe) -> list[Training]:
+    """All trainings that the models of a recipe come from, in the order in which they must be done.
+
+    A model that is brought, of the hub, or that no recipe of ``pipelines/`` describes, has none.
+
+    :raises RecipeError, MissingError: another recipe that describes a model cannot be read.
+    """
+    return [*_translator(recipe, recipe.name, ()), *_english(recipe), *_charlm(recipe)]
+
+
+def _translator(recipe: Recipe, asked: str, children: tuple[str, ...]) -> Iterator[Training]:
+    translator = recipe.translator
+    if translator.copy or translator.dictionary or translator.hub:
+        return
+    training = translator.training
+    parent = training.parent if training else translator.checkpoint
+    own = (*children, recipe.name)
+    if parent and (name := trained_by(parent)) not in own:
+        with suppress(MissingError):  # no recipe has that name: the model is brought
+            other = load_recipe(name)
+            if other.translator.training and _same(other.translator.checkpoint, parent):
+                yield from _translator(other, asked, own)
+    if training is None:
+        return
+    folder = model_path(translator.checkpoint)
+
+    def run(threads: int | None, replace: bool) -> Report:
+        from backattn.features.translation.training import train_translator
+
+        return train_translator(recipe, folder=folder, threads=threads, progress=True, replace=replace)
+
+    yield Training("translator", recipe.name, folder, recipe.name == asked, run)
+
+
+def _english(recipe: Recipe) -> Iterator[Training]:
+    english: EnglishRecipe = recipe.english
+    lang = recipe.name
+    if english.hub:
+        return
+    if english.training is None:
+        with suppress(MissingError):
+            shared = load_english(SHARED_ENGLISH)
+            if _same(shared.checkpoint, english.checkpoint):
+                english, lang = shared, SHARED_ENGLISH
+    if english.training is None:
+        return
+    described, folder = english, model_path(english.checkpoint).parent
+
+    def run(threads: int | None, replace: bool) -> Report:
+        from backattn.features.english.training import train_english
+
+        return train_english(
+            described, lang=lang, folder=folder, threads=threads, progress=True, replace=replace
+        )
+
+    yield Training("English tagger", lang, folder, lang == recipe.name, run)
+
+
+def _charlm(recipe: Recipe) -> Iterator[Training]:
+    charlm = recipe.embeddings.charlm
+    if "charlm" not in recipe.tagger.embeddings or charlm is None or charlm.hub:
+        return
+    described = recipe
+    if charlm.training is None:
+        with suppress(MissingError):
+            other = load_recipe(trained_by(charlm.checkpoint))
+            table = other.embeddings.charlm
+            if table and table.training and _same(table.checkpoint, charlm.checkpoint):
+                described = other
+        if described is recipe:
+            return
+    folder = model_path(charlm.checkpoint)
+
+    def run(threads: int | None, replace: bool) -> Report:
+        from backattn.features.embeddings.charlm_training import train_charlm
+
+        return train_charlm(described, folder=folder, threads=threads, progress=True, replace=replace)
+
+    yield Training("character language models", described.name, folder, described is recipe, run)
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(one) and model_path(one) == model_path(other)

@@ -1,0 +1,128 @@
+"""Who trains the models of a recipe: its own tables, another recipe's, or nobody."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backattn.features.model_files import missing_models
+from backattn.features.trainings import trainings
+from backattn.recipe import load_recipe
+from users_folder import run
+
+PAIRS = "{ path = 'pairs.tsv' }"
+TRAINING = f"[translator.training]\nparallel = [{PAIRS}]\nvalid = {PAIRS}\ntest = {PAIRS}\n"
+ENGLISH = "[english]\ncheckpoint = 'english/tagger.safetensors'\n"
+ENGLISH_TRAINING = "[english.training]\nfiles = [{ path = 'english.conll' }]\n"
+
+
+def write(name: str, translator: str, rest: str = ENGLISH) -> None:
+    Path(f"pipelines/{name}.toml").write_text(
+        "[corpus]\ntrain = 'a'\ndev = 'b'\ntest = 'c'\nsource = 'made here'\n"
+        f"[translator]\nsource = '{name[:2]}'\n{translator}\n{rest}",
+        "utf-8",
+    )
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACKATTN_CACHE", "cache")
+    Path("pipelines").mkdir()
+    Path("pipelines/english.toml").write_text(ENGLISH + ENGLISH_TRAINING, "utf-8")
+    return tmp_path
+
+
+def needed(name: str, *overrides: str) -> list[tuple[str, str, str, bool]]:
+    found = trainings(load_recipe(name, overrides))
+    return [(t.kind, t.lang, str(t.folder), t.own) for t in found]
+
+
+def own(lang: str, *, asked: bool = True) -> tuple[str, str, str, bool]:
+    return "translator", lang, f"cache/{lang}/translator", asked
+
+
+SHARED = ("English tagger", "english", "cache/english", False)
+
+
+def test_a_parent_is_trained_first_and_the_english_tagger_is_shared() -> None:
+    write("es", f"checkpoint = 'es/translator'\n{TRAINING}")
+    write("de", f"checkpoint = 'de/translator'\n{TRAINING}parent = 'es/translator'\n")
+    write("de-other", "checkpoint = 'de/translator'")
+    assert needed("es") == [own("es"), SHARED]
+    assert needed("de") == [own("es", asked=False), own("de"), SHARED]
+    assert needed("de-other") == [own("es", asked=False), own("de", asked=False), SHARED]
+
+
+@pytest.mark.parametrize(
+    ("lang", "trained"),
+    [
+        ("sample", ["translator of sample", "English tagger of sample"]),
+        ("es", ["translator of es", "English tagger of english"]),
+        ("de", ["translator of es", "translator of de", "English tagger of english"]),
+        ("de-germeval", ["translator of es", "translator of de", "English tagger of english"]),
+        ("zh", ["English tagger of english"]),  # a dictionary translates
+        ("de-wmt19", []),  # all of hubs
+    ],
+)
+def test_the_recipes_of_this_project(monkeypatch: pytest.MonkeyPatch, lang: str, trained: list[str]) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert [f"{t.kind} of {t.lang}" for t in trainings(load_recipe(lang))] == trained
+
+
+def test_models_that_nobody_describes_have_no_training() -> None:
+    write("es", "checkpoint = 'elsewhere/translator'", "[english]\ncheckpoint = 'mine/tagger.safetensors'\n")
+    write("fr", "hub = 'Helsinki-NLP/opus-mt-fr-en'", "[english]\nhub = 'ner'\n")
+    write("zh", f"dictionary = 'cedict.txt'\ncheckpoint = 'zh/translator'\n{TRAINING}")
+    write("it", f"checkpoint = 'it/translator'\n{TRAINING}parent = 'pt/translator'\n")
+    write("pt", f"checkpoint = 'pt/model'\n{TRAINING}")  # trains into another folder than it names
+    assert needed("es") == needed("fr") == []
+    assert needed("zh") == [SHARED]
+    assert needed("it") == [own("it"), SHARED]
+
+
+def test_two_that_name_each_other_as_parents_end() -> None:
+    write("es", f"checkpoint = 'es/translator'\n{TRAINING}parent = 'de/translator'\n")
+    write("de", f"checkpoint = 'de/translator'\n{TRAINING}parent = 'es/translator'\n")
+    assert needed("de") == [own("es", asked=False), own("de"), SHARED]
+
+
+def test_character_models_are_trained_where_the_tagger_reads_them() -> None:
+    charlm = "[embeddings.charlm]\ncheckpoint = '{0}/charlm'\n"
+    training = "training = { files = [{ path = 'text' }] }\n"
+    write("es", f"checkpoint = 'es/translator'\n{TRAINING}", ENGLISH + charlm.format("es") + training)
+    write("es-other", "checkpoint = 'es/translator'", ENGLISH + charlm.format("es"))
+    reads = "tagger.embeddings=['charlm']"
+    assert needed("es") == [own("es"), SHARED]
+    found = ("character language models", "es", "cache/es/charlm")
+    assert needed("es", reads) == [own("es"), SHARED, (*found, True)]
+    assert needed("es-other", reads) == [own("es", asked=False), SHARED, (*found, False)]
+
+
+def test_the_command_says_what_is_there_and_names_all_that_is_missing() -> None:
+    write("es", f"checkpoint = 'es/translator'\n{TRAINING}")
+    write("de", "checkpoint = 'brought/translator'")
+    Path("cache/english").mkdir(parents=True)
+    Path("cache/english/training.json").write_text("{}")
+    status, out, _ = run("models", "es", "--dry-run", "--json")
+    assert status == 0
+    assert [(m["kind"], m["recipe"], m["state"]) for m in json.loads(out)] == [
+        ("translator", "es", "to train"), ("English tagger", "english", "there"),
+    ]  # fmt: skip
+    (Path("cache/english/training.json")).rename("cache/english/tagger.pt")
+    assert "English tagger of english (cache/english): brought\n" in run("models", "es", "--dry-run")[1]
+
+    assert len(missing_models(load_recipe("de"))) == 2
+    status, out, err = run("models", "de")
+    assert (status, out) == (2, "English tagger of english (cache/english): brought\n")
+    assert "cache/brought/translator: no translator there" in err
+    assert "; cache/english/tagger.safetensors: no English tagger there" in err
+    for command in ("check", "features"):
+        for split in "abc":
+            Path("data").mkdir(exist_ok=True)
+            Path(f"data/{split}").write_text("x O\n")
+        status, _, err = run(command, "de")
+        assert status == 2
+        assert "no translator there" in err
+        assert "no English tagger there" in err
+        assert "`backattn models de` trains those that recipes describe" in err
