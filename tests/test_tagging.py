@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backattn.errors import BackattnError, RecipeError, StaleError
+from backattn.errors import MissingError, RecipeError, StaleError
 from backattn.experiments import train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
@@ -93,5 +93,20 @@ def test_a_run_on_links_cannot_tag_new_text(run: Run, tmp_path: Path) -> None:
 
 def test_vectors_that_are_gone_are_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "toy.vec").unlink()
-    with pytest.raises(BackattnError, match=r"toy\.vec: "):
+    with pytest.raises(
+        MissingError, match=r"toy\.vec: .*; the run needs the very file that it has learnt from"
+    ):
         tag(run, "anna singt\n")
+
+
+def test_a_run_of_a_version_with_other_keys_says_so(run: Run) -> None:
+    files = RunFolder(run.folder)
+    recipe = json.loads(files.recipe.read_text("utf-8"))
+    recipe["tagger"]["average"] = 5
+    files.recipe.write_text(json.dumps(recipe), "utf-8")
+    with pytest.raises(
+        RecipeError,
+        match=r"recipe\.json: tagger\.average: unknown key; .*; the run was made by backattn [0-9.+a-z]+, "
+        r"this is [0-9.+a-z]+: .* tag with that version, or train again",
+    ):
+        TextTagger(run.folder)

@@ -5,10 +5,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO, cast
 
+from backattn import __version__
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.new_text import Tokens, read_columns, read_lines
 from backattn.device import pick_device
-from backattn.errors import RecipeError, StaleError
+from backattn.errors import MissingError, RecipeError, StaleError
 from backattn.experiments import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import (
@@ -19,6 +20,7 @@ from backattn.features.build import (
 )
 from backattn.features.embeddings import Embedder
 from backattn.features.plan import Stage, make_plan
+from backattn.quoting import plain
 from backattn.recipe import EmbeddingName, Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
@@ -38,7 +40,7 @@ class TextTagger:
         self._device = pick_device(device)
         self._model: TaggerModel = load_run(run, self._device)
         path = RunFolder(run).recipe
-        self.recipe: Recipe = from_json(read_json(path), str(path))
+        self.recipe = self._recipe_of(path)
         self._refuse_other_models(run)
         # A run that reads words alone needs none of stage one's packages.
         if self._model.needs_transfer:
@@ -54,24 +56,34 @@ class TextTagger:
 
             self._embedders = {n: load_embedder(self.recipe, n, self._device, trust) for n in names}
 
+    def _recipe_of(self, path: Path) -> Recipe:
+        try:
+            return from_json(read_json(path), str(path))
+        except RecipeError as error:  # nobody writes these by hand
+            made = self._model.run.environment.get("backattn")
+            raise RecipeError(
+                f"{error}; the run was made by backattn {plain(str(made))}, this is {__version__}: where its "
+                "recipes have other keys, tag with that version, or train again"
+            ) from None
+
     def _refuse_other_models(self, run: Path) -> None:
         """What lies at the paths of the recipe must be what made the stores that the run has read.
 
         :raises RecipeError: nobody can make T for new text.
+        :raises MissingError: a model is not there.
         :raises StaleError: a model is another one.
         """
-        plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's name asks for no corpus
-        request = self._model.run.request
-        read: dict[str, tuple[Stage, str]] = {}
-        if self._model.needs_transfer:
-            if self.recipe.transfer.attention == "links":
-                raise RecipeError(
-                    f"{run}: was trained on an aligner's links (transfer.attention), and nobody has linked "
-                    "new text; tag with a run on the translator's own attention"
-                )
-            read["T"] = plan.transfer, request["transfer"]
-        for name in self._model.embeddings:
-            read[name] = plan.embeddings[cast(EmbeddingName, name)], request["embeddings"][name]
+        if self._model.needs_transfer and self.recipe.transfer.attention == "links":
+            raise RecipeError(
+                f"{run}: was trained on an aligner's links (transfer.attention), and nobody has linked "
+                "new text; tag with a run on the translator's own attention"
+            )
+        try:
+            read = self._stages_read()
+        except MissingError as error:
+            raise MissingError(
+                f"{error}; the run needs the very file that it has learnt from: put that back"
+            ) from None
         for name, (stage, store) in read.items():
             if stage.recipe_id != store:
                 raise StaleError(
@@ -79,6 +91,17 @@ class TextTagger:
                     f"recipe.json names make {stage.recipe_id[:14]} now. Put back those that it was trained "
                     "with (below BACKATTN_CACHE), or train again"
                 )
+
+    def _stages_read(self) -> dict[str, tuple[Stage, str]]:
+        """What the run has read -> the stage that makes it now, and the store that it was then."""
+        plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's name asks for no corpus
+        request = self._model.run.request
+        read: dict[str, tuple[Stage, str]] = {}
+        if self._model.needs_transfer:
+            read["T"] = plan.transfer, request["transfer"]
+        for name in self._model.embeddings:
+            read[name] = plan.embeddings[cast(EmbeddingName, name)], request["embeddings"][name]
+        return read
 
     def tag(self, sentences: Sequence[Tokens]) -> list[Tokens]:
         """The BIOES tags of sentences of at least one token, in the given order."""

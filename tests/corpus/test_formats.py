@@ -335,3 +335,17 @@ def test_the_papers_corpora_have_the_papers_counts(
     assert tuple(len(file.sentences) for file in files) == sentences
     assert tuple(sum(map(len, file.sentences)) for file in files) == tokens
     assert tuple(file.orphans for file in files) == orphans
+
+
+def test_a_file_without_empty_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.conll"
+    path.write_text("x O\n" * 1001)
+    with pytest.raises(
+        CorpusError,
+        match=r"long\.conll:1: found one sentence of 1,001 tokens and no other, expected an empty",
+    ):
+        read_column_file(path, ColumnFormat())
+    path.write_text("x O\n" * 1001 + "\nx O\n")
+    assert list(map(len, read_column_file(path, ColumnFormat()))) == [1001, 1]
+    path.write_text("x O\n" * 1000)
+    assert list(map(len, read_column_file(path, ColumnFormat()))) == [1000]

@@ -31,6 +31,7 @@ def test_the_table() -> None:
         "document separators           3      0      0",
         "both (as Table 1 counts)      5      1      1",
         "tokens                        6      1      5",
+        "longest sentence              5      1      5",
         "entities                      2      0      2",
         "  LOC                         1      0      1",
         "  PER                         1      0      1",

@@ -113,9 +113,9 @@ def english_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
     """Train the flair English tagger that pipelines/english.toml (or LANG's) describes."""
+    recipe = load_english(lang, overrides)
     from backattn.features.english.training import train_english
 
-    recipe = load_english(lang, overrides)
     folder = model_path(recipe.checkpoint).parent
     made = train_english(
         recipe,

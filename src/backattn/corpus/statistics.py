@@ -14,6 +14,7 @@ class SplitStatistics:
     """Counts of one split.
 
     :param sentences, tokens: as in the paper's Table 1; document separators are no sentences.
+    :param longest: tokens of the longest sentence.
     :param entities: type -> entities, sorted by type.
     :param tags: BIOES tag -> tokens, sorted by type, ``O`` first.
     :param documents: document separators (``-DOCSTART-``); Table 1 adds them to German's sentences.
@@ -23,6 +24,7 @@ class SplitStatistics:
 
     sentences: int
     tokens: int
+    longest: int
     entities: Mapping[str, int]
     tags: Mapping[str, int]
     documents: int
@@ -60,6 +62,7 @@ class CorpusStatistics:
             yield "document separators", [split.documents for split in splits]
             yield "both (as Table 1 counts)", [split.sentences + split.documents for split in splits]
         yield "tokens", [split.tokens for split in splits]
+        yield "longest sentence", [split.longest for split in splits]
         yield "entities", [sum(split.entities.values()) for split in splits]
         for kind in sorted({kind for split in splits for kind in split.entities}):
             yield f"  {kind}", [split.entities.get(kind, 0) for split in splits]
@@ -97,6 +100,7 @@ def _count(
     return SplitStatistics(
         sentences=len(sentences),
         tokens=tags.total(),
+        longest=max(map(len, sentences), default=0),
         entities={kind: entities[kind] for kind in sorted(entities)},
         tags={tag: tags[tag] for tag in sorted(tags, key=_order)},
         documents=documents,
