@@ -160,7 +160,7 @@ def test_check_and_idle_features_never_import_torch(home: Path) -> None:
 
 def test_a_missing_package_of_stage_one_is_one_line(home: Path) -> None:
     with (home / "pipelines/toy.toml").open("a") as file:
-        file.write("[english.training]\nfiles = []\n")
+        file.write("[english.training]\nfiles = [{ path = 'english.conll' }]\n")
     code = (
         "import sys; sys.modules['flair'] = None\n"
         "import backattn.cli as cli\n"

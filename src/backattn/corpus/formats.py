@@ -20,8 +20,8 @@ from backattn.quoting import listed, plain, quoted, shortened
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 
 _BLANKS = " \t"
-# A file of one sentence longer than this has lost its empty lines. Among others one may be so long: CoNLL-2002
-# has one of 1,238 tokens.
+# A file of one sentence longer than this has lost its empty lines. Among others one may be so long:
+# CoNLL-2002 has one of 1,238 tokens.
 _LONGEST_ALONE = 1000
 # Python calls these encodings of text too, but no corpus is written in them, and what they decode to
 # may be anything: lone surrogates, other strings' escapes, work that grows with the square of a line.
