@@ -77,6 +77,10 @@ def test_models_that_nobody_describes_have_no_training() -> None:
     write("it", f"checkpoint = 'it/translator'\n{TRAINING}parent = 'pt/translator'\n")
     write("pt", f"checkpoint = 'pt/model'\n{TRAINING}")  # trains into another folder than it names
     assert needed("es") == needed("fr") == []
+    assert run("models", "fr")[:2] == (
+        0,
+        "nothing to train: no recipe describes the models, or they are of hubs\n",
+    )
     assert needed("zh") == [SHARED]
     assert needed("it") == [own("it"), SHARED]
 

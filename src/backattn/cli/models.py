@@ -48,8 +48,8 @@ def models(
         told.append({**about, "state": state, "report": report})
         if not as_json:
             click.echo(f"{training.kind} of {training.lang} ({training.folder}):{text}")
-    if as_json:
-        answer(told, "", as_json)
+    if as_json or not told:
+        answer(told, "nothing to train: no recipe describes the models, or they are of hubs", as_json)
     if not dry_run and (missing := missing_models(recipe)):
         raise MissingError("; ".join(map(str, missing)))
 

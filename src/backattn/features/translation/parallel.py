@@ -189,6 +189,9 @@ def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    remedy = "put the parallel file there, or set BACKATTN_DATA to the folder that holds it"
+    remedy = (
+        "put the parallel file there (pipelines/DATA.md says where ours come from), or set BACKATTN_DATA to "
+        "the folder that holds it"
+    )
     for number, line in text_lines(path, remedy):
         yield number, line.removeprefix(BYTE_ORDER_MARK)
