@@ -138,6 +138,7 @@ def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:
         "anna", "singt", "", "ben", "singt", "heute", "",
     ]  # fmt: skip
     assert run("tag", folder, "columns.txt", "--format", "columns")[1] == lines
+    assert run("tag", Path(folder).name, "lines.txt")[1] == lines  # its name alone
     (home / "latin.txt").write_bytes("für\n".encode("latin-1"))
     status, _, err = run("tag", folder, "latin.txt")
     assert status == 2

@@ -67,7 +67,7 @@ def check(
 ) -> None:
     """Is the cache what this corpus and this recipe ask for?
 
-    Exit status: 0 fresh, 1 stale or missing, 2 corrupt.
+    Exit status: 0 fresh, 1 stale or missing, 2 corrupt, or no recipe, corpus or model to compare with.
     """
     from backattn.features.check import check as check_plan
     from backattn.features.plan import make_plan
@@ -89,8 +89,9 @@ def show(store: Path, as_json: bool) -> None:
     from backattn.store.reader import StoreReader
 
     if store.suffix != ".h5" or not is_file(store):
+        found = "not a store" if store.exists() else "no such file"
         raise MissingError(
-            f"{store}: not a store; stores are the files cache/LANG/translation/*.h5, "
+            f"{store}: {found}; stores are the files cache/LANG/translation/*.h5, "
             "cache/LANG/transfer/*.h5 and cache/LANG/embeddings/NAME/*.h5"
         )
     reader = StoreReader(store)
@@ -125,8 +126,8 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
     recipe, data = load(lang, overrides)
     found = collect_garbage(make_plan(recipe, data, part), others=others, dry_run=dry_run)
     lines = [f"{item.path}: {item.bytes / 1e6:.1f} MB, {item.reason}" for item in found]
-    total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be' if dry_run else ''} freed"
-    answer(plain(tuple(found)), "\n".join([*lines, " ".join(total.split())]), as_json)
+    total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}"
+    answer(plain(tuple(found)), "\n".join([*lines, total if found else "nothing to free"]), as_json)
 
 
 def _status_line(status: Any) -> str:

@@ -1,5 +1,6 @@
 """Stage two: runs, what they say of new text, and what they say together."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from backattn.recipe import cache_root
     "(as many as tagger.sentences says).",
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1),
-              help="Runs side by side, a process each; default: as many as fill the cores.")  # fmt: skip
+              help="Runs side by side, a process each; default: what fills the cores, one on a GPU.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
 @device_option
 @json_option
@@ -81,8 +82,22 @@ def report(
     answer(made.to_json(), made.to_text(), as_json)
 
 
+class _RunPath(click.Path):
+    """The folder of a run; its name alone will do where only one run below the cache is called so."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.exists() or len(path.parts) != 1:
+            return path
+        found = [runs / path for runs in cache_root().glob("*/runs") if (runs / path).is_dir()]
+        return found[0] if len(found) == 1 else path
+
+
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=_RunPath())
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
@@ -93,10 +108,10 @@ def report(
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True,
               help="Sentences read before an answer is given.")  # fmt: skip
 def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch: int) -> None:
-    """Tag new text with a trained RUN (a folder below cache/LANG/runs), through both stages.
+    """Tag new text with a trained RUN (a folder below cache/LANG/runs, or its name), through both stages.
 
     FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
-    Prints token and tag in two columns.
+    Prints token and BIOES tag in two columns. A file of the other format is refused.
     """
     from backattn.corpus.new_text import open_text
     from backattn.tagging import tag_text
@@ -108,7 +123,7 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
 @click.command()
 @recipe_options
 @click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
-@click.option("--run", type=click.Path(path_type=Path), help="Show this run's predictions too.")
+@click.option("--run", type=_RunPath(), help="Show this run's predictions too.")
 @json_option
 def inspect(
     lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, as_json: bool

@@ -94,7 +94,8 @@ class TranslatorReport:
         left = f", {self.not_translated_back:,} not translated back" if self.not_translated_back else ""
         return (
             f"{self.folder}: {self.parameters:,} parameters, {self.train_pairs:,} pairs{back}, "
-            f"{len(self.epochs)} epochs in {minutes:.0f} minutes ({speed:,.0f} pieces/s)\n"
+            f"{len(self.epochs)} epoch{'s' if len(self.epochs) > 1 else ''} in {minutes:.1f} minutes "
+            f"({speed:,.0f} pieces/s)\n"
             f"left out: {self.empty:,} with an empty side, {self.held_out:,} held out, "
             f"{self.too_long:,} too long{left}\n"
             f"perplexity of a piece: {last.perplexity:.2f} in training, "
