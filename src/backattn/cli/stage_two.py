@@ -30,7 +30,7 @@ from backattn.recipe import cache_root
     "(as many as tagger.sentences says).",
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1),
-              help="Runs side by side, a process each; default: what fills the cores, one on a GPU.")  # fmt: skip
+              help="Runs side by side; default: as many as fill the cores, one on a GPU.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
 @device_option
 @json_option
