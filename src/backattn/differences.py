@@ -9,5 +9,8 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted({*old, *new}):
             yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from differences(one, other, f"{key}[{number}]")
     elif old != new:
         yield key, old, new

@@ -8,6 +8,7 @@ from typing import Literal, TextIO, cast
 from backattn import __version__
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.new_text import Tokens, read_columns, read_lines
+from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.device import pick_device
 from backattn.errors import MissingError, RecipeError, StaleError
 from backattn.experiments import StoredVectors
@@ -103,6 +104,12 @@ class TextTagger:
             read[name] = plan.embeddings[cast(EmbeddingName, name)], request["embeddings"][name]
         return read
 
+    @property
+    def types(self) -> set[str]:
+        """The entity types of its tags, and those that the files of its corpus call them."""
+        found = {split_tag(tag)[1] for tag in self._model.vocabulary.tags if tag != OUTSIDE}
+        return found | set(self.recipe.corpus.format.types)
+
     def tag(self, sentences: Sequence[Tokens]) -> list[Tokens]:
         """The BIOES tags of sentences of at least one token, in the given order."""
         # Each is computed once, by the very functions of stage one.
@@ -138,10 +145,8 @@ def tag_text(
     """
     tagger = TextTagger(run, device=device, trust=trust)
     corpus = tagger.recipe.corpus
-    if form == "columns":
-        sentences = read_columns(source, corpus.unit, source.name, corpus.format)
-    else:
-        sentences = read_lines(source, corpus.unit, source.name)
+    read = read_columns if form == "columns" else read_lines
+    sentences = read(source, corpus.unit, source.name, corpus.format, tagger.types)
     while part := list(islice(sentences, batch)):
         for tokens, tags in zip(part, tagger.tag(part), strict=True):
             out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))

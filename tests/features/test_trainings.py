@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from backattn.features.model_files import missing_models
 from backattn.features.trainings import trainings
 from backattn.recipe import load_recipe
 from users_folder import run
@@ -75,14 +74,18 @@ def test_models_that_nobody_describes_have_no_training() -> None:
     write("fr", "hub = 'Helsinki-NLP/opus-mt-fr-en'", "[english]\nhub = 'ner'\n")
     write("zh", f"dictionary = 'cedict.txt'\ncheckpoint = 'zh/translator'\n{TRAINING}")
     write("it", f"checkpoint = 'it/translator'\n{TRAINING}parent = 'pt/translator'\n")
-    write("pt", f"checkpoint = 'pt/model'\n{TRAINING}")  # trains into another folder than it names
+    write("pt", f"checkpoint = 'pt/model'\n{TRAINING}")  # into another folder
+    write("zh-other", "checkpoint = 'zh/translator'")  # zh.toml describes it, and asks a dictionary itself
     assert needed("es") == needed("fr") == []
     assert run("models", "fr")[:2] == (
         0,
-        "nothing to train: no recipe describes the models, or they are of hubs\n",
+        "nothing to train: the models are there, or come from a hub\n",
     )
     assert needed("zh") == [SHARED]
     assert needed("it") == [own("it"), SHARED]
+    assert needed("zh-other") == [own("zh", asked=False), SHARED]
+    Path("pipelines/english.toml").write_text("[english]\nhub = 'ner'\n")
+    assert needed("it") == [own("it")]
 
 
 def test_two_that_name_each_other_as_parents_end() -> None:
@@ -113,14 +116,20 @@ def test_the_command_says_what_is_there_and_names_all_that_is_missing() -> None:
     assert [(m["kind"], m["recipe"], m["state"]) for m in json.loads(out)] == [
         ("translator", "es", "to train"), ("English tagger", "english", "there"),
     ]  # fmt: skip
-    (Path("cache/english/training.json")).rename("cache/english/tagger.pt")
+    Path("cache/english/training.json").write_text('{"files": {"tagger.safetensors": "0"}}')
+    assert "English tagger of english (cache/english): to train\n" in run("models", "es", "--dry-run")[1]
+    Path("cache/english/training.json").rename("cache/english/tagger.safetensors")
     assert "English tagger of english (cache/english): brought\n" in run("models", "es", "--dry-run")[1]
+    Path("cache/english/tagger.safetensors").unlink()
 
-    assert len(missing_models(load_recipe("de"))) == 2
-    status, out, err = run("models", "de")
-    assert (status, out) == (2, "English tagger of english (cache/english): brought\n")
+    status, out, _ = run("models", "de", "--dry-run")
+    assert status == 0
+    assert "English tagger of english (cache/english): to train\n" in out
+    assert "missing: cache/brought/translator: no translator there" in out
+    status, out, err = run("models", "de")  # before the English tagger is trained
+    assert (status, out) == (2, "")
     assert "cache/brought/translator: no translator there" in err
-    assert "; cache/english/tagger.safetensors: no English tagger there" in err
+    assert "tagger.safetensors" not in err
     for command in ("check", "features"):
         for split in "abc":
             Path("data").mkdir(exist_ok=True)
@@ -129,4 +138,4 @@ def test_the_command_says_what_is_there_and_names_all_that_is_missing() -> None:
         assert status == 2
         assert "no translator there" in err
         assert "no English tagger there" in err
-        assert "`backattn models de` trains those that recipes describe" in err
+        assert "`backattn models de` (with the same --set) trains what a recipe describes" in err

@@ -114,6 +114,15 @@ def test_a_finished_model_is_replaced_only_where_that_is_said(tmp_path: Path) ->
     assert train(work_of(tmp_path))
 
 
+def test_data_that_are_gone_have_not_changed(tmp_path: Path) -> None:
+    """A model is carried to another machine without what it was trained on."""
+    work = work_of(tmp_path, epochs=[1, {"rate": 2}])
+    train(work)
+    assert not train(work_of(tmp_path, epochs=[1, {"rate": 2}], data={"a": ""}))
+    with pytest.raises(RecipeError, match=r"\(epochs\[1\]\.rate: 2, now 3\)"):
+        train(work_of(tmp_path, epochs=[1, {"rate": 3}], data={"a": ""}))
+
+
 def test_what_a_user_has_moved_away_stays(tmp_path: Path) -> None:
     """`.old` is the name that people take when they are told to move a folder."""
     (tmp_path / "model.old").mkdir()

@@ -51,7 +51,10 @@ def test_who_may_save(tmp_path: Path, event: str, ref: str, status: str, saves: 
 
 @pytest.mark.parametrize(
     ("lang", "calls"),
-    [("sample", ["sample", "models --replace -- sample"]), ("-x;y", ["models --replace -- -x;y"])],
+    [
+        ("sample", ["sample", "models --replace --others -- sample"]),
+        ("-x;y", ["models --replace --others -- -x;y"]),
+    ],
 )
 def test_the_models_of_the_recipe_are_trained(tmp_path: Path, lang: str, calls: list[str]) -> None:
     """The commands of the step, with a program in backattn's place that writes down how it is called."""

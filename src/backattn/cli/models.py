@@ -21,37 +21,52 @@ from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 @recipe_options
 @click.option("--dry-run", is_flag=True, help="Only say which models are there.")
 @replace_option
+@click.option(
+    "--others", is_flag=True, help="Let --replace reach the models that other recipes describe, too."
+)
 @threads_option
 @json_option
 def models(
-    lang: str, overrides: tuple[str, ...], dry_run: bool, replace: bool, threads: int | None, as_json: bool
+    lang: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    replace: bool,
+    others: bool,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Train every model that LANG's stage one needs and that a recipe describes, one after the other.
 
-    That are the translator (before it the one whose weights it begins with), the English tagger and, where
-    the tagger reads them, character language models. What is there is left as it is.
+    These are the translator (before it the one whose weights it begins with), the English tagger and,
+    where the tagger reads them, character language models. What is there is left as it is.
     """
-    from backattn.features.model_files import missing_models
-    from backattn.features.trainings import trainings
+    from backattn.features.trainings import trainings, untrained
 
     recipe = load_recipe(lang, overrides)
-    told = []
-    for training in trainings(recipe):
-        state = training.state()
-        # Another recipe's model may be of other settings than that recipe has now.
-        if not dry_run and (state == "to train" or (state == "there" and (training.own or replace))):
-            made = training.run(threads, replace)
-            report, text = made.to_json(), f"\n{made.to_text()}"
-        else:
-            report, text = None, f" {state}"
-        about = {"kind": training.kind, "recipe": training.lang, "folder": str(training.folder)}
-        told.append({**about, "state": state, "report": report})
-        if not as_json:
-            click.echo(f"{training.kind} of {training.lang} ({training.folder}):{text}")
-    if as_json or not told:
-        answer(told, "nothing to train: no recipe describes the models, or they are of hubs", as_json)
-    if not dry_run and (missing := missing_models(recipe)):
+    found = trainings(recipe)
+    missing = untrained(recipe, found)
+    if missing and not dry_run:  # before hours of training
         raise MissingError("; ".join(map(str, missing)))
+    told = []
+    try:
+        for training in found:
+            state, replaced = training.state(), replace and (training.own or others)
+            # Another recipe's model may be of other settings than that recipe has now.
+            asked = state == "to train" or (state == "there" and (training.own or replaced))
+            made = training.run(threads, replaced) if asked and not dry_run else None
+            about = {"kind": training.kind, "recipe": training.lang, "folder": str(training.folder)}
+            told.append({**about, "state": state, "report": made and made.to_json()})
+            if not as_json:
+                said = f"\n{made.to_text()}" if made else f" {state}"
+                click.echo(f"{training.kind} of {training.lang} ({training.folder}):{said}")
+    finally:
+        if as_json:
+            answer(told, "", as_json)
+    if not as_json:
+        for error in missing:
+            click.echo(f"missing: {error}")
+        if not found and not missing:
+            click.echo("nothing to train: the models are there, or come from a hub")
 
 
 @click.group()

@@ -111,7 +111,7 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
     """Tag new text with a trained RUN (a folder below cache/LANG/runs, or its name), through both stages.
 
     FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
-    Prints token and BIOES tag in two columns. A file of the other format is refused.
+    Prints token and BIOES tag in two columns. What is plainly of the other format is refused.
     """
     from backattn.corpus.new_text import open_text
     from backattn.tagging import tag_text

@@ -20,9 +20,9 @@ from backattn.quoting import listed, plain, quoted, shortened
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 
 _BLANKS = " \t"
-# A file of one sentence longer than this has lost its empty lines. Among others one may be so long:
-# CoNLL-2002 has one of 1,238 tokens.
-_LONGEST_ALONE = 1000
+# A file of sentences longer than this on average has lost the empty lines between them. One among others may
+# be so long: CoNLL-2002 has one of 1,238 tokens.
+_LONGEST_MEAN = 1000
 # Python calls these encodings of text too, but no corpus is written in them, and what they decode to
 # may be anything: lone surrogates, other strings' escapes, work that grows with the square of a line.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
@@ -91,9 +91,10 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
         raise CorpusError(
             f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
         )
-    if len(sentences) == 1 and len(sentences[0]) > _LONGEST_ALONE:
+    tokens = sum(map(len, sentences))
+    if tokens > _LONGEST_MEAN * len(sentences):
         raise CorpusError(
-            f"{path}:1: found one sentence of {len(sentences[0]):,} tokens and no other, expected an empty "
+            f"{path}:1: found {tokens:,} tokens in {_count(len(sentences), 'sentence')}, expected an empty "
             "line after each sentence; put them in"
         )
     return ColumnFile(sentences, reader.documents, reader.orphans, hashlib.sha256(data).hexdigest())

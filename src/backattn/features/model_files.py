@@ -33,22 +33,25 @@ _BERT_FILES = (
 )  # fmt: skip
 
 
-def missing_models(recipe: Recipe, part: Part = "all") -> list[MissingError]:
+def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
     """An error for each model that is not there; it says what gives it.
+
+    ``translator``, ``english``, ``links`` (an aligner's, in A's place), or the name of an embedding.
 
     :param part: of stage one, whose models are looked for.
     """
-    looks: list[Callable[[], object]] = []
+    looks: dict[str, Callable[[], object]] = {}
     if part != "embeddings":
-        looks += (partial(look, recipe) for look in (translator_files, english_files, links_files))
+        looks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
+        looks |= {"links": partial(links_files, recipe)}
     if part != "transfer":
-        looks += (partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings)
-    found = []
-    for look in looks:
+        looks |= {name: partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings}
+    found = {}
+    for name, look in looks.items():
         try:
             look()
         except MissingError as error:
-            found.append(error)
+            found[name] = error
     return found
 
 

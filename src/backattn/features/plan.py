@@ -118,10 +118,12 @@ class Plan:
             transfer = () if self.part == "embeddings" else (self.translation, self.transfer)
             return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
         except MissingError as error:
-            missing = [str(one) for one in missing_models(self.recipe, self.part)]
+            missing = [str(one) for one in missing_models(self.recipe, self.part).values()]
             if len(missing) < 2:
                 raise
-            hint = f"`backattn models {self.recipe.name}` trains those that recipes describe"
+            hint = (
+                f"`backattn models {self.recipe.name}` (with the same --set) trains what a recipe describes"
+            )
             raise MissingError("; ".join([*missing, hint])) from error
 
     def models(self, stage: Stage) -> dict[str, str]:

@@ -3,14 +3,16 @@
 Loads nothing: the packages of a training are imported when it begins.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from backattn.errors import MissingError
-from backattn.features.work_folder import MANIFEST
+from backattn.errors import MissingError, RecipeError
+from backattn.features.model_files import missing_models
+from backattn.features.work_folder import MANIFEST, is_whole
+from backattn.files import is_file
 from backattn.recipe import EnglishRecipe, Recipe, load_english, load_recipe, model_path, trained_by
 
 SHARED_ENGLISH = "english"
@@ -33,6 +35,7 @@ class Training:
     :param lang: the recipe that describes it.
     :param folder: of its result.
     :param own: the recipe that was asked for describes it.
+    :param files: one of them lies there where somebody has put a model of his own.
     :param run: ``run(threads, replace)``; see the trainings' own functions.
     """
 
@@ -40,29 +43,49 @@ class Training:
     lang: str
     folder: Path
     own: bool
+    files: tuple[str, ...]
     run: Callable[[int | None, bool], Report]
 
     def state(self) -> Literal["there", "to train", "brought"]:
-        """``there``: a training has left it; ``brought``: somebody has put it there."""
-        if (self.folder / MANIFEST).exists():
-            return "there"
-        return "brought" if self.folder.is_dir() and any(self.folder.iterdir()) else "to train"
+        """``there``: a training, of whatever settings, has left it; ``brought``: somebody has put it in."""
+        if is_file(self.folder / MANIFEST):
+            return "there" if is_whole(self.folder) else "to train"
+        return "brought" if any(is_file(self.folder / name) for name in self.files) else "to train"
 
 
 def trainings(recipe: Recipe) -> list[Training]:
     """All trainings that the models of a recipe come from, in the order in which they must be done.
 
-    A model that is brought, of the hub, or that no recipe of ``pipelines/`` describes, has none.
+    A model of the hub, or that no recipe of ``pipelines/`` describes, has none.
 
-    :raises RecipeError, MissingError: another recipe that describes a model cannot be read.
+    :raises RecipeError: another recipe that describes a model cannot be read.
     """
-    return [*_translator(recipe, recipe.name, ()), *_english(recipe), *_charlm(recipe)]
+    translator = recipe.translator
+    asked = not (translator.copy or translator.dictionary or translator.hub)
+    return [
+        *(_translator(recipe, recipe.name, ()) if asked else ()),
+        *_english(recipe),
+        *_charlm(recipe),
+    ]
+
+
+def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
+    """The models of a recipe that are not there, and that none of the trainings makes."""
+    charlm = recipe.embeddings.charlm
+    places = {
+        "translator": model_path(recipe.translator.checkpoint),
+        "english": model_path(recipe.english.checkpoint).parent,
+        "charlm": model_path(charlm.checkpoint if charlm else ""),
+    }
+    made = {training.folder for training in found}
+    missing = missing_models(recipe)
+    missing.pop("links", None)  # no model: made from the translations, when they are there
+    return [error for name, error in missing.items() if places.get(name) not in made]
 
 
 def _translator(recipe: Recipe, asked: str, children: tuple[str, ...]) -> Iterator[Training]:
+    """Of its ``[translator.training]``, or of the recipe's in whose folder the translator lies."""
     translator = recipe.translator
-    if translator.copy or translator.dictionary or translator.hub:
-        return
     training = translator.training
     parent = training.parent if training else translator.checkpoint
     own = (*children, recipe.name)
@@ -80,7 +103,8 @@ def _translator(recipe: Recipe, asked: str, children: tuple[str, ...]) -> Iterat
 
         return train_translator(recipe, folder=folder, threads=threads, progress=True, replace=replace)
 
-    yield Training("translator", recipe.name, folder, recipe.name == asked, run)
+    files = ("checkpoint.pt", "config.json")
+    yield Training("translator", recipe.name, folder, recipe.name == asked, files, run)
 
 
 def _english(recipe: Recipe) -> Iterator[Training]:
@@ -89,7 +113,7 @@ def _english(recipe: Recipe) -> Iterator[Training]:
     if english.hub:
         return
     if english.training is None:
-        with suppress(MissingError):
+        with suppress(MissingError, RecipeError):  # there is none, or it describes no training
             shared = load_english(SHARED_ENGLISH)
             if _same(shared.checkpoint, english.checkpoint):
                 english, lang = shared, SHARED_ENGLISH
@@ -104,7 +128,8 @@ def _english(recipe: Recipe) -> Iterator[Training]:
             described, lang=lang, folder=folder, threads=threads, progress=True, replace=replace
         )
 
-    yield Training("English tagger", lang, folder, lang == recipe.name, run)
+    files = (model_path(english.checkpoint).name,)
+    yield Training("English tagger", lang, folder, lang == recipe.name, files, run)
 
 
 def _charlm(recipe: Recipe) -> Iterator[Training]:
@@ -127,7 +152,8 @@ def _charlm(recipe: Recipe) -> Iterator[Training]:
 
         return train_charlm(described, folder=folder, threads=threads, progress=True, replace=replace)
 
-    yield Training("character language models", described.name, folder, described is recipe, run)
+    files = ("forward.safetensors",)
+    yield Training("character language models", described.name, folder, described is recipe, files, run)
 
 
 def _same(one: str, other: str) -> bool:

@@ -6,6 +6,7 @@ place at the end; its manifest, ``training.json``, says what it was made from an
 
 import json
 import platform
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from backattn.recipe import data_path
 from backattn.store.lock import writer_lock
 
 MANIFEST = "training.json"
+# Keys of a request: the digest of a data file, by its name; empty where there is none (:func:`data_digest`).
+_DATA = re.compile(r"(^|\.)data\.")
 # Key of the manifest: the recipe that trained it.
 _LANG = "lang"
 
@@ -80,7 +83,7 @@ class WorkFolder:
             )
 
     def needed(self, request: Mapping[str, Any] | None = None) -> bool:
-        """Whether the result is still to be made.
+        """Whether the result is still to be made. Data that are not there any more have not changed.
 
         :param request: of the result, where the work folder's says more.
         :raises RecipeError: as :meth:`refuse_others`; or a whole result of another request lies there, and
@@ -88,15 +91,15 @@ class WorkFolder:
         """
         wanted = self.request if request is None else request
         finished = request_of(self.folder, self.name)
-        if finished == wanted:
+        changes = differences(finished, wanted)
+        changed = [(key, old, new) for key, old, new in changes if new != "" or not _DATA.search(key)]
+        if not changed:
             return False
         self.refuse_others()
         if finished is not None and not self.replace:
-            changed = [
-                f"{key}: {_brief(old)}, now {_brief(new)}" for key, old, new in differences(finished, wanted)
-            ]
+            told = [f"{key}: {_brief(old)}, now {_brief(new)}" for key, old, new in changed]
             raise RecipeError(
-                f"{self.folder}: was trained with other settings or data ({listed(changed)}), and what has "
+                f"{self.folder}: was trained with other settings or data ({listed(told)}), and what has "
                 "learnt from it would be of no use; add --replace to train it anew, or name another folder "
                 "in the recipe's checkpoint"
             )
@@ -163,11 +166,18 @@ def request_of(folder: Path, name: str = "request") -> Any:
     """
     if not (folder / MANIFEST).exists():
         return None
+    return read_manifest(folder).get(name) if is_whole(folder) else None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the files of a finished folder are there, as they were written.
+
+    :raises MissingError, ModelError: as :func:`read_manifest`.
+    """
     manifest = read_manifest(folder)
     with told_if_damaged(folder / MANIFEST):
         files = dict(manifest.get("files", {}))
-        whole = all(is_file(folder / n) and file_digest(folder / n) == d for n, d in files.items())
-    return manifest.get(name) if whole else None
+        return all(is_file(folder / n) and file_digest(folder / n) == d for n, d in files.items())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -141,18 +142,19 @@ def train_english(
         folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
     )
     _refuse_shared_folders(training.charlm, folder)
-    data = _read(training)
+    read = cache(lambda: _read(training))
     settings = as_json(training)
     del settings["charlm"]  # a training without them is the one that it was before there were any
     request = {
         "training": settings,
         "data": {file.path: data_digest(file.path) for file in training.files},
         "version": version("flair"),
-        **({"charlm": _what_they_are(training.charlm, data)} if training.charlm else {}),
+        **({"charlm": _what_they_are(training.charlm, read())} if training.charlm else {}),
     }
     work = WorkFolder(folder=folder, request=request, lang=lang, replace=replace)
     with work.alone(), threads_of_torch(threads):
         if work.needed():
+            data = read()
             # First: what cannot be made leaves no unfinished training behind.
             if training.charlm is not None and training.charlm.training is not None:
                 train_models(
