@@ -6,7 +6,6 @@ torch is imported by the first run that must be trained: a grid that is finished
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,8 +186,6 @@ class _Trainer:
         run = finished_run(folder, self.request(cell))
         if run is not None:
             return run
-        if progress:
-            print(folder.name, file=sys.stderr, flush=True)
         from backattn.tagger.training import train_run
 
         transfer, embeddings = self._features(cell, self.verified)

@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -27,6 +28,9 @@ from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder, read_json, read_run
 from backattn.tagger.tensors import read_tensors
 from faults.workshop import CHECK, NOTES, STAGE_ONE, TRAIN, Lost, Outcome, Workshop, copy
+
+# What a training, or a long `features`, says where no terminal is.
+_PROGRESS = re.compile(r".*epoch \d+/\d+: .*|words[^ ]*(: finished, .*)?|[a-z]+: \d+ of \d+ sentences")
 
 # Of a store's attributes, what does not name the run that computed it.
 OF_THE_RUN = {ORIGIN.name, ORIGIN.offsets}
@@ -157,8 +161,9 @@ class Trials:
 
 
 def one_line(outcome: Outcome) -> None:
-    """:raises Lost: standard error is not one line of ours."""
-    if not outcome.err.startswith("backattn: ") or outcome.err.count("\n") != 1:
+    """:raises Lost: standard error is not one line of ours, after what a long work says while it goes on."""
+    *before, last = outcome.err.splitlines() or [""]
+    if not last.startswith("backattn: ") or not all(map(_PROGRESS.fullmatch, before)):
         raise Lost(f"not one line on standard error, status {outcome.status}: {outcome.err}")
 
 

@@ -128,7 +128,11 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
     shutil.copyfile(alone.folder / "checkpoint.pt", parent / "checkpoint.pt")
     for dictionary in ("dict.de.txt", "dict.en.txt"):
         shutil.copyfile(alone.folder / dictionary, parent / dictionary)
-    again = train(recipe, child.folder)
+    with pytest.raises(
+        RecipeError, match=r"other settings or data \(parent\.checkpoint\.pt: '[0-9a-f]+ \.\.\. "
+    ):
+        train(recipe, child.folder)
+    again = train(recipe, child.folder, replace=True)
     assert again.epochs[0].valid_perplexity != child.epochs[0].valid_perplexity
 
 

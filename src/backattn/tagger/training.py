@@ -24,7 +24,7 @@ from backattn.device import bound_kernel_caches, return_big_blocks, threads_of_t
 from backattn.errors import ModelError, of_the_machine
 from backattn.files import write_whole
 from backattn.fingerprint import canonical_json
-from backattn.progress import hidden
+from backattn.progress import hidden, tell
 from backattn.quoting import shortened
 from backattn.recipe import TaggerRecipe
 from backattn.store.lock import writer_lock
@@ -125,9 +125,10 @@ class _Training:
         state = self._resume()
         sentences = len(self.setup.train)
         total = self.recipe.epochs * sentences
-        with tqdm(
-            total=total, initial=state.epoch * sentences, unit="sentence", disable=hidden(progress)
-        ) as bar:
+        name = self.files.path.name
+        tell(name, progress)
+        done = state.epoch * sentences
+        with tqdm(total=total, initial=done, desc=name, unit="sentence", disable=hidden(progress)) as bar:
             while state.epoch < self.recipe.epochs:
                 state = self._after_epoch(state, bar)
         return self._finish(state)
