@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from backattn.corpus.formats import read_corpus
 from backattn.device import pick_device
 from backattn.experiments import train_grid
-from backattn.features.english.training import train_english
 from backattn.features.pipeline import make_features
 from backattn.features.plan import make_plan
-from backattn.features.translation.training import train_translator
+from backattn.features.trainings import Training, trainings
 from backattn.grid import Grid
-from backattn.recipe import cache_root, load_english, load_recipe, model_path
+from backattn.recipe import cache_root, load_recipe
 from backattn.report.tables import make_report
 from backattn.sample import write_sample
 
@@ -36,22 +35,20 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
         yield
         say(f"  done in {time.monotonic() - began:.0f} s")
 
+    def make(training: Training) -> None:
+        if training.state() == "to train":
+            say(training.run(threads, False).to_text())
+
     home = cache_root() / "sample"
     with step("1/6 the sample: a small bilingual world, written by a grammar"):
         write_sample(home / "data")
-        recipe, english = load_recipe("sample"), load_english("sample")
+        recipe = load_recipe("sample")
         corpus = read_corpus(recipe.corpus)
+        translator, english = trainings(recipe)
     with step("2/6 a German-English fairseq translator"):
-        folder = model_path(recipe.translator.checkpoint)
-        if not (folder / "training.json").exists():
-            say(train_translator(recipe, folder=folder, threads=threads, progress=True).to_text())
+        make(translator)
     with step("3/6 an English flair tagger"):
-        model = model_path(english.checkpoint)
-        if not model.exists():
-            trained = train_english(
-                english, lang=recipe.name, folder=model.parent, threads=threads, progress=True
-            )
-            say(trained.to_text())
+        make(english)
     with step("4/6 stage one: features, once for each sentence"):
         made = make_features(recipe, make_plan(recipe, corpus), device=pick_device("auto"))
         for built in (made.translation, made.transfer):

@@ -132,6 +132,14 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
         RecipeError, match=r"other settings or data \(parent\.checkpoint\.pt: '[0-9a-f]+ \.\.\. "
     ):
         train(recipe, child.folder)
+    # A parent that is gone has not changed; but nothing can be trained anew from it.
+    (parent / "checkpoint.pt").rename(parent / "away.pt")
+    shutil.rmtree(resumed.folder)
+    with pytest.raises(MissingError, match=r"parent/checkpoint\.pt: not there"):
+        train(recipe, resumed.folder)
+    assert not list(tmp_path.glob("killed*.work"))
+    assert train(recipe, child.folder) == child
+    (parent / "away.pt").rename(parent / "checkpoint.pt")
     again = train(recipe, child.folder, replace=True)
     assert again.epochs[0].valid_perplexity != child.epochs[0].valid_perplexity
 

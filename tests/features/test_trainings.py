@@ -139,3 +139,46 @@ def test_the_command_says_what_is_there_and_names_all_that_is_missing() -> None:
         assert "no translator there" in err
         assert "no English tagger there" in err
         assert "`backattn models de` (with the same --set) trains what a recipe describes" in err
+
+
+def put(path: str, text: str = "") -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, "utf-8")
+
+
+def states(name: str, *overrides: str) -> list[tuple[str, str]]:
+    return [(t.kind, t.state()) for t in trainings(load_recipe(name, overrides))]
+
+
+def test_a_translator_that_is_there_needs_no_parent() -> None:
+    write("es", f"checkpoint = 'es/translator'\n{TRAINING}")
+    write("de", f"checkpoint = 'de/translator'\n{TRAINING}parent = 'es/translator'\n")
+    tagger = ("English tagger", "to train")
+    assert states("de") == [("translator", "to train"), ("translator", "to train"), tagger]
+    put("cache/de/translator/checkpoint.pt")
+    assert needed("de") == [own("de"), SHARED]
+    assert states("de") == [("translator", "brought"), tagger]
+    put("cache/de/translator/training.json", "{}")
+    assert states("de") == [("translator", "there"), tagger]
+    put("cache/es/translator/training.json", "{}")  # a parent that is there may have changed
+    assert states("de") == [("translator", "there"), ("translator", "there"), tagger]
+    put("cache/de/translator/training.json", '{"files": {"checkpoint.pt": "0"}}')
+    Path("cache/es/translator/training.json").unlink()
+    assert states("de") == [("translator", "to train"), ("translator", "to train"), tagger]
+
+
+def test_a_recipe_may_train_its_english_tagger_and_bring_the_character_models() -> None:
+    charlm = "[english.training.charlm]\ncheckpoint = 'english-charlm'\n"
+    embedding = "[embeddings.charlm]\ncheckpoint = 'mine/charlm'\n"
+    english = "[english]\ncheckpoint = 'es/english/tagger.safetensors'\n"
+    write("es", "checkpoint = 'mine/translator'", english + ENGLISH_TRAINING + charlm + embedding)
+    reads = "tagger.embeddings=['charlm']"
+    assert needed("es", reads) == [("English tagger", "es", "cache/es/english", True)]
+    status, _, err = run("models", "es", "--set", reads)  # before the English tagger is trained
+    assert status == 2
+    assert "cache/mine/translator: no translator there" in err
+    assert "cache/mine/charlm/backward.safetensors: not there" in err
+    assert "english" not in err.replace("english-charlm", "")
+    for name in ("translator/checkpoint.pt", "charlm/backward.safetensors", "charlm/forward.safetensors"):
+        put(f"cache/mine/{name}")
+    assert "missing" not in run("models", "es", "--dry-run", "--set", reads)[1]

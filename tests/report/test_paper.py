@@ -156,7 +156,7 @@ def provide_models(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_row_whose_models_are_not_here_says_what_makes_them(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each model once, in the order in which they are needed; the translator is named by who trains it."""
+    """One command for all that a recipe describes; what nobody describes is named, and how to get it."""
     monkeypatch.setenv("BACKATTN_CACHE", str(home))
     recipe = load_recipe(
         "zh",
@@ -164,21 +164,20 @@ def test_a_row_whose_models_are_not_here_says_what_makes_them(
          "embeddings.fasttext.vectors=/here/zh.vec"],
     )  # fmt: skip
     option = """ --set 'tagger.embeddings=["fasttext", "charlm", "bert"]'`"""
-    assert supply("fastText+CharLM+BERT+BiLSTM+CRF", recipe).split(", then ") == [
-        "`backattn translator train zh`",
-        "`backattn english train english`",
-        "put vectors of fasttext.cc into /here/zh.vec",
-        "`backattn charlm train LANG`",
-        f"put a transformers model into {home}/bert",
-        f"`backattn features zh{option}",
-        f"`backattn train zh{option}",
-    ]
+    expected = (
+        rf"{home}/zh/translator: no translator there \(checkpoint\.pt\); make it with .*; "
+        rf"{home}/english/tagger\.pt: no English tagger there; make it with .*; "
+        r"/here/zh\.vec: not there; fetch a \.vec file from fasttext\.cc, or .*; "
+        rf"{home}/other/charlm/backward\.safetensors: not there; make both directions with .*; "
+        rf"{home}/bert/config\.json: not there; point .*; "
+        rf"`backattn features zh{re.escape(option)}, then `backattn train zh{re.escape(option)}"
+    )
+    assert re.fullmatch(expected, supply("fastText+CharLM+BERT+BiLSTM+CRF", recipe))
     monkeypatch.chdir(Path(__file__).parents[2])
-    child = load_recipe("de")  # begins with the weights of another translator
-    assert supply("BiLSTM+CRF", child).split(", then ")[:2] == [
-        "`backattn translator train es`",
-        "`backattn translator train de`",
-    ]
+    described = load_recipe("de")
+    assert supply("BiLSTM+CRF", described) == (
+        "`backattn models de`, then `backattn features de`, then `backattn train de`"
+    )
     monkeypatch.chdir(home)
     provide_models(home, monkeypatch)
     assert supply("BiLSTM+CRF", recipe) == "`backattn features zh`, then `backattn train zh`"
@@ -189,13 +188,14 @@ def test_a_row_whose_models_are_not_here_says_what_makes_them(
 @pytest.mark.parametrize(
     ("name", "models"),
     [
-        ("de-conll2003", r"`backattn translator train de`, then `backattn english train english`"),
-        ("de-germeval", r"`backattn translator train de`, then `backattn english train english`"),
-        ("zh-ontonotes", r"`backattn translator train zh`, then `backattn english train english`"),
-        ("de-wmt19", r".*transformer\.wmt19\.de-en, flair/ner-english \(from their hubs"),
+        ("de-conll2003", r"`backattn models de-conll2003` trains its models"),
+        ("de-germeval", r"`backattn models de-germeval` trains its models"),
+        ("zh-ontonotes", r"`backattn models zh-ontonotes` trains its models"),
+        ("zh", r".*mdbg\.txt\.gz: no such file .*; `backattn models zh` trains its other models"),
+        ("de-wmt19", r"its models: .*transformer\.wmt19\.de-en, flair/ner-english \(from their hubs"),
     ],
 )
-def test_the_committed_recipes_of_licensed_data_say_what_to_supply(
+def test_the_committed_recipes_say_what_to_supply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, models: str
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
@@ -205,7 +205,7 @@ def test_the_committed_recipes_of_licensed_data_say_what_to_supply(
     expected = (
         rf"runs: no finished run; train some with `backattn train {name}`; its data: .* are not there; "
     )
-    with pytest.raises(MissingError, match=rf"{expected}they come from {source}; its models.*: {models}"):
+    with pytest.raises(MissingError, match=rf"{expected}they come from {source}; {models}"):
         make_report([name], tmp_path)
 
 

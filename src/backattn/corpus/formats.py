@@ -22,7 +22,7 @@ from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 _BLANKS = " \t"
 # A file of sentences longer than this on average has lost the empty lines between them. One among others may
 # be so long: CoNLL-2002 has one of 1,238 tokens.
-_LONGEST_MEAN = 1000
+LONGEST_MEAN = 1000
 # Python calls these encodings of text too, but no corpus is written in them, and what they decode to
 # may be anything: lone surrogates, other strings' escapes, work that grows with the square of a line.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
@@ -92,7 +92,7 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
             f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
         )
     tokens = sum(map(len, sentences))
-    if tokens > _LONGEST_MEAN * len(sentences):
+    if tokens > LONGEST_MEAN * len(sentences):
         raise CorpusError(
             f"{path}:1: found {tokens:,} tokens in {_count(len(sentences), 'sentence')}, expected an empty "
             "line after each sentence; put them in"

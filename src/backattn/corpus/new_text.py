@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
 
-from backattn.corpus.formats import split_columns
+from backattn.corpus.formats import LONGEST_MEAN, split_columns
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.errors import CorpusError, MissingError
 from backattn.quoting import quoted
@@ -21,8 +21,6 @@ Tokens = tuple[str, ...]
 _BLANKS = " \t"
 # So many lines in a row that are like those of the other kind of file are no chance.
 _ENOUGH = 5
-# A first sentence longer than this has lost the empty line at its end.
-_LONGEST_FIRST = 1000
 
 
 def read_lines(
@@ -129,7 +127,7 @@ def read_columns(
         ):
             raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
         pending += token if format.split_characters else [token]
-        if not sentences and len(pending) > _LONGEST_FIRST:
+        if not sentences and len(pending) > LONGEST_MEAN:  # the first has lost the empty line at its end
             raise _no_columns(
                 f"{name}:{number}: found {len(pending):,} tokens", "an empty line after each sentence"
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backattn.differences import differences
+from backattn.dotted import differences
 from backattn.errors import MissingError, StoreError, UnreadableError
 from backattn.features.plan import Plan, Stage
 from backattn.store.reader import StoreReader

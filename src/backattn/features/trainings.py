@@ -89,14 +89,21 @@ def _translator(recipe: Recipe, asked: str, children: tuple[str, ...]) -> Iterat
     training = translator.training
     parent = training.parent if training else translator.checkpoint
     own = (*children, recipe.name)
+    mine = None if training is None else _translator_training(recipe, asked)
+    # Who is there needs no parent, but where that may have changed.
+    if mine and mine.state() != "to train" and not is_file(model_path(parent) / MANIFEST):
+        parent = ""
     if parent and (name := trained_by(parent)) not in own:
         with suppress(MissingError):  # no recipe has that name: the model is brought
             other = load_recipe(name)
             if other.translator.training and _same(other.translator.checkpoint, parent):
                 yield from _translator(other, asked, own)
-    if training is None:
-        return
-    folder = model_path(translator.checkpoint)
+    if mine:
+        yield mine
+
+
+def _translator_training(recipe: Recipe, asked: str) -> Training:
+    folder = model_path(recipe.translator.checkpoint)
 
     def run(threads: int | None, replace: bool) -> Report:
         from backattn.features.translation.training import train_translator
@@ -104,7 +111,7 @@ def _translator(recipe: Recipe, asked: str, children: tuple[str, ...]) -> Iterat
         return train_translator(recipe, folder=folder, threads=threads, progress=True, replace=replace)
 
     files = ("checkpoint.pt", "config.json")
-    yield Training("translator", recipe.name, folder, recipe.name == asked, files, run)
+    return Training("translator", recipe.name, folder, recipe.name == asked, files, run)
 
 
 def _english(recipe: Recipe) -> Iterator[Training]:

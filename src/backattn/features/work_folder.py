@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from backattn.differences import differences
+from backattn.dotted import differences
 from backattn.errors import ModelError, RecipeError
 from backattn.files import discard_folder, is_file, publish_folder, strange_folder, write_whole_text
 from backattn.fingerprint import canonical_json, file_digest
@@ -25,8 +25,9 @@ from backattn.recipe import data_path
 from backattn.store.lock import writer_lock
 
 MANIFEST = "training.json"
-# Keys of a request: the digest of a data file, by its name; empty where there is none (:func:`data_digest`).
-_DATA = re.compile(r"(^|\.)data\.")
+# Keys of a request: the digest of a data file (:func:`data_digest`), or of a file of the translator whose
+# weights a training begins with; empty where there is none.
+_DATA = re.compile(r"(^|\.)(data|parent)\.")
 # Key of the manifest: the recipe that trained it.
 _LANG = "lang"
 
@@ -166,7 +167,8 @@ def request_of(folder: Path, name: str = "request") -> Any:
     """
     if not (folder / MANIFEST).exists():
         return None
-    return read_manifest(folder).get(name) if is_whole(folder) else None
+    manifest = read_manifest(folder)
+    return manifest.get(name) if _has_files(folder, manifest) else None
 
 
 def is_whole(folder: Path) -> bool:
@@ -174,7 +176,10 @@ def is_whole(folder: Path) -> bool:
 
     :raises MissingError, ModelError: as :func:`read_manifest`.
     """
-    manifest = read_manifest(folder)
+    return _has_files(folder, read_manifest(folder))
+
+
+def _has_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
     with told_if_damaged(folder / MANIFEST):
         files = dict(manifest.get("files", {}))
         return all(is_file(folder / n) and file_digest(folder / n) == d for n, d in files.items())

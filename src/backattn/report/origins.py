@@ -1,11 +1,12 @@
 """Store that runs read -> where it came from: keys of the recipe, and how good its translator is."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backattn.corpus import Corpus
+from backattn.dotted import flatten
 from backattn.errors import BackattnError
 from backattn.features.alignment import HEADLINE, alignment_path
 from backattn.features.plan import make_plan
@@ -65,17 +66,8 @@ def recipe_keys(recipe: Recipe, *, tagger: bool = False) -> dict[str, Any]:
     """
     whole = as_json(recipe)
     names = ("translator", "english", "transfer", "embeddings", *(["tagger"] if tagger else []))
-    return dict(_flat({name: whole[name] for name in names}))
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if name in _UNTOLD:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    keys = flatten({name: whole[name] for name in names})
+    return {key: value for key, value in keys if _UNTOLD.isdisjoint(key.split("."))}
 
 
 def _made_with(key: str, name: str) -> bool:

@@ -4,24 +4,16 @@ Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes,
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from backattn.features.model_files import is_transformers_model
+from backattn.features.trainings import trainings, untrained
 from backattn.files import is_file
-from backattn.recipe import (
-    CharLmRecipe,
-    PaperFigure,
-    PaperRecipe,
-    Recipe,
-    TranslatorRecipe,
-    data_path,
-    model_path,
-    trained_by,
-)
+from backattn.recipe import EmbeddingName, PaperFigure, PaperRecipe, Recipe, data_path
 from backattn.report.comparison import OVERALL, Row, Table
 from backattn.report.grids import INTERVAL, NOTHING, Grid, difference_cells, spread
 
 # Names in the paper's rows -> tables of a recipe, and what may stand in these.
-_EMBEDDINGS = {
+_EMBEDDINGS: dict[str, tuple[EmbeddingName, str]] = {
     "fastText": ("fasttext", "vectors = a .vec file of fasttext.cc"),
     "CharLM": ("charlm", "a checkpoint of `backattn charlm train`, or a hub's name"),
     "BERT": ("bert", "the folder of a transformers model, or a hub's name"),
@@ -78,22 +70,20 @@ def supply(model: str, recipe: Recipe) -> str:
 
     :param model: the paper's name of a base: ``CharLM+BiLSTM+CRF``.
     """
-    steps, names = [], []
-    for part in model.split("+")[:-2]:
-        name, content = _EMBEDDINGS[part]
-        names.append(name)
-        if getattr(recipe.embeddings, name) is None:
-            steps.append(f"write [embeddings.{name}] ({content})")
-    steps += _missing_models(recipe, names)
-    chosen = ", ".join(f'"{name}"' for name in names)
-    option = f" --set 'tagger.embeddings=[{chosen}]'" if names else ""
-    commands = [f"`backattn {command} {recipe.name}{option}`" for command in ("features", "train")]
-    return ", then ".join([*steps, *commands])
+    tables = [_EMBEDDINGS[part] for part in model.split("+")[:-2]]
+    described = [name for name, _ in tables if getattr(recipe.embeddings, name)]
+    brought, trained = _missing_models(recipe, described)
+    steps = [f"write [embeddings.{name}] ({text})" for name, text in tables if name not in described]
+    chosen = ", ".join(f'"{name}"' for name, _ in tables)
+    option = f" --set 'tagger.embeddings=[{chosen}]'" if tables else ""
+    commands = [*(["models"] if trained else []), "features", "train"]
+    steps += [f"`backattn {command} {recipe.name}{option}`" for command in commands]
+    return "; ".join([*brought, ", then ".join(steps)])
 
 
 def missing_inputs(recipe: Recipe) -> str:
     """What a recipe without runs needs and this machine may lack, one clause; empty where all is here."""
-    models = _missing_models(recipe, recipe.tagger.embeddings)
+    brought, trained = _missing_models(recipe, recipe.tagger.embeddings)
     paths = [data_path(name) for name in (recipe.corpus.train, recipe.corpus.dev, recipe.corpus.test)]
     gone = [str(path) for path in paths if not is_file(path)]
     hubs = [part.hub for part in (recipe.translator, recipe.english) if part.hub]
@@ -101,43 +91,20 @@ def missing_inputs(recipe: Recipe) -> str:
     if gone:
         verb = "is" if len(gone) == 1 else "are"
         clauses.append(f"its data: {', '.join(gone)} {verb} not there; they come from {recipe.corpus.source}")
-    if models:
-        clauses.append(f"its models, that are not there: {', then '.join(models)}")
+    clauses += brought
+    if trained:
+        others = "other " if brought else ""
+        clauses.append(f"`backattn models {recipe.name}` trains its {others}models")
     if hubs:
         clauses.append(f"its models: {', '.join(hubs)} (from their hubs, when online)")
     return "; ".join(clauses)
 
 
-def _missing_models(recipe: Recipe, embeddings: Sequence[str]) -> list[str]:
-    """What makes each model that is not there; one of a hub is fetched when it is asked for."""
-    translator, english = recipe.translator.checkpoint, recipe.english.checkpoint
-    found = []
-    training = recipe.translator.training
-    parent = training.parent if training else ""
-    needed = translator and recipe.translator.is_model and not is_transformers_model(recipe.translator)
-    if needed and not is_file(model_path(translator) / "checkpoint.pt"):
-        if parent and not is_file(model_path(parent) / "checkpoint.pt"):
-            found.append(f"`backattn translator train {trained_by(parent)}`")
-        found.append(f"`backattn translator train {_owner(recipe, recipe.translator, translator)}`")
-    if english and not is_file(model_path(english)):
-        found.append(f"`backattn english train {recipe.name if recipe.english.training else 'english'}`")
-    tables = recipe.embeddings
-    if "fasttext" in embeddings and tables.fasttext and not is_file(data_path(tables.fasttext.vectors)):
-        found.append(f"put vectors of fasttext.cc into {data_path(tables.fasttext.vectors)}")
-    if "charlm" in embeddings and tables.charlm and tables.charlm.checkpoint:
-        charlm = tables.charlm.checkpoint
-        if not is_file(model_path(charlm) / "forward.safetensors"):
-            found.append(f"`backattn charlm train {_owner(recipe, tables.charlm, charlm)}`")
-    if "bert" in embeddings and tables.bert and tables.bert.checkpoint:
-        folder = model_path(tables.bert.checkpoint)
-        if not is_file(folder / "config.json"):
-            found.append(f"put a transformers model into {folder}")
-    return found
-
-
-def _owner(recipe: Recipe, model: TranslatorRecipe | CharLmRecipe, checkpoint: str) -> str:
-    """The recipe that trains a model: this one, or the one whose folder it lies in (``zh/translator``)."""
-    return recipe.name if model.training else trained_by(checkpoint)
+def _missing_models(recipe: Recipe, embeddings: Sequence[EmbeddingName]) -> tuple[list[str], bool]:
+    """What to do about each model that is not there and has no training, and whether others have one."""
+    asked = replace(recipe, tagger=replace(recipe.tagger, embeddings=tuple(embeddings)))
+    found = trainings(asked)
+    return list(map(str, untrained(asked, found))), any(one.state() == "to train" for one in found)
 
 
 def _bases(table: Table, models: Sequence[str]) -> list[str]:

@@ -1,9 +1,10 @@
 """What a row of a table says of itself: the keys of the recipe that it has otherwise."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
+from backattn.dotted import flatten
 from backattn.fingerprint import canonical_json
 from backattn.quoting import plain
 from backattn.recipe import EmbeddingName, TaggerRecipe, as_json
@@ -116,12 +117,3 @@ def _setting(key: str, value: Any) -> str:
     if key in (f"embeddings.{name}" for name in get_args(EmbeddingName)):
         return f"{key}={shown[:SHOWN_ID]}"
     return f"{key}={shown}"
-
-
-def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of all that tables hold."""
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from flatten(item, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value

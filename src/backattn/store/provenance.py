@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from backattn.dotted import flatten
 from backattn.quoting import one_line
 from backattn.store.reader import StoreReader
 
@@ -48,7 +49,7 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield f"  {value['sentences']} sentences{width}, {value['bytes'] / 1e6:.1f} MB"
     yield "  " + ", ".join(f"{name}: {number}" for name, number in value["counts"].items())
     yield f"  recipe {value['recipe_id']}"
-    yield from (f"    {key} = {text}" for key, text in _flat(value["recipe"]))
+    yield from (f"    {key} = {text}" for key, text in flatten(value["recipe"]))
     yield "  models"
     yield from (f"    {name}  {digest}" for name, digest in value["models"].items())
     yield "  corpora"
@@ -70,11 +71,3 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
 def _place(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return f"{versions}; commit {facts['commit'] or 'unknown: no git checkout'}"
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, dict):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item

@@ -27,6 +27,14 @@ _OF_PIECES = re.compile(r".*embed_tokens\.weight|decoder\.(fc3|output_projection
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
+def parent_digests(parent: str) -> dict[str, str]:
+    """:func:`parent_files`, but empty where there is no translator any more."""
+    try:
+        return parent_files(parent)
+    except MissingError:
+        return dict.fromkeys((_CHECKPOINT, _DICTIONARY), "")
+
+
 def parent_files(parent: str) -> dict[str, str]:
     """Digests of what a training takes from its parent.
 

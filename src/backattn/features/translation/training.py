@@ -25,7 +25,7 @@ from backattn.features.translation.fairseq_training import (
     write_model,
 )
 from backattn.features.translation.parallel import Pair, read_training_text
-from backattn.features.translation.parent import parent_files
+from backattn.features.translation.parent import parent_digests, parent_files
 from backattn.features.translation.piece_files import PieceFiles, prepare
 from backattn.features.translation.vocabulary import detokenise, tokenise
 from backattn.features.work_folder import (
@@ -230,7 +230,7 @@ def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
         "unit": recipe.corpus.unit,
         "training": settings,
         "data": {name: data_digest(name) for name in sorted(names)},
-        **({"parent": parent_files(training.parent)} if training.parent else {}),
+        **({"parent": parent_digests(training.parent)} if training.parent else {}),
     }
 
 
@@ -258,6 +258,8 @@ def _train(
 ) -> None:
     """Train, and write what is not there yet: the result, and with ``keep`` before it each epoch."""
     # First: what cannot be read leaves no unfinished training behind.
+    if training.parent:
+        parent_files(training.parent)
     text, back = read_training_text(training), training.back_translation
     english = read_english(back, text) if back else []
     folder, path = work.folder, work.claim()

@@ -1,7 +1,16 @@
-"""Where two tables of JSON values differ: what a user changed between two calls."""
+"""Tables of JSON values by dotted keys, and where two of them differ."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+
+def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of all that tables hold."""
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from flatten(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
