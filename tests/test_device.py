@@ -3,11 +3,13 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from backattn.device import threads_of_torch
+from backattn import device as module
+from backattn.device import has_bfloat16, takes_bfloat16, threads_of_torch
 
 # Blocks of 3 MB, each with a small one behind it that stays: freed into the heap, they cannot leave it.
 # glibc learns from the first ones that such blocks come and go, and takes the next ones from its heap.
@@ -68,3 +70,35 @@ def test_torchs_threads_are_put_back_whatever_happens(count: int | None, inside:
     before = torch.get_num_threads()
     assert caller() == inside
     assert torch.get_num_threads() == before
+
+
+FLAGS = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not FLAGS.exists(), reason="reads the flags of Linux on x86"
+)
+def test_a_processor_has_bfloat16_from_avx_512_on() -> None:
+    """What torch says, beside what the kernel read off the processor."""
+    if "avx_ne_convert" in (flags := FLAGS.read_text().split()) and "avx512bw" not in flags:
+        pytest.skip(
+            "a processor with the one and without the other, of which versions of torch think otherwise"
+        )
+    assert has_bfloat16("cpu") == ("avx512bw" in flags)
+
+
+def test_float32_takes_the_place_of_bfloat16_and_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module._say_float32.cache_clear()
+    monkeypatch.setattr(module, "has_bfloat16", lambda device: device == "cuda")
+    assert takes_bfloat16("bfloat16", "cuda")
+    assert not takes_bfloat16("float32", "cuda")
+    assert not takes_bfloat16("float32", "cpu")
+    assert capsys.readouterr().err == ""
+    assert not takes_bfloat16("bfloat16", "cpu")
+    assert not takes_bfloat16("bfloat16", "cpu")
+    assert capsys.readouterr().err == (
+        'backattn: float32 is computed where precision = "bfloat16": '
+        "this device has no instructions for that\n"
+    )

@@ -98,9 +98,10 @@ def train_grid(
         if len(ahead) > 1 and jobs != 1:
             # It imports torch beside us; on a GPU, where one run follows the other, for nothing.
             start_server(("backattn.experiments", "backattn.tagger.training"))
-        from backattn.device import pick_device
+        from backattn.device import pick_device, takes_bfloat16
 
         device = pick_device(device)
+        takes_bfloat16(recipe.tagger.precision, device)  # said here, once for all processes
         trainer = dataclasses.replace(trainer, device=device)
     if jobs is None:
         jobs = 1 if device != "cpu" else fitting_jobs(len(ahead), _cores() // threads)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from backattn import device
 from backattn.errors import BackattnError, CorpusError, MissingError, ModelError, RecipeError
 from backattn.fingerprint import file_digest
 from backattn.recipe import (
@@ -109,6 +110,25 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, TranslatorRep
     home = tmp_path_factory.mktemp("toy")
     recipe = toy_recipe(home)
     return recipe, train(recipe, home / "translator")
+
+
+def test_bfloat16_is_taken_where_the_processor_has_it_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = train(toy_recipe(tmp_path, precision="float32", learning_rates=(0.5,), average=1), tmp_path / "1")
+    asked = toy_recipe(tmp_path, learning_rates=(0.5,), average=1)
+    monkeypatch.setattr(device, "has_bfloat16", lambda name: True)  # torch computes it on all, if slowly
+    reduced = train(asked, tmp_path / "2")
+    monkeypatch.setattr(device, "has_bfloat16", lambda name: False)
+    without = train(asked, tmp_path / "3")
+    assert equal_weights(without.folder, exact.folder)
+    assert not equal_weights(reduced.folder, exact.folder)
+    assert reduced.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.01)
+    told = [
+        json.loads((made.folder / "training.json").read_text("utf-8")) for made in (exact, reduced, without)
+    ]
+    assert [manifest["precision"] for manifest in told] == ["float32", "bfloat16", "float32"]
+    assert told[1]["identity"] == told[2]["identity"] != told[0]["identity"]
 
 
 def target_pieces(recipe: Recipe, folder: Path) -> int:

@@ -9,6 +9,7 @@ from tagger_samples import WIDTH, DictVectors, make_corpus
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from backattn.device import has_bfloat16
 from backattn.tagger.dataset import encode
 from backattn.tagger.network import BiLstm, CharacterCnn, Fusion, NetworkShape, Standardise, Tagger, drop
 from backattn.tagger.sources import Sources, StoredRows
@@ -272,6 +273,9 @@ def test_dropout_keeps_the_mean_and_drops_its_share(share):
     assert drop(inputs, share, False) is inputs
 
 
+@pytest.mark.skipif(
+    not has_bfloat16("cpu"), reason="this processor has no bfloat16, and oneDNN no LSTM without"
+)
 def test_reduced_precision_is_near_the_full_one():
     tagger = make_tagger().train()
     tagger.dropout, tagger.words.dropout = 0.0, 0.0

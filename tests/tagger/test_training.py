@@ -9,13 +9,16 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tagger_samples import TINY, WIDTH, DictVectors, make_corpus
 
+from backattn import device
 from backattn.corpus import Corpus
 from backattn.corpus.tags import check_bioes
 from backattn.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
@@ -38,6 +41,9 @@ from backattn.tagger.training import train_run
 from fakes import make_recipe
 
 WITH_ALL = dataclasses.replace(TINY, embeddings=("charlm", "bert"), fusion="both")
+needs_bfloat16 = pytest.mark.skipif(
+    not device.has_bfloat16("cpu"), reason="this processor has no bfloat16, and oneDNN no LSTM without"
+)
 ALL_INPUTS: tuple[Inputs, ...] = ("words", "words+transfer", "transfer", "random")
 
 
@@ -169,7 +175,7 @@ class TestRequest:
         ]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
 def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision):
     recipe = dataclasses.replace(WITH_ALL, characters="cnn", precision=precision, fusion="gate")
     train(tmp_path / "whole", recipe)
@@ -181,6 +187,31 @@ def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, p
         assert not RunFolder(tmp_path / str(last)).manifest.exists()
         train(tmp_path / str(last), recipe)
         assert result_of(tmp_path / str(last)) == result_of(tmp_path / "whole")
+
+
+@needs_bfloat16
+def test_bfloat16_gives_other_numbers_and_is_told(tmp_path):
+    reduced, exact = trained_in(tmp_path, "bfloat16"), trained_in(tmp_path, "float32")
+    assert not np.array_equal(weights_of(reduced), weights_of(exact))
+    assert "precision:bfloat16|" in f"{reduced.test.signature}|"
+
+
+def test_float32_takes_the_place_of_bfloat16_where_there_is_none(tmp_path, monkeypatch):
+    """oneDNN has no LSTM in bfloat16 for such processors: torch fails."""
+    monkeypatch.setattr(device, "has_bfloat16", lambda name: False)
+    asked, exact = trained_in(tmp_path, "bfloat16"), trained_in(tmp_path, "float32")
+    assert np.array_equal(weights_of(asked), weights_of(exact))
+    assert "precision:float32|" in f"{asked.test.signature}|"
+    assert asked.request["tagger"]["precision"] == "bfloat16"  # the same run as where it is taken
+
+
+def trained_in(folder: Path, precision: Literal["float32", "bfloat16"]) -> Run:
+    return train(folder / precision, dataclasses.replace(TINY, precision=precision))
+
+
+def weights_of(run: Run) -> NDArray[np.float32]:
+    weights: NDArray[np.float32] = load_file(RunFolder(run.folder).weights)["linear.weight"]
+    return weights
 
 
 def stop_after_epoch(monkeypatch: pytest.MonkeyPatch, last: int) -> None:

@@ -39,7 +39,7 @@ class TranslatorRecipe:
     :param batch_tokens: source pieces of a batch, padding included; does not change the numbers.
     :param layers: A is the mean over the translator's attention layers (eq. 3), or its last layer's alone.
     :param precision: arithmetic of the products with weights on a CPU (a GPU takes float16). ``bfloat16``
-        gives other numbers, at an equal BLEU, and is faster on processors that know it.
+        gives other numbers, at an equal BLEU, and is faster on processors that know it; others take float32.
     """
 
     checkpoint: str = ""
@@ -141,7 +141,7 @@ class TaggerRecipe:
     :param anneal: factor of that annealing.
     :param sentences: train on a nested sample of so many training sentences; 0 takes all.
     :param precision: arithmetic of the BiLSTM's training step. ``bfloat16`` is autocast: other numbers,
-        within the noise of seeds, and up to twice as fast on processors that know it.
+        within the noise of seeds, and up to twice as fast on processors that know it; others take float32.
     """
 
     embeddings: tuple[EmbeddingName, ...] = ()

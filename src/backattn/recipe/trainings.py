@@ -42,7 +42,8 @@ class TranslatorTraining:
     :param average: how many of the last epochs' checkpoints are averaged into the result.
     :param keep: every epoch's weights are kept as well, each as a translator of its own with its BLEU:
         ``<checkpoint>.epochs/3`` beside ``<checkpoint>``. It does not change the numbers.
-    :param precision: arithmetic of the training step; ``bfloat16`` is autocast.
+    :param precision: arithmetic of the training step; ``bfloat16`` is autocast, on devices that know it;
+        others take float32.
     :param valid, test: held-out pairs for the perplexity and for BLEU; they are taken out of ``parallel``.
     :param test_limit: translate only so many test sentences for BLEU; 0 for all.
     """

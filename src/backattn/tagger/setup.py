@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from backattn.corpus import Corpus, Sentence
+from backattn.device import takes_bfloat16
 from backattn.errors import RecipeError
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.dataset import Encoded, encode
@@ -73,7 +74,7 @@ def prepare(
     sources = make_sources(inputs, transfer, frozen, random_width(transfer))
     vocabulary = build_vocabulary(corpus.train)
     shape = _shape(recipe, vocabulary, inputs, sources)
-    network = Tagger(shape, reduced=recipe.precision == "bfloat16")
+    network = Tagger(shape, reduced=takes_bfloat16(recipe.precision, device))
     tokens = [sentence.tokens for sentence in corpus.train]
     if network.words is not None:
         network.words.rare.copy_(torch.from_numpy(singletons(vocabulary, corpus.train)))

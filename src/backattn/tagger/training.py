@@ -231,7 +231,8 @@ class _Training:
         told = ("inputs", "seed", "sentences")
         model = model_name(self.request["inputs"], self.recipe)
         about = {"split": split, "model": model, **{name: self.request[name] for name in told}}
-        about |= {"epochs": state.epoch, "best_epoch": state.best_epoch, "precision": self.recipe.precision}
+        about |= {"epochs": state.epoch, "best_epoch": state.best_epoch}
+        about |= {"precision": "bfloat16" if self.network.reduced else "float32"}
         about |= {"transfer": self.request["transfer"] or "none"}
         return score([s.tags for s in sentences], predicted, self.groups, about)
 

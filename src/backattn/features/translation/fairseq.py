@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from backattn.device import takes_bfloat16
 from backattn.features.translation.opening import dictionaries, hub_folder, load_models, need
 from backattn.features.translation.pieces import Words, cut_segments
 from backattn.features.translation.quiet import untouched_logging
@@ -77,7 +78,7 @@ class FairseqTranslator(SearchTranslator):
         beam = min(recipe.beam, len(target) - 1)
         last = recipe.layers == "last"
         self.models = [prepare(model, beam, device, last=last) for model in models]
-        reduced = recipe.precision == "bfloat16" and device == "cpu"
+        reduced = device == "cpu" and takes_bfloat16(recipe.precision, device)
         # Symbols that stand for nothing: fairseq fills a dictionary up to a multiple of eight.
         meaningless = [target.bos_word, *(s for s in target.symbols if s.startswith("madeupword"))]
         # fairseq counts EOS among its positions, the recipe does not.

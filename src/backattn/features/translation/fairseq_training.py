@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from backattn.device import pick_device, takes_bfloat16
 from backattn.errors import ModelError, RecipeError
 from backattn.features.translation.averaging import (
     STATE,
@@ -65,9 +66,9 @@ _LOG = "fairseq.log"
 class _JointTranslation(TranslationTask):  # type: ignore[misc]
     """fairseq's translation task over data in memory, with a joint dictionary and autocast."""
 
-    def __init__(self, cfg: Any, dictionary: Dictionary, precision: str) -> None:
+    def __init__(self, cfg: Any, dictionary: Dictionary, *, reduced: bool) -> None:
         super().__init__(cfg, dictionary, dictionary)
-        self._reduced = precision == "bfloat16"
+        self._reduced = reduced
         self.sums = EpochSums()
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **_: Any) -> None:
@@ -139,7 +140,8 @@ class _Run:
         self.figures: list[EpochFigures] = []
         dictionary = build_dictionary(files)
         cfg = _configuration(training, files, work)
-        self.task = _JointTranslation(cfg.task, dictionary, training.precision)
+        reduced = takes_bfloat16(training.precision, pick_device("auto"))
+        self.task = _JointTranslation(cfg.task, dictionary, reduced=reduced)
         for split in ("train", "valid"):
             self.task.datasets[split] = _dataset(files, split, dictionary)
         torch.manual_seed(training.seed)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, MarianMTModel
 
+from backattn.device import takes_bfloat16
 from backattn.errors import MissingError, ModelError
 from backattn.features.model_files import (
     CONFIG,
@@ -47,7 +48,7 @@ class MarianTranslator(SearchTranslator):
         model = model.eval().to(device)
         if device.startswith("cuda"):
             model = model.half()
-        elif recipe.precision == "bfloat16":
+        elif takes_bfloat16(recipe.precision, device):
             model = model.bfloat16()
         beam = min(recipe.beam, len(target.numbers) - 1)
         # One position is that of EOS, or of what a translation begins with.

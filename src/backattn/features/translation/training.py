@@ -14,7 +14,7 @@ from typing import Any
 import sacrebleu
 from tqdm import tqdm
 
-from backattn.device import pick_device, threads_of_torch
+from backattn.device import pick_device, takes_bfloat16, threads_of_torch
 from backattn.errors import RecipeError
 from backattn.features.translation.averaging import all_epochs, averaged_epochs
 from backattn.features.translation.back_translation import read_english, translate_back
@@ -268,6 +268,7 @@ def _train(
         text = translate_back(recipe, training, back, text, english, work=path, progress=progress)
     counts = prepare(text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress)
     epochs = train_model(files, training, work=path, progress=progress)
+    reduced = takes_bfloat16(training.precision, pick_device("auto"))
 
     def write(target: Path, weights: Sequence[int], own: dict[str, Any]) -> None:
         """A whole translator's folder with the weights of some epochs, unless it is there."""
@@ -280,6 +281,7 @@ def _train(
             "recipe": as_json(recipe.translator),
             "pairs": counts,
             "parameters": parameters,
+            "precision": "bfloat16" if reduced else "float32",
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
             "bleu": _bleu(recipe, training, text.test, result, progress),
         }
