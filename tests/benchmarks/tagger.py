@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.formats import read_corpus
+from backattn.device import has_bfloat16
 from backattn.experiments import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import transfer_entries, translation_entries
@@ -56,11 +57,12 @@ def rows(repeats: int) -> Iterator[Row]:
         ours = Ours(Path(name) / "torchcrf", corpus, vectors, recipe)
         plain = TorchcrfPeer(ours.setup, recipe)
         yield _epoch(repeats, text, ours, plain, "a plain loop with torchcrf", 2.0)
-        reduced = dataclasses.replace(recipe, precision="bfloat16")
-        fast = Ours(Path(name) / "bfloat16", corpus, vectors, reduced)
-        yield _epoch(
-            repeats, f"{text}, tagger.precision = bfloat16", fast, plain, "the same in float32", None
-        )
+        if has_bfloat16("cpu"):
+            reduced = dataclasses.replace(recipe, precision="bfloat16")
+            fast = Ours(Path(name) / "bfloat16", corpus, vectors, reduced)
+            yield _epoch(
+                repeats, f"{text}, tagger.precision = bfloat16", fast, plain, "the same in float32", None
+            )
         if TRANSLATOR:
             yield from _cache(repeats, text, ours)
 

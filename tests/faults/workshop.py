@@ -20,13 +20,14 @@ from typing import NoReturn
 
 import numpy as np
 
-import backattn.demo
 import backattn.experiments
 import backattn.features.check
+import backattn.features.english.training
 import backattn.features.estimate
 import backattn.features.gc
 import backattn.features.pipeline
-import backattn.features.plan  # noqa: F401
+import backattn.features.plan
+import backattn.features.translation.training  # noqa: F401
 from backattn import cli
 from backattn.features import build
 from backattn.features.english.native import dump_tagger
