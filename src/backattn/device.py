@@ -44,11 +44,11 @@ def device_name(device: str) -> str:
 
 
 def takes_bfloat16(precision: str, device: str) -> bool:
-    """Whether a recipe's ``precision`` asks for bfloat16 and the device has instructions for it.
+    """Whether a recipe's ``precision`` asks for bfloat16 and torch has kernels for it on the device.
 
-    Where it has none (an x86 processor before AVX-512), torch multiplies number by number: a linear layer and
-    a convolution took 8 and 26 times as long as in float32. So float32, which is more exact, is taken in its
-    place, and that is said.
+    Where it has none (an x86 processor before AVX-512), it multiplies number by number, a linear layer and a
+    convolution in 8 and 26 times the time of float32, and an LSTM fails. So float32, which is more exact, is
+    taken in its place, and that is said.
     """
     wanted = precision == "bfloat16"
     taken = wanted and has_bfloat16(device)
@@ -58,9 +58,10 @@ def takes_bfloat16(precision: str, device: str) -> bool:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether a device has instructions for bfloat16."""
+    """Whether torch has kernels for bfloat16 on a device."""
     if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch asks this itself before it multiplies, but does not promise to keep the name.
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return ask is not None and bool(ask())
@@ -69,7 +70,7 @@ def has_bfloat16(device: str) -> bool:
 @functools.cache
 def _say_float32() -> None:
     if multiprocessing.parent_process() is None:  # which has said it for all
-        message = 'float32 is computed where precision = "bfloat16": this device has no instructions for that'
+        message = 'float32 is computed where precision = "bfloat16": torch has no kernels for that here'
         print(f"backattn: {message}", file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """A translator that begins with the weights of another."""
 
 import argparse
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -139,6 +140,12 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
         train(recipe, resumed.folder)
     assert not list(tmp_path.glob("killed*.work"))
     assert train(recipe, child.folder) == child
+    keeping = dataclasses.replace(recipe.translator.training, keep=True)
+    keeper = dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=keeping))
+    shutil.copytree(child.folder, tmp_path / "child" / "translator.epochs" / "1")
+    manifest = tmp_path / "child" / "translator.epochs" / "1" / "training.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "identity": {**told, "epoch": 1}}))
+    assert train(keeper, child.folder) == child
     (parent / "away.pt").rename(parent / "checkpoint.pt")
     again = train(recipe, child.folder, replace=True)
     assert again.epochs[0].valid_perplexity != child.epochs[0].valid_perplexity
@@ -149,6 +156,11 @@ def test_a_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
     message = (
         r"none/checkpoint\.pt: not there; translator\.training\.parent .*: `backattn translator train LANG`"
     )
+    with pytest.raises(MissingError, match=message):
+        train(recipe, tmp_path / "translator")
+    # What it was begun with is told before whose the unfinished training is.
+    (tmp_path / "translator.work").mkdir()
+    (tmp_path / "translator.work" / "identity.json").write_text("{}")
     with pytest.raises(MissingError, match=message):
         train(recipe, tmp_path / "translator")
     with pytest.raises(RecipeError, match=r"parent: .*/train\.tsv is a file; name the translator's folder"):

@@ -146,8 +146,8 @@ def put(path: str, text: str = "") -> None:
     Path(path).write_text(text, "utf-8")
 
 
-def states(name: str, *overrides: str) -> list[tuple[str, str]]:
-    return [(t.kind, t.state()) for t in trainings(load_recipe(name, overrides))]
+def states(name: str, *, replace: bool = False) -> list[tuple[str, str]]:
+    return [(t.kind, t.state()) for t in trainings(load_recipe(name), replace=replace)]
 
 
 def test_a_translator_that_is_there_needs_no_parent() -> None:
@@ -159,6 +159,10 @@ def test_a_translator_that_is_there_needs_no_parent() -> None:
     assert needed("de") == [own("de"), SHARED]
     assert states("de") == [("translator", "brought"), tagger]
     put("cache/de/translator/training.json", "{}")
+    assert states("de") == [("translator", "there"), tagger]
+    # But it is needed where what is there may be replaced.
+    assert states("de", replace=True) == [("translator", "to train"), ("translator", "there"), tagger]
+    put("cache/es/translator/training.json", '{"files": {"checkpoint.pt": "0"}}')  # a part of it was deleted
     assert states("de") == [("translator", "there"), tagger]
     put("cache/es/translator/training.json", "{}")  # a parent that is there may have changed
     assert states("de") == [("translator", "there"), ("translator", "there"), tagger]

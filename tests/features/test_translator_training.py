@@ -124,11 +124,17 @@ def test_bfloat16_is_taken_where_the_processor_has_it_and_told(
     assert equal_weights(without.folder, exact.folder)
     assert not equal_weights(reduced.folder, exact.folder)
     assert reduced.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.01)
-    told = [
-        json.loads((made.folder / "training.json").read_text("utf-8")) for made in (exact, reduced, without)
-    ]
-    assert [manifest["precision"] for manifest in told] == ["float32", "bfloat16", "float32"]
-    assert told[1]["identity"] == told[2]["identity"] != told[0]["identity"]
+    all_made = (exact, reduced, without)
+    assert [made.epochs[0].precision for made in all_made] == ["float32", "bfloat16", "float32"]
+    told = [json.loads((made.folder / "training.json").read_text("utf-8"))["identity"] for made in all_made]
+    assert told[1] == told[2] != told[0]
+    # Begun on one processor, ended on another.
+    asked = toy_recipe(tmp_path, learning_rates=(0.5, 0.5), average=1)
+    monkeypatch.setattr(device, "has_bfloat16", lambda name: True)
+    steps = reduced.epochs[0].updates
+    kill_after(steps + 2, asked, tmp_path / "4", monkeypatch)
+    monkeypatch.setattr(device, "has_bfloat16", lambda name: False)
+    assert [epoch.precision for epoch in train(asked, tmp_path / "4").epochs] == ["bfloat16", "float32"]
 
 
 def target_pieces(recipe: Recipe, folder: Path) -> int:

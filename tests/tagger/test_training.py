@@ -196,6 +196,18 @@ def test_bfloat16_gives_other_numbers_and_is_told(tmp_path):
     assert "precision:bfloat16|" in f"{reduced.test.signature}|"
 
 
+@needs_bfloat16
+def test_a_training_that_goes_on_elsewhere_tells_both(tmp_path, monkeypatch):
+    stop_after_epoch(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(tmp_path, "bfloat16")
+    monkeypatch.undo()
+    monkeypatch.setattr(device, "has_bfloat16", lambda name: False)
+    run = trained_in(tmp_path, "bfloat16")
+    assert [row["precision"] for row in run.history] == ["bfloat16", *["float32"] * (TINY.epochs - 1)]
+    assert "precision:bfloat16,float32|" in f"{run.test.signature}|"
+
+
 def test_float32_takes_the_place_of_bfloat16_where_there_is_none(tmp_path, monkeypatch):
     """oneDNN has no LSTM in bfloat16 for such processors: torch fails."""
     monkeypatch.setattr(device, "has_bfloat16", lambda name: False)

@@ -43,7 +43,7 @@ def models(
     from backattn.features.trainings import trainings, untrained
 
     recipe = load_recipe(lang, overrides)
-    found = trainings(recipe)
+    found = trainings(recipe, replace=replace)
     missing = untrained(recipe, found)
     if missing and not dry_run:  # before hours of training
         raise MissingError("; ".join(map(str, missing)))

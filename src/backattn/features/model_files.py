@@ -20,6 +20,7 @@ from backattn.recipe import (
 
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
+Digest = Callable[[Path], str]
 # What a Marian model of transformers is read from; its weights are a pickle where there is no other file,
 # and a vocabulary of the English side's own has who does not share one.
 CONFIG, VOCABULARY, TARGET_VOCABULARY = "config.json", "vocab.json", "target_vocab.json"
@@ -40,7 +41,7 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
 
     :param part: of stage one, whose models are looked for.
     """
-    looks: dict[str, Callable[[], object]] = {}
+    looks: dict[str, Callable[..., object]] = {}
     if part != "embeddings":
         looks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
         looks |= {"links": partial(links_files, recipe)}
@@ -49,13 +50,13 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
     found = {}
     for name, look in looks.items():
         try:
-            look()
+            look(digest=str)  # no need to read gigabytes to see that they are there
         except MissingError as error:
             found[name] = error
     return found
 
 
-def translator_files(recipe: Recipe) -> dict[str, str]:
+def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
     """Sha256 of each of the translator's files; a model of the hub is known by its name."""
     if recipe.translator.copy:
         return {}
@@ -66,12 +67,12 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
                 f"{path}: no such file (translator.dictionary of the recipe); put {PUBLISHED} there, or "
                 "another one in its form"
             )
-        return {"dictionary": file_digest(path)}
+        return {"dictionary": digest(path)}
     if recipe.translator.hub:
         return {"hub": recipe.translator.hub}
     folder = model_path(recipe.translator.checkpoint)
     if is_transformers_model(recipe.translator):
-        return _marian_files(folder)
+        return _marian_files(folder, digest)
     if not (folder / "checkpoint.pt").is_file():
         own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
         raise MissingError(
@@ -81,7 +82,7 @@ def translator_files(recipe: Recipe) -> dict[str, str]:
     # What else lies there (notes, other checkpoints of the training) is not opened.
     dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
-    return {path.name: file_digest(path) for path in sorted(files) if is_file(path)}
+    return {path.name: digest(path) for path in sorted(files) if is_file(path)}
 
 
 def is_transformers_model(translator: TranslatorRecipe) -> bool:
@@ -92,14 +93,14 @@ def is_transformers_model(translator: TranslatorRecipe) -> bool:
     return is_file(folder / CONFIG) and not is_file(folder / "checkpoint.pt")
 
 
-def _marian_files(folder: Path) -> dict[str, str]:
+def _marian_files(folder: Path, digest: Digest) -> dict[str, str]:
     weights = PICKLE if is_file(folder / PICKLE) and not is_file(folder / SAFETENSORS) else SAFETENSORS
     names = [CONFIG, SOURCE_PIECES, TARGET_PIECES, VOCABULARY, weights]
     for name in names:
         if not is_file(folder / name):
             raise MissingError(f"{folder / name}: not there; copy the Marian model's folder whole")
     names += [TARGET_VOCABULARY] if is_file(folder / TARGET_VOCABULARY) else []
-    return {name: file_digest(folder / name) for name in sorted(names)}
+    return {name: digest(folder / name) for name in sorted(names)}
 
 
 def transfer_files(recipe: Recipe) -> dict[str, str]:
@@ -107,7 +108,7 @@ def transfer_files(recipe: Recipe) -> dict[str, str]:
     return english_files(recipe) | links_files(recipe)
 
 
-def english_files(recipe: Recipe) -> dict[str, str]:
+def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
     """Sha256 of the English tagger's file; a model of the hub is known by its name."""
     if recipe.english.hub:
         return _of_hub(recipe.english.hub, recipe.english.sha256)
@@ -118,10 +119,10 @@ def english_files(recipe: Recipe) -> dict[str, str]:
             f"{path}: no English tagger there; make it with `backattn english train {own}`, "
             f"or point english.checkpoint in the recipe at a flair model"
         )
-    return {path.name: file_digest(path)}
+    return {path.name: digest(path)}
 
 
-def links_files(recipe: Recipe) -> dict[str, str]:
+def links_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
     """Sha256 of each file of an aligner's links, where they stand in A's place."""
     links = recipe.transfer.links if recipe.transfer.attention == "links" else None
     paths = [data_path(name) for name in (links.path, links.links_path) if name] if links else []
@@ -131,7 +132,7 @@ def links_files(recipe: Recipe) -> dict[str, str]:
                 f"{path}: no such file (transfer.links of the recipe); `backattn pairs {recipe.name}` prints "
                 "the pairs that an aligner is to link"
             )
-    return {f"links {number}": file_digest(path) for number, path in enumerate(paths, 1)}
+    return {f"links {number}": digest(path) for number, path in enumerate(paths, 1)}
 
 
 def _of_hub(name: str, pin: str) -> dict[str, str]:
@@ -139,7 +140,7 @@ def _of_hub(name: str, pin: str) -> dict[str, str]:
     return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
 
 
-def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
+def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_digest) -> dict[str, str]:
     """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
 
     :raises MissingError: they are not there; says what gives them.
@@ -168,4 +169,4 @@ def embedding_files(recipe: Recipe, name: EmbeddingName) -> dict[str, str]:
     for path in files:
         if not is_file(path):
             raise MissingError(f"{path}: not there; {advice}")
-    return {path.name: file_digest(path) for path in sorted(set(files))}
+    return {path.name: digest(path) for path in sorted(set(files))}

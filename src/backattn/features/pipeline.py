@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from backattn.device import bound_kernel_caches, device_name
+from backattn.device import bound_kernel_caches, device_name, takes_bfloat16
 from backattn.errors import StaleError
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
 from backattn.features.embeddings import Embedder
@@ -61,7 +61,8 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":
             translator = _as_named(stage, plan, lambda: load_translator(recipe, device))
-            return build_translations(stage, translator, words)
+            reduced = device == "cpu" and takes_bfloat16(recipe.translator.precision, device)
+            return build_translations(stage, translator, f"{words}, bfloat16" if reduced else words)
         if stage.kind == "transfer":
             translations = StoreReader(plan.translation.path)
             tagger = _as_named(stage, plan, partial(load_english_tagger, recipe, device, trust=trust))

@@ -53,17 +53,19 @@ class Training:
         return "brought" if any(is_file(self.folder / name) for name in self.files) else "to train"
 
 
-def trainings(recipe: Recipe) -> list[Training]:
+def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
     """All trainings that the models of a recipe come from, in the order in which they must be done.
 
-    A model of the hub, or that no recipe of ``pipelines/`` describes, has none.
+    A model of the hub, or that no recipe of ``pipelines/`` describes, has none. Nor has a translator whose
+    weights another one began with, when that one is there and this one is not.
 
+    :param replace: what is there may be trained anew, so that the other one's is needed as well.
     :raises RecipeError: another recipe that describes a model cannot be read.
     """
     translator = recipe.translator
     asked = not (translator.copy or translator.dictionary or translator.hub)
     return [
-        *(_translator(recipe, recipe.name, ()) if asked else ()),
+        *(_translator(recipe, recipe.name, (), replace) if asked else ()),
         *_english(recipe),
         *_charlm(recipe),
     ]
@@ -83,23 +85,29 @@ def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
     return [error for name, error in missing.items() if places.get(name) not in made]
 
 
-def _translator(recipe: Recipe, asked: str, children: tuple[str, ...]) -> Iterator[Training]:
+def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:
     """Of its ``[translator.training]``, or of the recipe's in whose folder the translator lies."""
-    translator = recipe.translator
-    training = translator.training
-    parent = training.parent if training else translator.checkpoint
+    training = recipe.translator.training
+    mine = _translator_training(recipe, asked) if training else None
     own = (*children, recipe.name)
-    mine = None if training is None else _translator_training(recipe, asked)
-    # Who is there needs no parent, but where that may have changed.
-    if mine and mine.state() != "to train" and not is_file(model_path(parent) / MANIFEST):
-        parent = ""
-    if parent and (name := trained_by(parent)) not in own:
-        with suppress(MissingError):  # no recipe has that name: the model is brought
-            other = load_recipe(name)
-            if other.translator.training and _same(other.translator.checkpoint, parent):
-                yield from _translator(other, asked, own)
+    other = _described(training.parent if training else recipe.translator.checkpoint, own)
+    if other:
+        # A parent that is gone is not trained for a child that is there.
+        there = mine is not None and mine.state() in (("brought",) if replace else ("brought", "there"))
+        if not there or _translator_training(other, asked).state() != "to train":
+            yield from _translator(other, asked, own, replace)
     if mine:
         yield mine
+
+
+def _described(checkpoint: str, but: tuple[str, ...]) -> Recipe | None:
+    """The recipe that trains a translator, none of ``but``; None where that is brought."""
+    if checkpoint and (name := trained_by(checkpoint)) not in but:
+        with suppress(MissingError):  # no recipe has that name
+            other = load_recipe(name)
+            if other.translator.training and _same(other.translator.checkpoint, checkpoint):
+                return other
+    return None
 
 
 def _translator_training(recipe: Recipe, asked: str) -> Training:

@@ -84,7 +84,7 @@ class WorkFolder:
             )
 
     def needed(self, request: Mapping[str, Any] | None = None) -> bool:
-        """Whether the result is still to be made. Data that are not there any more have not changed.
+        """Whether the result is still to be made, by :func:`changes`.
 
         :param request: of the result, where the work folder's says more.
         :raises RecipeError: as :meth:`refuse_others`; or a whole result of another request lies there, and
@@ -92,8 +92,7 @@ class WorkFolder:
         """
         wanted = self.request if request is None else request
         finished = request_of(self.folder, self.name)
-        changes = differences(finished, wanted)
-        changed = [(key, old, new) for key, old, new in changes if new != "" or not _DATA.search(key)]
+        changed = changes(finished, wanted)
         if not changed:
             return False
         self.refuse_others()
@@ -153,6 +152,15 @@ class WorkFolder:
 
     def _is_ours(self) -> bool:
         return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
+
+
+def changes(finished: Any, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Where a request is not that of a finished result: key, old and new value.
+
+    Data that are not there any more have not changed.
+    """
+    found = differences(finished, wanted)
+    return [(key, old, new) for key, old, new in found if new != "" or not _DATA.search(key)]
 
 
 def _brief(value: Any) -> str:

@@ -6,6 +6,7 @@ Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes,
 from collections.abc import Sequence
 from dataclasses import replace
 
+from backattn.errors import BackattnError
 from backattn.features.trainings import trainings, untrained
 from backattn.files import is_file
 from backattn.recipe import EmbeddingName, PaperFigure, PaperRecipe, Recipe, data_path
@@ -94,7 +95,7 @@ def missing_inputs(recipe: Recipe) -> str:
     clauses += brought
     if trained:
         others = "other " if brought else ""
-        clauses.append(f"`backattn models {recipe.name}` trains its {others}models")
+        clauses.append(f"`backattn models {recipe.name}` (with the same --set) trains its {others}models")
     if hubs:
         clauses.append(f"its models: {', '.join(hubs)} (from their hubs, when online)")
     return "; ".join(clauses)
@@ -103,8 +104,11 @@ def missing_inputs(recipe: Recipe) -> str:
 def _missing_models(recipe: Recipe, embeddings: Sequence[EmbeddingName]) -> tuple[list[str], bool]:
     """What to do about each model that is not there and has no training, and whether others have one."""
     asked = replace(recipe, tagger=replace(recipe.tagger, embeddings=tuple(embeddings)))
-    found = trainings(asked)
-    return list(map(str, untrained(asked, found))), any(one.state() == "to train" for one in found)
+    try:
+        found = trainings(asked)
+        return list(map(str, untrained(asked, found))), any(one.state() == "to train" for one in found)
+    except BackattnError as error:  # a damaged model keeps nobody from the figures that there are
+        return [str(error)], False
 
 
 def _bases(table: Table, models: Sequence[str]) -> list[str]:

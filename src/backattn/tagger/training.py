@@ -167,6 +167,7 @@ class _Training:
             "loss": loss,
             "dev_f1": f1,
             "learning_rate": state.annealing.rate,
+            "precision": "bfloat16" if self.network.reduced else "float32",
             "seconds": round(time.perf_counter() - begin, 3),
             "tokens_per_second": round(int(setup.train.lengths.sum()) / (trained - begin)),
         }
@@ -232,7 +233,8 @@ class _Training:
         model = model_name(self.request["inputs"], self.recipe)
         about = {"split": split, "model": model, **{name: self.request[name] for name in told}}
         about |= {"epochs": state.epoch, "best_epoch": state.best_epoch}
-        about |= {"precision": "bfloat16" if self.network.reduced else "float32"}
+        # A training may have been begun on another machine.
+        about |= {"precision": ",".join(sorted({row["precision"] for row in state.history}))}
         about |= {"transfer": self.request["transfer"] or "none"}
         return score([s.tags for s in sentences], predicted, self.groups, about)
 

@@ -13,6 +13,8 @@ class EpochFigures:
     :param perplexity, valid_perplexity: of the training and the held-out pieces, without smoothing.
     :param pieces_per_second: target pieces trained on in a second, validation left out.
     :param seconds: time of the epoch's training steps.
+    :param precision: what its steps were computed in, at their end; empty where an older training does not
+        say it.
     """
 
     epoch: int
@@ -24,6 +26,7 @@ class EpochFigures:
     valid_perplexity: float
     pieces_per_second: float
     seconds: float
+    precision: str = ""
 
 
 @dataclass

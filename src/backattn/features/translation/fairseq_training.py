@@ -140,8 +140,8 @@ class _Run:
         self.figures: list[EpochFigures] = []
         dictionary = build_dictionary(files)
         cfg = _configuration(training, files, work)
-        reduced = takes_bfloat16(training.precision, pick_device("auto"))
-        self.task = _JointTranslation(cfg.task, dictionary, reduced=reduced)
+        self._reduced = takes_bfloat16(training.precision, pick_device("auto"))
+        self.task = _JointTranslation(cfg.task, dictionary, reduced=self._reduced)
         for split in ("train", "valid"):
             self.task.datasets[split] = _dataset(files, split, dictionary)
         torch.manual_seed(training.seed)
@@ -210,6 +210,7 @@ class _Run:
             valid_perplexity=self.task.sums.perplexity,
             pieces_per_second=sums.pieces / max(sums.seconds, 1e-9),
             seconds=sums.seconds,
+            precision="bfloat16" if self._reduced else "float32",
         )
 
     def _keep_weights(self, epoch: int) -> None:

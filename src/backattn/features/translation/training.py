@@ -14,7 +14,7 @@ from typing import Any
 import sacrebleu
 from tqdm import tqdm
 
-from backattn.device import pick_device, takes_bfloat16, threads_of_torch
+from backattn.device import pick_device, threads_of_torch
 from backattn.errors import RecipeError
 from backattn.features.translation.averaging import all_epochs, averaged_epochs
 from backattn.features.translation.back_translation import read_english, translate_back
@@ -31,13 +31,14 @@ from backattn.features.translation.vocabulary import detokenise, tokenise
 from backattn.features.work_folder import (
     MANIFEST,
     WorkFolder,
+    changes,
     data_digest,
     read_manifest,
     refuse_strange_folder,
     request_of,
     told_if_damaged,
 )
-from backattn.files import publish_folder
+from backattn.files import is_file, publish_folder
 from backattn.progress import hidden
 from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
 
@@ -140,6 +141,8 @@ def train_translator(
         )
     _refuse_strange_folder(recipe, training, folder)
     identity = _identity(recipe, training)
+    if training.parent and not is_file(folder / MANIFEST):
+        parent_files(training.parent)  # says what is missing, before an unfinished training is looked at
     # What is not kept cannot be had from the work folder later.
     claimed = {**identity, "keep": True} if training.keep else identity
     work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY, lang=recipe.name, replace=replace)
@@ -242,8 +245,8 @@ def _of_epoch(identity: dict[str, Any], epoch: int) -> dict[str, Any]:
 def _kept(folder: Path, identity: dict[str, Any], training: TranslatorTraining) -> bool:
     """Whether all epochs that the recipe asks for are there."""
     kept = epochs_folder(folder)
-    return not training.keep or all(
-        request_of(kept / str(epoch), _IDENTITY) == _of_epoch(identity, epoch)
+    return not training.keep or not any(
+        changes(request_of(kept / str(epoch), _IDENTITY), _of_epoch(identity, epoch))
         for epoch in all_epochs(training)
     )
 
@@ -268,7 +271,6 @@ def _train(
         text = translate_back(recipe, training, back, text, english, work=path, progress=progress)
     counts = prepare(text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress)
     epochs = train_model(files, training, work=path, progress=progress)
-    reduced = takes_bfloat16(training.precision, pick_device("auto"))
 
     def write(target: Path, weights: Sequence[int], own: dict[str, Any]) -> None:
         """A whole translator's folder with the weights of some epochs, unless it is there."""
@@ -281,7 +283,6 @@ def _train(
             "recipe": as_json(recipe.translator),
             "pairs": counts,
             "parameters": parameters,
-            "precision": "bfloat16" if reduced else "float32",
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
             "bleu": _bleu(recipe, training, text.test, result, progress),
         }
