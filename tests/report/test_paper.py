@@ -107,6 +107,12 @@ def test_only_runs_on_all_sentences_stand_there(home: Path) -> None:
     found = cells(home)
     assert {row["Overall F1, here"] for row in found.values()} == {"–"}
     assert "BiLSTM+CRF" not in found
+    make_run(home / "zh" / "runs", sentences=100)
+    train(home, "words", 1)
+    for sizes, shown in (((), True), ((100,), False), ((100, 0), True), ((0,), True)):
+        text = make_report(["zh"], home, sizes=sizes).to_text()
+        assert ("Beside Table 4" in text) == shown
+        assert ("no runs here" in text) == shown
 
 
 def test_groups_have_columns_of_their_own(home: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,8 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
     tables = build_tables(finished, store_origins(finished), recipe, _today(recipe))
+    if recipe and sizes and not any(row.whole for table in tables for row in table.rows):
+        recipe = replace(recipe, paper=None)  # whose rows were not asked for, and would seem to have no runs
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
 
 
