@@ -51,7 +51,8 @@ def rows(repeats: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name, quiet():
         folder = Path(TRANSLATOR or make_translator(Path(name) / "tiny", source="es"))
         model = f"checkpoint {folder.name}" if TRANSLATOR else "tiny fconv with random weights"
-        recipe = load_recipe("es", ()).translator
+        # Whole sentences, as fairseq translates them; the recipe itself cuts them in segments.
+        recipe = dataclasses.replace(load_recipe("es", ()).translator, segment_pieces=175)
         text, sentences = sources(SENTENCES)
         if not TRANSLATOR:  # it never ends by itself, and reads 59 pieces
             recipe = dataclasses.replace(recipe, max_len_a=0.0, max_len_b=30)
