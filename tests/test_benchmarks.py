@@ -1,11 +1,13 @@
 """`make bench` with no part named: it must not fail after an hour, or at once."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import tagger
 from benchmarks.measure import Ratios, Row, table
 
 
@@ -19,6 +21,20 @@ def test_all_parts_are_measured_where_none_is_named(
     assert [row["part"] for row in rows] == ["CRF, forward and backward", "CRF, decoding"]
     assert all(row["ratio"]["median"] > 0 for row in rows)
     assert (tmp_path / "bench.md").read_text("utf-8") in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_peers_of_stage_two_learn_from_what_ours_does(tmp_path: Path) -> None:
+    _, corpus, recipe = tagger.labelled(150, 20)
+    vectors = tagger.stored(tmp_path, corpus)
+    like_flair = dataclasses.replace(recipe, characters="lstm")
+    flair = tagger.FlairPeer(tagger.Ours(tmp_path / "flair", corpus, vectors, like_flair).setup, like_flair)
+    ours = tagger.Ours(tmp_path / "torchcrf", corpus, vectors, recipe)
+    plain = tagger.TorchcrfPeer(ours.setup, recipe)
+    for side in (ours, flair, plain):
+        for _ in range(6):
+            side.epoch()
+        assert 0 < side.f1() <= 1, side  # T knows three tags in four
 
 
 def test_an_unknown_part_is_refused_by_name(

@@ -242,7 +242,9 @@ class TorchcrfPeer(nn.Module):
         def cut(numbers: np.ndarray) -> list[Tensor]:
             return list(torch.from_numpy(numbers).long().split(encoded.lengths.tolist()))
 
-        words, characters = cut(encoded.words[encoded.forms]), cut(encoded.characters[encoded.forms])
+        # shape: (tokens of all sentences, c), 0 is padding
+        spellings = encoded._spellings(encoded.forms).numpy()
+        words, characters = cut(encoded.words[encoded.forms]), cut(spellings)
         tags = [w * 0 for w in words] if encoded.tags is None else cut(encoded.tags)
 
         def collate(indices: list[int]) -> tuple[Tensor, ...]:
