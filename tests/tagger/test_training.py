@@ -208,6 +208,18 @@ def test_a_training_that_goes_on_elsewhere_tells_both(tmp_path, monkeypatch):
     assert "precision:bfloat16,float32|" in f"{run.test.signature}|"
 
 
+def test_a_training_that_an_older_version_began_goes_on(tmp_path, monkeypatch):
+    stop_after_epoch(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(tmp_path, "float32")
+    monkeypatch.undo()
+    checkpoint = RunFolder(tmp_path / "float32").checkpoint
+    tensors, about = read_tensors(checkpoint)
+    del about["state"]["history"][0]["precision"]
+    write_tensors(checkpoint, tensors, about)
+    assert "precision:float32|" in f"{trained_in(tmp_path, 'float32').test.signature}|"
+
+
 def test_float32_takes_the_place_of_bfloat16_where_there_is_none(tmp_path, monkeypatch):
     """oneDNN has no LSTM in bfloat16 for such processors: torch fails."""
     monkeypatch.setattr(device, "has_bfloat16", lambda name: False)

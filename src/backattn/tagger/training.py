@@ -233,8 +233,9 @@ class _Training:
         model = model_name(self.request["inputs"], self.recipe)
         about = {"split": split, "model": model, **{name: self.request[name] for name in told}}
         about |= {"epochs": state.epoch, "best_epoch": state.best_epoch}
-        # A training may have been begun on another machine.
-        about |= {"precision": ",".join(sorted({row["precision"] for row in state.history}))}
+        # A training may have been begun on another machine, or by a version whose epochs do not say it.
+        computed = {row.get("precision", self.recipe.precision) for row in state.history}
+        about |= {"precision": ",".join(sorted(computed))}
         about |= {"transfer": self.request["transfer"] or "none"}
         return score([s.tags for s in sentences], predicted, self.groups, about)
 

@@ -68,14 +68,14 @@ class _JointTranslation(TranslationTask):  # type: ignore[misc]
 
     def __init__(self, cfg: Any, dictionary: Dictionary, *, reduced: bool) -> None:
         super().__init__(cfg, dictionary, dictionary)
-        self._reduced = reduced
+        self.reduced = reduced
         self.sums = EpochSums()
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **_: Any) -> None:
         """Nothing to load: :func:`_dataset` filled ``self.datasets``."""
 
     def _autocast(self, sample: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(sample["target"].device.type, dtype=torch.bfloat16, enabled=self._reduced)
+        return torch.autocast(sample["target"].device.type, dtype=torch.bfloat16, enabled=self.reduced)
 
     def train_step(self, sample: Any, *arguments: Any, **options: Any) -> Any:
         """One forward and backward pass; adds to the sums of the epoch."""
@@ -140,8 +140,8 @@ class _Run:
         self.figures: list[EpochFigures] = []
         dictionary = build_dictionary(files)
         cfg = _configuration(training, files, work)
-        self._reduced = takes_bfloat16(training.precision, pick_device("auto"))
-        self.task = _JointTranslation(cfg.task, dictionary, reduced=self._reduced)
+        reduced = takes_bfloat16(training.precision, pick_device("auto"))
+        self.task = _JointTranslation(cfg.task, dictionary, reduced=reduced)
         for split in ("train", "valid"):
             self.task.datasets[split] = _dataset(files, split, dictionary)
         torch.manual_seed(training.seed)
@@ -210,7 +210,7 @@ class _Run:
             valid_perplexity=self.task.sums.perplexity,
             pieces_per_second=sums.pieces / max(sums.seconds, 1e-9),
             seconds=sums.seconds,
-            precision="bfloat16" if self._reduced else "float32",
+            precision="bfloat16" if self.task.reduced else "float32",
         )
 
     def _keep_weights(self, epoch: int) -> None:
