@@ -70,7 +70,7 @@ def make_recipe(**sections: object) -> Recipe:
     tables: dict[str, object] = {
         "name": "toy",
         "corpus": {"train": "a", "dev": "b", "test": "c", "source": "made here"},
-        "translator": {"checkpoint": "toy/translator", "source": "de"},
+        "translator": {"kind": "fairseq", "checkpoint": "toy/translator", "source": "de"},
         "english": {"checkpoint": "toy/english/tagger.pt"},
     }
     return from_json({**tables, **sections}, "toy")

@@ -1,10 +1,10 @@
 """`make bench` with no part named: it must not fail after an hour, or at once."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import tagger
@@ -27,7 +27,7 @@ def test_all_parts_are_measured_where_none_is_named(
 def test_the_peers_of_stage_two_learn_from_what_ours_does(tmp_path: Path) -> None:
     _, corpus, recipe = tagger.labelled(150, 20)
     vectors = tagger.stored(tmp_path, corpus)
-    like_flair = dataclasses.replace(recipe, characters="lstm")
+    like_flair = structs.replace(recipe, characters="lstm")
     flair = tagger.FlairPeer(tagger.Ours(tmp_path / "flair", corpus, vectors, like_flair).setup, like_flair)
     ours = tagger.Ours(tmp_path / "torchcrf", corpus, vectors, recipe)
     plain = tagger.TorchcrfPeer(ours.setup, recipe)

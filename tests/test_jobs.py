@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from backattn import experiments
 from backattn.errors import BackattnError, RecipeError, StaleError
@@ -30,7 +30,7 @@ from users_folder import fill, make_home, run
 
 WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
 CORPUS = make_corpus(WORDS)
-GRID = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1, 2))
+GRID = Grid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
 
 
 class TestSideBySide:
@@ -139,7 +139,7 @@ def test_a_runs_recipe_says_where_the_models_lie_now(recipe: Recipe, tmp_path: P
     grid = Grid(("words+transfer",), (0,), (1,))
     (run,) = train_grid(recipe, CORPUS, grid, device="cpu").whole()
     (tmp_path / "moved.pt").write_bytes(b"model")
-    moved = replace(recipe, english=replace(recipe.english, checkpoint="moved.pt"))
+    moved = structs.replace(recipe, english=structs.replace(recipe.english, checkpoint="moved.pt"))
     (again,) = train_grid(moved, CORPUS, grid, device="cpu").whole()
     assert again.folder == run.folder
     assert json.loads((run.folder / "recipe.json").read_text("utf-8"))["english"]["checkpoint"] == "moved.pt"
@@ -172,7 +172,7 @@ def test_side_by_side_equals_one_after_the_other(
 
 def with_vectors(recipe: Recipe, **tagger: object) -> Recipe:
     """The same with fastText vectors at the BiLSTM's input."""
-    return replace(recipe, tagger=replace(recipe.tagger, embeddings=("fasttext",), **tagger))
+    return structs.replace(recipe, tagger=structs.replace(recipe.tagger, embeddings=("fasttext",), **tagger))
 
 
 def embed(recipe: Recipe, tmp_path: Path) -> Path:
@@ -211,7 +211,7 @@ def test_a_damaged_store_is_found_before_it_is_learnt_from(recipe: Recipe, tmp_p
 
 
 def test_words_alone_are_one_run_whatever_the_fusion(recipe: Recipe) -> None:
-    fused = replace(recipe, tagger=replace(recipe.tagger, fusion="gate"))
+    fused = structs.replace(recipe, tagger=structs.replace(recipe.tagger, fusion="gate"))
     plain = train_grid(recipe, CORPUS, GRID, device="cpu").whole()
     gated = train_grid(fused, CORPUS, GRID, device="cpu").whole()
     assert [a.folder == b.folder for a, b in zip(plain, gated, strict=True)] == [True, False] * 2
@@ -272,7 +272,7 @@ def test_the_last_runs_leave_no_core_idle(runs: int, cores: int, jobs: int) -> N
 
 
 def test_a_grid_has_each_run_once() -> None:
-    grid = Grid(inputs=("words",), sentences=(0,), seeds=(2, 1, 2))
+    grid = Grid(inputs=("words",), sentences=("all",), seeds=(2, 1, 2))
     assert grid.cells() == [Cell(0, 2, "words"), Cell(0, 1, "words")]
     assert str(grid.cells()[0]) == "words, all sentences, seed 2"
 

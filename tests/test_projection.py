@@ -269,7 +269,7 @@ def test_links_that_do_not_hold_a_sentence_are_named(home: Path) -> None:
 
 
 def test_without_a_translation_the_english_tags_are_those_of_the_source(home: Path) -> None:
-    copy = ("translator.copy=true", "transfer.dtype=float32")
+    copy = ("translator.kind=copy", "transfer.dtype=float32")
     recipe = load_recipe("toy", copy)
     build_stores(*copy, translator=lambda: load_translator(recipe, "cpu"))
     corpus = read_corpus(recipe.corpus)

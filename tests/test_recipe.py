@@ -24,6 +24,7 @@ dev = "b"
 test = "c"
 source = "made here"
 [translator]
+kind = "fairseq"
 checkpoint = "toy/translator"
 source = "de"
 [english]
@@ -77,24 +78,39 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
-        ("[tagger]\nepoch = 3", r"toy\.toml: tagger\.epoch: unknown key; expected one of .*epochs"),
-        ("[tagger]\nepochs = 'x'", r"toy\.toml: tagger\.epochs: expected int, found 'x'"),
-        ("[tagger]\nepochs = true", r"tagger\.epochs: expected int, found True"),
-        ("[tagger]\nepochs = 0", r"tagger\.epochs: expected more than 0, found 0"),
-        ("[tagger]\ndropout = 1.0", r"tagger\.dropout: expected at least 0 and below 1, found 1.0"),
-        ("[tagger]\nsentences = -1", r"tagger\.sentences: expected 0 or more, found -1"),
-        ("[transfer]\neos = 'x'", r"transfer\.eos: expected one of drop, renormalise, keep; found 'x'"),
+        (
+            "[tagger]\nepoch = 3",
+            r"toy\.toml: tagger\.epoch: unknown key; did you mean epochs\? expected one of .*epochs",
+        ),
+        (
+            "[tagger]\nepochs = 'x'",
+            r"toy\.toml: tagger\.epochs: expected a whole number, 1 or more; found 'x'",
+        ),
+        ("[tagger]\nepochs = true", r"tagger\.epochs: expected a whole number, 1 or more; found True"),
+        ("[tagger]\nepochs = 0", r"tagger\.epochs: expected a whole number, 1 or more; found 0"),
+        ("[tagger]\ndropout = 1.0", r"tagger\.dropout: expected a number, at least 0 and below 1; found 1.0"),
+        (
+            "[tagger]\nsentences = -1",
+            r"""tagger\.sentences: expected a whole number, 1 or more, or "all"; found -1""",
+        ),
+        (
+            "[transfer]\neos = 'x'",
+            r"""transfer\.eos: expected "drop" \| "renormalise" \| "keep"; found 'x'""",
+        ),
         ("[oops]\na = 1", r"toy\.toml: oops: unknown key"),
         ("tagger = 3", r"english\.tagger: unknown key"),
         (
             "[english.training]\nfiles = [{ path = 'x', limit = -1 }]",
-            r"english\.training\.files\[0\]\.limit: expected 0 or more, found -1",
+            r"english\.training\.files\[0\]\.limit: expected a whole number, 0 or more; found -1",
         ),
         ("hub = 'x/y'", r"english: give exactly one of checkpoint and hub"),
-        ("[tagger]\nembeddings = 'x'", r"tagger\.embeddings: expected a list, found 'x'"),
+        (
+            "[tagger]\nembeddings = 'x'",
+            r"""tagger\.embeddings: expected a list, each "fasttext" \| "charlm" \| "bert"; found 'x'""",
+        ),
         (
             "[tagger]\nembeddings = ['x']",
-            r"embeddings\[0\]: expected one of fasttext, charlm, bert; found 'x'",
+            r"""embeddings\[0\]: expected "fasttext" \| "charlm" \| "bert"; found 'x'""",
         ),
         (
             "[tagger]\nembeddings = ['bert']",
@@ -107,29 +123,32 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
         ("[embeddings.fasttext]", r"toy\.toml: embeddings\.fasttext\.vectors: missing key"),
         ("[embeddings.bert]", r"embeddings\.bert: give exactly one of checkpoint and hub"),
         ("[embeddings.charlm]", r"embeddings\.charlm: give exactly one of checkpoint and hub"),
-        ("[embeddings]\nbert = { hub = 'x', window = -1 }", r"bert\.window: expected 0 or more, found -1"),
-        ("[embeddings]\nbert = { hub = 'x', pieces = 'last' }", r"bert\.pieces: expected one of first, mean"),
         (
-            "[embeddings]\ncharlm = { hub = 'x', sha256 = ['a'] }",
+            "[embeddings]\nbert = { hub = 'x', window = -1 }",
+            r"bert\.window: expected a whole number, 0 or more; found -1",
+        ),
+        ("[embeddings]\nbert = { hub = 'x', pieces = 'last' }", r'bert\.pieces: expected "first" \| "mean"'),
+        (
+            "[embeddings]\ncharlm = { hub = 'x', sha256 = ['" + 64 * "a" + "'] }",
             r"charlm\.sha256: expected two digests, forward first, or none; found 1",
         ),
         (
             "[embeddings]\ncharlm = { hub = 'x', sha256 = ['', ''] }",
-            r"charlm\.sha256\[0\]: expected a digest of 64 hexadecimal digits, found ''",
+            r"charlm\.sha256\[0\]: expected a digest of 64 hexadecimal digits; found ''",
         ),
         (
             f"[embeddings]\ncharlm = {{ checkpoint = 'x', sha256 = ['{'a' * 64}', '{'b' * 64}'] }}",
             r"charlm\.sha256: pins files of the hub, and here is none; take it away",
         ),
-        ("sha256 = 'zz'", r"english\.sha256: expected a digest of 64 hexadecimal digits, found 'zz'"),
+        ("sha256 = 'zz'", r"english\.sha256: expected a digest of 64 hexadecimal digits; found 'zz'"),
         ("[embeddings]\nbert = { checkpoint = 'x', revision = 'y' }", r"bert\.revision: a commit of the hub"),
         (
             "[embeddings.charlm]\ncheckpoint = 'x'\ntraining = { files = [{ path = 'a', column = -2 }] }",
-            r"training\.files\[0\]\.column: expected a column from 0, or -1 for none, found -2",
+            r"training\.files\[0\]\.column: expected a column from 0, or -1 for none; found -2",
         ),
         (
             "[embeddings]\ncharlm = { checkpoint = 'x', training = { sequence = 0 } }",
-            r"charlm\.training\.sequence: expected more than 0, found 0",
+            r"charlm\.training\.sequence: expected a whole number, 1 or more; found 0",
         ),
     ],
 )
@@ -158,7 +177,7 @@ def test_an_unknown_recipe_names_the_known_ones(monkeypatch: pytest.MonkeyPatch)
     ("override", "message"),
     [
         ("tagger.epochs", "expected KEY=VALUE"),
-        ("tagger.epochs=x", r"tagger\.epochs: expected int, found 'x'"),
+        ("tagger.epochs=x", r"tagger\.epochs: expected a whole number, 1 or more; found 'x'"),
         ("corpus.train.x=1", "train is a value, not a table"),
     ],
 )

@@ -35,6 +35,7 @@ source = "made here"
 [corpus.format]
 types = { PER = "PER", TIM = "" }
 [translator]
+kind = "fairseq"
 checkpoint = "toy/translator"
 source = "de"
 [english]
@@ -160,7 +161,7 @@ def test_any_override_is_taken_or_refused_in_a_line(tmp_path: Path, override: st
         ("[tagger]\nclip_norm = 0x" + "f" * 400, "tagger.clip_norm: expected a number of at most 64 bits"),
         ("[embeddings.fasttext]\nvectors = 'a\\u0000'", None),
         ('[embeddings.fasttext]\nvectors = "a\\u0000"', r"fasttext.vectors: expected text, found 'a\x00'"),
-        ("[tagger]\ncharacters = '" + "x" * 10**5 + "'", "tagger.characters: expected one of none, cnn"),
+        ("[tagger]\ncharacters = '" + "x" * 10**5 + "'", 'tagger.characters: expected "none" | "cnn"'),
         ("[tagger]\n'a\\nb\x1b' = 1", "not readable as TOML"),
         ('[tagger]\n"a\\nb\\u001b" = 1', r"tagger.'a\nb\x1b': unknown key"),
         ("[tagger]\n" + "x" * 10**5 + " = 1", "unknown key; expected one of embeddings"),
@@ -169,8 +170,11 @@ def test_any_override_is_taken_or_refused_in_a_line(tmp_path: Path, override: st
         ("x." * 1200 + "y = 1", "not readable as TOML: a line with more than 1,000 dots"),
         ("# " + "x" * 2**17, "not readable as TOML: longer than 131,072 characters"),
         ("[translator.training]\nparallel = []\nvalid={path=''}\ntest={path=''}",
-         "translator.training.parallel: expected at least one, found an empty list"),
-        ("[english.training]\nfiles = []", "english.training.files: expected at least one"),
+         "translator.training.parallel: expected a list of tables, at least one; found []"),
+        (
+            "[english.training]\nfiles = []",
+            "english.training.files: expected a list of tables, at least one; found []",
+        ),
     ],
     ids=quoted,
 )  # fmt: skip
@@ -201,22 +205,34 @@ test = { path = "c" }
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("translator.training.learning_rates=[]", "learning_rates: expected at least one"),
-        ("translator.training.learning_rates=[0.5, -1]", "learning_rates[1]: expected more than 0, found -1"),
+        (
+            "translator.training.learning_rates=[]",
+            "learning_rates: expected a list, each a number above 0, at least one",
+        ),
+        (
+            "translator.training.learning_rates=[0.5, -1]",
+            "learning_rates[1]: expected a number above 0; found -1",
+        ),
         ("translator.training.learning_rates=[nan]", "learning_rates[0]: expected a finite number"),
-        ("translator.training.valid={path='b', foreign=-1}", "valid.foreign: expected 0 or more, found -1"),
+        (
+            "translator.training.valid={path='b', foreign=-1}",
+            "valid.foreign: expected a whole number, 0 or more; found -1",
+        ),
         ("translator.training.test={path='b', group=-2}", "test.group: expected a column from 0, or -1"),
-        ("translator.max_len_a=-1", "translator.max_len_a: expected 0 or more, found -1.0"),
+        ("translator.max_len_a=-1", "translator.max_len_a: expected a number, 0 or more; found -1"),
         ("translator.source=../../x", "translator.source: expected a language code, as de or zh_CN"),
         ("translator.source=--user-dir=x", "translator.source: expected a language code"),
         ("translator.source=", "translator.source: expected a language code"),
-        ("corpus.groups={NE=1}", "corpus.groups.NE: expected str, found 1"),
+        ("corpus.groups={NE=1}", "corpus.groups.NE: expected text; found 1"),
         ("corpus.groups={'a\x1b'=1}", r"--set"),
-        ("corpus.format.types." + "a." * 50000 + "b=1", "corpus.format.types.a: expected str, found {'a': {"),
-        ("a." * 50000 + "b=1", "a: unknown key"),
+        ("corpus.format.types." + "a." * 50000 + "b=1", ": nested too deep; found {'a': {"),
+        ("a." * 50000 + "b=1", ": nested too deep; found {"),
         ("x" * 10**6, "expected KEY=VALUE"),
-        ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected int, found '999"),
-        ("tagger.epochs=3\nhidden = 4", r"tagger.epochs: expected int, found '3\nhidden = 4'"),
+        ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected a whole number, 1 or more; found '999"),
+        (
+            "tagger.epochs=3\nhidden = 4",
+            r"tagger.epochs: expected a whole number, 1 or more; found '3\nhidden = 4'",
+        ),
         ("name=../../x", "name: expected letters, digits"),
     ],
     ids=quoted,

@@ -12,7 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from backattn.features.translation.vocabulary import Vocabulary, train_vocabulary
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import FairseqRecipe
 
 TEXT = (
     "der alte Mann wohnt in Bremen und die junge Frau fährt morgen nach Köln",
@@ -60,10 +60,10 @@ SHAPES = {
 }
 
 
-def make_recipe(**changes: Any) -> TranslatorRecipe:
+def make_recipe(**changes: Any) -> FairseqRecipe:
     """A recipe of such a translator."""
     defaults: dict[str, Any] = {"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4}
-    return TranslatorRecipe(**{**defaults, **changes})
+    return FairseqRecipe(**{**defaults, **changes})
 
 
 def make_translator(folder: Path, kind: str = "fconv", *, source: str = "de", seed: int = 1) -> Path:

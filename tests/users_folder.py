@@ -24,6 +24,7 @@ dev = "toy.dev"
 test = "toy.test"
 source = "https://example.org/toy"
 [translator]
+kind = "fairseq"
 checkpoint = "toy/translator"
 source = "de"
 [english]

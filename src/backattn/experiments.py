@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import structs
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -167,7 +168,7 @@ class _Trainer:
         """Where a run lies: its name tells what decides its numbers."""
         name = digest(self.request(cell))[:8]
         folder = cache_root() / self.recipe.name / "runs"
-        return folder / f"{cell.inputs}-{cell.sentences or 'all'}-seed{cell.seed}-{name}"
+        return folder / f"{cell.inputs}-{cell.sentences}-seed{cell.seed}-{name}"
 
     def request(self, cell: Cell) -> dict[str, Any]:
         """Everything that decides the numbers of a run."""
@@ -227,7 +228,7 @@ class _Trainer:
         return vectors.pop(TRANSFER, None), vectors
 
     def _recipe(self, cell: Cell) -> TaggerRecipe:
-        return dataclasses.replace(self.recipe.tagger, sentences=cell.sentences)
+        return structs.replace(self.recipe.tagger, sentences=cell.sentences)
 
 
 @contextmanager

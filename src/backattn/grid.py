@@ -8,6 +8,7 @@ from typing import get_args
 
 from backattn.errors import RecipeError
 from backattn.quoting import shortened
+from backattn.recipe import SampleSize
 from backattn.tagger.sources import Inputs
 
 
@@ -15,15 +16,15 @@ from backattn.tagger.sources import Inputs
 class Cell:
     """One run of a grid.
 
-    :param sentences: size of the training sample; 0 is all.
+    :param sentences: size of the training sample.
     """
 
-    sentences: int
+    sentences: SampleSize
     seed: int
     inputs: Inputs
 
     def __str__(self) -> str:
-        return f"{self.inputs}, {self.sentences or 'all'} sentences, seed {self.seed}"
+        return f"{self.inputs}, {self.sentences} sentences, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Share:
 
     percent: Decimal
 
-    def of(self, sentences: int) -> int:
-        """So many sentences, rounded to the nearest (halves up): 25 % of 8,323 are 2,081; 0 is all.
+    def of(self, sentences: int) -> SampleSize:
+        """So many sentences, rounded to the nearest (halves up): 25 % of 8,323 are 2,081.
 
         :raises RecipeError: that is less than one.
         """
@@ -46,11 +47,11 @@ class Share:
                 f"--sentences {self.percent}%: is less than one of the {sentences} training sentences; "
                 "take a larger share, or a number"
             )
-        return 0 if size == sentences else size  # all of them are the run of `all`
+        return "all" if size == sentences else size
 
 
-# Size of a training sample; 0 is all sentences.
-Size = int | Share
+# Size of a training sample, as it is asked for.
+Size = SampleSize | Share
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,15 @@ class Grid:
     def cells(self, training: int = 0) -> list[Cell]:
         """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs.
 
-        :param training: how many training sentences there are, as for :func:`numbers_of`.
+        :param training: how many training sentences there are, as for :func:`sample_sizes`.
         :raises RecipeError: a share is less than one of them.
         """
-        sizes = numbers_of(self.sentences, training)
+        sizes = sample_sizes(self.sentences, training)
         cells = (Cell(n, seed, i) for seed in self.seeds for n in sizes for i in self.inputs)
         return list(dict.fromkeys(cells))
 
 
-def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: int) -> Grid:
+def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: SampleSize) -> Grid:
     """Read the comma-separated options of ``backattn train``.
 
     :param sentences: numbers, percentages (of all training sentences) or ``all``.
@@ -94,7 +95,7 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: in
     )
 
 
-def parse_sizes(sentences: str, *, default: int = 0) -> tuple[Size, ...]:
+def parse_sizes(sentences: str, *, default: SampleSize = "all") -> tuple[Size, ...]:
     """Read the comma-separated option ``--sentences``: numbers, percentages or ``all``.
 
     :param default: what ``all`` is.
@@ -103,15 +104,15 @@ def parse_sizes(sentences: str, *, default: int = 0) -> tuple[Size, ...]:
     return tuple(default if part == "all" else _size(part) for part in map(str.strip, sentences.split(",")))
 
 
-def numbers_of(sizes: Sequence[Size], training: int) -> tuple[int, ...]:
-    """Each size as a number, 0 for all.
+def sample_sizes(sizes: Sequence[Size], training: int) -> tuple[SampleSize, ...]:
+    """Each size as a number, or all.
 
     :param training: how many training sentences there are; 0 where that is not known, and nobody asked for a
         share.
     :raises RecipeError: a share is less than one of them.
     """
     numbers = (size.of(training) if isinstance(size, Share) else size for size in sizes)
-    return tuple(0 if training and number == training else number for number in numbers)
+    return tuple("all" if training and number == training else number for number in numbers)
 
 
 def _size(part: str) -> Size:

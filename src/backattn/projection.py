@@ -4,11 +4,12 @@ What this reaches is the floor for stage two: T carries the same knowledge, and 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from backattn.corpus import Corpus, Sentence
@@ -97,7 +98,7 @@ def project(recipe: Recipe, corpus: Corpus) -> Projection:
     about = {"projected": recipe.transfer.attention, "transfer": plan.transfer.recipe_id[:14]}
 
     # Columns of A vote: a row that was made to sum to 1 would have changed what each of them looked at most.
-    attend = transfer_attention(replace(recipe.transfer, normalise="none"))
+    attend = transfer_attention(structs.replace(recipe.transfer, normalise="none"))
 
     def read(sentence: Sentence) -> tuple[NDArray[np.float32], list[Span]]:
         """A, and the entities of the translation."""

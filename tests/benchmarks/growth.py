@@ -105,7 +105,7 @@ def _job(stage: str, lang: str) -> None:
         translations = StoreReader(plan.translation.path)
         build_transfers(plan.transfer, translations, recipe.transfer, _Tagger, "cpu")
     else:
-        grid = parse_grid("words+transfer", "all", "1", default_sentences=0)
+        grid = parse_grid("words+transfer", "all", "1", default_sentences="all")
         train_grid(recipe, corpus, grid, device="cpu").whole()
 
 

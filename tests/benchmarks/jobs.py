@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 from backattn.corpus import Corpus
 from backattn.experiments import fitting_jobs, train_grid
@@ -33,7 +34,7 @@ while time.perf_counter() < end:
     steps += 1
 print(steps)
 """
-GRID = Grid(inputs=("words",), sentences=(0,), seeds=(1, 2, 3, 4, 5))
+GRID = Grid(inputs=("words",), sentences=("all",), seeds=(1, 2, 3, 4, 5))
 
 
 def rows(repeats: int) -> Iterator[Row]:
@@ -41,7 +42,7 @@ def rows(repeats: int) -> Iterator[Row]:
     cores = os.cpu_count() or 1
     jobs = fitting_jobs(len(GRID.seeds), cores)
     text, corpus, tagger = labelled(TRAIN, DEV)
-    recipe = dataclasses.replace(make_recipe(), tagger=dataclasses.replace(tagger, epochs=EPOCHS))
+    recipe = structs.replace(make_recipe(), tagger=structs.replace(tagger, epochs=EPOCHS))
     with workplace() as folder:
         cache = folder / "cache"
         _same(recipe, corpus, cache, jobs)
@@ -107,7 +108,7 @@ def _train(recipe: Recipe, corpus: Corpus, cache: Path, *, jobs: int = 1, thread
 
 def _same(recipe: Recipe, corpus: Corpus, cache: Path, jobs: int) -> None:
     """Two epochs on a few sentences give the same files either way."""
-    short = dataclasses.replace(recipe, tagger=dataclasses.replace(recipe.tagger, epochs=2))
+    short = structs.replace(recipe, tagger=structs.replace(recipe.tagger, epochs=2))
     few = Corpus(corpus.train[:100], corpus.dev[:50], corpus.test[:50])
     found = []
     for count in (1, jobs):

@@ -4,7 +4,6 @@
 ``tagger.safetensors``. With a real translator, the Spanish corpus is read from below ``BACKATTN_DATA``.
 """
 
-import dataclasses
 import os
 import random
 import shutil
@@ -14,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from msgspec import structs
 
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.formats import read_corpus
@@ -69,6 +70,7 @@ test = "test"
 source = "made here"
 format = { scheme = "BIOES" }
 [translator]
+kind = "fairseq"
 checkpoint = "translator"
 source = "es"
 [english]
@@ -129,7 +131,7 @@ def english_bytes() -> tuple[str, bytes]:
     from backattn.features.english.native import dump_tagger
     from tiny_english import TINY
 
-    shape = dataclasses.replace(TINY, word_dimensions=100, character_dimensions=25, hidden=256)
+    shape = structs.replace(TINY, word_dimensions=100, character_dimensions=25, hidden=256)
     train = corpus_of(invented(400)).train
     with tempfile.TemporaryDirectory() as folder:
         return "with random weights (d = 512)", dump_tagger(new_tagger(train, shape, folder=Path(folder)), "")

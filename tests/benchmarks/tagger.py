@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec import structs
 from torch import nn
 from tqdm import tqdm
 
@@ -49,7 +50,7 @@ def rows(repeats: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         vectors = stored(Path(name), corpus)
         # Both sides have the same features: flair has an LSTM over characters, the plain loop a convolution.
-        like_flair = dataclasses.replace(recipe, characters="lstm")
+        like_flair = structs.replace(recipe, characters="lstm")
         ours = Ours(Path(name) / "flair", corpus, vectors, like_flair)
         flair = FlairPeer(ours.setup, like_flair)
         yield _epoch(repeats, text, ours, flair, "flair's ModelTrainer", 3.0)
@@ -58,7 +59,7 @@ def rows(repeats: int) -> Iterator[Row]:
         plain = TorchcrfPeer(ours.setup, recipe)
         yield _epoch(repeats, text, ours, plain, "a plain loop with torchcrf", 2.0)
         if has_bfloat16("cpu"):
-            reduced = dataclasses.replace(recipe, precision="bfloat16")
+            reduced = structs.replace(recipe, precision="bfloat16")
             fast = Ours(Path(name) / "bfloat16", corpus, vectors, reduced)
             yield _epoch(
                 repeats, f"{text}, tagger.precision = bfloat16", fast, plain, "the same in float32", None

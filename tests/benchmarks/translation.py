@@ -7,7 +7,6 @@ on both sides. It is given pieces, ours begins with tokens. One thread, beam and
 
 import argparse
 import contextlib
-import dataclasses
 import io
 import logging
 import random
@@ -24,6 +23,7 @@ import torch
 from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
+from msgspec import structs
 
 from backattn.device import has_bfloat16
 from backattn.errors import MissingError
@@ -33,7 +33,7 @@ from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.parallel import read_pairs
 from backattn.features.translation.pieces import Array, copy_unknown, cut_segments, merge_pieces
 from backattn.features.translation.vocabulary import Vocabulary, detokenise, tokenise
-from backattn.recipe import TranslatorRecipe, load_recipe
+from backattn.recipe import FairseqRecipe, load_recipe
 from benchmarks.materials import TRANSLATOR, Tokens, sources
 from benchmarks.measure import Row, compare, rate
 from tiny_translator import make_translator
@@ -52,15 +52,13 @@ def rows(repeats: int) -> Iterator[Row]:
         folder = Path(TRANSLATOR or make_translator(Path(name) / "tiny", source="es"))
         model = f"checkpoint {folder.name}" if TRANSLATOR else "tiny fconv with random weights"
         # Whole sentences, as fairseq translates them; the recipe itself cuts them in segments.
-        recipe = dataclasses.replace(load_recipe("es", ()).translator, segment_pieces=175)
+        recipe = structs.replace(load_recipe("es", ()).translator, segment_pieces=175)
         text, sentences = sources(SENTENCES)
         if not TRANSLATOR:  # it never ends by itself, and reads 59 pieces
-            recipe = dataclasses.replace(recipe, max_len_a=0.0, max_len_b=30)
+            recipe = structs.replace(recipe, max_len_a=0.0, max_len_b=30)
             text, sentences = f"{SENTENCES} invented sentences of 10 letters", _letters(SENTENCES)
         exact = FairseqTranslator.load(folder, recipe, device="cpu")
-        reduced = FairseqTranslator.load(
-            folder, dataclasses.replace(recipe, precision="bfloat16"), device="cpu"
-        )
+        reduced = FairseqTranslator.load(folder, structs.replace(recipe, precision="bfloat16"), device="cpu")
         peer = min((FairseqGenerate(folder, recipe, sentences, batch) for batch in BATCHES), key=_seconds)
         floor, gigaflops = _products(exact, sentences)
         scores = _bleu(folder, recipe, peer.batching, exact, reduced)
@@ -81,7 +79,7 @@ class FairseqGenerate:
     """fairseq's command line program on some sentences, its model loaded before."""
 
     def __init__(
-        self, model: Path, recipe: TranslatorRecipe, sentences: Sequence[Tokens], batching: Sequence[str]
+        self, model: Path, recipe: FairseqRecipe, sentences: Sequence[Tokens], batching: Sequence[str]
     ) -> None:
         self.batching, self.sentences = batching, sentences
         self.vocabulary = Vocabulary.load(model / "joint.model")
@@ -177,7 +175,7 @@ def _processor() -> str:
 
 def _bleu(
     folder: Path,
-    recipe: TranslatorRecipe,
+    recipe: FairseqRecipe,
     batching: Sequence[str],
     exact: FairseqTranslator,
     reduced: FairseqTranslator,

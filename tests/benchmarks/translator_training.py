@@ -26,6 +26,7 @@ import sacrebleu
 import torch
 from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
+from msgspec import structs
 
 from backattn.errors import MissingError
 from backattn.features.translation import fairseq_training
@@ -58,14 +59,14 @@ def rows(repeats: int) -> Iterator[Row]:
     torch.set_num_threads(1)
     recipe = load_recipe("es", ()).translator.training
     assert recipe is not None
-    training = dataclasses.replace(recipe, learning_rates=(0.5,), average=1)
+    training = structs.replace(recipe, learning_rates=(0.5,), average=1)
     name, pairs = _pairs(training)
     with tempfile.TemporaryDirectory() as folder, quiet():
         ours = _pieces(Path(folder) / "ours", pairs, training)
-        other = dataclasses.replace(training, pieces=PEER_PIECES)
+        other = structs.replace(training, pieces=PEER_PIECES)
         peer = _pieces(Path(folder) / "peer", pairs, other)
         longer = _longest_side(peer) / _longest_side(ours)
-        other = dataclasses.replace(other, max_tokens=round(training.max_tokens * longer))
+        other = structs.replace(other, max_tokens=round(training.max_tokens * longer))
         turns = [(_ours(ours, training)[0], _fairseq(peer, other)[0]) for _ in range(repeats + 1)][1:]
     own, theirs = turns[-1]
     yield Row(
@@ -81,7 +82,7 @@ def rows(repeats: int) -> Iterator[Row]:
 def _pairs(training: TranslatorTraining) -> tuple[str, list[Pair]]:
     news = next(file for file in training.parallel if file.exclude)
     try:
-        found, _ = read_pairs(dataclasses.replace(news, limit=PAIRS + HELD_OUT))
+        found, _ = read_pairs(structs.replace(news, limit=PAIRS + HELD_OUT))
         return f"{PAIRS} pairs of {Path(news.path).stem}", found
     except MissingError:
         text = [" ".join(tokens) for tokens in invented(PAIRS + HELD_OUT)]
@@ -158,18 +159,16 @@ def _quality(side: str) -> None:
     torch.set_num_threads(1)
     recipe = load_recipe("es", ()).translator
     assert recipe.training is not None
-    training = dataclasses.replace(
-        recipe.training, learning_rates=LONG_RATES, average=1, max_tokens=LONG_TOKENS
-    )
-    pairs, _ = read_pairs(dataclasses.replace(training.parallel[0], limit=LONG_PAIRS + LONG_HELD_OUT))
+    training = structs.replace(recipe.training, learning_rates=LONG_RATES, average=1, max_tokens=LONG_TOKENS)
+    pairs, _ = read_pairs(structs.replace(training.parallel[0], limit=LONG_PAIRS + LONG_HELD_OUT))
     random.Random(0).shuffle(pairs)
     with tempfile.TemporaryDirectory() as name, quiet():
         if side == "fairseq":
             shorter = _pieces(Path(name) / "ours", pairs, training, LONG_PAIRS)
-            training = dataclasses.replace(training, pieces=PEER_PIECES)
+            training = structs.replace(training, pieces=PEER_PIECES)
             files = _pieces(Path(name) / "peer", pairs, training, LONG_PAIRS)
             tokens = round(training.max_tokens * _longest_side(files) / _longest_side(shorter))
-            last, model = _fairseq(files, dataclasses.replace(training, max_tokens=tokens))
+            last, model = _fairseq(files, structs.replace(training, max_tokens=tokens))
         else:
             files = _pieces(Path(name) / "ours", pairs, training, LONG_PAIRS)
             last, model = _ours(files, training)

@@ -4,12 +4,12 @@ import itertools
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from backattn.corpus.formats import _characters, parse_column_file, read_column_file, read_corpus
 from backattn.corpus.tags import Span, check_bioes, spans, to_bioes
@@ -62,7 +62,7 @@ def test_words_become_characters_and_entities_keep_their_extent(tmp_path: Path) 
     data = "1\t在\tO\n2\t北京\tB-LOC\n3\t大学\tI-LOC\n4\t王\tB-PER\n5\tAnna\tB-PER\n6\t。。\tO\n"
     words = ColumnFormat(token=1, tag=2, separator="tab")
     assert read(tmp_path, data, words) == ["在/O 北京/B-LOC 大学/E-LOC 王/S-PER Anna/S-PER 。。/O"]
-    assert read(tmp_path, data, replace(words, split_characters=True)) == [
+    assert read(tmp_path, data, structs.replace(words, split_characters=True)) == [
         "在/O 北/B-LOC 京/I-LOC 大/I-LOC 学/E-LOC 王/S-PER A/B-PER n/I-PER n/I-PER a/E-PER 。/O 。/O"
     ]
 

@@ -101,7 +101,7 @@ def recipe(folder: Path) -> Target:
 
     minimal = (
         '[corpus]\ntrain="a"\ndev="b"\ntest="c"\nsource="d"\n[corpus.format]\ntypes={X="Y"}\n'
-        '[translator]\nsource="de"\ncheckpoint="x"\n[english]\ncheckpoint="y"\n'
+        '[translator]\nkind="fairseq"\nsource="de"\ncheckpoint="x"\n[english]\ncheckpoint="y"\n'
     )
     path = folder / "toy.toml"
     path.write_text(minimal)

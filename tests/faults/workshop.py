@@ -44,6 +44,7 @@ dev = "toy.dev"
 test = "toy.test"
 source = "made here"
 [translator]
+kind = "fairseq"
 checkpoint = "{root}/models/translator"
 source = "de"
 beam = 2
@@ -63,6 +64,7 @@ dev = "toy.dev"
 test = "toy.test"
 source = "made here"
 [translator]
+kind = "fairseq"
 checkpoint = "learn/translator"
 source = "de"
 beam = 1

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from msgspec import structs
 
 from backattn import cli
 from backattn.errors import BackattnError, CorpusError, MissingError, StoreError
@@ -251,6 +251,7 @@ dev = "none"
 test = "none"
 source = "nowhere"
 [translator]
+kind = "fairseq"
 checkpoint = "{folder}"
 source = "de"
 [english]
@@ -298,14 +299,17 @@ def test_scores_are_kept_by_the_very_translator(tmp_path: Path, monkeypatch: pyt
         report.to_json()["scores"]["translator"][HEADLINE]["aer"] == report.scores["translator"][HEADLINE].aer
     )
     assert HEADLINE in READINGS
-    asked = replace(recipe, translator=replace(recipe.translator, layers="last"))
+    asked = structs.replace(recipe, translator=structs.replace(recipe.translator, layers="last"))
     assert keep_alignment(report, asked) != path
-    assert keep_alignment(report, replace(recipe, transfer=replace(recipe.transfer, eos="keep"))) == path
+    assert (
+        keep_alignment(report, structs.replace(recipe, transfer=structs.replace(recipe.transfer, eos="keep")))
+        == path
+    )
     # Figures of other gold pairs are no figures of these.
-    assert keep_alignment(report, replace(recipe, alignment=AlignmentRecipe(path="other"))) != path
+    assert keep_alignment(report, structs.replace(recipe, alignment=AlignmentRecipe(path="other"))) != path
     # What is given is not searched for, nor cut.
-    searched = replace(recipe.translator, beam=1, segment_pieces=40, max_len_b=1)
-    assert keep_alignment(report, replace(recipe, translator=searched)) == path
+    searched = structs.replace(recipe.translator, beam=1, segment_pieces=40, max_len_b=1)
+    assert keep_alignment(report, structs.replace(recipe, translator=searched)) == path
     checkpoint.write_bytes(b"two")
     assert keep_alignment(report, recipe) != path
     assert len(list(path.parent.iterdir())) == 4

@@ -142,7 +142,9 @@ def test_a_stand_in_is_another_transfer_store_of_the_same_translations(
     assert len({plan.translation.recipe_id for plan in plans}) == 1
     assert len({plan.transfer.recipe_id for plan in plans}) == 3
     other = make_plan(
-        make_recipe(translator={"checkpoint": "toy/translator", "source": "de", "layers": "last"}),
+        make_recipe(
+            translator={"kind": "fairseq", "checkpoint": "toy/translator", "source": "de", "layers": "last"}
+        ),
         make_corpus(["x"]),
     )
     assert other.translation.recipe_id != plans[0].translation.recipe_id

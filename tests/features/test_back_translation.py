@@ -1,16 +1,16 @@
 """English text that is translated back, to be more pairs to train on."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from backattn.device import threads_of_torch
 from backattn.errors import CorpusError, MissingError, ModelError, RecipeError
-from backattn.recipe import BackTranslation, EnglishFile, ParallelFile, Recipe, TranslatorRecipe
+from backattn.recipe import BackTranslation, EnglishFile, FairseqRecipe, ParallelFile, Recipe
 
 pytest.importorskip("fairseq")
 pytest.importorskip("sacrebleu")
@@ -132,11 +132,9 @@ def with_english_columns(recipe: Recipe, *columns: EnglishFile) -> Recipe:
     training = recipe.translator.training
     assert training is not None
     assert training.back_translation is not None
-    back = dataclasses.replace(training.back_translation, columns=columns)
-    translator = dataclasses.replace(
-        recipe.translator, training=dataclasses.replace(training, back_translation=back)
-    )
-    return dataclasses.replace(recipe, translator=translator)
+    back = structs.replace(training.back_translation, columns=columns)
+    translator = structs.replace(recipe.translator, training=structs.replace(training, back_translation=back))
+    return structs.replace(recipe, translator=translator)
 
 
 @pytest.mark.slow
@@ -154,22 +152,24 @@ def test_each_sentence_gets_its_own_translation_by_a_translator_of_the_other_dir
     training = recipe.translator.training
     assert training is not None
     turned = {
-        name: dataclasses.replace(file, foreign=1, english=0)
+        name: structs.replace(file, foreign=1, english=0)
         for name, file in (("valid", training.valid), ("test", training.test))
     }
-    parallel = tuple(dataclasses.replace(file, foreign=1, english=0) for file in training.parallel)
-    other = dataclasses.replace(
+    parallel = tuple(structs.replace(file, foreign=1, english=0) for file in training.parallel)
+    other = structs.replace(
         training, parallel=parallel, back_translation=None, learning_rates=(0.5, 0.25), average=1, **turned
     )
-    alone = dataclasses.replace(
-        recipe, translator=dataclasses.replace(recipe.translator, source="xx", training=other)
+    alone = structs.replace(
+        recipe, translator=structs.replace(recipe.translator, source="xx", training=other)
     )
     direct = train(alone, tmp_path / "turned")
     assert equal_weights(work / "back-translation" / "model", direct.folder)
 
     # One at a time, as all together; in order, and none dropped in silence.
     reverse = FairseqTranslator.load(
-        direct.folder, TranslatorRecipe(source="xx", segment_pieces=training.max_pieces), device="cpu"
+        direct.folder,
+        FairseqRecipe(checkpoint="direct", source="xx", segment_pieces=training.max_pieces),
+        device="cpu",
     )
     expected = []
     for sentence in [s for own in english for s in own.sentences]:
@@ -182,8 +182,8 @@ def test_each_sentence_gets_its_own_translation_by_a_translator_of_the_other_dir
     assert [(file.known, file.empty) for file in counts] == [(own.known, own.empty) for own in english]
 
     # How the recipe searches is no part of a training's identity, so no pair may depend on it.
-    other_search = dataclasses.replace(recipe.translator, beam=5, max_len_a=0.5, max_len_b=1)
-    searching = dataclasses.replace(recipe, translator=other_search)
+    other_search = structs.replace(recipe.translator, beam=5, max_len_a=0.5, max_len_b=1)
+    searching = structs.replace(recipe, translator=other_search)
     assert back(searching, tmp_path / "other work").train == made.train
 
 
@@ -245,10 +245,10 @@ def test_damaged_translations_are_told(tmp_path: Path, damage: bytes) -> None:
 def test_too_few_pieces_for_any_pair(tmp_path: Path) -> None:
     recipe = with_english(tmp_path)
     assert recipe.translator.training is not None
-    short = dataclasses.replace(recipe.translator.training, max_pieces=1)
+    short = structs.replace(recipe.translator.training, max_pieces=1)
     with pytest.raises(CorpusError, match=r"every train pair has more than .*max_pieces = 1 pieces"):
         train(
-            dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=short)),
+            structs.replace(recipe, translator=structs.replace(recipe.translator, training=short)),
             tmp_path / "translator",
         )
 

@@ -272,7 +272,7 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     base = ids()
     (models / "moved").mkdir()
     (models / "moved/checkpoint.pt").write_text("translator")
-    translator = {"checkpoint": "toy/translator", "source": "de"}
+    translator = {"kind": "fairseq", "checkpoint": "toy/translator", "source": "de"}
     assert (
         frozenset({"batch_tokens", "training", "checkpoint", "sha256", "vectors", "path", "links_path"})
         == NOT_IN_IDENTITY
@@ -307,16 +307,16 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     assert len(set(pins)) == 3
     assert pins[1] == pins[2]
     # So is a commit of a Marian model.
-    marian = {"hub": "someone/opus", "source": "de"}
+    marian = {"kind": "transformers", "hub": "someone/opus", "source": "de"}
     commits = [ids(translator=marian), *(ids(translator={**marian, "revision": own}) for own in "ab")]
     assert len(set(commits)) == 3
     # What is not asked for is no part of a name.
-    copy = {**translator, "copy": True}
-    assert ids(translator={**copy, "beam": 2, "precision": "bfloat16"}) == ids(translator=copy) != base
+    copy = {"kind": "copy", "source": "de"}
+    assert ids(translator={**copy, "source": "fr"}) == ids(translator=copy) != base
     (models / "cedict").write_text("a a [a1] /one/")
-    entries = {**translator, "dictionary": str(models / "cedict")}
+    entries = {"kind": "dictionary", "source": "de", "dictionary": str(models / "cedict")}
     by_dictionary = ids(translator=entries)
-    assert ids(translator={**entries, "beam": 2}) == by_dictionary != base
+    assert ids(translator={**entries, "source": "fr"}) == by_dictionary != base
     (models / "cedict").rename(models / "elsewhere")
     assert ids(translator={**entries, "dictionary": str(models / "elsewhere")}) == by_dictionary
     with pytest.raises(MissingError, match=r"cedict: no such file \(translator\.dictionary of the recipe\)"):

@@ -15,6 +15,7 @@ flair = pytest.importorskip("flair")
 import torch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from msgspec import structs  # noqa: E402
 
 from backattn.corpus import Corpus, Sentence  # noqa: E402
 from backattn.corpus.formats import read_corpus  # noqa: E402
@@ -34,12 +35,11 @@ from backattn.recipe import (  # noqa: E402
     CharLmRecipe,
     CharLmTraining,
     ColumnFormat,
+    CopyRecipe,
     CorpusRecipe,
     EmbeddingsRecipe,
-    EnglishRecipe,
     Recipe,
     TextFile,
-    TranslatorRecipe,
     as_json,
 )
 from backattn.store.lock import writer_lock  # noqa: E402
@@ -49,7 +49,7 @@ TINY = CharLmTraining(hidden=16, sequence=20, batch=4, epochs=3, learning_rate=2
 
 
 def make_recipe(folder: Path, *files: TextFile, unit: str = "word", **changes: object) -> Recipe:
-    training = dataclasses.replace(TINY, files=files, **changes)  # type: ignore[arg-type]
+    training = structs.replace(TINY, files=files, **changes)  # type: ignore[arg-type]
     return Recipe(
         name="tiny",
         corpus=CorpusRecipe(
@@ -58,8 +58,7 @@ def make_recipe(folder: Path, *files: TextFile, unit: str = "word", **changes: o
             unit=unit,  # type: ignore[arg-type]
             format=ColumnFormat(scheme="BIOES"),
         ),
-        translator=TranslatorRecipe(source="en"),
-        english=EnglishRecipe(),
+        translator=CopyRecipe(source="en"),
         embeddings=EmbeddingsRecipe(charlm=CharLmRecipe(checkpoint="charlm", training=training)),
     )
 
@@ -131,8 +130,8 @@ def test_models_learn_and_are_opened_as_they_were_measured(
     assert train(recipe, folder) == report  # nothing to do
     assert (folder / "training.json").stat().st_mtime_ns == before
 
-    longer = dataclasses.replace(recipe.embeddings.charlm.training, epochs=1)  # type: ignore[union-attr]
-    other = dataclasses.replace(
+    longer = structs.replace(recipe.embeddings.charlm.training, epochs=1)  # type: ignore[union-attr]
+    other = structs.replace(
         recipe, embeddings=EmbeddingsRecipe(charlm=CharLmRecipe(checkpoint="charlm", training=longer))
     )
     with pytest.raises(
@@ -258,7 +257,7 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
 
     def request(corpus: Corpus, files: tuple[TextFile, ...] = training.files) -> dict[str, object]:
         purpose = Purpose(corpus=corpus, language="en", unit="word", key="embeddings.charlm")
-        return module.make_request(dataclasses.replace(training, files=files), purpose)
+        return module.make_request(structs.replace(training, files=files), purpose)
 
     other = Sentence(tokens, ("S-X",) * len(tokens))
     assert request(dataclasses.replace(corpus, train=(other, *corpus.train[1:]))) == request(corpus)
@@ -277,12 +276,12 @@ class TestRefusals:
         hub = EmbeddingsRecipe(charlm=CharLmRecipe(hub="en"))
         for embeddings in (none, hub):
             with pytest.raises(RecipeError, match=r"recipe tiny: no \[embeddings\.charlm\.training\]"):
-                train(dataclasses.replace(recipe, embeddings=embeddings), tmp_path / "charlm")
+                train(structs.replace(recipe, embeddings=embeddings), tmp_path / "charlm")
 
     def test_no_folder(self, recipe: Recipe, tmp_path: Path) -> None:
         nowhere = EmbeddingsRecipe(charlm=CharLmRecipe(hub="en", training=TINY))
         with pytest.raises(RecipeError, match=r"embeddings\.charlm\.checkpoint: missing key"):
-            train(dataclasses.replace(recipe, embeddings=nowhere), tmp_path / "charlm")
+            train(structs.replace(recipe, embeddings=nowhere), tmp_path / "charlm")
 
     def test_a_folder_of_other_things_is_not_replaced(self, recipe: Recipe, tmp_path: Path) -> None:
         (tmp_path / "cache").mkdir()
@@ -339,7 +338,7 @@ class TestText:
         assert dataclasses.asdict(counts) == {
             "path": file.path, "lines": 6, "kept": 3, "empty": 2, "over_limit": 0, "held_out": 1,
         }  # fmt: skip
-        (counts,) = read(recipe, dataclasses.replace(file, limit=2)).files
+        (counts,) = read(recipe, structs.replace(file, limit=2)).files
         assert (counts.kept + counts.held_out, counts.over_limit, counts.empty) == (2, 2, 2)
 
     def test_chinese_characters_are_tokens(self, recipe: Recipe, tmp_path: Path) -> None:

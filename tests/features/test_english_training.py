@@ -1,6 +1,5 @@
 """Training the English tagger: what it learns survives the file, a killed training, and a second call."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from msgspec import structs  # noqa: E402
 
 from backattn.corpus.tags import legal_transitions, spans  # noqa: E402
 from backattn.errors import BusyError, CorpusError, MissingError, ModelError, RecipeError  # noqa: E402
@@ -108,7 +108,7 @@ def test_a_tagger_learns_and_is_opened_as_it_was_measured(
     before = (folder / "training.json").stat().st_mtime_ns
     assert train(recipe, folder) == report  # nothing to do
     assert (folder / "training.json").stat().st_mtime_ns == before
-    shorter = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1))  # type: ignore[type-var]
+    shorter = structs.replace(recipe, training=structs.replace(recipe.training, epochs=1))  # type: ignore[type-var]
     with pytest.raises(
         RecipeError, match=r"other settings or data \(training\.epochs: [0-9]+, now 1\), .* --replace"
     ):
@@ -201,8 +201,8 @@ def test_no_file_of_a_work_folder_is_unpickled(
 def beside_characters(recipe: EnglishRecipe, **charlm: object) -> EnglishRecipe:
     """The recipe, with character language models."""
     assert recipe.training is not None
-    training = dataclasses.replace(recipe.training, charlm=EnglishCharLm(**charlm))  # type: ignore[arg-type]
-    return dataclasses.replace(recipe, training=training)
+    training = structs.replace(recipe.training, charlm=EnglishCharLm(**charlm))  # type: ignore[arg-type]
+    return structs.replace(recipe, training=training)
 
 
 @pytest.mark.slow
@@ -214,9 +214,7 @@ def test_a_tagger_reads_character_language_models_as_they_are(
     more = TextFile(path=str(tmp_path / "more.txt"))
     held_out = " ".join(make_sentences(160)[9].tokens)
     (tmp_path / "more.txt").write_text(f"Anna met Carl .\n{held_out}\n", "utf-8")
-    own = beside_characters(
-        recipe, checkpoint=str(models), training=dataclasses.replace(CHARLM, files=(more,))
-    )
+    own = beside_characters(recipe, checkpoint=str(models), training=structs.replace(CHARLM, files=(more,)))
     folder = tmp_path / "tagger"
     train_and_kill(own, folder, monkeypatch)
     made = read_charlm_report(models)
@@ -274,7 +272,7 @@ class TestRefusals:
         self, recipe: EnglishRecipe, tmp_path: Path
     ) -> None:
         """The mended recipe is another one, and would find an unfinished training."""
-        slip = dataclasses.replace(CHARLM, files=(TextFile(path=str(tmp_path / "slip.txt")),))
+        slip = structs.replace(CHARLM, files=(TextFile(path=str(tmp_path / "slip.txt")),))
         own = beside_characters(recipe, checkpoint=str(tmp_path / "charlm"), training=slip)
         with pytest.raises(MissingError, match=r"slip\.txt"):
             train(own, tmp_path / "tagger")
@@ -315,7 +313,7 @@ class TestRefusals:
         assert not list(tmp_path.glob("charlm*"))
 
     def test_a_model_file_of_another_name(self, recipe: EnglishRecipe, tmp_path: Path) -> None:
-        other = dataclasses.replace(recipe, checkpoint="english/tagger.pt")
+        other = structs.replace(recipe, checkpoint="english/tagger.pt")
         with pytest.raises(
             RecipeError, match=r"english\.checkpoint: .*tagger\.safetensors.*'english/tagger\.pt'"
         ):

@@ -50,7 +50,8 @@ def test_an_estimate_follows_the_measured_speed() -> None:
     # 100 tokens more, in this store and in one of another recipe of the same kind
     more = make_corpus([*TEXTS, *(f"new and longer {i} 5" for i in range(20))])
     other = estimates(
-        make_corpus(TEXTS), translator={"checkpoint": "toy/translator", "source": "de", "beam": 2}
+        make_corpus(TEXTS),
+        translator={"kind": "fairseq", "checkpoint": "toy/translator", "source": "de", "beam": 2},
     )
     for found in (estimates(more), other):
         assert "measured" in found["translation"].basis

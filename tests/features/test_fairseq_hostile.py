@@ -24,7 +24,7 @@ from backattn.errors import BackattnError, MissingError
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.plain_data import PLAIN_CLASSES, _is_literal
 from backattn.features.translation.vocabulary import BpeCodes
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import FairseqRecipe
 
 KINDS = ("fconv", "transformer")
 
@@ -65,7 +65,7 @@ def copied(folders: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 
 
 def load(folder: Path) -> FairseqTranslator:
-    recipe = TranslatorRecipe(checkpoint="toy", source="de", beam=2, max_len_b=4)
+    recipe = FairseqRecipe(checkpoint="toy", source="de", beam=2, max_len_b=4)
     return FairseqTranslator.load(folder, recipe, device="cpu")
 
 
@@ -359,7 +359,7 @@ def fetched(cache: Path) -> Path:
 
 
 def from_hub() -> FairseqTranslator:
-    recipe = TranslatorRecipe(hub="transformer.toy.de-en", source="de", beam=2, max_len_b=4)
+    recipe = FairseqRecipe(hub="transformer.toy.de-en", source="de", beam=2, max_len_b=4)
     return FairseqTranslator.from_hub(recipe, device="cpu")
 
 

@@ -16,10 +16,10 @@ from backattn.features.translation import convolutional, stepwise
 from backattn.features.translation.convolutional import ConvolutionalModel
 from backattn.features.translation.opening import load_models
 from backattn.features.translation.search import Hypothesis, NotFinite, Symbols, beam_search
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import FairseqRecipe
 from tiny_translator import SHAPES, make_translator
 
-RECIPE = TranslatorRecipe(checkpoint="toy", source="de")
+RECIPE = FairseqRecipe(checkpoint="toy", source="de")
 LENGTHS = (3, 9, 1, 9, 14, 5)
 # Every kind of layer that fairseq's option strings can say.
 VARIANTS: dict[str, dict[str, Any]] = {

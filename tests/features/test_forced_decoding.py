@@ -15,7 +15,7 @@ from backattn.features.translation.opening import load_models
 from backattn.features.translation.search import Symbols, beam_search, read_given
 from backattn.features.translation.stepwise import prepare, starter
 from backattn.features.translation.vocabulary import Vocabulary
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import FairseqRecipe
 from tiny_translator import make_translator
 
 KINDS = ("fconv", "transformer")
@@ -32,8 +32,8 @@ PAIRS: list[Pair] = [
 ]
 
 
-def make_recipe(**changes: Any) -> TranslatorRecipe:
-    return TranslatorRecipe(**{"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4, **changes})
+def make_recipe(**changes: Any) -> FairseqRecipe:
+    return FairseqRecipe(**{"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4, **changes})
 
 
 @pytest.fixture(scope="module")

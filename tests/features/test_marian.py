@@ -14,22 +14,23 @@ from backattn import device
 from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError, ModelError
 from backattn.features.english.flair_training import new_tagger, save_tagger
-from backattn.features.model_files import is_transformers_model
 from backattn.features.plan import make_plan
 from backattn.features.translation import Translation
 from backattn.features.translation.marian import MarianTranslator
 from backattn.features.translation.search import beam_search
 from backattn.features.translation.vocabulary import detokenise
-from backattn.recipe import TranslatorRecipe, load_recipe
+from backattn.recipe import TransformersRecipe, load_recipe
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from hub_cache import run_offline
 from tiny_english import TINY, make_sentences
 from tiny_marian import CHINESE, make_marian
-from tiny_translator import SENTENCES, make_recipe
+from tiny_translator import SENTENCES
 from users_folder import make_home, run
 
 KINDS = ("shared", "apart", "pickle")
+
+SETTINGS: dict[str, Any] = {"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def load(folder: Path, **changes: Any) -> MarianTranslator:
-    return MarianTranslator.load(folder, make_recipe(**changes), device="cpu")
+    return MarianTranslator.load(folder, TransformersRecipe(**{**SETTINGS, **changes}), device="cpu")
 
 
 def peer(folder: Path) -> tuple[Any, Any]:
@@ -285,15 +286,15 @@ def test_the_hub_is_its_cache_when_nobody_is_online(folders: dict[str, Path], tm
     code = (
         "from backattn.errors import MissingError\n"
         "from backattn.features.translation.marian import MarianTranslator\n"
-        "from backattn.recipe import TranslatorRecipe\n"
+        "from backattn.recipe import TransformersRecipe\n"
         "for name in ('someone/opus', 'someone/other'):\n"
-        "    recipe = TranslatorRecipe(hub=name, source='de')\n"
+        "    recipe = TransformersRecipe(hub=name, source='de')\n"
         "    try: print(*MarianTranslator.from_hub(recipe, device='cpu').translate([('Köln',)])[0].english)\n"
         "    except MissingError as error: print('MissingError', error)\n"
     )
     found, missing = run_offline(folders["pickle"], "someone/opus", tmp_path / "hub", code)
     expected = MarianTranslator.load(
-        folders["pickle"], TranslatorRecipe(checkpoint="x", source="de"), device="cpu"
+        folders["pickle"], TransformersRecipe(checkpoint="x", source="de"), device="cpu"
     )
     assert found == " ".join(expected.translate([("Köln",)])[0].english)
     assert missing.startswith("MissingError someone/other: cannot be fetched from the hub")
@@ -332,16 +333,3 @@ def test_stage_one_goes_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     status, told, _ = run("check", "toy", *changes)
     assert status == 1
     assert "translation: missing; 4 sentences, 4 to compute" in told
-
-
-def test_the_hub_is_known_by_the_form_of_the_name(tmp_path: Path) -> None:
-    def by_hub(name: str) -> bool:
-        return is_transformers_model(TranslatorRecipe(hub=name, source="de"))
-
-    (tmp_path / "both").mkdir()
-    for name in ("config.json", "checkpoint.pt"):  # of fairseq, with a note of somebody
-        (tmp_path / "both" / name).touch()
-        found = is_transformers_model(TranslatorRecipe(checkpoint=str(tmp_path / "both"), source="de"))
-        assert found == (name == "config.json")
-    assert by_hub("Helsinki-NLP/opus-mt-de-en")
-    assert not by_hub("transformer.wmt19.de-en")

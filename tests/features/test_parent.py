@@ -1,7 +1,6 @@
 """A translator that begins with the weights of another."""
 
 import argparse
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 
 from backattn.errors import MissingError, ModelError, RecipeError
 from backattn.fingerprint import file_digest
-from backattn.recipe import Recipe, TranslatorRecipe
+from backattn.recipe import FairseqRecipe, Recipe
 
 pytest.importorskip("fairseq")
 pytest.importorskip("sacrebleu")
@@ -34,7 +34,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def child_of(kind: str, folder: Path, seed: int) -> tuple[torch.nn.Module, list[str]]:
     """A model and its pieces: those of ``make_translator`` in another order, every fifth one a new one."""
     models, _, dictionary = load_models(
-        [make_translator(folder, kind, seed=seed) / "checkpoint.pt"], TranslatorRecipe(source="de")
+        [make_translator(folder, kind, seed=seed) / "checkpoint.pt"],
+        FairseqRecipe(checkpoint="toy", source="de"),
     )
     special, own = dictionary.symbols[: dictionary.nspecial], dictionary.symbols[dictionary.nspecial :]
     own = [f"{piece}-new" if number % 5 == 0 else piece for number, piece in enumerate(reversed(own))]
@@ -140,8 +141,8 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
         train(recipe, resumed.folder)
     assert not list(tmp_path.glob("killed*.work"))
     assert train(recipe, child.folder) == child
-    keeping = dataclasses.replace(recipe.translator.training, keep=True)
-    keeper = dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=keeping))
+    keeping = structs.replace(recipe.translator.training, keep=True)
+    keeper = structs.replace(recipe, translator=structs.replace(recipe.translator, training=keeping))
     shutil.copytree(child.folder, tmp_path / "child" / "translator.epochs" / "1")
     manifest = tmp_path / "child" / "translator.epochs" / "1" / "training.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "identity": {**told, "epoch": 1}}))

@@ -15,10 +15,10 @@ ENGLISH = "[english]\ncheckpoint = 'english/tagger.safetensors'\n"
 ENGLISH_TRAINING = "[english.training]\nfiles = [{ path = 'english.conll' }]\n"
 
 
-def write(name: str, translator: str, rest: str = ENGLISH) -> None:
+def write(name: str, translator: str, rest: str = ENGLISH, *, kind: str = "fairseq") -> None:
     Path(f"pipelines/{name}.toml").write_text(
         "[corpus]\ntrain = 'a'\ndev = 'b'\ntest = 'c'\nsource = 'made here'\n"
-        f"[translator]\nsource = '{name[:2]}'\n{translator}\n{rest}",
+        f"[translator]\nkind = '{kind}'\nsource = '{name[:2]}'\n{translator}\n{rest}",
         "utf-8",
     )
 
@@ -71,11 +71,12 @@ def test_the_recipes_of_this_project(monkeypatch: pytest.MonkeyPatch, lang: str,
 
 def test_models_that_nobody_describes_have_no_training() -> None:
     write("es", "checkpoint = 'elsewhere/translator'", "[english]\ncheckpoint = 'mine/tagger.safetensors'\n")
-    write("fr", "hub = 'Helsinki-NLP/opus-mt-fr-en'", "[english]\nhub = 'ner'\n")
-    write("zh", f"dictionary = 'cedict.txt'\ncheckpoint = 'zh/translator'\n{TRAINING}")
+    write("fr", "hub = 'Helsinki-NLP/opus-mt-fr-en'", "[english]\nhub = 'ner'\n", kind="transformers")
+    write("zh", "dictionary = 'cedict.txt'", kind="dictionary")
+    write("zh-fairseq", f"checkpoint = 'zh-fairseq/translator'\n{TRAINING}")
     write("it", f"checkpoint = 'it/translator'\n{TRAINING}parent = 'pt/translator'\n")
     write("pt", f"checkpoint = 'pt/model'\n{TRAINING}")  # into another folder
-    write("zh-other", "checkpoint = 'zh/translator'")  # zh.toml describes it, and asks a dictionary itself
+    write("zh-other", "checkpoint = 'zh-fairseq/translator'")
     assert needed("es") == needed("fr") == []
     assert run("models", "fr")[:2] == (
         0,
@@ -83,7 +84,7 @@ def test_models_that_nobody_describes_have_no_training() -> None:
     )
     assert needed("zh") == [SHARED]
     assert needed("it") == [own("it"), SHARED]
-    assert needed("zh-other") == [own("zh", asked=False), SHARED]
+    assert needed("zh-other") == [own("zh-fairseq", asked=False), SHARED]
     Path("pipelines/english.toml").write_text("[english]\nhub = 'ner'\n")
     assert needed("it") == [own("it")]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 
 from backattn import device
 from backattn.errors import BackattnError, CorpusError, MissingError, ModelError, RecipeError
@@ -20,9 +21,9 @@ from backattn.fingerprint import file_digest
 from backattn.recipe import (
     CorpusRecipe,
     EnglishRecipe,
+    FairseqRecipe,
     ParallelFile,
     Recipe,
-    TranslatorRecipe,
     TranslatorTraining,
 )
 
@@ -73,7 +74,7 @@ def toy_recipe(folder: Path, **training: Any) -> Recipe:
     return Recipe(
         name="toy",
         corpus=CorpusRecipe(train="-", dev="-", test="-", source="-"),
-        translator=TranslatorRecipe(
+        translator=FairseqRecipe(
             checkpoint="toy/translator",
             source="de",
             beam=2,
@@ -281,8 +282,8 @@ def kept(toy: tuple[Recipe, TranslatorReport], tmp_path_factory: pytest.TempPath
 def keeping(recipe: Recipe) -> Recipe:
     training = recipe.translator.training
     assert training is not None
-    kept = dataclasses.replace(training, keep=True)
-    return dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=kept))
+    kept = structs.replace(training, keep=True)
+    return structs.replace(recipe, translator=structs.replace(recipe.translator, training=kept))
 
 
 @pytest.mark.slow
@@ -418,7 +419,7 @@ def test_an_unfinished_training_of_another_recipe_is_refused(tmp_path: Path) -> 
 
 def test_a_recipe_without_training_is_refused(tmp_path: Path) -> None:
     recipe = toy_recipe(tmp_path)
-    bare = dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, training=None))
+    bare = structs.replace(recipe, translator=structs.replace(recipe.translator, training=None))
     with pytest.raises(RecipeError, match=r"recipe toy: no \[translator\.training\]"):
         train(bare, tmp_path / "translator")
 
@@ -426,7 +427,7 @@ def test_a_recipe_without_training_is_refused(tmp_path: Path) -> None:
 def test_a_translator_from_english_is_refused(tmp_path: Path) -> None:
     """It would learn to write what it reads: each side's files are named after its language."""
     recipe = toy_recipe(tmp_path)
-    english = dataclasses.replace(recipe, translator=dataclasses.replace(recipe.translator, source="en"))
+    english = structs.replace(recipe, translator=structs.replace(recipe.translator, source="en"))
     with pytest.raises(RecipeError, match=r"recipe toy: translator\.source: .* into English, found 'en'"):
         train(english, tmp_path / "translator")
 
@@ -577,9 +578,9 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     for folder in (tmp_path / "cache", tmp_path / "cache" / "precious"):
         with pytest.raises(RecipeError, match="is no translator that was trained here, and is not replaced"):
             train(recipe, folder)
-    hub = dataclasses.replace(recipe.translator, checkpoint="", hub="transformer.wmt19.de-en")
+    hub = structs.replace(recipe.translator, checkpoint="", hub="transformer.wmt19.de-en")
     with pytest.raises(RecipeError, match=r"recipe toy: translator\.checkpoint: missing key"):
-        train(dataclasses.replace(recipe, translator=hub), tmp_path / "cache")
+        train(structs.replace(recipe, translator=hub), tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
 
 

@@ -10,7 +10,7 @@ TYPES = ("LOC", "ORG", "PER")
 RECIPE = {
     "name": "es",
     "corpus": {"train": "a", "dev": "b", "test": "c", "source": "made here"},
-    "translator": {"checkpoint": "es/translator", "source": "es"},
+    "translator": {"kind": "fairseq", "checkpoint": "es/translator", "source": "es"},
     "english": {"checkpoint": "english/tagger.safetensors"},
     "tagger": {"characters": "cnn"},
 }

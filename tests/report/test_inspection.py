@@ -1,12 +1,12 @@
 """One sentence through real stores: what the page and the text say of it, and how it is found."""
 
-import dataclasses
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from msgspec import structs
 from run_folders import make_run
 
 from backattn.corpus import Corpus, Sentence
@@ -119,8 +119,8 @@ def test_what_t_was_made_with_is_said(recipe: Recipe, tmp_path: Path, attention:
         "utf-8"
     )
 
-    transfer = dataclasses.replace(recipe.transfer, attention=attention, eos="keep", normalise="source")
-    other = dataclasses.replace(recipe, transfer=transfer)
+    transfer = structs.replace(recipe.transfer, attention=attention, eos="keep", normalise="source")
+    other = structs.replace(recipe, transfer=transfer)
     plan = make_plan(other, CORPUS)
     translations = StoreReader(plan.translation.path)
     build_transfers(plan.transfer, translations, transfer, FakeEnglishTagger, "cpu")

@@ -28,6 +28,7 @@ groups = {{ NE = ".NAM", NM = ".NOM" }}
 table = "Table 4"
 figures = {figures}
 [translator]
+kind = "fairseq"
 {translator}
 source = "zh"
 [english]
@@ -55,7 +56,7 @@ def write(home: Path, figures: str = FIGURES, translator: str = 'checkpoint = "z
 
 
 def train(
-    home: Path, inputs: str, seed: int, *, embeddings: tuple[str, ...] = (), sentences: int = 0
+    home: Path, inputs: str, seed: int, *, embeddings: tuple[str, ...] = (), sentences: int | str = "all"
 ) -> None:
     make_run(
         home / "zh" / "runs", inputs, seed,
@@ -109,7 +110,7 @@ def test_only_runs_on_all_sentences_stand_there(home: Path) -> None:
     assert "BiLSTM+CRF" not in found
     make_run(home / "zh" / "runs", sentences=100)
     train(home, "words", 1)
-    for sizes, shown in (((), True), ((100,), False), ((100, 0), True), ((0,), True)):
+    for sizes, shown in (((), True), ((100,), False), ((100, "all"), True), (("all",), True)):
         text = make_report(["zh"], home, sizes=sizes).to_text()
         assert ("Beside Table 4" in text) == shown
         assert ("no runs here" in text) == shown
@@ -247,8 +248,8 @@ def test_no_runs_at_all_says_what_the_recipe_needs(home: Path, monkeypatch: pyte
         ('[{ model = "ELMo+CRF" }]', r"paper\.figures\[0\]\.model: expected a base as CharLM\+BiLSTM\+CRF, "),
         ('[{ model = "BiLSTM+CRF+BAN" }]', r"paper\.figures\[0\]\.model: expected a base"),
         ('[{ measure = "XX" }]', r"figures\[0\]\.measure: expected one of Overall, NE, NM \(corpus\.groups"),
-        ("[{ base = 101 }]", r"paper\.figures\[0\]\.base: expected an F1 in percent, found 101"),
-        ("[{ ban = -1 }]", r"paper\.figures\[0\]\.ban: expected an F1 in percent, found -1"),
+        ("[{ base = 101 }]", r"paper\.figures\[0\]\.base: expected an F1 in percent; found 101"),
+        ("[{ ban = -1 }]", r"paper\.figures\[0\]\.ban: expected an F1 in percent; found -1"),
         ("[{ base = 1, ban = 2, lift = 1 }]", r"figures\[0\]\.lift: is ban less base already"),
         ("[{ f1 = 3 }]", r"paper\.figures\[0\]\.f1: unknown key"),
     ],

@@ -1,12 +1,12 @@
 """Stores, training and report together: the report reads what training writes."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from backattn.corpus import Corpus, Sentence
 from backattn.experiments import train_grid
@@ -46,8 +46,8 @@ def toy(**tagger: Any) -> Recipe:
     """A small recipe of the models that ``cache`` holds."""
     settings = {"epochs": 2, "hidden": 8, "word_dimensions": 8, **tagger}
     recipe = from_json({**as_json(make_recipe()), "tagger": settings}, "toy")
-    corpus = dataclasses.replace(recipe.corpus, groups={"P": "PER", "L": "LOC"})
-    return dataclasses.replace(recipe, corpus=corpus)
+    corpus = structs.replace(recipe.corpus, groups={"P": "PER", "L": "LOC"})
+    return structs.replace(recipe, corpus=corpus)
 
 
 def build(recipe: Recipe) -> None:
@@ -60,7 +60,7 @@ def build(recipe: Recipe) -> None:
 def test_a_report_of_runs_that_were_really_trained(cache: Path) -> None:
     recipe = toy()
     build(recipe)
-    grid = parse_grid("words,words+transfer", "50%,100%,all", "1,2", default_sentences=0)
+    grid = parse_grid("words,words+transfer", "50%,100%,all", "1,2", default_sentences="all")
     runs = train_grid(recipe, CORPUS, grid, device="cpu").whole()
     assert len(runs) == 8  # 100 % are the runs of all
 
@@ -89,9 +89,11 @@ def test_every_fusion_has_the_one_base(cache: Path) -> None:
     """`words` always runs as fusion = output; the others are compared with it all the same."""
     build(toy())
     for fusion in ("output", "input", "gate"):
-        grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1,))
+        grid = Grid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1,))
         train_grid(toy(fusion=fusion), CORPUS, grid, device="cpu").whole()
-    train_grid(toy(), CORPUS, Grid(inputs=("transfer",), sentences=(0,), seeds=(1,)), device="cpu").whole()
+    train_grid(
+        toy(), CORPUS, Grid(inputs=("transfer",), sentences=("all",), seeds=(1,)), device="cpu"
+    ).whole()
     (table,) = make_report(["toy"], cache).langs[0].tables
     assert [(row.model, row.base, bool(row.difference)) for row in table.rows] == [
         ("BiLSTM+CRF", "BiLSTM+CRF", False),
@@ -111,11 +113,9 @@ def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
         (cache / checkpoint / "checkpoint.pt").write_bytes(checkpoint.encode())
         (cache / checkpoint / MANIFEST).write_text(json.dumps({"bleu": {"score": score}}), "utf-8")
         recipe = toy()
-        recipe = dataclasses.replace(
-            recipe, translator=dataclasses.replace(recipe.translator, checkpoint=checkpoint)
-        )
+        recipe = structs.replace(recipe, translator=structs.replace(recipe.translator, checkpoint=checkpoint))
         build(recipe)
-        grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=(1, 2))
+        grid = Grid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
         train_grid(recipe, CORPUS, grid, device="cpu").whole()
         links = AlignmentScore(10, 10, round(score / 2), 10)
         report = AlignmentReport("gold", 1, 10, 10, {"translator": {"foreign word": links}})
@@ -158,8 +158,8 @@ def test_a_stand_in_for_a_has_its_own_alignment_error_rate(cache: Path) -> None:
     links = {name: {"foreign word": AlignmentScore(10, 10, found, found)} for name, found in rates.items()}
     path = keep_alignment(AlignmentReport("gold", 1, 10, 10, links), recipe)
     for attention in ("translator", "diagonal", "uniform"):
-        changed = dataclasses.replace(recipe.transfer, attention=attention)
-        other = dataclasses.replace(recipe, transfer=changed)
+        changed = structs.replace(recipe.transfer, attention=attention)
+        other = structs.replace(recipe, transfer=changed)
         build(other)
         train_grid(other, CORPUS, Grid(("words+transfer",), (0,), (1,)), device="cpu").whole()
 

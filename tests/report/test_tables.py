@@ -87,7 +87,7 @@ def test_equal_runs_differ_by_zero(runs: Path, tmp_path: Path) -> None:
         ({"tagger": {"dropout": 0.3}}, "tagger.dropout=0.3"),
         ({"tagger": {"precision": "bfloat16"}}, "tagger.precision=bfloat16"),
         ({"store": "1-9999999999"}, "store=1-99999999"),
-        ({"tagger": {"sentences": 0}}, "tagger.sentences=0"),
+        ({"tagger": {"sentences": "all"}}, "tagger.sentences=all"),
         ({"epochs": 9}, "| 3 |"),
     ],
 )
@@ -211,7 +211,14 @@ def test_another_t_is_told_by_the_keys_of_its_recipe(runs: Path, tmp_path: Path)
     of_store(runs, "aa", english={"checkpoint": "english/tagger.safetensors", "batch_tokens": 7})
     of_store(runs, "bb", transfer={"attention": "uniform", "eos": "drop"})
     of_store(
-        runs, "cc", translator={"checkpoint": "es/translator.epochs/3", "source": "es", "layers": "last"}
+        runs,
+        "cc",
+        translator={
+            "kind": "fairseq",
+            "checkpoint": "es/translator.epochs/3",
+            "source": "es",
+            "layers": "last",
+        },
     )
     of_store(runs, "dd", english={"checkpoint": "other.safetensors"})
     told = settings(tmp_path)
@@ -250,7 +257,9 @@ def test_what_the_recipe_says_now_is_not_told(
     make_run(runs, "words")
     of_store(runs, "aa")
     of_store(runs, "bb", transfer={"attention": "uniform"})
-    of_store(runs, "cc", translator={"checkpoint": "es/translator.epochs/3", "source": "es"})
+    of_store(
+        runs, "cc", translator={"kind": "fairseq", "checkpoint": "es/translator.epochs/3", "source": "es"}
+    )
     write_recipe(tmp_path)
     assert settings(tmp_path) == [
         "", "transfer.attention=uniform", "translator.checkpoint=es/translator.epochs/3"
@@ -359,7 +368,7 @@ def test_an_ablation_alone_is_never_taken_for_the_recipes_row(
 
 def test_how_a_model_was_trained_is_told_by_its_name_alone(runs: Path, tmp_path: Path) -> None:
     training = {name: {"path": f"{name}.tsv"} for name in ("valid", "test")}
-    translator = {"checkpoint": "es/translator", "source": "es", "training": {**training, "parallel": []}}
+    translator = {**RECIPE["translator"], "training": {**training, "parallel": []}}
     translator["training"]["parallel"] = [{"path": "train.tsv"}]  # type: ignore[index]
     of_store(runs, "aa")
     of_store(runs, "bb", translator=translator, transfer={"attention": "uniform"})
@@ -518,7 +527,7 @@ def test_of_some_sizes_only_these_rows_are_printed_and_the_files_of_all_runs_sta
     runs: Path, tmp_path: Path
 ) -> None:
     grid(runs, (83, 500))
-    make_run(runs, "words", 1, sentences=8323, tagger={"sentences": 0})
+    make_run(runs, "words", 1, sentences=8323, tagger={"sentences": "all"})
     whole = make_report(["es"], tmp_path)
     files = {path: path.read_bytes() for path in whole.written}
 

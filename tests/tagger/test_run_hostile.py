@@ -1,7 +1,6 @@
 """Run folders by strangers: odd JSON, weights that claim what they do not hold, files that are none."""
 
 import copy
-import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from tagger_samples import TINY, DictVectors, make_corpus
 
 from backattn.errors import BackattnError, ModelError
@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "identity": identity,
         "groups": {"places": "LOC"},
     }
-    recipe = dataclasses.replace(TINY, characters="cnn")
+    recipe = structs.replace(TINY, characters="cnn")
     train_run(corpus, DictVectors(corpus), recipe, folder=folder, **options)
     return folder
 

@@ -1,6 +1,5 @@
 """Runs: the folder, resuming after a real kill, the four inputs, and what is refused."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tagger_samples import TINY, WIDTH, DictVectors, make_corpus
@@ -40,7 +40,7 @@ from backattn.tagger.tensors import read_tensors, write_tensors
 from backattn.tagger.training import train_run
 from fakes import make_recipe
 
-WITH_ALL = dataclasses.replace(TINY, embeddings=("charlm", "bert"), fusion="both")
+WITH_ALL = structs.replace(TINY, embeddings=("charlm", "bert"), fusion="both")
 needs_bfloat16 = pytest.mark.skipif(
     not device.has_bfloat16("cpu"), reason="this processor has no bfloat16, and oneDNN no LSTM without"
 )
@@ -117,7 +117,7 @@ def test_a_loaded_run_predicts_what_it_predicted(tmp_path, inputs):
 @pytest.mark.parametrize("inputs", ["words", "words+transfer", "random"])
 @pytest.mark.parametrize("word_dimensions", [0, 8])
 def test_a_run_with_frozen_features(tmp_path, inputs, word_dimensions):
-    corpus, recipe = make_corpus(), dataclasses.replace(WITH_ALL, word_dimensions=word_dimensions)
+    corpus, recipe = make_corpus(), structs.replace(WITH_ALL, word_dimensions=word_dimensions)
     run = train(tmp_path, recipe, corpus, inputs=inputs)
     assert run.request["embeddings"] == {"charlm": "charlm-1", "bert": "bert-1"}
     model = load_run(tmp_path)
@@ -134,7 +134,7 @@ def test_a_run_with_frozen_features(tmp_path, inputs, word_dimensions):
 
 
 def test_frozen_features_alone_are_enough_to_learn_from(tmp_path):
-    recipe = dataclasses.replace(TINY, hidden=16, epochs=30, embeddings=("bert",), word_dimensions=0)
+    recipe = structs.replace(TINY, hidden=16, epochs=30, embeddings=("bert",), word_dimensions=0)
     run = train(tmp_path, recipe, make_corpus(60), inputs="words")
     assert run.test.overall.f1 > 0.9
 
@@ -142,7 +142,7 @@ def test_frozen_features_alone_are_enough_to_learn_from(tmp_path):
 class TestRequest:
     def of(self, inputs: Inputs, **changes: object) -> dict[str, object]:
         corpus = make_corpus()
-        recipe = dataclasses.replace(TINY, **changes)
+        recipe = structs.replace(TINY, **changes)
         stores = DictVectors(corpus), frozen(corpus)
         return make_request(corpus, *stores, recipe, inputs=inputs, seed=1, identity={"corpus": "c"})
 
@@ -166,7 +166,7 @@ class TestRequest:
             self.of("transfer", fusion=fusion)
 
     def test_the_paper_s_names(self):
-        recipe = dataclasses.replace(TINY, embeddings=("fasttext", "charlm"), fusion="gate")
+        recipe = structs.replace(TINY, embeddings=("fasttext", "charlm"), fusion="gate")
         assert [model_name(inputs, recipe) for inputs in ALL_INPUTS] == [
             "fastText+CharLM+BiLSTM+CRF",
             "fastText+CharLM+BiLSTM+CRF+BAN(gate)",
@@ -177,7 +177,7 @@ class TestRequest:
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
 def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, precision):
-    recipe = dataclasses.replace(WITH_ALL, characters="cnn", precision=precision, fusion="gate")
+    recipe = structs.replace(WITH_ALL, characters="cnn", precision=precision, fusion="gate")
     train(tmp_path / "whole", recipe)
     for last in range(1, TINY.epochs):
         stop_after_epoch(monkeypatch, last)
@@ -230,7 +230,7 @@ def test_float32_takes_the_place_of_bfloat16_where_there_is_none(tmp_path, monke
 
 
 def trained_in(folder: Path, precision: Literal["float32", "bfloat16"]) -> Run:
-    return train(folder / precision, dataclasses.replace(TINY, precision=precision))
+    return train(folder / precision, structs.replace(TINY, precision=precision))
 
 
 def weights_of(run: Run) -> NDArray[np.float32]:
@@ -256,7 +256,7 @@ from pathlib import Path
 from test_training import train
 import dataclasses
 from tagger_samples import TINY
-train(Path(sys.argv[1]), dataclasses.replace(TINY, epochs=40))
+train(Path(sys.argv[1]), structs.replace(TINY, epochs=40))
 """
 
 
@@ -276,7 +276,7 @@ def test_resumed_equals_uninterrupted_after_real_kills(tmp_path):
             assert lines < 40
         assert process.wait(timeout=60) in (0, -signal.SIGKILL)
     assert kills == 3
-    train(whole, dataclasses.replace(TINY, epochs=40))
+    train(whole, structs.replace(TINY, epochs=40))
     assert result_of(killed) == result_of(whole)
 
 
@@ -342,7 +342,7 @@ def test_a_seed_decides_everything_and_torch_keeps_its_own(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("characters", ["none", "cnn", "lstm"])
 def test_it_learns(tmp_path, characters):
-    recipe = dataclasses.replace(TINY, hidden=24, word_dimensions=24, characters=characters, epochs=25)
+    recipe = structs.replace(TINY, hidden=24, word_dimensions=24, characters=characters, epochs=25)
     run = train(tmp_path, recipe, make_corpus(120, 30, 30), inputs="words")
     assert run.test.overall.f1 > 0.95
     assert run.history[-1]["loss"] < run.history[0]["loss"] / 5
@@ -362,7 +362,7 @@ class TestSample:
 
     def test_the_vocabulary_is_the_sample_s(self, tmp_path):
         corpus = make_corpus(60)
-        run = train(tmp_path, dataclasses.replace(TINY, sentences=5), corpus)
+        run = train(tmp_path, structs.replace(TINY, sentences=5), corpus)
         known = set(load_run(tmp_path).vocabulary.words)
         assert run.sentences == 5
         assert known <= {
@@ -373,7 +373,7 @@ class TestSample:
         with pytest.raises(
             RecipeError, match=r"tagger\.sentences: 99 asked for, but the training file has 24"
         ):
-            sample_size(make_corpus(), dataclasses.replace(TINY, sentences=99))
+            sample_size(make_corpus(), structs.replace(TINY, sentences=99))
 
 
 @pytest.mark.parametrize("kind", ["stored", "random"])
@@ -420,9 +420,9 @@ class TestRefusals:
             ({"inputs": "random"}, "inputs, transfer"),
             ({"seed": 9}, "seed"),
             ({"identity": {"corpus": "edited"}}, "corpus"),
-            ({"recipe": dataclasses.replace(TINY, hidden=9)}, "tagger"),
-            ({"recipe": dataclasses.replace(TINY, fusion="gate")}, "tagger"),
-            ({"recipe": dataclasses.replace(TINY, embeddings=("bert",))}, "embeddings, tagger"),
+            ({"recipe": structs.replace(TINY, hidden=9)}, "tagger"),
+            ({"recipe": structs.replace(TINY, fusion="gate")}, "tagger"),
+            ({"recipe": structs.replace(TINY, embeddings=("bert",))}, "embeddings, tagger"),
         ],
     )
     @pytest.mark.parametrize("finished", [True, False])
@@ -449,10 +449,10 @@ class TestRefusals:
 
     def test_divergence(self, tmp_path):
         with pytest.raises(ModelError, match=r"the training loss of epoch \d is (nan|inf); a lower"):
-            train(tmp_path, dataclasses.replace(TINY, learning_rate=1e38, clip_norm=1e38))
+            train(tmp_path, structs.replace(TINY, learning_rate=1e38, clip_norm=1e38))
 
     def test_an_odd_character_lstm(self, tmp_path):
-        recipe = dataclasses.replace(TINY, characters="lstm", character_dimensions=7)
+        recipe = structs.replace(TINY, characters="lstm", character_dimensions=7)
         with pytest.raises(RecipeError, match=r"tagger\.character_dimensions: 7 for an lstm"):
             train(tmp_path, recipe)
 

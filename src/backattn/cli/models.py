@@ -86,7 +86,7 @@ def translator_train(
     from backattn.features.translation.training import train_translator
 
     recipe = load_recipe(lang, overrides)
-    folder = model_path(recipe.translator.checkpoint)
+    folder = model_path(recipe.own_translator[0].checkpoint)
     made = train_translator(recipe, folder=folder, threads=threads, replace=replace, progress=True)
     answer(made.to_json(), made.to_text(), as_json)
 

@@ -149,9 +149,8 @@ def alignment_path(recipe: Recipe) -> Path:
     :raises MissingError: the translator is not there.
     """
     translator = recipe.translator
-    asked = {key: getattr(translator, key) for key in ("source", "layers", "precision")}
-    if translator.revision:
-        asked["revision"] = translator.revision
+    table = as_json(translator)
+    asked = {key: table.get(key) for key in ("kind", "source", "layers", "precision", "revision")}
     gold = as_json(recipe.alignment) if recipe.alignment else None
     # A store's name asks for no corpus.
     models = make_plan(recipe, Corpus((), (), ())).translation.models

@@ -10,9 +10,11 @@ from backattn.features.translation.cedict import PUBLISHED
 from backattn.files import is_file
 from backattn.fingerprint import file_digest
 from backattn.recipe import (
+    CopyRecipe,
+    DictionaryRecipe,
     EmbeddingName,
     Recipe,
-    TranslatorRecipe,
+    TransformersRecipe,
     data_path,
     model_path,
     trained_by,
@@ -58,39 +60,32 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
 
 def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
     """Sha256 of each of the translator's files; a model of the hub is known by its name."""
-    if recipe.translator.copy:
+    translator = recipe.translator
+    if isinstance(translator, CopyRecipe):
         return {}
-    if recipe.translator.dictionary:
-        path = data_path(recipe.translator.dictionary)
+    if isinstance(translator, DictionaryRecipe):
+        path = data_path(translator.dictionary)
         if not is_file(path):
             raise MissingError(
                 f"{path}: no such file (translator.dictionary of the recipe); put {PUBLISHED} there, or "
                 "another one in its form"
             )
         return {"dictionary": digest(path)}
-    if recipe.translator.hub:
-        return {"hub": recipe.translator.hub}
-    folder = model_path(recipe.translator.checkpoint)
-    if is_transformers_model(recipe.translator):
+    if translator.hub:
+        return {"hub": translator.hub}
+    folder = model_path(translator.checkpoint)
+    if isinstance(translator, TransformersRecipe):
         return _marian_files(folder, digest)
     if not (folder / "checkpoint.pt").is_file():
-        own = recipe.name if recipe.translator.training else trained_by(recipe.translator.checkpoint)
+        own = recipe.name if translator.training else trained_by(translator.checkpoint)
         raise MissingError(
             f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
             f"or point translator.checkpoint in the recipe at one"
         )
     # What else lies there (notes, other checkpoints of the training) is not opened.
-    dictionaries = (f"dict.{language}.txt" for language in (recipe.translator.source, "en"))
+    dictionaries = (f"dict.{language}.txt" for language in (translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: digest(path) for path in sorted(files) if is_file(path)}
-
-
-def is_transformers_model(translator: TranslatorRecipe) -> bool:
-    """Whether it is transformers' and not fairseq's: by what lies there; on the hub, by its name's form."""
-    if translator.hub:
-        return "/" in translator.hub
-    folder = model_path(translator.checkpoint)
-    return is_file(folder / CONFIG) and not is_file(folder / "checkpoint.pt")
 
 
 def _marian_files(folder: Path, digest: Digest) -> dict[str, str]:
@@ -110,11 +105,12 @@ def transfer_files(recipe: Recipe) -> dict[str, str]:
 
 def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
     """Sha256 of the English tagger's file; a model of the hub is known by its name."""
-    if recipe.english.hub:
-        return _of_hub(recipe.english.hub, recipe.english.sha256)
-    path = model_path(recipe.english.checkpoint)
+    english = recipe.english_tagger
+    if english.hub:
+        return _of_hub(english.hub, english.sha256)
+    path = model_path(english.checkpoint)
     if not path.is_file():
-        own = recipe.name if recipe.english.training else "english"
+        own = recipe.name if english.training else "english"
         raise MissingError(
             f"{path}: no English tagger there; make it with `backattn english train {own}`, "
             f"or point english.checkpoint in the recipe at a flair model"

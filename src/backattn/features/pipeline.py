@@ -14,17 +14,23 @@ from backattn.features.build import Built, build_embeddings, build_transfers, bu
 from backattn.features.embeddings import Embedder
 from backattn.features.english.model_file import SUFFIX
 from backattn.features.hub import require_voucher, require_voucher_for_file
-from backattn.features.model_files import is_transformers_model
 from backattn.features.plan import Plan, Stage
 from backattn.features.translation import Translator
 from backattn.features.translation.copying import CopyTranslator
-from backattn.recipe import EmbeddingName, Recipe, data_path, model_path
+from backattn.recipe import (
+    CopyRecipe,
+    DictionaryRecipe,
+    EmbeddingName,
+    ModelTranslator,
+    Recipe,
+    TransformersRecipe,
+    data_path,
+    model_path,
+)
 from backattn.store.reader import StoreReader
 
 if TYPE_CHECKING:
     from backattn.features.english.flair import FlairTagger
-    from backattn.features.translation.fairseq import FairseqTranslator
-    from backattn.features.translation.marian import MarianTranslator
 
 _Model = TypeVar("_Model")
 
@@ -61,7 +67,9 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":
             translator = _as_named(stage, plan, lambda: load_translator(recipe, device))
-            reduced = device == "cpu" and takes_bfloat16(recipe.translator.precision, device)
+            model = recipe.translator
+            precision = model.precision if isinstance(model, ModelTranslator) else "float32"
+            reduced = device == "cpu" and takes_bfloat16(precision, device)
             return build_translations(stage, translator, f"{words}, bfloat16" if reduced else words)
         if stage.kind == "transfer":
             translations = StoreReader(plan.translation.path)
@@ -97,8 +105,9 @@ def _as_named(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[
 
 def _require_vouchers(stage: Stage, recipe: Recipe, trust: bool) -> None:
     """:raises ModelError: nobody vouches for a pickle that this stage opens."""
-    english, charlm = recipe.english, recipe.embeddings.charlm
+    charlm = recipe.embeddings.charlm
     if stage.kind == "transfer":
+        english = recipe.english_tagger
         if english.hub:
             require_voucher(english.hub, pinned=bool(english.sha256), trust=trust, key="english.sha256")
         elif (path := model_path(english.checkpoint)).suffix.lower() != SUFFIX:
@@ -111,27 +120,30 @@ def _require_vouchers(stage: Stage, recipe: Recipe, trust: bool) -> None:
 def load_translator(recipe: Recipe, device: str) -> Translator:
     """The translator of a recipe, from its folder or the hub; or what stands in its place."""
     translator = recipe.translator
-    if translator.copy:
+    if isinstance(translator, CopyRecipe):
         return CopyTranslator()
-    if translator.dictionary:
+    if isinstance(translator, DictionaryRecipe):
         from backattn.features.translation.word_by_word import DictionaryTranslator
 
         return DictionaryTranslator.load(translator.dictionary)
-    kind: type[FairseqTranslator] | type[MarianTranslator]
-    if is_transformers_model(translator):
-        from backattn.features.translation.marian import MarianTranslator as kind
-    else:
-        from backattn.features.translation.fairseq import FairseqTranslator as kind
+    if isinstance(translator, TransformersRecipe):
+        from backattn.features.translation.marian import MarianTranslator
+
+        if translator.hub:
+            return MarianTranslator.from_hub(translator, device=device)
+        return MarianTranslator.load(model_path(translator.checkpoint), translator, device=device)
+    from backattn.features.translation.fairseq import FairseqTranslator
+
     if translator.hub:
-        return kind.from_hub(translator, device=device)
-    return kind.load(model_path(translator.checkpoint), translator, device=device)
+        return FairseqTranslator.from_hub(translator, device=device)
+    return FairseqTranslator.load(model_path(translator.checkpoint), translator, device=device)
 
 
 def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTagger":
     """The English tagger of a recipe, from its file or the hub."""
     from backattn.features.english.flair import FlairTagger
 
-    english = recipe.english
+    english = recipe.english_tagger
     batch_tokens = english.batch_tokens
     if english.hub:
         tagger = FlairTagger.from_hub(

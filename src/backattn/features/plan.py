@@ -5,10 +5,12 @@ not change them is named once, in :data:`NOT_IN_IDENTITY`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from backattn.corpus import Corpus, Sentence
 from backattn.errors import MissingError, RecipeError, StaleError, StoreError
@@ -22,6 +24,7 @@ from backattn.features.model_files import (
 from backattn.fingerprint import digest
 from backattn.recipe import (
     EmbeddingName,
+    ModelTranslator,
     Recipe,
     TransferRecipe,
     as_json,
@@ -115,7 +118,11 @@ class Plan:
         :raises MissingError: models are not there; names them all.
         """
         try:
-            transfer = () if self.part == "embeddings" else (self.translation, self.transfer)
+            transfer = (
+                ()
+                if self.part == "embeddings" or not self._has_transfer
+                else (self.translation, self.transfer)
+            )
             return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
         except MissingError as error:
             missing = [str(one) for one in missing_models(self.recipe, self.part).values()]
@@ -134,13 +141,19 @@ class Plan:
             return transfer_files(self.recipe)
         return embedding_files(self.recipe, stage.recipe["embedding"])
 
+    @property
+    def _has_transfer(self) -> bool:
+        """Whether T is wanted: by the recipe's ``[english]``, or because somebody asks for T alone."""
+        return self.part == "transfer" or self.recipe.english is not None
+
     @cached_property
     def translation(self) -> Stage:
         """English tokens and A."""
         models, translator = translator_files(self.recipe), self.recipe.translator
-        asked = _identity(translator)
-        if not translator.is_model:  # nothing else of the table is asked for, nor where a dictionary lies
-            asked = {"copy": True} if translator.copy else {"dictionary": _DICTIONARY_VERSION}
+        if isinstance(translator, ModelTranslator):
+            asked = _identity(translator)
+        else:  # neither the language counts, nor where a dictionary lies
+            asked = {"kind": as_json(translator)["kind"], "version": _DICTIONARY_VERSION}
         identity = {"translator": asked, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
@@ -150,7 +163,7 @@ class Plan:
         models = transfer_files(self.recipe)
         identity = {
             "translation": self.translation.recipe_id,
-            "english": _identity(self.recipe.english),
+            "english": _identity(self.recipe.english_tagger),
             "model": digest(sorted(models.values())),
             "transfer": _identity(_used(self.recipe.transfer)),
         }
@@ -205,6 +218,8 @@ def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
         raise RecipeError(
             f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
         )
+    if part == "transfer" or not recipe.tagger.embeddings:
+        _ = recipe.english_tagger  # without it there is nothing to make
     return Plan(recipe, corpus, part)
 
 
@@ -222,8 +237,8 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
 def _used(transfer: TransferRecipe) -> TransferRecipe:
     """The table without what its ``attention`` does not ask for."""
     if transfer.attention != "translator":
-        transfer = replace(transfer, eos="drop")
-    return transfer if transfer.attention == "links" else replace(transfer, links=None)
+        transfer = structs.replace(transfer, eos="drop")
+    return transfer if transfer.attention == "links" else structs.replace(transfer, links=None)
 
 
 def _identity(part: Any) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from backattn.errors import MissingError, RecipeError
 from backattn.features.model_files import missing_models
 from backattn.features.work_folder import MANIFEST, is_whole
 from backattn.files import is_file
-from backattn.recipe import EnglishRecipe, Recipe, load_english, load_recipe, model_path, trained_by
+from backattn.recipe import (
+    FairseqRecipe,
+    ModelTranslator,
+    Recipe,
+    load_english,
+    load_recipe,
+    model_path,
+    trained_by,
+)
 
 SHARED_ENGLISH = "english"
 
@@ -62,10 +70,8 @@ def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
     :param replace: what is there may be trained anew, so that the other one's is needed as well.
     :raises RecipeError: another recipe that describes a model cannot be read.
     """
-    translator = recipe.translator
-    asked = not (translator.copy or translator.dictionary or translator.hub)
     return [
-        *(_translator(recipe, recipe.name, (), replace) if asked else ()),
+        *_translator(recipe, recipe.name, (), replace),
         *_english(recipe),
         *_charlm(recipe),
     ]
@@ -74,11 +80,11 @@ def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
 def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
     """The models of a recipe that are not there, and that none of the trainings makes."""
     charlm = recipe.embeddings.charlm
-    places = {
-        "translator": model_path(recipe.translator.checkpoint),
-        "english": model_path(recipe.english.checkpoint).parent,
-        "charlm": model_path(charlm.checkpoint if charlm else ""),
-    }
+    places = {"charlm": model_path(charlm.checkpoint if charlm else "")}
+    if isinstance(recipe.translator, ModelTranslator):
+        places["translator"] = model_path(recipe.translator.checkpoint)
+    if recipe.english:
+        places["english"] = model_path(recipe.english.checkpoint).parent
     made = {training.folder for training in found}
     missing = missing_models(recipe)
     missing.pop("links", None)  # no model: made from the translations, when they are there
@@ -87,31 +93,35 @@ def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
 
 def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:
     """Of its ``[translator.training]``, or of the recipe's in whose folder the translator lies."""
-    training = recipe.translator.training
-    mine = _translator_training(recipe, asked) if training else None
+    translator = recipe.translator
+    if not isinstance(translator, FairseqRecipe) or translator.hub:
+        return
+    training = translator.training
+    mine = _translator_training(recipe, translator, asked) if training else None
     own = (*children, recipe.name)
-    other = _described(training.parent if training else recipe.translator.checkpoint, own)
+    other = _described(training.parent if training else translator.checkpoint, own)
     if other:
         # A parent that is gone is not trained for a child that is there.
         there = mine is not None and mine.state() in (("brought",) if replace else ("brought", "there"))
-        if not there or _translator_training(other, asked).state() != "to train":
-            yield from _translator(other, asked, own, replace)
+        if not there or _translator_training(*other, asked).state() != "to train":
+            yield from _translator(other[0], asked, own, replace)
     if mine:
         yield mine
 
 
-def _described(checkpoint: str, but: tuple[str, ...]) -> Recipe | None:
-    """The recipe that trains a translator, none of ``but``; None where that is brought."""
+def _described(checkpoint: str, but: tuple[str, ...]) -> tuple[Recipe, FairseqRecipe] | None:
+    """The recipe that trains a translator, none of ``but``, and its table; None where that is brought."""
     if checkpoint and (name := trained_by(checkpoint)) not in but:
         with suppress(MissingError):  # no recipe has that name
             other = load_recipe(name)
-            if other.translator.training and _same(other.translator.checkpoint, checkpoint):
-                return other
+            table = other.translator
+            if isinstance(table, FairseqRecipe) and table.training and _same(table.checkpoint, checkpoint):
+                return other, table
     return None
 
 
-def _translator_training(recipe: Recipe, asked: str) -> Training:
-    folder = model_path(recipe.translator.checkpoint)
+def _translator_training(recipe: Recipe, translator: FairseqRecipe, asked: str) -> Training:
+    folder = model_path(translator.checkpoint)
 
     def run(threads: int | None, replace: bool) -> Report:
         from backattn.features.translation.training import train_translator
@@ -123,9 +133,8 @@ def _translator_training(recipe: Recipe, asked: str) -> Training:
 
 
 def _english(recipe: Recipe) -> Iterator[Training]:
-    english: EnglishRecipe = recipe.english
-    lang = recipe.name
-    if english.hub:
+    english, lang = recipe.english, recipe.name
+    if english is None or english.hub:
         return
     if english.training is None:
         with suppress(MissingError, RecipeError):  # there is none, or it describes no training

@@ -1,4 +1,4 @@
-"""``pipelines/*.toml`` -> frozen dataclasses. A configuration is a value."""
+"""``pipelines/*.toml`` -> immutable classes, one for each table. A configuration is a value."""
 
 from backattn.recipe.data_files import (
     ColumnFormat,
@@ -31,16 +31,22 @@ from backattn.recipe.reading import (
 )
 from backattn.recipe.schema import (
     AlignmentRecipe,
+    CopyRecipe,
+    DictionaryRecipe,
     EnglishRecipe,
     EosPolicy,
+    FairseqRecipe,
+    ModelTranslator,
     Normalisation,
     PaperFigure,
     PaperRecipe,
     ProjectionRecipe,
     Recipe,
+    SampleSize,
     States,
     TaggerRecipe,
     TransferRecipe,
+    TransformersRecipe,
     TranslatorRecipe,
 )
 from backattn.recipe.trainings import (
@@ -59,8 +65,10 @@ __all__ = [
     "CharLmRecipe",
     "CharLmTraining",
     "ColumnFormat",
+    "CopyRecipe",
     "CorpusRecipe",
     "DictionaryFile",
+    "DictionaryRecipe",
     "EmbeddingName",
     "EmbeddingsRecipe",
     "EnglishCharLm",
@@ -68,18 +76,22 @@ __all__ = [
     "EnglishRecipe",
     "EnglishTraining",
     "EosPolicy",
+    "FairseqRecipe",
     "FastTextRecipe",
+    "ModelTranslator",
     "Normalisation",
     "PaperFigure",
     "PaperRecipe",
     "ParallelFile",
     "ProjectionRecipe",
     "Recipe",
+    "SampleSize",
     "Scheme",
     "States",
     "TaggerRecipe",
     "TextFile",
     "TransferRecipe",
+    "TransformersRecipe",
     "TranslatorRecipe",
     "TranslatorTraining",
     "Unit",

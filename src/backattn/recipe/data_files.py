@@ -1,15 +1,15 @@
 """The recipe's tables of data: where files lie and how to read them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from backattn.recipe.constraints import Natural, OptionalColumn, Positive, Table
 
 Scheme = Literal["IOB1", "IOB2", "BIOES", "BMES"]
 Unit = Literal["word", "character"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColumnFormat:
+class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="columns"):
     """How to read one column file.
 
     :param token: column of the token, from 0; negative counts from the end of the line.
@@ -38,11 +38,10 @@ class ColumnFormat:
     docstart: str = ""
     segmentation_digit: bool = False
     split_characters: bool = False
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class CorpusRecipe:
+class CorpusRecipe(Table, frozen=True, kw_only=True):
     """Where the three splits lie and how to read them.
 
     :param source: where a user gets the data; printed when a file is missing.
@@ -55,12 +54,11 @@ class CorpusRecipe:
     test: str
     source: str
     unit: Unit = "word"
-    format: ColumnFormat = field(default_factory=ColumnFormat)
-    groups: Mapping[str, str] = field(default_factory=dict)
+    format: ColumnFormat = ColumnFormat()
+    groups: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParallelFile:
+class ParallelFile(Table, frozen=True, kw_only=True):
     """One file of sentence pairs for training a translator.
 
     :param path: a TSV file; or, with ``english_path``, a file with one foreign sentence a line.
@@ -75,18 +73,17 @@ class ParallelFile:
 
     path: str
     english_path: str = ""
-    foreign: int = 0
-    english: int = 1
+    foreign: Natural = 0
+    english: Natural = 1
     header: bool = False
-    group: int = -1
+    group: OptionalColumn = -1
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    repeat: int = 1
-    limit: int = 0
+    repeat: Positive = 1
+    limit: Natural = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class DictionaryFile:
+class DictionaryFile(Table, frozen=True, kw_only=True):
     """A bilingual dictionary in the form of CC-CEDICT; each entry gives one short pair.
 
     :param path: as it is released: plain text, or packed (``.gz``).
@@ -95,12 +92,11 @@ class DictionaryFile:
     """
 
     path: str
-    repeat: int = 1
-    limit: int = 0
+    repeat: Positive = 1
+    limit: Natural = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextFile:
+class TextFile(Table, frozen=True, kw_only=True):
     """One file of plain sentences in the source language, one a line.
 
     :param column: column of the sentence in a TSV file, from 0; -1 takes the whole line.
@@ -109,13 +105,12 @@ class TextFile:
     """
 
     path: str
-    column: int = -1
+    column: OptionalColumn = -1
     header: bool = False
-    limit: int = 0
+    limit: Natural = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnglishFile:
+class EnglishFile(Table, frozen=True, kw_only=True):
     """One English column file for training the English tagger.
 
     :param use: ``train``, ``dev``, ``test``, or ``split`` (every tenth sentence is test, the one
@@ -125,5 +120,5 @@ class EnglishFile:
 
     path: str
     use: Literal["train", "dev", "test", "split"] = "train"
-    format: ColumnFormat = field(default_factory=ColumnFormat)
-    limit: int = 0
+    format: ColumnFormat = ColumnFormat()
+    limit: Natural = 0

@@ -1,13 +1,12 @@
 """The recipe's tables of frozen features of words, and how character language models are made."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from backattn.recipe.constraints import Digest, Natural, Positive, PositiveNumber, Share, Table, one_of
 from backattn.recipe.data_files import TextFile
 
 
-@dataclass(frozen=True, kw_only=True)
-class FastTextRecipe:
+class FastTextRecipe(Table, frozen=True, kw_only=True):
     """fastText vectors of the source words.
 
     :param vectors: a file in fastText's text format (``.vec``), below ``data/``.
@@ -16,8 +15,7 @@ class FastTextRecipe:
     vectors: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class CharLmTraining:
+class CharLmTraining(Table, frozen=True, kw_only=True):
     """How ``backattn charlm train`` makes both directions, with flair's own trainer.
 
     The corpus' training sentences, without their labels, are part of the text.
@@ -28,17 +26,16 @@ class CharLmTraining:
     """
 
     files: tuple[TextFile, ...] = ()
-    hidden: int = 512
-    dropout: float = 0.1
-    sequence: int = 100
-    batch: int = 16
-    learning_rate: float = 20.0
-    epochs: int = 4
-    seed: int = 1
+    hidden: Positive = 512
+    dropout: Share = 0.1
+    sequence: Positive = 100
+    batch: Positive = 16
+    learning_rate: PositiveNumber = 20.0
+    epochs: Positive = 4
+    seed: Natural = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class CharLmRecipe:
+class CharLmRecipe(Table, frozen=True, kw_only=True):
     """Contextual string embeddings (Akbik et al. 2018): flair's character language models, both directions.
 
     :param checkpoint: folder with ``forward.safetensors`` and ``backward.safetensors``; empty when ``hub``
@@ -50,13 +47,21 @@ class CharLmRecipe:
 
     checkpoint: str = ""
     hub: str = ""
-    sha256: tuple[str, ...] = ()
-    batch_tokens: int = 4000
+    sha256: tuple[Digest, ...] = ()
+    batch_tokens: Positive = 4000
     training: CharLmTraining | None = None
 
+    def __post_init__(self) -> None:
+        one_of(self, "checkpoint", "hub")
+        if self.sha256 and not self.hub:
+            raise ValueError("sha256: pins files of the hub, and here is none; take it away")
+        if len(self.sha256) not in (0, 2):
+            raise ValueError(
+                f"sha256: expected two digests, forward first, or none; found {len(self.sha256)}"
+            )
 
-@dataclass(frozen=True, kw_only=True)
-class BertRecipe:
+
+class BertRecipe(Table, frozen=True, kw_only=True):
     """A frozen BERT-like model, through transformers.
 
     :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
@@ -75,15 +80,19 @@ class BertRecipe:
     revision: str = ""
     layers: Literal["last", "mean-4"] = "mean-4"
     pieces: Literal["first", "mean"] = "first"
-    window: int = 0
-    batch_tokens: int = 500
+    window: Natural = 0
+    batch_tokens: Positive = 500
+
+    def __post_init__(self) -> None:
+        one_of(self, "checkpoint", "hub")
+        if self.revision and not self.hub:
+            raise ValueError("revision: a commit of the hub, and here is none; take it away")
 
 
 EmbeddingName = Literal["fasttext", "charlm", "bert"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingsRecipe:
+class EmbeddingsRecipe(Table, frozen=True, kw_only=True):
     """Frozen features of the source words, each kind in a store of its own; :attr:`TaggerRecipe.embeddings`
     says which of them the tagger reads."""
 

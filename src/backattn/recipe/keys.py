@@ -1,23 +1,26 @@
-"""Every key of a recipe, with its default and what its dataclass' docstring says of it."""
+"""Every key of a recipe: its type in words, its default, and what the docstring of its table says of it."""
 
-import dataclasses
 import inspect
 import json
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
 
 from backattn.errors import RecipeError
 from backattn.quoting import listed, quoted
+from backattn.recipe.constraints import IN_WORDS, Table
 from backattn.recipe.schema import Recipe
 
 # ":param a, b: meaning", up to the next field of the docstring.
 _PARAM = re.compile(r":param ([\w, ]+): (.*?)(?=\n\s*:\w+|\Z)", re.S)
-_NOUNS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_NOUNS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 _TABLE = {False: "table", True: "list of tables"}
 # A role of Sphinx around a name: ":class:`~module.Name`".
 _ROLE = re.compile(r":\w+:`~?([\w.]+)`")
@@ -52,77 +55,178 @@ def recipe_keys(below: str = "") -> list[Key]:
     """
     found = list(_keys(Recipe, "", below.replace("[]", ""), {}))
     if not found:
-        tables = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
+        tables = [name for name in fields_of(Recipe) if name != "name"]
         raise RecipeError(f"{quoted(below)}: no key of a recipe; its tables are {listed(tables)}")
     return found
 
 
-def _keys(cls: type[Any], prefix: str, below: str, shown: dict[Any, str]) -> Iterator[Key]:
+def fields_of(hint: Any, value: Any = None) -> dict[str, Any]:
+    """The keys of a table and their types; of a table with kinds, by the kind that a value names.
+
+    :param hint: a class of the recipe, or a union of such classes.
+    """
+    kinds = kinds_of(hint)
+    chosen = kinds.get(str(value.get("kind"))) if isinstance(value, Mapping) else None
+    if chosen is None and len(kinds) > 1:
+        return {"kind": Literal[tuple(kinds)]}
+    cls = chosen or _table(_required(hint))
+    if cls is None:
+        return {}
+    kind: dict[str, Any] = {"kind": Literal[tuple(kinds)]} if kinds else {}
+    return kind | {field.name: field.type for field in fields(cls)}
+
+
+def kinds_of(hint: Any) -> dict[str, type[Table]]:
+    """The classes between which ``kind`` chooses, by their kind; empty for a table without one."""
+    classes = [hint] if inspect.isclass(hint) else typing.get_args(_required(hint))
+    tables = [cls for cls in classes if inspect.isclass(cls) and issubclass(cls, Table)]
+    return {str(cls.__struct_config__.tag): cls for cls in tables if cls.__struct_config__.tag is not None}
+
+
+def type_at(hint: Any, table: Any, steps: Sequence[str]) -> Any:
+    """The type of a place in a recipe.
+
+    :param hint: type of the table.
+    :param table: its value, of which the kinds are read.
+    :param steps: keys and numbers of list entries; ``...`` for any key.
+    """
+    for step in steps:
+        hint = _required(hint)
+        if _table(hint) is not None or kinds_of(hint):
+            known = fields_of(hint, table)
+            hint, table = known.get(step), table.get(step) if isinstance(table, Mapping) else None
+        elif step.isdigit():
+            hint = typing.get_args(_bare(hint))[0]
+            table = table[int(step)] if isinstance(table, list | tuple) else None
+        else:
+            hint, table = typing.get_args(_bare(hint))[1], None
+    return hint
+
+
+def in_words(hint: Any) -> str:
+    """What a value of a type may be, for a reader."""
+    hint = _required(hint)
+    if hint in IN_WORDS:
+        return IN_WORDS[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return f"{in_words(arguments[0])}{''.join(_bounds(meta) for meta in arguments[1:])}"
+    if origin is Literal:
+        return " | ".join(json.dumps(choice) for choice in arguments)
+    if kinds_of(hint) or _table(hint) is not None:
+        return "a table"
+    if origin in (types.UnionType, typing.Union):
+        return ", or ".join(map(in_words, arguments))
+    if origin is tuple:
+        return "a list of tables" if _table(arguments[0]) else f"a list, each {in_words(arguments[0])}"
+    if origin is Mapping:
+        return f"a table, each value {in_words(arguments[1])}"
+    return _NOUNS[hint]
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    if meta.min_length:
+        return ", at least one"
+    if meta.ge is None:
+        return f" above {meta.gt:g}" if meta.gt is not None else ""
+    if meta.lt is not None:
+        return f", at least {meta.ge:g} and below {meta.lt:g}"
+    return f" from {meta.ge:g} to {meta.le:g}" if meta.le is not None else f", {meta.ge:g} or more"
+
+
+def _keys(cls: type[Table], prefix: str, below: str, shown: dict[Any, str]) -> Iterator[Key]:
     """The keys of a table that lie below one.
 
     :param shown: tables whose keys stand there already, and where.
     """
-    meanings, hints = _meanings(cls), typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        name, hint = prefix + field.name, _required(hints[field.name])
+    meanings = _meanings(cls)
+    for field in fields(cls):
+        name, hint = prefix + field.name, _required(field.type)
         wanted = f"{name.replace('[]', '')}.".startswith(f"{below}." if below else "")
         meaning = meanings.get(field.name, "")
-        table, many = _table(hint)
-        if table is None:
+        kinds, many = kinds_of(hint), typing.get_origin(_bare(hint)) is tuple
+        table = _table(typing.get_args(_bare(hint))[0] if many else hint)
+        if table is None and not kinds:
             if wanted and name != "name":  # which is that of the file
-                yield Key(name, f"{_words(hint)}; {_default(field)}", meaning)
+                yield Key(name, f"{in_words(hint)}; {_default(field)}", meaning)
             continue
         name += "[]" * many
-        if wanted and table in shown:
-            same = f"Its keys are those of {shown[table]}."
-            yield Key(name, _TABLE[many], f"{meaning or _summary(table)} {same}")
+        if wanted and (table or hint) in shown:
+            same = f"Its keys are those of {shown[table or hint]}."
+            yield Key(name, _TABLE[many], f"{meaning or _summary(hint, table)} {same}")
             continue
         if wanted:
-            shown[table] = name
-            yield Key(name, _TABLE[many], meaning or _summary(table))
-        yield from _keys(table, f"{name}.", below, shown)
+            shown[table or hint] = name
+            yield Key(name, _TABLE[many], meaning or _summary(hint, table))
+        if len(kinds) == 1 and f"{name}.kind.".replace("[]", "").startswith(f"{below}." if below else ""):
+            (kind,) = map(json.dumps, kinds)
+            yield Key(f"{name}.kind", f"{kind}; default {kind}", "")
+        if len(kinds) > 1:
+            yield from _keys_of_kinds(kinds, f"{name}.", below, shown)
+        elif table is not None:
+            yield from _keys(table, f"{name}.", below, shown)
+
+
+def _keys_of_kinds(
+    kinds: Mapping[str, type[Table]], prefix: str, below: str, shown: dict[Any, str]
+) -> Iterator[Key]:
+    """The keys of a table whose ``kind`` says which others are legal, each once, with its kinds."""
+    if f"{prefix}kind.".startswith(f"{below}." if below else ""):
+        choices = " | ".join(map(json.dumps, kinds))
+        told = "; ".join(f"{kind}: {_summary(cls, cls)}" for kind, cls in kinds.items())
+        yield Key(f"{prefix}kind", f"{choices}; must be given", told)
+    known: dict[str, list[str]] = {}
+    for kind, cls in kinds.items():
+        for field in fields(cls):
+            known.setdefault(field.name, []).append(kind)
+    seen = set()
+    for cls in kinds.values():
+        for key in _keys(cls, prefix, below, shown):
+            name = key.name.removeprefix(prefix).partition(".")[0].removesuffix("[]")
+            if key.name not in seen:
+                own = f"; kind {' or '.join(known[name])}" if len(known[name]) < len(kinds) else ""
+                yield Key(key.name, key.values + own, key.meaning)
+            seen.add(key.name)
+
+
+def _bare(hint: Any) -> Any:
+    """A type without its bounds."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
 def _required(hint: Any) -> Any:
     """``X`` of ``X | None``."""
-    return typing.get_args(hint)[0] if typing.get_origin(hint) is types.UnionType else hint
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        found = [one for one in typing.get_args(hint) if one is not types.NoneType]
+        return found[0] if len(found) == 1 else hint
+    return hint
 
 
-def _table(hint: Any) -> tuple[type[Any] | None, bool]:
-    """The dataclass of a table or of a list of tables, and whether it is a list."""
-    many = typing.get_origin(hint) is tuple
-    table = typing.get_args(hint)[0] if many else hint
-    return (typing.cast(type[Any], table) if dataclasses.is_dataclass(table) else None), many
+def _table(hint: Any) -> type[Table] | None:
+    """The class of a table without a choice of kinds; None for any other type."""
+    return hint if inspect.isclass(hint) and issubclass(hint, Table) else None
 
 
-def _words(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return " | ".join(json.dumps(choice) for choice in arguments)
-    if origin is tuple:
-        return f"list of {_words(arguments[0])}"
-    if origin is Mapping:
-        return f"table of {_words(arguments[1])}"
-    return _NOUNS[hint]
-
-
-def _default(field: Any) -> str:
+def _default(field: FieldInfo) -> str:
     if field.default is None:
         return "may be left out"
-    if field.default is not dataclasses.MISSING:
+    if field.default is not msgspec.NODEFAULT:
         return f"default {json.dumps(field.default, ensure_ascii=False)}"
-    return "must be given" if field.default_factory is dataclasses.MISSING else "default {}"
+    return "must be given" if field.default_factory is msgspec.NODEFAULT else "default {}"
 
 
 def _meanings(cls: type[Any]) -> dict[str, str]:
-    found = {}
-    for names, meaning in _PARAM.findall(inspect.getdoc(cls) or ""):
-        found.update(dict.fromkeys(names.split(", "), _plain(meaning)))
+    found: dict[str, str] = {}
+    for one in reversed([base for base in cls.__mro__ if issubclass(base, Table)]):
+        for names, meaning in _PARAM.findall(inspect.cleandoc(one.__doc__ or "")):
+            found.update(dict.fromkeys(names.split(", "), _plain(meaning)))
     return found
 
 
-def _summary(cls: type[Any]) -> str:
-    return _plain((inspect.getdoc(cls) or "").partition("\n\n")[0])
+def _summary(hint: Any, table: type[Table] | None) -> str:
+    if table is None:
+        return "Its kind says which other keys it has."
+    return _plain((inspect.getdoc(table) or "").partition("\n\n")[0])
 
 
 def _plain(text: str) -> str:

@@ -1,13 +1,28 @@
-"""What a recipe says: frozen dataclasses, one for each table. Defaults live here and nowhere deeper.
+"""What a recipe says: one immutable class for each table. Defaults live here and nowhere deeper.
 
 The tables of files are in :mod:`~backattn.recipe.data_files`, those of frozen word features in
 :mod:`~backattn.recipe.embeddings`, those of trainings in :mod:`~backattn.recipe.trainings`.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
+from backattn.errors import RecipeError
+from backattn.quoting import listed, quoted
+from backattn.recipe.constraints import (
+    Language,
+    Natural,
+    NaturalNumber,
+    OptionalDigest,
+    PaperModel,
+    Percent,
+    Positive,
+    PositiveNumber,
+    Share,
+    Table,
+    one_of,
+)
 from backattn.recipe.data_files import CorpusRecipe
 from backattn.recipe.embeddings import EmbeddingName, EmbeddingsRecipe
 from backattn.recipe.trainings import EnglishTraining, TranslatorTraining
@@ -15,23 +30,18 @@ from backattn.recipe.trainings import EnglishTraining, TranslatorTraining
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
 States = Literal["lstm", "tags"]
+# How many training sentences are learnt from.
+SampleSize = Positive | Literal["all"]
+# A name becomes a folder below cache/.
+NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TranslatorRecipe:
-    """The translator and how it is asked.
+class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
+    """What the two kinds of translation models have in common: where one lies and how it is asked.
 
-    :param checkpoint: folder with ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and
-        ``joint.model`` (fairseq), or of a Marian model of transformers; empty when ``hub`` is given.
-    :param hub: a fairseq hub name (``transformer.wmt19.de-en``), or that of a Marian model of transformers
-        (``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
-    :param revision: commit of a Marian model on the hub; empty for the newest, which may change.
-    :param copy: no translation, to learn what one is worth: the English tagger reads the source as it is, and
-        A is the identity. Then neither of the two is opened.
-    :param dictionary: a file in the form of CC-CEDICT, below ``data/``, by which each word is translated for
-        itself, where no translator is good enough. Nor are they then.
-    :param source: language code of the source side; a Marian model is given Chinese (``zh``) and others that
-        write so without spaces.
+    :param checkpoint: folder of the model; empty when ``hub`` is given.
+    :param hub: name of a public model; empty when ``checkpoint`` is given.
+    :param source: language code of the source side.
     :param beam: width of the beam search.
     :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
     :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal. Below the
@@ -44,28 +54,75 @@ class TranslatorRecipe:
 
     checkpoint: str = ""
     hub: str = ""
-    revision: str = ""
-    copy: bool = False
-    dictionary: str = ""
-    source: str
-    beam: int = 4
-    max_len_a: float = 1.3
-    max_len_b: int = 10
-    segment_pieces: int = 175
-    batch_tokens: int = 4000
+    source: Language
+    beam: Positive = 4
+    max_len_a: NaturalNumber = 1.3
+    max_len_b: Positive = 10
+    segment_pieces: Positive = 175
+    batch_tokens: Positive = 4000
     layers: Literal["mean", "last"] = "mean"
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        one_of(self, "checkpoint", "hub")
+
+
+class FairseqRecipe(ModelTranslator, frozen=True, kw_only=True, tag="fairseq"):
+    """A translation model of fairseq: a public one, or one that `backattn translator train` makes.
+
+    :param checkpoint: folder with ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and
+        ``joint.model``; empty when ``hub`` is given.
+    :param hub: one of fairseq's public models (``transformer.wmt19.de-en``); empty when ``checkpoint`` is
+        given.
+    """
+
     training: TranslatorTraining | None = None
 
-    @property
-    def is_model(self) -> bool:
-        """Whether a model translates."""
-        return not (self.copy or self.dictionary)
+
+class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transformers"):
+    """A Marian model of transformers (opus-mt).
+
+    :param checkpoint: folder of the model, as ``save_pretrained`` leaves it; empty when ``hub`` is given.
+    :param hub: its name on the hub (``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
+    :param revision: commit on the hub; empty for the newest, which may change.
+    :param source: language code of the source side; Chinese (``zh``) and others that are written so are given
+        to the model without spaces.
+    """
+
+    revision: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.revision and not self.hub:
+            raise ValueError("revision: a commit of the hub, and here is none; take it away")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnglishRecipe:
-    """The English tagger.
+class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="dictionary"):
+    """A dictionary that translates each word for itself, where no translator is good enough.
+
+    :param dictionary: a file in the form of CC-CEDICT, below ``data/``.
+    :param source: language code of the source side.
+    """
+
+    dictionary: str
+    source: Language
+
+
+class CopyRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="copy"):
+    """No translation, to learn what one is worth: the English tagger reads the source as it is, A is the
+    identity.
+
+    :param source: language code of the source side.
+    """
+
+    source: Language
+
+
+TranslatorRecipe = FairseqRecipe | TransformersRecipe | DictionaryRecipe | CopyRecipe
+
+
+class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="flair"):
+    """The English tagger, a model of flair's architecture.
 
     :param checkpoint: a ``.safetensors`` file of ``english train`` or ``english convert``, or a flair file
         under any other name; empty when ``hub`` is given.
@@ -77,13 +134,15 @@ class EnglishRecipe:
 
     checkpoint: str = ""
     hub: str = ""
-    sha256: str = ""
-    batch_tokens: int = 4000
+    sha256: OptionalDigest = ""
+    batch_tokens: Positive = 4000
     training: EnglishTraining | None = None
 
+    def __post_init__(self) -> None:
+        one_of(self, "checkpoint", "hub")
 
-@dataclass(frozen=True, kw_only=True)
-class AlignmentRecipe:
+
+class AlignmentRecipe(Table, frozen=True, kw_only=True):
     """Files of sentence pairs whose words are linked, by people or by an aligner.
 
     :param path: a file with a sentence pair a line, words with spaces between.
@@ -100,8 +159,7 @@ class AlignmentRecipe:
     first: Literal[0, 1] = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransferRecipe:
+class TransferRecipe(Table, frozen=True, kw_only=True):
     """From A and R to T (section "From pieces to tokens" of the README).
 
     :param states: R is the English tagger's BiLSTM outputs (eq. 4); or what they say: the probability of each
@@ -124,9 +182,15 @@ class TransferRecipe:
     normalise: Normalisation = "none"
     dtype: Literal["float16", "float32"] = "float16"
 
+    def __post_init__(self) -> None:
+        if self.attention == "links" and self.links is None:
+            raise ValueError(
+                "attention: 'links' has no table; write one, [transfer.links], with the paths of what "
+                "`backattn pairs` printed and of what an aligner made of it"
+            )
 
-@dataclass(frozen=True, kw_only=True)
-class TaggerRecipe:
+
+class TaggerRecipe(Table, frozen=True, kw_only=True):
     """Stage two: the BiLSTM-CRF of section 3.2. The defaults are the paper's settings.
 
     :param embeddings: frozen features beside the trained word vectors; each needs its ``[embeddings]`` table.
@@ -139,42 +203,47 @@ class TaggerRecipe:
     :param character_dimensions: width of its result.
     :param patience: epochs without a lower training loss before the learning rate is annealed.
     :param anneal: factor of that annealing.
-    :param sentences: train on a nested sample of so many training sentences; 0 takes all.
+    :param sentences: train on a nested sample of so many training sentences, or on all of them.
     :param precision: arithmetic of the BiLSTM's training step. ``bfloat16`` is autocast: other numbers,
         within the noise of seeds, and up to twice as fast on processors that know it; others take float32.
     """
 
     embeddings: tuple[EmbeddingName, ...] = ()
     fusion: Literal["output", "input", "both", "gate"] = "output"
-    word_dimensions: int = 100
+    word_dimensions: Natural = 100
     characters: Literal["none", "cnn", "lstm"] = "none"
-    character_dimensions: int = 50
-    hidden: int = 256
-    word_dropout: float = 0.1
-    dropout: float = 0.5
-    learning_rate: float = 0.1
-    clip_norm: float = 5.0
-    patience: int = 3
-    anneal: float = 0.5
-    batch: int = 16
-    epochs: int = 150
-    sentences: int = 0
+    character_dimensions: Positive = 50
+    hidden: Positive = 256
+    word_dropout: Share = 0.1
+    dropout: Share = 0.5
+    learning_rate: PositiveNumber = 0.1
+    clip_norm: PositiveNumber = 5.0
+    patience: Positive = 3
+    anneal: Share = 0.5
+    batch: Positive = 16
+    epochs: Positive = 150
+    sentences: SampleSize = "all"
     precision: Literal["float32", "bfloat16"] = "float32"
 
+    def __post_init__(self) -> None:
+        if not self.word_dimensions and not self.embeddings:
+            raise ValueError("word_dimensions: expected 1 or more where there are no embeddings, found 0")
+        for number, name in enumerate(self.embeddings):
+            if name in self.embeddings[:number]:
+                raise ValueError(f"embeddings[{number}]: {name!r} is there twice; take one away")
 
-@dataclass(frozen=True, kw_only=True)
-class ProjectionRecipe:
+
+class ProjectionRecipe(Table, frozen=True, kw_only=True):
     """How ``backattn project`` names what the English tagger finds.
 
     :param types: entity type of the English tagger -> type of the corpus; "" makes it O. Empty keeps all
         types as they are; otherwise a type that is not listed is refused.
     """
 
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperFigure:
+class PaperFigure(Table, frozen=True, kw_only=True):
     """What the paper printed of one model and the same with Back Attention, F1 in percent.
 
     What is not known for certain is left out, and prints as a dash.
@@ -186,11 +255,15 @@ class PaperFigure:
     :param lift: what it adds, in points, where the two are not known themselves.
     """
 
-    model: str = ""
+    model: PaperModel = ""
     measure: str = "Overall"
-    base: float | None = None
-    ban: float | None = None
+    base: Percent | None = None
+    ban: Percent | None = None
     lift: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.lift is not None and self.base is not None and self.ban is not None:
+            raise ValueError("lift: is ban less base already; take one of the three away")
 
     @property
     def difference(self) -> float | None:
@@ -198,8 +271,7 @@ class PaperFigure:
         return self.lift if self.base is None or self.ban is None else self.ban - self.base
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperRecipe:
+class PaperRecipe(Table, frozen=True, kw_only=True):
     """The paper's table of this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for ``backattn report``.
 
     :param table: its number there (``Table 4``); empty where that is not known for certain.
@@ -214,17 +286,64 @@ class PaperRecipe:
         return f"{self.table} of the paper" if self.table else "the paper"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One LANG: the whole way from column files to scores."""
+class Recipe(Table, frozen=True, kw_only=True):
+    """One LANG: the whole way from column files to scores.
+
+    :param english: may be left out where nothing reads T (``backattn train --inputs words``).
+    """
 
     name: str
     corpus: CorpusRecipe
     translator: TranslatorRecipe
-    english: EnglishRecipe
-    transfer: TransferRecipe = field(default_factory=TransferRecipe)
-    embeddings: EmbeddingsRecipe = field(default_factory=EmbeddingsRecipe)
-    tagger: TaggerRecipe = field(default_factory=TaggerRecipe)
-    projection: ProjectionRecipe = field(default_factory=ProjectionRecipe)
+    english: EnglishRecipe | None = None
+    transfer: TransferRecipe = TransferRecipe()
+    embeddings: EmbeddingsRecipe = EmbeddingsRecipe()
+    tagger: TaggerRecipe = TaggerRecipe()
+    projection: ProjectionRecipe = ProjectionRecipe()
     alignment: AlignmentRecipe | None = None
     paper: PaperRecipe | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                "name: expected letters, digits, . _ and -, with none of the last two first; "
+                f"found {quoted(self.name)}"
+            )
+        for number, name in enumerate(self.tagger.embeddings):
+            if getattr(self.embeddings, name) is None:
+                raise ValueError(
+                    f"tagger.embeddings[{number}]: {name!r} has no table; write one, [embeddings.{name}]"
+                )
+        measures = ["", "Overall", *self.corpus.groups]
+        for number, figure in enumerate(self.paper.figures if self.paper else ()):
+            if figure.measure not in measures:
+                raise ValueError(
+                    f"paper.figures[{number}].measure: expected one of {listed(measures[1:])} (corpus.groups "
+                    f"names them); found {quoted(figure.measure)}"
+                )
+
+    @property
+    def own_translator(self) -> tuple[FairseqRecipe, TranslatorTraining]:
+        """The translator that a training makes, and how.
+
+        :raises RecipeError: the recipe describes none.
+        """
+        translator = self.translator
+        if not isinstance(translator, FairseqRecipe) or translator.training is None:
+            raise RecipeError(
+                f"recipe {self.name}: no [translator.training]: it says nothing about training a translator"
+            )
+        return translator, translator.training
+
+    @property
+    def english_tagger(self) -> EnglishRecipe:
+        """The English tagger, for what cannot do without one.
+
+        :raises RecipeError: the recipe has no ``[english]``.
+        """
+        if self.english is None:
+            raise RecipeError(
+                f"recipe {self.name}: english: missing table, which T needs; write [english] with kind and "
+                "checkpoint, or take --inputs words"
+            )
+        return self.english

@@ -1,14 +1,18 @@
 """The recipe's tables of trainings: how the models of stage one are made where none are at hand."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
+
+from backattn.recipe.constraints import Natural, Positive, PositiveNumber, Share, Table
 from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile
 from backattn.recipe.embeddings import CharLmTraining
 
+# One for each epoch.
+LearningRates = Annotated[tuple[PositiveNumber, ...], Meta(min_length=1)]
 
-@dataclass(frozen=True, kw_only=True)
-class BackTranslation:
+
+class BackTranslation(Table, frozen=True, kw_only=True):
     """English text that is translated back into the foreign language, to be more pairs whose English is real
     (Sennrich, Haddow and Birch 2016, arXiv:1511.06709).
 
@@ -22,12 +26,11 @@ class BackTranslation:
 
     parallel: tuple[ParallelFile, ...] = ()
     columns: tuple[EnglishFile, ...] = ()
-    learning_rates: tuple[float, ...] = (0.5, 0.5, 0.35, 0.15)
-    average: int = 2
+    learning_rates: LearningRates = (0.5, 0.5, 0.35, 0.15)
+    average: Positive = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class TranslatorTraining:
+class TranslatorTraining(Table, frozen=True, kw_only=True):
     """How ``backattn translator train`` makes the checkpoint.
 
     :param dictionaries: more pairs, of words and names, beside those of ``parallel``.
@@ -48,30 +51,29 @@ class TranslatorTraining:
     :param test_limit: translate only so many test sentences for BLEU; 0 for all.
     """
 
-    parallel: tuple[ParallelFile, ...]
+    parallel: Annotated[tuple[ParallelFile, ...], Meta(min_length=1)]
     valid: ParallelFile
     test: ParallelFile
     dictionaries: tuple[DictionaryFile, ...] = ()
     back_translation: BackTranslation | None = None
     architecture: str = "fconv_iwslt_de_en"
-    pieces: int = 4000
+    pieces: Positive = 4000
     parent: str = ""
-    learning_rates: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
+    learning_rates: LearningRates = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
     optimizer: Literal["nag", "adam"] = "nag"
-    clip_norm: float = 0.1
-    dropout: float = 0.1
-    label_smoothing: float = 0.1
-    max_tokens: int = 3500
-    max_pieces: int = 175
-    average: int = 3
+    clip_norm: PositiveNumber = 0.1
+    dropout: Share = 0.1
+    label_smoothing: Share = 0.1
+    max_tokens: Positive = 3500
+    max_pieces: Positive = 175
+    average: Positive = 3
     keep: bool = False
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    seed: int = 1
-    test_limit: int = 500
+    seed: Natural = 1
+    test_limit: Natural = 500
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnglishCharLm:
+class EnglishCharLm(Table, frozen=True, kw_only=True):
     """Character language models of English.
 
     :param checkpoint: their folder, which lies outside of the tagger's.
@@ -83,23 +85,22 @@ class EnglishCharLm:
     training: CharLmTraining | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnglishTraining:
+class EnglishTraining(Table, frozen=True, kw_only=True):
     """How ``backattn english train`` makes the tagger with flair's own trainer.
 
     :param charlm: character language models whose states it reads beside words and characters; they stay as
         they are.
     """
 
-    files: tuple[EnglishFile, ...]
+    files: Annotated[tuple[EnglishFile, ...], Meta(min_length=1)]
     charlm: EnglishCharLm | None = None
-    word_dimensions: int = 100
-    character_dimensions: int = 25
-    min_count: int = 2
-    hidden: int = 256
-    dropout: float = 0.1
+    word_dimensions: Positive = 100
+    character_dimensions: Positive = 25
+    min_count: Positive = 2
+    hidden: Positive = 256
+    dropout: Share = 0.1
     optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float = 0.002
-    batch: int = 32
-    epochs: int = 8
-    seed: int = 1
+    learning_rate: PositiveNumber = 0.002
+    batch: Positive = 32
+    epochs: Positive = 8
+    seed: Natural = 1

@@ -12,7 +12,7 @@ from backattn.features.alignment import HEADLINE, alignment_path
 from backattn.features.plan import make_plan
 from backattn.features.work_folder import MANIFEST
 from backattn.json_files import read_table
-from backattn.recipe import Recipe, as_json, from_json, model_path
+from backattn.recipe import ModelTranslator, Recipe, as_json, from_json, model_path
 from backattn.report.runs import TRANSFER, RunRecord
 from backattn.tagger.run import RunFolder
 
@@ -66,7 +66,7 @@ def recipe_keys(recipe: Recipe, *, tagger: bool = False) -> dict[str, Any]:
     """
     whole = as_json(recipe)
     names = ("translator", "english", "transfer", "embeddings", *(["tagger"] if tagger else []))
-    keys = flatten({name: whole[name] for name in names})
+    keys = flatten({name: whole[name] for name in names if whole[name] is not None})
     return {key: value for key, value in keys if _UNTOLD.isdisjoint(key.split("."))}
 
 
@@ -92,16 +92,16 @@ def _quality(recipe: Recipe, store: str) -> tuple[bool | None, float | None, flo
         current = plan.transfer.recipe_id == store
     except (BackattnError, OSError):
         return None, None, None
-    if not (current and recipe.translator.is_model):
+    if not (current and isinstance(recipe.translator, ModelTranslator)):
         return current, None, None
-    return True, _bleu(recipe), _aer(recipe)
+    return True, _bleu(recipe.translator), _aer(recipe)
 
 
-def _bleu(recipe: Recipe) -> float | None:
+def _bleu(translator: ModelTranslator) -> float | None:
     """None for a hub's translator, and where its folder is without figures."""
-    if not recipe.translator.checkpoint:
+    if not translator.checkpoint:
         return None
-    return _figure(model_path(recipe.translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
+    return _figure(model_path(translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
 
 
 def _aer(recipe: Recipe) -> float | None:

@@ -4,7 +4,8 @@ Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes,
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from backattn.errors import BackattnError
 from backattn.features.trainings import trainings, untrained
@@ -87,7 +88,7 @@ def missing_inputs(recipe: Recipe) -> str:
     brought, trained = _missing_models(recipe, recipe.tagger.embeddings)
     paths = [data_path(name) for name in (recipe.corpus.train, recipe.corpus.dev, recipe.corpus.test)]
     gone = [str(path) for path in paths if not is_file(path)]
-    hubs = [part.hub for part in (recipe.translator, recipe.english) if part.hub]
+    hubs = [hub for part in (recipe.translator, recipe.english) if (hub := getattr(part, "hub", ""))]
     clauses = []
     if gone:
         verb = "is" if len(gone) == 1 else "are"
@@ -103,7 +104,7 @@ def missing_inputs(recipe: Recipe) -> str:
 
 def _missing_models(recipe: Recipe, embeddings: Sequence[EmbeddingName]) -> tuple[list[str], bool]:
     """What to do about each model that is not there and has no training, and whether others have one."""
-    asked = replace(recipe, tagger=replace(recipe.tagger, embeddings=tuple(embeddings)))
+    asked = structs.replace(recipe, tagger=structs.replace(recipe.tagger, embeddings=tuple(embeddings)))
     try:
         found = trainings(asked)
         return list(map(str, untrained(asked, found))), any(one.state() == "to train" for one in found)

@@ -79,7 +79,7 @@ class RunRecord:
     @property
     def whole(self) -> bool:
         """Did it learn from all of them, as the paper's rows do?"""
-        return bool(self.request["tagger"].get("sentences") == 0)
+        return bool(self.request["tagger"].get("sentences") == "all")
 
     @property
     def stores(self) -> Mapping[str, str]:

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from backattn.corpus.formats import read_corpus
 from backattn.errors import BackattnError, MissingError
-from backattn.grid import Share, Size, numbers_of
+from backattn.grid import Share, Size, sample_sizes
 from backattn.quoting import listed
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
@@ -129,7 +131,8 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
     tables = build_tables(finished, store_origins(finished), recipe, _today(recipe))
     if recipe and sizes and not any(row.whole for table in tables for row in table.rows):
-        recipe = replace(recipe, paper=None)  # whose rows were not asked for, and would seem to have no runs
+        # Its rows were not asked for, and would seem to have no runs.
+        recipe = structs.replace(recipe, paper=None)
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
 
 
@@ -154,12 +157,12 @@ def _of_sizes(
     """
     shares = any(isinstance(size, Share) for size in sizes)
     training = len(read_corpus((recipe or load_recipe(lang)).corpus).train) if shares else 0
-    default = recipe.tagger.sentences if recipe else 0  # what `train --sentences all` takes
-    wanted = numbers_of([size or default for size in sizes], training)
-    kept = [run for run in runs if run.sentences in wanted or (run.whole and 0 in wanted)]
+    default = recipe.tagger.sentences if recipe else "all"  # what `train --sentences all` takes
+    wanted = sample_sizes([default if size == "all" else size for size in sizes], training)
+    kept = [run for run in runs if run.sentences in wanted or (run.whole and "all" in wanted)]
     if not kept:
         there = ", ".join(map(str, sorted({run.sentences for run in runs})))
-        asked = ", ".join(str(size) if size else "all" for size in wanted)
+        asked = ", ".join(map(str, wanted))
         raise MissingError(f"--sentences: no finished run of {lang} has {asked} sentences; there are {there}")
     return kept
 

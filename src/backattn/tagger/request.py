@@ -1,8 +1,9 @@
 """What is asked of a run: everything that decides its numbers, known without torch."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from backattn.corpus import Corpus
 from backattn.errors import RecipeError
@@ -69,12 +70,14 @@ def sample_size(corpus: Corpus, recipe: TaggerRecipe) -> int:
 
     :raises RecipeError: more than there are.
     """
+    if recipe.sentences == "all":
+        return len(corpus.train)
     if recipe.sentences > len(corpus.train):
         raise RecipeError(
             f"tagger.sentences: {recipe.sentences} asked for, but the training file has {len(corpus.train)}; "
-            "0 takes all"
+            'expected at most that, or "all"'
         )
-    return recipe.sentences or len(corpus.train)
+    return recipe.sentences
 
 
 def model_name(inputs: Inputs, recipe: TaggerRecipe) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
 from tqdm import tqdm
 
 from backattn.device import pick_device
@@ -25,7 +26,7 @@ from backattn.features.work_folder import train_anew
 from backattn.files import is_file, write_whole_text
 from backattn.progress import hidden
 from backattn.quoting import quoted
-from backattn.recipe import BackTranslation, Recipe, TranslatorRecipe, TranslatorTraining, Unit
+from backattn.recipe import BackTranslation, FairseqRecipe, Recipe, TranslatorTraining, Unit
 
 # Sentences of a file of the work folder: what a kill loses at most. The batches, and so the last digits,
 # depend on it.
@@ -152,7 +153,7 @@ def _reverse(
     the parent knows them.
     """
     source, unit = recipe.translator.source, recipe.corpus.unit
-    own = dataclasses.replace(
+    own = structs.replace(
         training, learning_rates=back.learning_rates, average=back.average, back_translation=None, keep=False
     )
     files = PieceFiles(folder, "en", source)
@@ -163,7 +164,12 @@ def _reverse(
     model.mkdir(exist_ok=True)
     write_model(files, averaged_epochs(own), model)
     # Whole sentences, as in training; and not as the recipe searches, on which no weight may depend.
-    asked = TranslatorRecipe(source="en", segment_pieces=training.max_pieces, precision=training.precision)
+    asked = FairseqRecipe(
+        checkpoint=str(model),
+        source="en",
+        segment_pieces=training.max_pieces,
+        precision=training.precision,
+    )
     return FairseqTranslator.load(model, asked, device=pick_device("auto"), target=source)
 
 

@@ -20,4 +20,4 @@ class CopyTranslator:
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
         """:raises RecipeError: always; it cannot be made to write another sentence."""
-        raise RecipeError("translator.copy: true says the source again, so there is no A to measure")
+        raise RecipeError('translator.kind: "copy" says the source again, so there is no A to measure')

@@ -13,7 +13,7 @@ from backattn.features.translation.segments import Segment
 from backattn.features.translation.stepwise import prepare, starter
 from backattn.features.translation.translating import PieceModel, SearchTranslator
 from backattn.features.translation.vocabulary import BpeCodes, TokenPieces, Vocabulary
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import FairseqRecipe
 
 with untouched_logging():
     from fairseq.data import Dictionary
@@ -71,7 +71,7 @@ class FairseqTranslator(SearchTranslator):
         source: Dictionary,
         target: Dictionary,
         pieces: TokenPieces,
-        recipe: TranslatorRecipe,
+        recipe: FairseqRecipe,
         *,
         device: str,
     ) -> None:
@@ -97,7 +97,7 @@ class FairseqTranslator(SearchTranslator):
 
     @classmethod
     def load(
-        cls, folder: Path, recipe: TranslatorRecipe, *, device: str, target: str = "en"
+        cls, folder: Path, recipe: FairseqRecipe, *, device: str, target: str = "en"
     ) -> "FairseqTranslator":
         """Load ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and ``joint.model`` of a folder.
 
@@ -112,7 +112,7 @@ class FairseqTranslator(SearchTranslator):
         return cls(*load_models([checkpoint], recipe, target), pieces, recipe, device=device)
 
     @classmethod
-    def from_hub(cls, recipe: TranslatorRecipe, *, device: str) -> "FairseqTranslator":
+    def from_hub(cls, recipe: FairseqRecipe, *, device: str) -> "FairseqTranslator":
         """Load one of fairseq's public models into English, as ``recipe.hub`` names it.
 
         The archive is fetched into fairseq's own cache (``PYTORCH_FAIRSEQ_CACHE``). Its ``model*.pt``

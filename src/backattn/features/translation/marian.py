@@ -28,7 +28,7 @@ from backattn.features.translation.vocabulary import Vocabulary
 from backattn.files import is_file
 from backattn.json_files import read_table
 from backattn.quoting import quoted
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import TransformersRecipe
 
 _FEWEST_POSITIONS = 2
 _ADVICE = "copy the model's folder again"
@@ -42,7 +42,7 @@ class MarianTranslator(SearchTranslator):
     """
 
     def __init__(
-        self, model: Any, source: Side, target: Side, recipe: TranslatorRecipe, *, opened: str, device: str
+        self, model: Any, source: Side, target: Side, recipe: TransformersRecipe, *, opened: str, device: str
     ) -> None:
         config = model.config
         model = model.eval().to(device)
@@ -66,7 +66,7 @@ class MarianTranslator(SearchTranslator):
         super().__init__(pieces, recipe, opened=opened, device=device)
 
     @classmethod
-    def load(cls, folder: Path, recipe: TranslatorRecipe, *, device: str) -> "MarianTranslator":
+    def load(cls, folder: Path, recipe: TransformersRecipe, *, device: str) -> "MarianTranslator":
         """Open a folder as ``save_pretrained`` of a model and of its tokenizer leave it.
 
         :param device: ``cpu`` (float32) or ``cuda`` (float16).
@@ -101,7 +101,7 @@ class MarianTranslator(SearchTranslator):
         return cls(model, source, target, recipe, opened=opened, device=device)
 
     @classmethod
-    def from_hub(cls, recipe: TranslatorRecipe, *, device: str) -> "MarianTranslator":
+    def from_hub(cls, recipe: TransformersRecipe, *, device: str) -> "MarianTranslator":
         """The model that ``recipe.hub`` names.
 
         :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.

@@ -18,7 +18,7 @@ from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.unpacking import plain_members
 from backattn.files import is_file
 from backattn.quoting import listed, quoted, shortened
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import FairseqRecipe
 
 with untouched_logging():
     from fairseq import checkpoint_utils, file_utils
@@ -31,7 +31,7 @@ _FOREIGN = "expected an fconv or transformer model of fairseq's translation task
 
 
 def load_models(
-    files: Sequence[Path], recipe: TranslatorRecipe, target: str = "en"
+    files: Sequence[Path], recipe: FairseqRecipe, target: str = "en"
 ) -> tuple[list[Any], Dictionary, Dictionary]:
     """The models of checkpoints that lie in one folder, and that folder's two dictionaries.
 
@@ -128,7 +128,7 @@ def _hub_archives() -> dict[str, str]:
     }
 
 
-def dictionaries(folder: Path, recipe: TranslatorRecipe, target: str = "en") -> list[Path]:
+def dictionaries(folder: Path, recipe: FairseqRecipe, target: str = "en") -> list[Path]:
     """Where the dictionaries of the two sides lie."""
     return [folder / f"dict.{language}.txt" for language in (recipe.source, target)]
 

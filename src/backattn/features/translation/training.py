@@ -128,12 +128,8 @@ def train_translator(
     :raises CorpusError, MissingError: a parallel file is malformed or not there.
     :raises BusyError: another process trains into the same folder.
     """
-    training = recipe.translator.training
-    if training is None:
-        raise RecipeError(
-            f"recipe {recipe.name}: no [translator.training]: it says nothing about training a translator"
-        )
-    if recipe.translator.source == "en":
+    translator, training = recipe.own_translator
+    if translator.source == "en":
         # Both sides would have one file of pieces and one dictionary.
         raise RecipeError(
             f"recipe {recipe.name}: translator.source: a translator is trained into English, found 'en'; "
@@ -186,7 +182,7 @@ def epochs_folder(folder: Path) -> Path:
 
 def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder: Path) -> None:
     """The result takes the place of ``folder``, and what is kept that of the one beside it."""
-    if not recipe.translator.checkpoint:
+    if not recipe.own_translator[0].checkpoint:
         raise RecipeError(
             f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
         )
@@ -302,8 +298,9 @@ def _bleu(
 ) -> dict[str, Any]:
     """Translate the held-out test pairs with the model just made, as stage one will, and score them."""
     pairs = list(test)[: training.test_limit or None]
-    sources = [tuple(tokenise(pair.foreign, recipe.translator.source, recipe.corpus.unit)) for pair in pairs]
-    translator = FairseqTranslator.load(folder, recipe.translator, device=pick_device("auto"))
+    table, _ = recipe.own_translator
+    sources = [tuple(tokenise(pair.foreign, table.source, recipe.corpus.unit)) for pair in pairs]
+    translator = FairseqTranslator.load(folder, table, device=pick_device("auto"))
     english: list[str] = []
     with tqdm(total=len(pairs), desc="translate for BLEU", unit="sentence", disable=hidden(progress)) as bar:
         for start in range(0, len(sources), _BLEU_CHUNK):
@@ -316,5 +313,5 @@ def _bleu(
         "score": score.score,
         "signature": str(metric.get_signature()),
         "sentences": len(pairs),
-        "beam": recipe.translator.beam,
+        "beam": table.beam,
     }

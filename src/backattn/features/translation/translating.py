@@ -29,7 +29,7 @@ from backattn.features.translation.search import (
     read_given,
 )
 from backattn.features.translation.segments import MOST_SENTENCES, Segment, make_batches
-from backattn.recipe import TranslatorRecipe
+from backattn.recipe import ModelTranslator
 
 
 class Spelling(Protocol):
@@ -101,7 +101,7 @@ class SearchTranslator:
     :param opened: how the model's files were opened, in words.
     """
 
-    def __init__(self, model: PieceModel, recipe: TranslatorRecipe, *, opened: str, device: str) -> None:
+    def __init__(self, model: PieceModel, recipe: ModelTranslator, *, opened: str, device: str) -> None:
         self.model, self.opened = model, opened
         self._recipe, self._device = recipe, device
         self._segment_pieces = min(recipe.segment_pieces, model.longest[0])

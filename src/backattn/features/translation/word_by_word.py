@@ -57,10 +57,7 @@ class DictionaryTranslator:
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
         """:raises RecipeError: always; it cannot be made to write another sentence."""
-        raise RecipeError(
-            "translator.dictionary: says its own glosses, so there is no A to measure; --set "
-            "translator.dictionary= measures that of the translator"
-        )
+        raise RecipeError('translator.kind: "dictionary" says its own glosses, so there is no A to measure')
 
     def _translation(self, tokens: tuple[str, ...]) -> Translation:
         english: list[str] = []

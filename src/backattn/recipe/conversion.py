@@ -1,0 +1,120 @@
+"""Plain tables -> the classes of a recipe, by msgspec; an error names file, key and what was expected.
+
+msgspec checks types, ranges and unknown keys. Here its errors get the words of a recipe, and what no recipe
+holds (half a surrogate pair, an integer of 1000 digits, nesting without end) is refused before.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from backattn.errors import RecipeError
+from backattn.quoting import plain, quoted
+from backattn.recipe.keys import fields_of, in_words, kinds_of, type_at
+from backattn.recipe.schema import Recipe
+
+_T = TypeVar("_T")
+# Kinds that have their names, but that this version cannot read.
+_NOT_BUILT = {
+    "translator.kind": ("given",),
+    "english.kind": ("transformers", "spacy"),
+    "corpus.format.kind": ("conllu", "jsonl"),
+}
+_DEEPEST = 16
+# TOML's own integers.
+_INTEGERS = range(-(2**63), 2**63)
+# How msgspec ends a message: with the place of the value.
+_PLACE = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.S)
+# How a message of a class' own check begins that names a key.
+_KEY_FIRST = re.compile(r"\w+(\[\d+\]|\.\w+)*: ")
+
+
+def convert(cls: type[_T], table: Any, where: str, key: str = "") -> _T:
+    """Make a (part of a) recipe of a plain table.
+
+    :param where: the file, for messages.
+    :param key: where in the recipe the table stands; empty for a whole one.
+    :raises RecipeError: names ``where``, the key, what was expected and what was found.
+    """
+    _check_values(table, where, key)
+    try:
+        return msgspec.convert(table, cls)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{where}: {_explain(str(error), cls, table, key)}") from None
+
+
+def replace_kinds(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> None:
+    """Another ``kind`` by ``--set`` takes the place of the file's table: of its keys, those that the new kind
+    knows too stay.
+
+    :param overrides: key and value of each ``--set``.
+    """
+    for dotted, value in overrides:
+        for name in ("translator", "english"):
+            part = table.get(name)
+            if dotted == f"{name}.kind" and isinstance(part, dict) and part.get("kind") != value:
+                known = kinds_of(type_at(Recipe, {}, [name])).get(str(value))
+                if known is not None:
+                    table[name] = {k: v for k, v in part.items() if k in fields_of(known)}
+
+
+def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:
+    found = _PLACE.fullmatch(error)
+    assert found is not None
+    message, path = found["message"], found["path"] or ""
+    steps = re.findall(r"\.{3}|[^.\[\]]+", path)
+    at = f"{key}{path}".lstrip(".")
+    dotted = f"{at}." if at else ""
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.S):
+        known = list(fields_of(type_at(cls, table, steps), _value(table, steps)))
+        near = difflib.get_close_matches(unknown[1], known, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        beside = _value(table, [*steps, "kind"])
+        kind = f" beside kind = {quoted(beside)}" if isinstance(beside, str) else ""
+        return f"{dotted}{plain(unknown[1])}: unknown key{kind}; {meant}expected one of {', '.join(known)}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", message, re.S):
+        hint = type_at(cls, table, [*steps, missing[1]])
+        return f"{dotted}{missing[1]}: missing key; expected {in_words(hint)}"
+    if not re.match(r"(Expected|Invalid) ", message):  # a class' own check
+        return f"{dotted if _KEY_FIRST.match(message) else f'{at}: ' if at else ''}{message}"
+    hint, value = type_at(cls, table, steps), _value(table, steps)
+    if steps[-1:] == ["..."]:  # msgspec does not say which of a table of texts
+        name, value = next((name, v) for name, v in value.items() if not isinstance(v, str))
+        at = f"{at.removesuffix('[...]')}.{plain(name)}"
+    if value in _NOT_BUILT.get(at, ()):
+        return f"{at}: {value} is planned and not built yet; expected {in_words(hint)}"
+    return f"{at or 'the recipe'}: expected {in_words(hint)}; found {quoted(value)}"
+
+
+def _value(table: Any, steps: Sequence[str]) -> Any:
+    """The value at a place; the table of it where the last step has no name."""
+    for step in steps:
+        if isinstance(table, Mapping) and step != "...":
+            table = table.get(step)
+        elif isinstance(table, list | tuple) and step.isdigit():
+            table = table[int(step)]
+    return table
+
+
+def _check_values(value: Any, where: str, key: str, depth: int = 0) -> None:
+    """Refuse what no recipe holds: a NUL, which no path may have; half a surrogate pair."""
+    if depth > _DEEPEST:
+        raise RecipeError(f"{where}: {key[:100]}: nested too deep; found {quoted(value)}")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            dotted = f"{key}.{plain(str(name))}".lstrip(".")
+            _check_values(name, where, dotted, _DEEPEST)
+            _check_values(item, where, dotted, depth + 1)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _check_values(item, where, f"{key}[{number}]", depth + 1)
+    elif isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+        raise RecipeError(f"{where}: {key}: expected text, found {quoted(value)}")
+    elif type(value) is int and value not in _INTEGERS:
+        raise RecipeError(f"{where}: {key}: expected a number of at most 64 bits, found {quoted(value)}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where}: {key}: expected a finite number, found {value}")
