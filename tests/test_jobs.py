@@ -136,7 +136,7 @@ def left_behind(cache: Path) -> dict[str, bytes]:
 
 
 def test_a_runs_recipe_says_where_the_models_lie_now(recipe: Recipe, tmp_path: Path) -> None:
-    grid = Grid(("words+transfer",), (0,), (1,))
+    grid = Grid(("words+transfer",), ("all",), (1,))
     (run,) = train_grid(recipe, CORPUS, grid, device="cpu").whole()
     (tmp_path / "moved.pt").write_bytes(b"model")
     moved = structs.replace(recipe, english=structs.replace(recipe.english, checkpoint="moved.pt"))
@@ -203,7 +203,7 @@ def test_a_damaged_store_is_found_before_it_is_learnt_from(recipe: Recipe, tmp_p
     path = embed(frozen, tmp_path)
     data, three, four = path.read_bytes(), *(np.float16(x).tobytes() * 99 for x in (3, 4))
     path.write_bytes(data.replace(three, four, 1))
-    errors = train_grid(frozen, CORPUS, Grid(("words",), (0,), (1, 2)), device="cpu").errors
+    errors = train_grid(frozen, CORPUS, Grid(("words",), ("all",), (1, 2)), device="cpu").errors
     assert [str(error) for error in errors] == [
         f"{path}: vectors differs from its digest; delete it, then `backattn features` makes it anew"
     ] * 2
@@ -216,7 +216,7 @@ def test_words_alone_are_one_run_whatever_the_fusion(recipe: Recipe) -> None:
     gated = train_grid(fused, CORPUS, GRID, device="cpu").whole()
     assert [a.folder == b.folder for a, b in zip(plain, gated, strict=True)] == [True, False] * 2
     with pytest.raises(RecipeError, match=r"tagger\.fusion: gate for the inputs transfer"):
-        train_grid(fused, CORPUS, Grid(("words", "transfer"), (0,), (9,)), device="cpu")
+        train_grid(fused, CORPUS, Grid(("words", "transfer"), ("all",), (9,)), device="cpu")
 
 
 FINISHED = """
@@ -245,7 +245,7 @@ def test_a_finished_grid_is_answered_without_torch(recipe: Recipe, tmp_path: Pat
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failing_run_does_not_lose_the_others(recipe: Recipe, tmp_path: Path, jobs: int) -> None:
-    first = train_grid(recipe, CORPUS, Grid(("words",), (0,), (1,)), device="cpu").runs[0]
+    first = train_grid(recipe, CORPUS, Grid(("words",), ("all",), (1,)), device="cpu").runs[0]
     lost = RunFolder(first.folder)
     lost.epochs.write_text("{}\n")
     trained = train_grid(recipe, CORPUS, GRID, device="cpu", jobs=jobs)
@@ -273,7 +273,7 @@ def test_the_last_runs_leave_no_core_idle(runs: int, cores: int, jobs: int) -> N
 
 def test_a_grid_has_each_run_once() -> None:
     grid = Grid(inputs=("words",), sentences=("all",), seeds=(2, 1, 2))
-    assert grid.cells() == [Cell(0, 2, "words"), Cell(0, 1, "words")]
+    assert grid.cells() == [Cell("all", 2, "words"), Cell("all", 1, "words")]
     assert str(grid.cells()[0]) == "words, all sentences, seed 2"
 
 

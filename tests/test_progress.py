@@ -39,6 +39,8 @@ def test_each_run_of_a_grid_is_told_once(
     recipe = make_recipe(tagger={"epochs": 1, "hidden": 4, "word_dimensions": 4})
     corpus = make_corpus(["anna singt in ulm", "ben singt"], test=["emil singt"])
     for expected in (3, 0):  # the second time, nothing is to do
-        runs = train_grid(recipe, corpus, Grid(("words",), (0,), (1, 2, 3)), device="cpu", jobs=jobs).whole()
+        runs = train_grid(
+            recipe, corpus, Grid(("words",), ("all",), (1, 2, 3)), device="cpu", jobs=jobs
+        ).whole()
         told = capsys.readouterr().err
         assert [told.count(run.folder.name) for run in runs] == [int(expected > 0)] * 3

@@ -42,7 +42,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 @pytest.fixture
 def run(recipe: Recipe) -> Run:
     """One that reads nothing but the vectors."""
-    return train_grid(recipe, CORPUS, Grid(("words",), (0,), (1,)), device="cpu").whole()[0]
+    return train_grid(recipe, CORPUS, Grid(("words",), ("all",), (1,)), device="cpu").whole()[0]
 
 
 def tag(run: Run, text: str) -> str:

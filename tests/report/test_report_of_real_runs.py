@@ -161,7 +161,7 @@ def test_a_stand_in_for_a_has_its_own_alignment_error_rate(cache: Path) -> None:
         changed = structs.replace(recipe.transfer, attention=attention)
         other = structs.replace(recipe, transfer=changed)
         build(other)
-        train_grid(other, CORPUS, Grid(("words+transfer",), (0,), (1,)), device="cpu").whole()
+        train_grid(other, CORPUS, Grid(("words+transfer",), ("all",), (1,)), device="cpu").whole()
 
     def found() -> dict[tuple[str, ...], float | None]:
         (table,) = make_report(["toy"], cache).langs[0].tables
