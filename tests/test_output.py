@@ -24,7 +24,7 @@ from users_folder import build_stores, make_home
 # The clipboard (OSC 52), the title, the screen, a whole line written over, C1, all that reorders, hides or
 # separates; and what a report must not hold.
 EVIL = (
-    "x\x1b]52;c;aGk=\a\x1b]0;t\x1b[2J\r\x9b31m\x9d\x7f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    "x\x1b]52;c;aGk=\a\x1b]0;t\x1b[2J\x9b31m\x9d\x7f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     "\u200e\u200f\u061c\u200b\u2060\ufeff\xad\u2028\u2029\U000e0041<script>alert(1)<&sect|`z"
 )
 # Farsi and an emoji, whose joiners are letters.
@@ -63,22 +63,28 @@ def make_evil_home(folder: Path, monkeypatch: pytest.MonkeyPatch, evil: str) -> 
     """A user's folder with foreign text in paths, tokens, translations, types, groups, recipes and runs."""
     home = folder / f"home {evil}"
     home.mkdir()
-    corpus = dict.fromkeys(("train", "dev", "test"), f"{evil} B-{evil}\nsingt O\n\nanna O\n")
-    groups = "\n[corpus.groups]\n" + f'"{toml(evil)}" = "{toml(evil)}"\n'
+    kind = kind_of(evil)
+    corpus = dict.fromkeys(("train", "dev", "test"), f"{evil} B-{kind}\nsingt O\n\nanna O\n")
+    groups = "\n[corpus.groups]\n" + f'"{toml(evil)}" = "{toml(kind)}"\n'
     make_home(home, monkeypatch, TAGGER + groups, corpus=corpus)
     monkeypatch.setenv("BACKATTN_CACHE", str(home / "cache"))
     (home / "pipelines" / f"{evil}.toml").write_text("")
-    build_stores(tagger=lambda: EvilTagger(evil))
+    build_stores(tagger=lambda: EvilTagger(kind))
     runs = home / "cache/toy/runs"
     for inputs in ("words", "words+transfer"):
         make_run(
             runs, inputs, types={evil: (3, 1, 2)}, tagger={f"k{evil}": evil + inputs}, recipe={}, lang="toy",
             device=evil,
         )  # fmt: skip
-    (runs / f"damaged {evil}").mkdir()
-    (runs / f"damaged {evil}" / "run.json").write_text("{")
+    (runs / f"damaged\r {evil}").mkdir()
+    (runs / f"damaged\r {evil}" / "run.json").write_text("{")
     (home / "cache/toy/translation" / f"{evil}.h5.partial").write_text("left")
     return home
+
+
+def kind_of(evil: str) -> str:
+    """A type of a corpus, which has no blanks of any kind."""
+    return "".join(evil.split()) or "X"
 
 
 def toml(text: str) -> str:
@@ -89,7 +95,7 @@ def toml(text: str) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         made = make_evil_home(tmp_path_factory.mktemp("evil"), monkeypatch, EVIL)
-        (made / "text.txt").write_text(f"anna {EVIL} singt\n".replace("\r", ""))
+        (made / "text.txt").write_text(f"anna {EVIL} singt\n")
         yield made
 
 
@@ -148,7 +154,7 @@ DATA = {("pairs",), ("tag",)}
 
 
 def words(call: str, home: Path) -> list[str]:
-    trained = [path.parent for path in home.glob("cache/toy/runs/*/tagger.safetensors")]
+    trained = [path.parent for path in home.glob("cache/toy/runs/*/weights.safetensors")]
     places = {
         "EVIL": EVIL,
         "STORE": str(next(home.glob("cache/toy/transfer/*.h5"))),
@@ -175,7 +181,7 @@ def test_every_command_is_tried() -> None:
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 @pytest.mark.usefixtures("trained")
 def test_no_command_writes_what_a_terminal_obeys(home: Path, command: tuple[str, ...]) -> None:
-    wrong = [[f"--{EVIL}"], [EVIL] * 9, [f"--{EVIL}\nError: forged"]]
+    wrong = [[f"--\r{EVIL}"], [EVIL] * 9, [f"--{EVIL}\nError: forged"]]
     for arguments in [*(words(call, home) for call in CALLS[command]), *wrong]:
         out, err = invoke(*command, *arguments)
         if command not in DATA:
@@ -189,7 +195,9 @@ def test_no_command_writes_what_a_terminal_obeys(home: Path, command: tuple[str,
 
 def test_json_is_of_equal_value(home: Path) -> None:
     out, _ = invoke("corpus", "toy", "--json")
-    assert json.loads(out)["splits"]["train"]["entities"] == {EVIL: 1}
+    assert json.loads(out)["splits"]["train"]["entities"] == {kind_of(EVIL): 1}
+    told = json.loads(invoke("report", "toy", "--json")[0])["langs"]["toy"]
+    assert any(EVIL in table["support"] for table in told["tables"])
     (shown,) = json.loads(invoke("inspect", "toy", "train:1", "--json")[0])
     assert shown["tokens"] == [EVIL, "singt"]
     assert shown["english"] == [EVIL[::-1]]
@@ -201,7 +209,7 @@ def test_data_is_exact_in_a_file_and_printable_on_a_terminal(
     home: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     arguments = words(call, home)
-    token = EVIL.replace("\r", "") if call.startswith("tag") else "_".join(EVIL.split())
+    token = EVIL if call.startswith("tag") else "_".join(EVIL.split())
     data, _ = invoke(*arguments)
     assert token in data
     ours, theirs = os.openpty()
@@ -254,10 +262,10 @@ def test_letters_that_an_encoding_lacks_are_escaped(home: Path, encoding: str) -
         capture_output=True,
         check=True,
     )
-    assert json.loads(done.stdout.decode(encoding))["splits"]["train"]["entities"] == {EVIL: 1}
+    assert json.loads(done.stdout.decode(encoding))["splits"]["train"]["entities"] == {kind_of(EVIL): 1}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(HOSTILE)
 def test_any_text_in_any_place(tmp_path_factory: pytest.TempPathFactory, evil: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
