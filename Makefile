@@ -21,12 +21,13 @@ export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
 
-.PHONY: help install demo test faults lint bench models features check train report corpus align project translator charlm english clean
+.PHONY: help install demo test faults lint audit bench models features check train report corpus align project translator charlm english clean
 
 help:
 	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
 	@echo 'make faults                  kills, full disks, damage: half an hour of faults on the cache'
+	@echo 'make audit                   are holes known in the versions that are installed? asks an online service'
 	@echo 'make corpus LANG=es          statistics of a data set'
 	@echo 'make models LANG=es          train all models of a recipe: the next two lines, in order'
 	@echo 'make translator LANG=es      train the translator that the recipe names'
@@ -68,6 +69,18 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# In an environment of its own: what the auditor needs is no part of the product. Strict, and with no resolving:
+# a version that the service does not know fails instead of passing unseen.
+audit: .venv-audit/.installed
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip \
+	  --requirement requirements.txt --requirement requirements-build.txt \
+	  $$(sed -n 's/^\([A-Z][^ ]*\) .*/--ignore-vuln \1/p' audit-exceptions.txt) $(ARGS)
+
+.venv-audit/.installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit==2.10.1
+	touch $@
+
 bench: install
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
@@ -88,4 +101,4 @@ english: install
 	$(BIN)/backattn english train $(ARGS) $(NAMED)
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

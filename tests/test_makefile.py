@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,36 @@ def test_what_make_prints_says_no_more_than_its_name(home: Path) -> None:
     done = make(home, "--dry-run", "check", "LANG=$(shell touch harm)")
     assert done.stdout == '.venv/bin/backattn check  -- "$BACKATTN_RECIPE"\n'
     assert not (home / "harm").exists()
+
+
+def test_the_audit_asks_about_every_requirement_and_passes_the_exceptions(home: Path) -> None:
+    shutil.copy(ROOT / "audit-exceptions.txt", home)
+    auditor = home / ".venv-audit/bin/pip-audit"
+    auditor.parent.mkdir(parents=True)
+    auditor.write_text(STUB)
+    auditor.chmod(0o755)
+    (home / ".venv-audit/.installed").touch()
+    assert make(home, "audit", "ARGS=-s osv").returncode == 0
+    (words,) = calls(home)
+    requirements = sorted(path.name for path in ROOT.glob("requirements*.txt"))
+    assert sorted(words[i + 1] for i, word in enumerate(words) if word == "--requirement") == requirements
+    passed = [words[i + 1] for i, word in enumerate(words) if word == "--ignore-vuln"]
+    assert passed == [line.split()[0] for line in exceptions()]
+    assert words[-2:] == ["-s", "osv"]
+    assert "--strict" in words  # else what the service does not know passes unseen
+
+
+def exceptions() -> list[str]:
+    lines = (ROOT / "audit-exceptions.txt").read_text("utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("line", exceptions(), ids=lambda line: line.split()[0])
+def test_an_exception_of_the_audit_names_its_day_its_package_and_its_reason(line: str) -> None:
+    advisory, day, package, reason = line.split(maxsplit=3)
+    assert re.fullmatch(r"(CVE|GHSA|PYSEC)-[\w-]+", advisory)
+    assert date.fromisoformat(day)
+    pinned = "".join(path.read_text("utf-8") for path in ROOT.glob("requirements*.txt"))
+    assert package.endswith(":")
+    assert f"\n{package.removesuffix(':')}==" in pinned
+    assert len(reason) > 40

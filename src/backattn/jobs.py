@@ -20,6 +20,7 @@ from typing import TypeVar, cast
 from tqdm import tqdm
 
 from backattn.errors import BackattnError
+from backattn.quoting import printable_output
 
 Task = TypeVar("Task")
 # How a task ended: None, or what it raised.
@@ -130,7 +131,7 @@ def _serve(pipe: Connection, folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    with suppress(EOFError):
+    with suppress(EOFError), printable_output():
         work = pipe.recv()
         while True:
             task = pipe.recv()

@@ -2,6 +2,8 @@
 
 import sys
 
+from backattn.quoting import printable
+
 
 def hidden(progress: bool) -> bool | None:
     """What tqdm is to be given as ``disable``: a bar that is wanted is drawn on a terminal alone."""
@@ -11,4 +13,4 @@ def hidden(progress: bool) -> bool | None:
 def tell(line: str, progress: bool) -> None:
     """Say what is done where no bar shows it, if it is wanted."""
     if progress and not sys.stderr.isatty():
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)

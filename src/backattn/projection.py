@@ -17,7 +17,7 @@ from backattn.corpus.tags import Span, from_spans, spans
 from backattn.errors import RecipeError, StaleError
 from backattn.features.attention import transfer_attention
 from backattn.features.plan import Stage, make_plan, require_same_translation
-from backattn.quoting import listed, plain
+from backattn.quoting import listed, plain, printable
 from backattn.recipe import Recipe, cache_root
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
@@ -77,7 +77,7 @@ class Projection:
             lines += [_line(name, kind, counts) for kind, counts in counted.items()]
         for name, split in self.splits.items():
             lines.append(f"{name}: {split.english} entities in the translations, {split.placed} placed")
-        return "\n".join([*lines, f"{self.folder}: the predictions"])
+        return "\n".join([*lines, f"{printable(str(self.folder))}: the predictions"])
 
 
 def project(recipe: Recipe, corpus: Corpus) -> Projection:
@@ -211,4 +211,4 @@ def _store(recipe: Recipe, stage: Stage, wanted: Iterable[Sentence]) -> StoreRea
 
 def _line(split: str, kind: str, counts: Counts) -> str:
     measures = f"{counts.precision:>10.3f}{counts.recall:>8.3f}{counts.f1:>8.3f}"
-    return f"{split:<6}{kind:<14}{measures}{counts.support:>7}"
+    return f"{split:<6}{printable(kind):<14}{measures}{counts.support:>7}"

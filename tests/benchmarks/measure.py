@@ -1,6 +1,8 @@
 """Ours, peer and floor side by side, in pairs, in one run; what counts is the ratio of a pair.
 
 The machines that this runs on are shared: a time alone says little, the median of paired ratios much.
+A benchmark reports and never asserts: what should be equal, and is not, is a row that says so
+(:func:`condition`), and costs nothing of what was measured.
 """
 
 import gc
@@ -9,7 +11,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,8 +46,9 @@ class Row:
     :param part: what is measured.
     :param peer: what it is compared with, doing the same work.
     :param rate: ours, median, in ``unit`` a second.
-    :param ratio: our rate over the peer's; above 1 we are faster.
+    :param ratio: our rate over the peer's; above 1 we are faster. None where a condition was looked at.
     :param must, aim: what the ratio has to reach, and what it ought to.
+    :param held: whether the condition held; None where a rate was measured.
     :param floor: our rate over that of the floor (the least that the work can take), if it has one.
     :param floor_name: what the floor is.
     :param note: which checkpoint, which text, what was found equal.
@@ -56,18 +59,21 @@ class Row:
     peer: str
     unit: str
     rate: float
-    ratio: Ratios
+    ratio: Ratios | None
     must: float | None = None
     aim: float | None = None
     floor: Ratios | None = None
     floor_name: str = ""
     note: str = ""
     figure: str = ""
+    held: bool | None = None
 
     @property
     def reached(self) -> str:
-        """Whether the median reaches its figure, in words."""
-        if self.must is None:
+        """Whether the median reaches its figure, or the condition held, in words."""
+        if self.held is not None:
+            return "yes" if self.held else "NO"
+        if self.must is None or self.ratio is None:
             return ""
         if self.aim is not None and self.ratio.median >= self.aim:
             return "aim"
@@ -114,6 +120,22 @@ def within(*, part: str, budget: str, unit: str, limit: float, measured: list[fl
     )  # fmt: skip
 
 
+def condition(part: str, expected: str, *, held: bool, found: str) -> Row:
+    """A row that says whether something held without which the rates of a part mean little.
+
+    :param expected: what should hold: "equal tags".
+    :param found: what was seen: "400 of 400 sentences".
+    """
+    figure = found if held else f"differs: {found}"
+    return Row(part=part, peer=expected, unit="", rate=0.0, ratio=None, figure=figure, held=held)
+
+
+def failure(part: str, error: BaseException) -> Row:
+    """A row for a part that did not come to its end."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
+    return condition(part, "the part comes to its end", held=False, found=f"failed, {text[:300]}")
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a process took.
@@ -121,11 +143,13 @@ class Cost:
     :param seconds: wall time.
     :param cpu: seconds of processor time.
     :param memory: peak of its own memory in MB; pages of files that it maps are not counted.
+    :param output: what it printed.
     """
 
     seconds: float
     cpu: float
     memory: float
+    output: str = ""
 
 
 def watched(command: list[str]) -> Cost:
@@ -142,11 +166,14 @@ def watched(command: list[str]) -> Cost:
             time.sleep(0.01)
         seconds = time.perf_counter() - start
         output.seek(0)
+        text = output.read().decode("utf-8", "replace")
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command, output.read())
+            error = subprocess.CalledProcessError(process.returncode, command, text)
+            error.add_note(text[-4000:])
+            raise error
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(seconds, cpu, peak / 1024)
+    return Cost(seconds, cpu, peak / 1024, text)
 
 
 def _own_memory(pid: int) -> int:
@@ -166,20 +193,41 @@ def rate(work: Work) -> float:
     return amount / (time.perf_counter() - start)
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown."""
-    lines = [
-        "| part | peer | ours | x peer: median (min to max) | must | aim | reached | of the floor | note |",
-        "|---|---|---:|---:|---:|---:|---|---:|---|",
-    ]
-    for row in rows:
-        floor = f"{row.floor.to_text()} of {row.floor_name}" if row.floor else ""
-        lines.append(
-            f"| {row.part} | {row.peer} | {row.figure or f'{_short(row.rate)} {row.unit}/s'} | "
-            f"{row.ratio.to_text()} | "
-            f"{_figure(row.must)} | {_figure(row.aim)} | {row.reached} | {floor} | {row.note} |"
+def heading() -> str:
+    """The first two lines of the table, in Markdown."""
+    names = (
+        "part",
+        "peer",
+        "ours",
+        "x peer: median (min to max)",
+        "must",
+        "aim",
+        "reached",
+        "of the floor",
+        "note",
+    )
+    return f"{_line(names)}\n|---|---|---:|---:|---:|---:|---|---:|---|"
+
+
+def line(row: Row) -> str:
+    """One more line of the table."""
+    return _line(
+        (
+            row.part,
+            row.peer,
+            row.figure or f"{_short(row.rate)} {row.unit}/s",
+            row.ratio.to_text() if row.ratio else "",
+            _figure(row.must),
+            _figure(row.aim),
+            row.reached,
+            f"{row.floor.to_text()} of {row.floor_name}" if row.floor else "",
+            row.note,
         )
-    return "\n".join(lines)
+    )
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _figure(value: float | None) -> str:

@@ -45,7 +45,10 @@ def tell():
 atexit.register(tell)
 """
 CHECK, COMPUTE = "Check every byte of what is there", "Compute what is missing"
-CHECK_AGAIN, SAVE = "Check again, every byte", "actions/cache/save@v4"
+CHECK_AGAIN, SAVE = (
+    "Check again, every byte",
+    "actions/cache/save@0057852bfaa89a56745cba8c7296529d2fc39830",
+)
 MAIN, PULL = "refs/heads/main", "refs/pull/7/merge"
 
 

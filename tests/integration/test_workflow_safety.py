@@ -117,7 +117,7 @@ def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_a_stranger_gets_a_token_that_reads_and_no_secret(workflow: dict[str, Any]) -> None:
     assert workflow["permissions"] == {"contents": "read"}
-    assert set(workflow["on"]) <= {"push", "pull_request", "workflow_dispatch"}
+    assert set(workflow["on"]) <= {"push", "pull_request", "workflow_dispatch", "schedule"}
     assert "secrets." not in json.dumps(workflow)
     for job in workflow["jobs"].values():
         assert "permissions" not in job
@@ -126,10 +126,20 @@ def test_a_stranger_gets_a_token_that_reads_and_no_secret(workflow: dict[str, An
                 assert step["with"]["persist-credentials"] is False
 
 
-def test_actions_are_pinned(workflow: dict[str, Any]) -> None:
-    for job in workflow["jobs"].values():
-        for step in job["steps"]:
-            assert re.fullmatch(r"actions/[\w/-]+@(v\d+|[0-9a-f]{40})", step.get("uses", "actions/none@v1"))
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.y*ml")), ids=lambda path: path.name)
+def test_actions_are_pinned_by_commit(path: Path) -> None:
+    """A tag can be moved to other code; which version a commit is stands beside it."""
+    text = path.read_text("utf-8")
+    used = re.findall(r"uses:.*", text)
+    assert len(used) == sum("uses" in s for job in read_workflow(path)["jobs"].values() for s in job["steps"])
+    for line in used:
+        assert re.fullmatch(r"uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+
+
+def test_an_action_is_pinned_to_one_commit() -> None:
+    text = "".join(path.read_text("utf-8") for path in WORKFLOWS.glob("*.y*ml"))
+    pins = set(re.findall(r"uses: actions/([\w-]+)[\w/-]*@(\S+ # \S+)", text))
+    assert len(pins) == len({action for action, _ in pins}), pins
 
 
 def test_a_shell_reads_foreign_text_from_quoted_variables_alone(workflow: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Each number can be asked where it comes from."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from backattn import cli
 from backattn.corpus.formats import read_corpus
 from backattn.features import build
 from backattn.features.plan import Plan, make_plan
-from backattn.features.surroundings import git_commit
 from backattn.fingerprint import file_digest
 from backattn.recipe import load_recipe
 from backattn.store import provenance, seal
@@ -138,17 +136,3 @@ def test_equal_origins_add_up_and_others_stay_apart() -> None:
     other = Origin(started="2", device="cpu", versions={}, commit="", opened="x")
     merged = merge_origins([run.after(10, 1.5), other.after(1, 1.0), run.after(5, 0.25)])
     assert merged == {run.id: run.after(15, 1.75), other.id: other.after(1, 1.0)}
-
-
-def test_the_commit_is_that_of_the_users_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(home.parent))
-    assert git_commit() == ""
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for command in (["init", "-q"], ["add", "data"], [*identity, "commit", "-q", "-m", "data"]):
-        subprocess.run(["git", *command], check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    assert git_commit() == head.stdout.strip()
-    (home / "data/toy.dev").write_text("edited O\n")
-    assert git_commit() == f"{head.stdout.strip()}-dirty"
-    monkeypatch.setenv("PATH", "")
-    assert git_commit() == ""

@@ -7,6 +7,7 @@ import click
 from backattn.cli.options import answer, json_option, recipe_options, threads_option
 from backattn.corpus.formats import read_corpus
 from backattn.errors import MissingError
+from backattn.quoting import printable
 from backattn.recipe import PIPELINES, available_recipes, cache_root, load_recipe
 from backattn.recipe.keys import recipe_keys
 
@@ -17,7 +18,7 @@ def recipes() -> None:
     found = available_recipes()
     if not found:
         raise MissingError(f"{PIPELINES}: no recipes there; run from the folder that holds {PIPELINES}/")
-    click.echo("\n".join(found))
+    click.echo("\n".join(map(printable, found)))
 
 
 @click.command()
@@ -47,7 +48,7 @@ def sample() -> None:
 
     folder = cache_root() / "sample" / "data"
     write_sample(folder)
-    click.echo(f"{folder}: the sample's corpora; next: backattn translator train sample")
+    click.echo(f"{printable(str(folder))}: the sample's corpora; next: backattn translator train sample")
 
 
 @click.command()

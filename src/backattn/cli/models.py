@@ -14,6 +14,7 @@ from backattn.cli.options import (
     threads_option,
 )
 from backattn.errors import MissingError, RecipeError
+from backattn.quoting import printable
 from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 
 
@@ -58,7 +59,8 @@ def models(
             told.append({**about, "state": state, "report": made and made.to_json()})
             if not as_json:
                 said = f"\n{made.to_text()}" if made else f" {state}"
-                click.echo(f"{training.kind} of {training.lang} ({training.folder}):{said}")
+                about_it = printable(f"{training.kind} of {training.lang} ({training.folder}):")
+                click.echo(about_it + said)
     finally:
         if as_json:
             answer(told, "", as_json)

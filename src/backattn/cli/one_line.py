@@ -1,13 +1,18 @@
-"""A user's mistake is one line on standard error and an exit status, never a traceback."""
+"""A user's mistake is one line on standard error and an exit status, never a traceback.
+
+Whatever a command, click or another package writes meanwhile is printable.
+"""
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
 
 from backattn.errors import BackattnError, out_of_memory
+from backattn.quoting import one_line, printable_output
 
 # What `pip install backattn` leaves out and `backattn[features]` brings.
 _STAGE_ONE = {
@@ -28,7 +33,8 @@ class OneLine(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print what the user can mend as one line."""
         try:
-            return super().invoke(ctx)
+            with _usage_on_one_line():
+                return super().invoke(ctx)
         except BackattnError as error:
             _say(str(error))
             ctx.exit(error.exit_status)
@@ -51,12 +57,17 @@ class OneLine(click.Group):
     def make_context(self, *arguments: Any, **named: Any) -> click.Context:
         """Read the command line; Ctrl-C may come as early as here."""
         try:
-            return super().make_context(*arguments, **named)
+            with _usage_on_one_line():
+                return super().make_context(*arguments, **named)
         except KeyboardInterrupt:
             _stop()
 
     def main(self, *arguments: Any, **named: Any) -> Any:
         """Everything, the printing of a help text included."""
+        with printable_output():
+            return self._main(*arguments, **named)
+
+    def _main(self, *arguments: Any, **named: Any) -> Any:
         try:
             return super().main(*arguments, **named)
         except KeyboardInterrupt:
@@ -67,6 +78,17 @@ class OneLine(click.Group):
                 with suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(2)
+
+
+@contextmanager
+def _usage_on_one_line() -> Iterator[None]:
+    """Click's own message on a wrong command line quotes it, line feeds and all."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise click.UsageError(one_line(error.format_message()), error.ctx) from None
 
 
 def _stop() -> NoReturn:

@@ -15,6 +15,7 @@ from backattn.cli.options import (
     recipe_options,
     trust_option,
 )
+from backattn.quoting import data_output, printable
 
 
 @click.command()
@@ -108,8 +109,9 @@ def pairs(lang: str, overrides: tuple[str, ...]) -> None:
     from backattn.features.linked_pairs import translated_pairs
     from backattn.features.plan import make_plan
 
-    for line in translated_pairs(make_plan(*load(lang, overrides))):
-        click.echo(line)
+    out = data_output()
+    out.writelines(f"{line}\n" for line in translated_pairs(make_plan(*load(lang, overrides))))
+    out.flush()
 
 
 @click.command()
@@ -125,7 +127,7 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
 
     recipe, data = load(lang, overrides)
     found = collect_garbage(make_plan(recipe, data, part), others=others, dry_run=dry_run)
-    lines = [f"{item.path}: {item.bytes / 1e6:.1f} MB, {item.reason}" for item in found]
+    lines = [f"{printable(item.path)}: {item.bytes / 1e6:.1f} MB, {item.reason}" for item in found]
     total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}"
     answer(plain(tuple(found)), "\n".join([*lines, total if found else "nothing to free"]), as_json)
 
@@ -135,12 +137,13 @@ def _status_line(status: Any) -> str:
     if status.extra:
         line += f", {status.extra} no longer in the corpus"
     counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())
-    return "\n".join([f"{line}{counted} ({status.path})", *(f"  {reason}" for reason in status.reasons)])
+    lines = [f"{line}{counted} ({status.path})", *(f"  {reason}" for reason in status.reasons)]
+    return "\n".join(map(printable, lines))
 
 
 def _built_line(built: Any) -> str:
     counted = ", ".join(f"{name}: {count}" for name, count in built.counts.items())
-    return (
+    return printable(
         f"{built.path}: {built.sentences} sentences, {built.computed} computed, "
         f"{built.resumed} taken from a stopped run; {counted}"
     )

@@ -1,7 +1,6 @@
 """Stage two: runs, what they say of new text, and what they say together."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from backattn.cli.options import (
     set_option,
     trust_option,
 )
+from backattn.quoting import data_output, printable
 from backattn.recipe import cache_root
 
 
@@ -117,7 +117,7 @@ def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch
     from backattn.tagging import tag_text
 
     with open_text(file) as source:
-        tag_text(run, source, sys.stdout, form=form, device=device, trust=trust, batch=batch)
+        tag_text(run, source, data_output(), form=form, device=device, trust=trust, batch=batch)
 
 
 @click.command()
@@ -163,6 +163,7 @@ def _run_line(run: Any) -> str:
     figures = ", ".join(f"{name} {100 * counts.f1:.2f}" for name, counts in named.items())
     return (
         f"{run.inputs}, {run.sentences} sentences, seed {run.seed}: test {figures} "
-        f"(dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; {run.folder})\n"
-        f"  {run.test.signature}"
+        f"(dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; "
+        f"{printable(str(run.folder))})\n"
+        f"  {printable(run.test.signature)}"
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.tags import spans, split_tag
+from backattn.quoting import printable
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class CorpusStatistics:
         yield "longest sentence", [split.longest for split in splits]
         yield "entities", [sum(split.entities.values()) for split in splits]
         for kind in sorted({kind for split in splits for kind in split.entities}):
-            yield f"  {kind}", [split.entities.get(kind, 0) for split in splits]
+            yield f"  {printable(kind)}", [split.entities.get(kind, 0) for split in splits]
         yield "different tags", [len(split.tags) for split in splits]
         for tag in sorted({tag for split in splits for tag in split.tags}, key=_order):
-            yield f"  {tag}", [split.tags.get(tag, 0) for split in splits]
+            yield f"  {printable(tag)}", [split.tags.get(tag, 0) for split in splits]
         if any(split.orphans for split in splits):
             yield "I- read as a beginning", [split.orphans for split in splits]
         if any(split.in_train for split in splits):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backattn.corpus import SPLITS, Corpus, Sentence
 from backattn.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.features.plan import Plan, Stage, make_plan, require_same_translation
+from backattn.quoting import printable
 from backattn.recipe import Recipe, TransferRecipe, as_json
 from backattn.report.files import write_text
 from backattn.report.heatmap import Label, heat_map
@@ -79,7 +80,7 @@ class Inspection:
         if self.predicted is not None:
             lines.append(f"predicted  {bracketed(tokens, self.predicted, self.gap)}")
         lines.append(f"English    {bracketed(self.english, self.english_tags) or '(nothing)'}")
-        lines += [f"note       {remark}" for remark in (*self.remarks, self._transferred())]
+        lines += [printable(f"note       {remark}") for remark in (*self.remarks, self._transferred())]
         predicted = self.predicted or ("",) * len(tokens)
         rows = [("token", "gold", "predicted" if self.predicted else "", "A: English tokens of most weight")]
         rows += [

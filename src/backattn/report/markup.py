@@ -4,20 +4,18 @@ What is written is well-formed XML as well as HTML, so that a test can read it s
 """
 
 import html
-import re
 from collections.abc import Mapping
 
+from backattn.quoting import printable
 from backattn.report.style import STYLE
 
-# Characters that no page may hold; a broken token must not break its page.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 # Blocks every request: proof for the reader that the page is self-contained.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def text(value: object) -> str:
-    """A value as text of a page: everything that has a meaning in HTML escaped."""
-    return html.escape(_FORBIDDEN.sub("\ufffd", str(value)), quote=True)
+    """A value as text of a page: what no page may hold, reorders text or has a meaning in HTML is escaped."""
+    return html.escape(printable(str(value), keep="\n\t"), quote=True)
 
 
 def element(name: str, content: str = "", attributes: Mapping[str, object] | None = None) -> str:

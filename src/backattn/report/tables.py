@@ -1,6 +1,8 @@
 """``backattn report``: the runs of each LANG as Markdown, JSON and one self-contained page."""
 
+import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from msgspec import structs
 from backattn.corpus.formats import read_corpus
 from backattn.errors import BackattnError, MissingError
 from backattn.grid import Share, Size, sample_sizes
-from backattn.quoting import listed
+from backattn.quoting import listed, printable
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
 from backattn.report.files import write_text
@@ -21,6 +23,11 @@ from backattn.report.page import page
 from backattn.report.paper import missing_inputs, paper_grid, paper_notes
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+
+# What begins or ends an element or a character's name; "< 0.001" begins none.
+_MARKUP = re.compile("<(?=[A-Za-z/!?])|>|&(?=[#A-Za-z])")
+_CODE = re.compile("(`(?:backattn|store=)[^`]*`)|`")
+_BACKTICK = r"\u0060"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +60,7 @@ class Report:
         """Markdown, and where the files are."""
         texts = [markdown(report).rstrip("\n") for report in self.langs]
         if self.written:
-            texts.append("\n".join(f"Written: {path}" for path in self.written))
+            texts.append("\n".join(printable(f"Written: {path}") for path in self.written))
         return "\n\n".join(texts)
 
 
@@ -86,18 +93,18 @@ def markdown(report: LangReport) -> str:
     """The tables of one LANG as Markdown."""
     blocks = []
     for table in report.tables:
-        blocks.append(f"## {report.lang}{corpus_name(table, report)}")
+        blocks.append(f"## {_prose(report.lang + corpus_name(table, report))}")
         blocks.append(_grid_markdown(score_grid(table)))
-        blocks.append("\n".join(f"- {line}" for line in (*findings(table), *notes(table))))
+        blocks.append("\n".join(f"- {_prose(line)}" for line in (*findings(table), *notes(table))))
         if table.support:
             grid = type_grid(table)
             blocks += [f"{grid.title}:", _grid_markdown(grid)]
         if report.recipe and report.recipe.paper:
             grid = paper_grid(table, report.recipe.paper)
-            lines = "\n".join(f"- {line}" for line in paper_notes(table, report.recipe))
-            blocks += [f"{grid.title}:", _grid_markdown(grid), lines]
-        blocks.append(f"Recipe: `{table.signature}`")
-    blocks += left_out_notes(report)
+            lines = "\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe))
+            blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid), lines]
+        blocks.append(f"Recipe: {_code(table.signature)}")
+    blocks += map(_prose, left_out_notes(report))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -171,7 +178,10 @@ def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
     folder = cache / report.lang / "report"
     texts = {
         folder / "report.md": markdown(report),
-        folder / "report.json": json.dumps(lang_json(report), ensure_ascii=False, indent=1) + "\n",
+        folder / "report.json": printable(
+            json.dumps(lang_json(report), ensure_ascii=False, indent=1), keep="\n"
+        )
+        + "\n",
         folder / "report.html": page(report),
     }
     for path, text in texts.items():
@@ -199,7 +209,24 @@ def _grid_markdown(grid: Grid) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    """Foreign text as the cell of a table."""
+    return _inert(re.sub(r"[\\|`*]", r"\\\g<0>", text.replace("\n", " ")))
+
+
+def _prose(text: str) -> str:
+    """A sentence of ours with foreign text in it: only our own commands and keys stand as code."""
+    return _inert(_CODE.sub(lambda found: found[1] or r"\`", text.replace("\n", " ")))
+
+
+def _code(text: str) -> str:
+    """Foreign text as code, which nothing in it can end."""
+    return f"`{_inert(text).replace('`', _BACKTICK)}`"
+
+
+def _inert(text: str) -> str:
+    """Text of which Markdown makes no element of HTML, no link and no picture."""
+    escaped = _MARKUP.sub(lambda found: html.escape(found[0]), printable(text))
+    return escaped.replace("](", r"]\(")
 
 
 def _table_json(table: Table) -> dict[str, Any]:

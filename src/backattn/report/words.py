@@ -3,17 +3,23 @@
 import unicodedata
 from collections.abc import Sequence
 
+from backattn.quoting import printable
+
 
 def width(word: str) -> int:
-    """Columns of a terminal: a Chinese character takes two, a combining mark none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in word
-    )
+    """Columns of a terminal: a Chinese character takes two, a combining mark or a joiner none."""
+    return sum(map(_columns, printable(word)))
 
 
 def pad(word: str, columns: int) -> str:
     """Fill up with spaces to so many columns of a terminal."""
-    return word + " " * (columns - width(word))
+    return printable(word) + " " * (columns - width(word))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:

@@ -90,7 +90,7 @@ class Origin:
     :param started: when, in UTC.
     :param device: what computed, in words.
     :param versions: of Python and the packages that made the numbers.
-    :param commit: of the folder that the run was started in; empty where that is no git checkout.
+    :param commit: of the package's own git checkout; empty where it was not run from one.
     :param opened: how the model's file was opened: ``--trust`` is on record.
     :param tokens: source tokens that it computed here, in
     :param seconds: of wall time, the loading of the model left out.

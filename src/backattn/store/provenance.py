@@ -70,4 +70,4 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
 
 def _place(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    return f"{versions}; commit {facts['commit'] or 'unknown: no git checkout'}"
+    return f"{versions}; commit {facts['commit'] or 'unknown: not run from a checkout'}"
