@@ -226,8 +226,8 @@ class TestOpenedIsDigested:
 
 
 def recipe_of(folder: Path) -> Any:
-    changes = [f'embeddings.bert.checkpoint="{folder}"', 'tagger.embeddings=["bert"]']
-    return load_recipe("de", changes)
+    changes = ["embeddings.bert.hub=", f"embeddings.bert.checkpoint={folder}"]
+    return load_recipe("de", [*changes, 'tagger.embeddings=["bert"]'])
 
 
 def translator_recipe(folder: Path) -> Any:
