@@ -56,9 +56,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("BACKATTN_DATA", str(tmp_path / "data"))
     for name in ("data/toy.vec", "cache/lm/forward.safetensors", "cache/lm/backward.safetensors",
-                 "cache/bert/config.json", "cache/bert/model.safetensors"):  # fmt: skip
+                 "cache/bert/config.json", "cache/bert/model.safetensors",
+                 "cache/bert/vocab.txt"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(VECTORS if name.endswith(".vec") else name)
+    # What it says decides which files are the model's.
+    (tmp_path / "cache/bert/config.json").write_text('{"model_type": "bert"}')
     return tmp_path
 
 
@@ -156,7 +159,7 @@ def test_identity_follows_the_numbers_alone(home: Path) -> None:
         ("charlm", "cache/moved-lm/backward.safetensors"),
         ("bert", "cache/moved-bert/config.json"),
     ):
-        (home / file).write_text("another model")
+        (home / file).write_text('{"model_type": "bert", "hidden_size": 6}')
         assert identity(name, **moved) != base[name]
     before = identity("bert", **moved)
     (home / "cache/moved-bert/tokenizer.json").write_text("{}")

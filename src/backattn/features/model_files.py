@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from backattn.errors import MissingError
+from backattn.features.transformers_folder import CONFIG, marian_files, read_encoder
 from backattn.features.translation.cedict import PUBLISHED
 from backattn.files import is_file
 from backattn.fingerprint import file_digest
@@ -23,17 +24,6 @@ from backattn.recipe import (
 # What a command may be held to: T and what it is made from, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
 Digest = Callable[[Path], str]
-# What a Marian model of transformers is read from; its weights are a pickle where there is no other file,
-# and a vocabulary of the English side's own has who does not share one.
-CONFIG, VOCABULARY, TARGET_VOCABULARY = "config.json", "vocab.json", "target_vocab.json"
-SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"
-SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
-
-# The files that a transformers model and its tokenizer are read from; what else lies there is not opened.
-_BERT_FILES = (
-    "config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
-    "*.model", "*.safetensors", "*.safetensors.index.json",
-)  # fmt: skip
 
 
 def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
@@ -75,7 +65,7 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
         return {"hub": translator.hub}
     folder = model_path(translator.checkpoint)
     if isinstance(translator, TransformersRecipe):
-        return _marian_files(folder, digest)
+        return {name: digest(folder / name) for name in marian_files(folder)}
     if not (folder / "checkpoint.pt").is_file():
         own = recipe.name if translator.training else trained_by(translator.checkpoint)
         raise MissingError(
@@ -86,16 +76,6 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
     dictionaries = (f"dict.{language}.txt" for language in (translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: digest(path) for path in sorted(files) if is_file(path)}
-
-
-def _marian_files(folder: Path, digest: Digest) -> dict[str, str]:
-    weights = PICKLE if is_file(folder / PICKLE) and not is_file(folder / SAFETENSORS) else SAFETENSORS
-    names = [CONFIG, SOURCE_PIECES, TARGET_PIECES, VOCABULARY, weights]
-    for name in names:
-        if not is_file(folder / name):
-            raise MissingError(f"{folder / name}: not there; copy the Marian model's folder whole")
-    names += [TARGET_VOCABULARY] if is_file(folder / TARGET_VOCABULARY) else []
-    return {name: digest(folder / name) for name in sorted(names)}
 
 
 def transfer_files(recipe: Recipe) -> dict[str, str]:
@@ -159,8 +139,9 @@ def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_d
         if tables.bert.hub:
             return {"hub": tables.bert.hub}
         folder = model_path(tables.bert.checkpoint)
-        files = [folder / "config.json"]
-        files += (path for pattern in _BERT_FILES for path in folder.glob(pattern) if is_file(path))
+        files = [folder / CONFIG]
+        if is_file(files[0]):
+            files = [folder / name for name in read_encoder(folder).files]
         advice = "point embeddings.bert.checkpoint at the folder of a transformers model, or name a hub's"
     for path in files:
         if not is_file(path):

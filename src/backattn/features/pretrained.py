@@ -1,23 +1,37 @@
 """What the models of transformers have in common: fetched from its hub, opened as data.
 
-No code that comes with a model runs. The only importer of the hub's client.
+No code that comes with a model runs, and nothing is looked up elsewhere: ``from_pretrained`` of a model is
+given a configuration and weights, never a folder. It is still that which puts the weights in place, since it
+knows their older names (``LayerNorm.gamma``, a prefix ``bert.``), which are tied, and which are computed. The
+only importer of the hub's client.
 """
 
+import json
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from torch import Tensor
 
 from backattn.errors import ModelError, of_the_machine
 from backattn.features.hub import fetching
-from backattn.quoting import listed, shortened
+from backattn.features.transformers_folder import ADVICE, CONFIG
+from backattn.quoting import listed, quoted, shortened
 
 # What transformers warns of is refused here (weights that are missing), or does no harm (weights too many).
 logging.getLogger("transformers").setLevel(logging.ERROR)
+
+# Numbers that a model may have beyond twice those of its weights: tied ones, positions, a pooler.
+_COMPUTED = 1 << 24
 
 
 def fetch(name: str, patterns: Sequence[str], revision: str, *, instead: str) -> Path:
@@ -33,7 +47,7 @@ def fetch(name: str, patterns: Sequence[str], revision: str, *, instead: str) ->
 
 
 @contextmanager
-def opening(folder: Path) -> Iterator[None]:
+def opening(folder: Path | str) -> Iterator[None]:
     """Around a loader of transformers: whatever it stumbles over is in the folder.
 
     :raises ModelError: in place of what it raised.
@@ -42,11 +56,128 @@ def opening(folder: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of settings for its own search
             yield
-    except Exception as error:
-        if of_the_machine(error):
+    except ModelError:
+        raise
+    except BaseException as error:
+        if not _is_of_the_model(error):
             raise
         reason = shortened(" ".join(str(error).split()) or type(error).__name__)
         raise ModelError(f"{folder}: transformers cannot open this model: {reason}") from None
+
+
+def _is_of_the_model(error: BaseException) -> bool:
+    """A panic of the tokenizers' library is no Exception, so that nobody goes on after it."""
+    if isinstance(error, Exception):
+        return not of_the_machine(error)
+    return type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def quiet_panics() -> Iterator[None]:
+    """Around the tokenizers' library, which writes its panics to stderr itself, beside raising them."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def shown(folder: Path, names: Sequence[str], rewritten: Mapping[str, Mapping[str, Any]]) -> Iterator[Path]:
+    """A folder for a loader of transformers, with nothing in it but what it may read.
+
+    :param names: of files that are shown as they are.
+    :param rewritten: name of a file of settings -> what stands in it.
+    """
+    with TemporaryDirectory(prefix="backattn-") as clean:
+        for name in names:
+            Path(clean, name).symlink_to((folder / name).resolve())
+        for name, settings in rewritten.items():
+            Path(clean, name).write_text(json.dumps(settings), "utf-8")
+        yield Path(clean)
+
+
+def read_weights(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """The weights in files of safetensors, or in a pickle of tensors alone.
+
+    :raises ModelError: they are damaged, or not of the kind.
+    """
+    found: dict[str, Tensor] = {}
+    for name in names:
+        path = folder / name
+        with opening(folder):
+            found |= _safetensors(path) if path.suffix == ".safetensors" else _plain_pickle(path)
+    return found
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        kind = (file.metadata() or {}).get("format", "pt")
+        if kind not in ("pt", "mlx"):  # other frameworks lay some weights out in another order
+            raise ModelError(f"{path}: weights for {quoted(kind)}, expected 'pt'; save the model with torch")
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+def _plain_pickle(path: Path) -> dict[str, Tensor]:
+    """:raises ModelError: it holds anything but tensors, each with numbers of its own."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)  # no code in a pickle runs
+    if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
+        raise ModelError(f"{path}: expected a table of weights by their names; {ADVICE}")
+    for key, weight in weights.items():
+        whole = isinstance(weight, Tensor) and weight.layout == torch.strided and weight.device.type == "cpu"
+        # One number may stand for a million of them, which take their place once they are copied.
+        if not whole or weight.nbytes > weight.untyped_storage().nbytes():
+            raise ModelError(f"{path}: {quoted(key)} is no tensor with numbers of its own; {ADVICE}")
+    return weights
+
+
+def build(
+    folder: Path,
+    kind: Any,
+    configuration: Any,
+    settings: Mapping[str, Any],
+    weights: dict[str, Tensor],
+    *,
+    unused: str | None = None,
+    **options: Any,
+) -> Any:
+    """A model of transformers with weights in it.
+
+    :param folder: for messages.
+    :param kind, configuration: the model's class, and that of its configuration.
+    :param unused: how the names of weights begin that nobody needs.
+    :param options: of ``from_pretrained``.
+    :raises ModelError: the weights do not fit the settings, or some are missing.
+    """
+    for key, value in settings.items():
+        if key.endswith("layers") and value > len(weights):
+            raise ModelError(f"{folder / CONFIG}: {key}: {value}, but {len(weights)} weights; {ADVICE}")
+    with opening(folder):
+        config = configuration(**settings)
+        _refuse_larger(folder, kind, config, weights)
+        # Nothing is said of a folder, so none is opened: no other file, no generation settings, no code.
+        model, report = kind.from_pretrained(
+            None, config=config, state_dict=weights, output_loading_info=True, local_files_only=True,
+            **options,
+        )  # fmt: skip
+    refuse_missing(folder, report, unused=unused)
+    return model
+
+
+def _refuse_larger(folder: Path, kind: Any, config: Any, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration of far more numbers than the weights have, before memory is taken for them."""
+    with ExitStack() as contexts:
+        for context in kind.get_init_context(False, False):
+            contexts.enter_context(context)
+        contexts.enter_context(torch.device("meta"))
+        wanted = sum(weight.numel() for weight in kind(config).parameters())
+    given = sum(weight.numel() for weight in weights.values())
+    if wanted > 2 * given + _COMPUTED:
+        raise ModelError(f"{folder / CONFIG}: a model of {wanted} numbers, its weights are {given}; {ADVICE}")
 
 
 def refuse_missing(folder: Path, report: dict[str, Any], *, unused: str | None = None) -> None:

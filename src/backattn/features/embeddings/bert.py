@@ -10,20 +10,59 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    CamembertConfig,
+    CamembertModel,
+    CamembertTokenizerFast,
+    DebertaV2Config,
+    DebertaV2Model,
+    DebertaV2TokenizerFast,
+    DistilBertConfig,
+    DistilBertModel,
+    DistilBertTokenizerFast,
+    ElectraConfig,
+    ElectraModel,
+    ElectraTokenizerFast,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+    XLMRobertaTokenizerFast,
+)
 
 from backattn.errors import MissingError, ModelError
 from backattn.features.batches import batches
-from backattn.features.pretrained import fetch, opening, refuse_missing
+from backattn.features.pretrained import build, fetch, opening, quiet_panics, read_weights, shown
+from backattn.features.transformers_folder import CONFIG, EncoderFolder, read_encoder
 from backattn.files import is_file
-from backattn.quoting import listed, quoted
+from backattn.quoting import quoted
 from backattn.recipe import BertRecipe, model_path
 
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _INSTEAD = "copy its folder and name that as embeddings.bert.checkpoint"
 _LAYERS = 4
-# One of these holds the pieces of a tokenizer.
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+# A folder's words choose from these, never of all that transformers has.
+_MODELS = {
+    "bert": (BertModel, BertConfig),
+    "camembert": (CamembertModel, CamembertConfig),
+    "deberta-v2": (DebertaV2Model, DebertaV2Config),
+    "distilbert": (DistilBertModel, DistilBertConfig),
+    "electra": (ElectraModel, ElectraConfig),
+    "roberta": (RobertaModel, RobertaConfig),
+    "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig),
+}
+_TOKENIZERS = {
+    kind.__name__: kind
+    for kind in (
+        BertTokenizerFast, CamembertTokenizerFast, DebertaV2TokenizerFast, DistilBertTokenizerFast,
+        ElectraTokenizerFast, PreTrainedTokenizerFast, RobertaTokenizerFast, XLMRobertaTokenizerFast,
+    )
+}  # fmt: skip
 # Beyond this a tokenizer's "most pieces" means that nobody said (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
 
@@ -75,29 +114,16 @@ class Bert:
         :raises MissingError: there is none.
         :raises ModelError: it is damaged, or not of the kind.
         """
-        if not is_file(folder / "config.json"):
+        if not is_file(folder / CONFIG):
             raise MissingError(
                 f"{folder}: no transformers model there (config.json); point "
                 "embeddings.bert.checkpoint at one"
             )
-        if not any(folder.glob("*.safetensors")):
-            raise ModelError(
-                f"{folder}: no *.safetensors; a pickle (pytorch_model.bin) can run code and is not opened: "
-                "save the model with safe_serialization=True"
-            )
-        opener: Any = AutoTokenizer  # whose types are not declared
-        closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        if not any(is_file(path) for name in _TOKENIZERS for path in folder.glob(name)):
-            raise ModelError(
-                f"{folder}: no tokenizer ({listed(_TOKENIZERS)}); save the model's own there too"
-            )
-        with opening(folder):
-            # A token is a word of its own: byte-level tokenizers mark that by the space before it.
-            tokenizer = opener.from_pretrained(folder, add_prefix_space=True, **closed)
-            model, report = AutoModel.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, **closed
-            )
-        refuse_missing(folder, report, unused="pooler.")  # its output is not used either
+        found = read_encoder(folder)
+        tokenizer = _open_tokenizer(folder, found)
+        # Nobody uses the output of a pooler.
+        weights = read_weights(folder, found.weights)
+        model = build(folder, *_MODELS[found.kind], found.settings, weights, unused="pooler.")
         return cls(model, tokenizer, recipe, name=str(folder), device=device)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
@@ -126,9 +152,8 @@ class Bert:
         """The pieces of each word; one that the tokenizer wipes out is the unknown piece."""
         if not forms:
             return {}
-        found = self._tokenizer(
-            [[self._mark + form] for form in forms], is_split_into_words=True, add_special_tokens=False
-        )["input_ids"]
+        words = [[self._mark + form] for form in forms]
+        found = self._tokenize(words, is_split_into_words=True, add_special_tokens=False)["input_ids"]
         unknown = self._tokenizer.unk_token_id
         for form, own in zip(forms, found, strict=True):
             if not own and unknown is None:
@@ -137,12 +162,22 @@ class Bert:
                 )
         return {form: own or [unknown] for form, own in zip(forms, found, strict=True)}
 
+    def _tokenize(self, text: Any, **how: Any) -> Any:
+        """:raises ModelError: it breaks down: some of what a tokenizer is made of is looked at only here."""
+        with opening(self._name), quiet_panics():
+            return self._tokenizer(text, **how)
+
     def _read(self, parts: list[Pieces]) -> Iterator[NDArray[np.float32]]:
         """States of the pieces of each part, the special ones left out. *Shape:* (pieces, width) each"""
         rows = [torch.tensor([*self._before, *part, *self._after]) for part in parts]
         padding = self._tokenizer.pad_token_id or 0
         # shape: (batch, longest)
         numbers = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        known = self._model.get_input_embeddings().num_embeddings
+        if not 0 <= int(numbers.min()) <= int(numbers.max()) < known:
+            raise ModelError(
+                f"{self._name}: its tokenizer has a number that its model of {known} pieces lacks"
+            )
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(numbers.shape[1]) < lengths[:, None]
         several = self._recipe.layers == "mean-4"
@@ -194,13 +229,13 @@ class Bert:
         Some (a ByteLevel behind another step, a normaliser that writes spaces) mark a word in running text
         alone, whatever ``add_prefix_space`` says.
         """
-        text = self._tokenizer("a a", add_special_tokens=False)["input_ids"]
-        word = self._tokenizer([["a"]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
+        text = self._tokenize("a a", add_special_tokens=False)["input_ids"]
+        word = self._tokenize([["a"]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
         return "" if text[-len(word) :] == word else " "
 
     def _special_pieces(self) -> tuple[Pieces, Pieces]:
         """What stands before and after every text ([CLS] and [SEP] for BERT)."""
-        probe = self._tokenizer("a")
+        probe = self._tokenize("a")
         own = [place for place, part in enumerate(probe.sequence_ids(0)) if part is not None]
         if not own:
             raise ModelError(f"{self._name}: its tokenizer makes no piece of the letter a")
@@ -236,6 +271,14 @@ class Bert:
         positions = getattr(self._model.config, "max_position_embeddings", None) or 0
         limits = [self._tokenizer.model_max_length, positions - unused, _NO_LIMIT]
         return min(int(limit) for limit in limits if limit > 0)
+
+
+def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
+    """:raises ModelError: it is damaged."""
+    kind: Any = _TOKENIZERS[found.tokenizer]  # whose types are not declared
+    with opening(folder), quiet_panics(), shown(folder, found.words, found.rewritten) as clean:
+        # A token is a word of its own: byte-level tokenizers mark that by the space before it.
+        return kind.from_pretrained(clean, add_prefix_space=True, local_files_only=True)
 
 
 def window_starts(length: int, window: int) -> list[int]:

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache, MarianMTModel
+from transformers import DynamicCache, EncoderDecoderCache, MarianConfig, MarianMTModel
 
 from backattn.device import takes_bfloat16
-from backattn.errors import MissingError, ModelError
-from backattn.features.model_files import (
+from backattn.errors import ModelError
+from backattn.features.pretrained import build, fetch, read_weights
+from backattn.features.transformers_folder import (
+    ADVICE,
     CONFIG,
     PICKLE,
     SAFETENSORS,
@@ -18,8 +20,9 @@ from backattn.features.model_files import (
     TARGET_PIECES,
     TARGET_VOCABULARY,
     VOCABULARY,
+    marian_files,
+    marian_settings,
 )
-from backattn.features.pretrained import fetch, opening, refuse_missing
 from backattn.features.translation.pieces import UNKNOWN
 from backattn.features.translation.raw_text import RawTextSpelling, Side
 from backattn.features.translation.search import Symbols
@@ -31,7 +34,6 @@ from backattn.quoting import quoted
 from backattn.recipe import TransformersRecipe
 
 _FEWEST_POSITIONS = 2
-_ADVICE = "copy the model's folder again"
 _INSTEAD = "copy its folder and name that as translator.checkpoint"
 
 
@@ -73,26 +75,18 @@ class MarianTranslator(SearchTranslator):
         :raises MissingError: one of its files is not there.
         :raises ModelError: it is damaged, or not of the kind.
         """
-        kind = read_table(folder / CONFIG, _ADVICE).get("model_type")
-        if kind != "marian":
-            raise ModelError(
-                f"{folder}: transformers calls its type {quoted(kind)}; the only one that translates here is "
-                "'marian' (opus-mt)"
-            )
-        safe = is_file(folder / SAFETENSORS)
-        if not safe and not is_file(folder / PICKLE):
-            raise MissingError(f"{folder / SAFETENSORS}: missing, and so is {PICKLE}; {_ADVICE}")
-        with opening(folder):
-            # Only "eager" attention says where it looks; weights_only: no code in a pickle runs.
-            model, report = MarianMTModel.from_pretrained(
-                folder, use_safetensors=safe, weights_only=True, attn_implementation="eager",
-                local_files_only=True, output_loading_info=True, dtype=torch.float32,
-            )  # fmt: skip
-        refuse_missing(folder, report)
+        settings, files = marian_settings(folder), marian_files(folder)
+        # Only "eager" attention says where it looks.
+        safe = SAFETENSORS in files
+        weights = read_weights(folder, [SAFETENSORS if safe else PICKLE])
+        model = build(
+            folder, MarianMTModel, MarianConfig, settings, weights,
+            attn_implementation="eager", dtype=torch.float32,
+        )  # fmt: skip
         config = model.config
         _check_config(folder, config, model.lm_head.out_features)
         own = folder / TARGET_VOCABULARY
-        shared = config.share_encoder_decoder_embeddings or not is_file(own)
+        shared = config.share_encoder_decoder_embeddings or TARGET_VOCABULARY not in files
         source = _side(folder / VOCABULARY, folder / SOURCE_PIECES, config.vocab_size)
         target = _side(
             folder / VOCABULARY if shared else own, folder / TARGET_PIECES, model.lm_head.out_features
@@ -118,20 +112,20 @@ def _check_config(folder: Path, config: Any, size: int) -> None:
         number = getattr(config, key)
         if type(number) is not int or not 0 <= number < size:
             raise ModelError(
-                f"{folder / CONFIG}: {key}: expected a number below {size}, found {quoted(number)}; {_ADVICE}"
+                f"{folder / CONFIG}: {key}: expected a number below {size}, found {quoted(number)}; {ADVICE}"
             )
     if config.max_position_embeddings < _FEWEST_POSITIONS:
-        raise ModelError(f"{folder / CONFIG}: max_position_embeddings: no sentence fits; {_ADVICE}")
+        raise ModelError(f"{folder / CONFIG}: max_position_embeddings: no sentence fits; {ADVICE}")
 
 
 def _side(vocabulary: Path, pieces: Path, size: int) -> Side:
     """:raises ModelError: the vocabulary is damaged, or of a model of another size."""
-    numbers = read_table(vocabulary, _ADVICE)
+    numbers = read_table(vocabulary, ADVICE)
     if not all(type(number) is int and 0 <= number < size for number in numbers.values()):
-        raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {_ADVICE}")
+        raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {ADVICE}")
     if UNKNOWN not in numbers:
-        raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {_ADVICE}")
-    return Side(Vocabulary.load(pieces, _ADVICE), numbers, numbers[UNKNOWN])
+        raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {ADVICE}")
+    return Side(Vocabulary.load(pieces, ADVICE), numbers, numbers[UNKNOWN])
 
 
 class _Stepwise:
