@@ -19,6 +19,7 @@ from backattn.features.model_files import (
     transfer_files,
     translator_files,
 )
+from backattn.features.trained_files import require_as_trained
 from backattn.fingerprint import digest
 from backattn.recipe import (
     EmbeddingName,
@@ -26,6 +27,7 @@ from backattn.recipe import (
     TransferRecipe,
     as_json,
     cache_root,
+    model_path,
 )
 from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
@@ -102,6 +104,7 @@ class Plan:
 
     :param part: what :attr:`stages` is held to.
     :raises MissingError: (of its properties) a model is not there; says what makes it.
+    :raises ModelError: (of its properties) a model is not what its training left.
     """
 
     recipe: Recipe
@@ -137,7 +140,10 @@ class Plan:
     @cached_property
     def translation(self) -> Stage:
         """English tokens and A."""
-        models, translator = translator_files(self.recipe), self.recipe.translator
+        translator = self.recipe.translator
+        models = translator_files(self.recipe)
+        if translator.checkpoint:
+            require_as_trained(model_path(translator.checkpoint), models)
         asked = _identity(translator)
         if not translator.is_model:  # nothing else of the table is asked for, nor where a dictionary lies
             asked = {"copy": True} if translator.copy else {"dictionary": _DICTIONARY_VERSION}
@@ -147,10 +153,12 @@ class Plan:
     @cached_property
     def transfer(self) -> Stage:
         """T = A R and the English tags."""
-        models = transfer_files(self.recipe)
+        models, english = transfer_files(self.recipe), self.recipe.english
+        if english.checkpoint:
+            require_as_trained(model_path(english.checkpoint).parent, models)
         identity = {
             "translation": self.translation.recipe_id,
-            "english": _identity(self.recipe.english),
+            "english": _identity(english),
             "model": digest(sorted(models.values())),
             "transfer": _identity(_used(self.recipe.transfer)),
         }
@@ -162,7 +170,9 @@ class Plan:
         return {name: self._embedding(name) for name in self.recipe.tagger.embeddings}
 
     def _embedding(self, name: EmbeddingName) -> Stage:
-        models = embedding_files(self.recipe, name)
+        models, charlm = embedding_files(self.recipe, name), self.recipe.embeddings.charlm
+        if name == "charlm" and charlm is not None and charlm.checkpoint:
+            require_as_trained(model_path(charlm.checkpoint), models)
         identity = {
             "embedding": name,
             name: _identity(getattr(self.recipe.embeddings, name)),
