@@ -13,6 +13,7 @@ from backattn.experiments import train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
+from backattn.features.vouchers import NOBODY
 from backattn.grid import Grid
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.tagger.run import Run, RunFolder
@@ -49,7 +50,7 @@ def tag(run: Run, text: str) -> str:
     out = io.StringIO()
     source = io.StringIO(text)
     source.name = "text"  # type: ignore[misc]
-    tag_text(run.folder, source, out, form="lines", device="cpu", trust=False, batch=2)
+    tag_text(run.folder, source, out, form="lines", device="cpu", vouchers=NOBODY, batch=2)
     return out.getvalue()
 
 

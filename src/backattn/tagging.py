@@ -1,16 +1,16 @@
 """New text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 from backattn import __version__
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.new_text import Tokens, read_columns, read_lines
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.device import pick_device
-from backattn.errors import MissingError, RecipeError, StaleError
+from backattn.errors import MissingError, ModelError, RecipeError, StaleError
 from backattn.experiments import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import (
@@ -20,12 +20,14 @@ from backattn.features.build import (
     translation_entries,
 )
 from backattn.features.embeddings import Embedder
+from backattn.features.pipeline import require_vouchers
 from backattn.features.plan import Stage, make_plan
-from backattn.quoting import plain
+from backattn.features.vouchers import NOBODY, Vouchers
+from backattn.quoting import plain, quoted
 from backattn.recipe import EmbeddingName, Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
-from backattn.tagger.run import RunFolder, read_json
+from backattn.tagger.run import ADVICE, RunFolder, read_json
 
 Form = Literal["lines", "columns"]
 
@@ -33,29 +35,31 @@ Form = Literal["lines", "columns"]
 class TextTagger:
     """A finished run with the expensive models that it needs, loaded once.
 
-    :param trust: open an English tagger that has no pinned digest.
+    :param vouchers: of models that are pickles. The run, which may be anybody's, vouches for none.
     :raises MissingError: the run or a model is not there.
+    :raises ModelError: the run or a model is damaged, or nobody vouches for it.
     """
 
-    def __init__(self, run: Path, *, device: str = "auto", trust: bool = False) -> None:
+    def __init__(self, run: Path, *, device: str = "auto", vouchers: Vouchers = NOBODY) -> None:
         self._device = pick_device(device)
         self._model: TaggerModel = load_run(run, self._device)
         path = RunFolder(run).recipe
         self.recipe = self._recipe_of(path)
-        self._refuse_other_models(run)
+        for stage in self._refuse_other_models(run):
+            require_vouchers(stage, self.recipe, vouchers)
         # A run that reads words alone needs none of stage one's packages.
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator
 
             self._attend = transfer_attention(self.recipe.transfer)
             self._translator = load_translator(self.recipe, self._device)
-            self._english = load_english_tagger(self.recipe, self._device, trust=trust)
+            self._english = load_english_tagger(self.recipe, self._device, vouchers)
         names = [name for name in self.recipe.tagger.embeddings if name in self._model.embeddings]
         self._embedders: dict[str, Embedder] = {}
         if names:
             from backattn.features.pipeline import load_embedder
 
-            self._embedders = {n: load_embedder(self.recipe, n, self._device, trust) for n in names}
+            self._embedders = {n: load_embedder(self.recipe, n, self._device, vouchers) for n in names}
 
     def _recipe_of(self, path: Path) -> Recipe:
         try:
@@ -67,11 +71,13 @@ class TextTagger:
                 "recipes have other keys, tag with that version, or train again"
             ) from None
 
-    def _refuse_other_models(self, run: Path) -> None:
+    def _refuse_other_models(self, run: Path) -> list[Stage]:
         """What lies at the paths of the recipe must be what made the stores that the run has read.
 
+        :return: the stages that make these stores.
         :raises RecipeError: nobody can make T for new text.
         :raises MissingError: a model is not there.
+        :raises ModelError: the run does not say what it has read, or a model is not what its training left.
         :raises StaleError: a model is another one.
         """
         if self._model.needs_transfer and self.recipe.transfer.attention == "links":
@@ -92,17 +98,35 @@ class TextTagger:
                     f"recipe.json names make {stage.recipe_id[:14]} now. Put back those that it was trained "
                     "with (below BACKATTN_CACHE), or train again"
                 )
+        return [stage for stage, _ in read.values()]
 
     def _stages_read(self) -> dict[str, tuple[Stage, str]]:
         """What the run has read -> the stage that makes it now, and the store that it was then."""
         plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's name asks for no corpus
-        request = self._model.run.request
         read: dict[str, tuple[Stage, str]] = {}
         if self._model.needs_transfer:
-            read["T"] = plan.transfer, request["transfer"]
+            read["T"] = plan.transfer, self._store_read("transfer")
         for name in self._model.embeddings:
-            read[name] = plan.embeddings[cast(EmbeddingName, name)], request["embeddings"][name]
+            store = self._store_read("embeddings", name)
+            if name not in plan.embeddings:
+                raise ModelError(
+                    f"{self._model.run.folder}: has read {quoted(name)}, which tagger.embeddings of its "
+                    f"recipe.json does not name; {ADVICE}"
+                )
+            read[name] = plan.embeddings[cast(EmbeddingName, name)], store
         return read
+
+    def _store_read(self, *keys: str) -> str:
+        """The name of a store that the run has read, as its ``run.json`` says."""
+        value: Any = self._model.run.request
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, str):
+            raise ModelError(
+                f"{RunFolder(self._model.run.folder).manifest}: request.{'.'.join(keys)}: expected the name "
+                f"of a store, found {quoted(value)}; {ADVICE}"
+            )
+        return value
 
     @property
     def types(self) -> set[str]:
@@ -137,13 +161,13 @@ def _stored(sentences: Sequence[Sentence], entries: Sequence[Entry], width: int)
 
 
 def tag_text(
-    run: Path, source: TextIO, out: TextIO, *, form: Form, device: str, trust: bool, batch: int
+    run: Path, source: TextIO, out: TextIO, *, form: Form, device: str, vouchers: Vouchers, batch: int
 ) -> None:
     """Tag a text and write token and tag in two columns.
 
     :param batch: sentences that are read, tagged and written at a time; memory stays flat.
     """
-    tagger = TextTagger(run, device=device, trust=trust)
+    tagger = TextTagger(run, device=device, vouchers=vouchers)
     corpus = tagger.recipe.corpus
     read = read_columns if form == "columns" else read_lines
     sentences = read(source, corpus.unit, source.name, corpus.format, tagger.types)

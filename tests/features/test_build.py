@@ -13,6 +13,7 @@ from backattn.features.check import check
 from backattn.features.gc import collect_garbage
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.features.translation import Translation
+from backattn.features.vouchers import Vouchers
 from backattn.recipe import Recipe
 from backattn.store import writer
 from backattn.store.layout import decode_lines
@@ -367,14 +368,14 @@ def test_a_model_that_is_replaced_while_another_is_at_work_makes_no_store(
         return FakeTranslator()
 
     monkeypatch.setattr(pipeline, "load_translator", translate)
-    monkeypatch.setattr(pipeline, "load_english_tagger", lambda *_, trust: FakeEnglishTagger(2.0))
+    monkeypatch.setattr(pipeline, "load_english_tagger", lambda *_: FakeEnglishTagger(2.0))
     with pytest.raises(StaleError, match=r"a model that it is made with was changed while this command ran"):
-        pipeline.make_features(recipe, plan, device="cpu", trust=True)
+        pipeline.make_features(recipe, plan, device="cpu", vouchers=Vouchers(trust=True))
     assert not plan.transfer.path.exists()
     again = make_plan(recipe, corpus)
     with pytest.raises(ModelError, match="a flair file is a pickle and can run code"):
         pipeline.make_features(recipe, again, device="cpu")
-    made = pipeline.make_features(recipe, again, device="cpu", trust=True)
+    made = pipeline.make_features(recipe, again, device="cpu", vouchers=Vouchers(trust=True))
     assert (made.translation.computed, made.transfer.computed) == (0, 4)
     assert again.transfer.path != plan.transfer.path
 

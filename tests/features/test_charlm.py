@@ -31,6 +31,7 @@ from backattn.features.embeddings.charlm_file import (  # noqa: E402
     CharacterModelFile,
 )
 from backattn.features.english.native import describe_character_model  # noqa: E402
+from backattn.features.vouchers import Vouchers  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm  # noqa: E402
 
 ODD = [("Ärger", "–", "Ωmega", "12"), ("x",), ("Port", "Bray") * 20, ("b" * 70, "\U0001f600", "é")]
@@ -294,8 +295,14 @@ class TestFiles:
             load(tmp_path)
 
 
-def from_hub(name: str = "es", sha256: tuple[str, ...] = (), trust: bool = False) -> CharLm:
-    return CharLm.from_hub(name, sha256=sha256, trust=trust, batch_tokens=60, device="cpu")
+def from_hub(
+    name: str = "es", sha256: tuple[str, ...] = (), trust: bool = False, named: tuple[str, ...] | None = None
+) -> CharLm:
+    """As a recipe of the user's own has it opened; with ``named``, one whose pins do not vouch."""
+    vouchers = Vouchers(trust=trust, pinned=frozenset(sha256))
+    if named is not None:
+        vouchers = Vouchers(trust=trust, named=frozenset(named))
+    return CharLm.from_hub(name, sha256=sha256, vouchers=vouchers, batch_tokens=60, device="cpu")
 
 
 class TestHub:
@@ -319,8 +326,26 @@ class TestHub:
             for one, other in zip(charlm.embed(SENTENCES), load(folder).embed(SENTENCES), strict=True):
                 np.testing.assert_array_equal(one, other)
 
+    def test_what_the_user_names_is_opened(self, cache: Path) -> None:
+        forward, backward = self.digests(cache)
+        for pins in ((), (forward, backward)):
+            assert from_hub(sha256=pins, named=(forward, backward)).opened == "pickle, --trust-sha256"
+
+    def test_a_strangers_pins_vouch_for_nothing(self, cache: Path) -> None:
+        torch.save(Bomb(cache / "trace"), cache / "lm-es-backward.pt")
+        forward, backward = self.digests(cache)
+        for named in ((), (forward,)):
+            with pytest.raises(ModelError, match=rf"^es: .*does not vouch.*--trust-sha256 {backward}, or"):
+                from_hub(sha256=(forward, backward), named=named)
+        with pytest.raises(ModelError, match=rf"^es-backward \(.*--trust-sha256 {backward}, or --trust$"):
+            from_hub(named=(forward,))
+        assert not (cache / "trace").exists()
+
     def test_a_name_needs_pins_or_trust(self, cache: Path) -> None:
-        with pytest.raises(ModelError, match=r"^es: .*embeddings\.charlm\.sha256, or pass --trust"):
+        with pytest.raises(
+            ModelError,
+            match=r"^es: .*embeddings\.charlm\.sha256 in .*, or pass --trust-sha256 HEX, or --trust",
+        ):
             from_hub()
         with pytest.raises(RecipeError, match=r"sha256: expected two digests, forward first, found 1"):
             from_hub(sha256=("0" * 64,), trust=True)
@@ -387,5 +412,5 @@ class TestHub:
     def test_models_that_know_no_capitals(self, cache: Path) -> None:
         (cache / "de-impresso-hipe-v1-forward").mkdir()
         random_charlm().lm.save(cache / "de-impresso-hipe-v1-forward" / "best-lm.pt")
-        data = charlm_flair.fetch("de-impresso-hipe-v1-forward", "")
+        data = charlm_flair.fetch("de-impresso-hipe-v1-forward", "", Vouchers(trust=True))[0]
         assert CHARACTER_MODEL.unpack(data, "x")[0].model.is_lower

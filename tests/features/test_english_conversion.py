@@ -19,6 +19,7 @@ from backattn.features.english.conversion import convert_tagger, probes  # noqa:
 from backattn.features.english.flair import FlairTagger  # noqa: E402
 from backattn.features.english.native import describe  # noqa: E402
 from backattn.features.english.recurrent import Recurrent  # noqa: E402
+from backattn.features.vouchers import Vouchers  # noqa: E402
 from backattn.fingerprint import file_digest  # noqa: E402
 from tiny_english import (  # noqa: E402
     Bomb,
@@ -31,7 +32,7 @@ from tiny_english import (  # noqa: E402
 
 
 def load(path: Path, *, trust: bool = False) -> list[EnglishReading]:
-    tagger = FlairTagger.load(path, sha256="", trust=trust, batch_tokens=90, device="cpu")
+    tagger = FlairTagger.load(path, sha256="", vouchers=Vouchers(trust=trust), batch_tokens=90, device="cpu")
     return tagger.read([sentence.tokens for sentence in make_sentences(12, seed=2)])
 
 

@@ -26,6 +26,7 @@ from backattn.errors import ModelError  # noqa: E402
 from backattn.features.english.flair import FlairTagger  # noqa: E402
 from backattn.features.english.model_file import TAGGER  # noqa: E402
 from backattn.features.english.native import describe, dump_tagger, load_tagger  # noqa: E402
+from backattn.features.vouchers import Vouchers  # noqa: E402
 from tiny_english import (  # noqa: E402
     KINDS,
     every_embedding,
@@ -83,7 +84,7 @@ class TestTheSameTagger:
     ) -> None:
         save_pickle(taggers[shape], tmp_path / "tagger.pt")
         pickled = FlairTagger.load(
-            tmp_path / "tagger.pt", sha256="", trust=True, batch_tokens=90, device="cpu"
+            tmp_path / "tagger.pt", sha256="", vouchers=Vouchers(trust=True), batch_tokens=90, device="cpu"
         )
         assert pickled.opened == "pickle, --trust"
         native = opened(reader(taggers[shape]).dump())

@@ -23,6 +23,7 @@ from backattn.features.english import training as module  # noqa: E402
 from backattn.features.english.flair import FlairTagger  # noqa: E402
 from backattn.features.english.flair_training import _shuffled  # noqa: E402
 from backattn.features.english.training import entity_f1, train_english  # noqa: E402
+from backattn.features.vouchers import NOBODY  # noqa: E402
 from backattn.fingerprint import file_digest  # noqa: E402
 from backattn.recipe import (  # noqa: E402
     CharLmTraining,
@@ -73,7 +74,7 @@ def train(recipe: EnglishRecipe, folder: Path) -> module.EnglishReport:
 
 def load(folder: Path) -> FlairTagger:
     return FlairTagger.load(
-        folder / "tagger.safetensors", sha256="", trust=False, batch_tokens=90, device="cpu"
+        folder / "tagger.safetensors", sha256="", vouchers=NOBODY, batch_tokens=90, device="cpu"
     )
 
 

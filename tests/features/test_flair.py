@@ -25,6 +25,7 @@ from backattn.features.english.flair import (  # noqa: E402
     _bioes,
 )
 from backattn.features.english.native import BatchedCharacters, batch_characters, dump_tagger  # noqa: E402
+from backattn.features.vouchers import Vouchers  # noqa: E402
 from tiny_english import (  # noqa: E402
     TINY,
     Bomb,
@@ -200,8 +201,16 @@ class TestOpening:
         save_pickle(tagger, tmp_path / "tagger.pt")
         return tmp_path / "tagger.pt"
 
-    def load(self, path: Path, sha256: str = "", trust: bool = False) -> FlairTagger:
-        return FlairTagger.load(path, sha256=sha256, trust=trust, batch_tokens=60, device="cpu")
+    def load(
+        self, path: Path, sha256: str = "", trust: bool = False, *, own: bool = True, named: str = ""
+    ) -> FlairTagger:
+        """As a recipe with this pin has it opened; it vouches where it is the user's own."""
+        vouchers = Vouchers(
+            trust=trust,
+            named=frozenset([named] if named else []),
+            pinned=frozenset([sha256.lower()] if sha256 and own else []),
+        )
+        return FlairTagger.load(path, sha256=sha256, vouchers=vouchers, batch_tokens=60, device="cpu")
 
     def digest(self, path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -210,9 +219,11 @@ class TestOpening:
         expected = reader(tagger).read(SENTENCES)
         pinned = self.load(path, sha256=self.digest(path))
         trusted = self.load(path, trust=True)
+        named = self.load(path, sha256=self.digest(path), own=False, named=self.digest(path))
         assert pinned.opened == "pickle, digest pinned in the recipe"
+        assert named.opened == "pickle, --trust-sha256"
         assert trusted.opened == "pickle, --trust"
-        for found in (pinned, trusted, self.load(path, sha256=self.digest(path).upper())):
+        for found in (pinned, named, trusted, self.load(path, sha256=self.digest(path).upper())):
             for one, other in zip(found.read(SENTENCES), expected, strict=True):
                 np.testing.assert_array_equal(one.states, other.states)
 
@@ -268,6 +279,17 @@ class TestOpening:
         (path.parent / "training.json").write_text(json.dumps({"files": {path.name: self.digest(path)}}))
         with pytest.raises(ModelError, match="can run code"):
             self.load(path)
+
+    def test_a_strangers_pin_is_compared_and_vouches_for_nothing(self, tmp_path: Path) -> None:
+        trace, path = tmp_path / "trace", tmp_path / "tagger.pt"
+        torch.save(Bomb(trace), path)
+        for named in ("", "f" * 64):
+            with pytest.raises(ModelError, match=r"does not vouch.*--trust-sha256 [0-9a-f]{64}, or --trust$"):
+                self.load(path, sha256=self.digest(path), own=False, named=named)
+        for trust, named in ((True, ""), (False, self.digest(path))):
+            with pytest.raises(ModelError, match="the file was changed"):
+                self.load(path, sha256="0" * 64, trust=trust, own=False, named=named)
+        assert not trace.exists()
 
     def test_a_malicious_file_is_refused_before_it_runs(self, tmp_path: Path) -> None:
         trace, path = tmp_path / "trace", tmp_path / "tagger.pt"
@@ -326,8 +348,15 @@ class TestOpening:
 
 class TestHub:
     def test_a_name_needs_a_pin_or_trust(self) -> None:
-        with pytest.raises(ModelError, match=r"flair/ner-english.*english\.sha256.*--trust"):
-            FlairTagger.from_hub("flair/ner-english", sha256="", trust=False, batch_tokens=9, device="cpu")
+        for sha256, vouchers in (
+            ("", Vouchers(pinned=frozenset())),
+            ("0" * 64, Vouchers(pinned=frozenset())),
+            ("0" * 64, Vouchers(pinned=frozenset(["1" * 64]), named=frozenset(["2" * 64]))),
+        ):
+            with pytest.raises(ModelError, match=r"flair/ner-english.*english\.sha256.*--trust"):
+                FlairTagger.from_hub(
+                    "flair/ner-english", sha256=sha256, vouchers=vouchers, batch_tokens=9, device="cpu"
+                )
 
     def test_what_cannot_be_fetched_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def offline(name: str) -> str:
@@ -335,7 +364,9 @@ class TestHub:
 
         monkeypatch.setattr(SequenceTagger, "_fetch_model", offline)
         with pytest.raises(MissingError, match=r"cannot be fetched.*english\.checkpoint") as caught:
-            FlairTagger.from_hub("flair/ner-english", sha256="", trust=True, batch_tokens=9, device="cpu")
+            FlairTagger.from_hub(
+                "flair/ner-english", sha256="", vouchers=Vouchers(trust=True), batch_tokens=9, device="cpu"
+            )
         assert "\n" not in str(caught.value)
 
     def test_what_was_fetched_is_checked_and_opened(
@@ -344,7 +375,12 @@ class TestHub:
         save_pickle(tagger, tmp_path / "pytorch_model.bin")
         monkeypatch.setattr(SequenceTagger, "_fetch_model", lambda name: str(tmp_path / "pytorch_model.bin"))
         options = {"batch_tokens": 60, "device": "cpu"}
+        pinned = Vouchers(pinned=frozenset(["0" * 64]))
         with pytest.raises(ModelError, match="the file was changed"):
-            FlairTagger.from_hub("flair/ner-english", sha256="0" * 64, trust=False, **options)
-        found = FlairTagger.from_hub("flair/ner-english", sha256="", trust=True, **options)
+            FlairTagger.from_hub("flair/ner-english", sha256="0" * 64, vouchers=pinned, **options)
+        named = Vouchers(named=frozenset(["1" * 64]))
+        with pytest.raises(ModelError, match=r"pytorch_model\.bin: a flair file is a pickle.*--trust-sha256"):
+            FlairTagger.from_hub("flair/ner-english", sha256="", vouchers=named, **options)
+        trusting = Vouchers(trust=True)
+        found = FlairTagger.from_hub("flair/ner-english", sha256="", vouchers=trusting, **options)
         assert found.read(SENTENCES[:3])[2].tags == reader(tagger).read(SENTENCES[:3])[2].tags

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import click
 
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
+from backattn.quoting import quoted
 from backattn.recipe import Recipe, load_recipe
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -19,6 +21,18 @@ def recipe_options(command: _F) -> _F:
     return click.argument("lang")(set_option(command))
 
 
+def trust_options(command: _F) -> _F:
+    """``--trust``, and ``--trust-sha256`` (as ``trusted``) for single files."""
+    return _trust(_trust_sha256(command))
+
+
+def _digests(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
+    for value in values:
+        if not re.fullmatch("[0-9a-fA-F]{64}", value):
+            raise click.BadParameter(f"{quoted(value)}: expected the 64 hexadecimal digits of a sha256")
+    return frozenset(map(str.lower, values))
+
+
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Replace one value of the recipe, as in tagger.epochs=3. May be given often.",
@@ -27,11 +41,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JS
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: the GPU where there is one."
 )
-trust_option = click.option(
-    "--trust",
-    is_flag=True,
-    help="Open a flair model (a pickle: it can run code) without a pinned sha256.",
-)
+_trust = click.option(
+    "--trust", is_flag=True,
+    help="Open a flair model (a pickle: it can run code), whatever its sha256.",
+)  # fmt: skip
+_trust_sha256 = click.option(
+    "--trust-sha256", "trusted", multiple=True, metavar="HEX", callback=_digests,
+    help="Open a flair model that has this sha256. May be given often.",
+)  # fmt: skip
 only_option = click.option(
     "--only", "part", type=click.Choice(["all", "transfer", "embeddings"]), default="all", show_default=True,
     help="transfer: the translations and T; embeddings: the frozen features, which need no translator.",

@@ -13,7 +13,7 @@ from backattn.cli.options import (
     only_option,
     plain,
     recipe_options,
-    trust_option,
+    trust_options,
 )
 from backattn.quoting import data_output, printable
 
@@ -23,11 +23,12 @@ from backattn.quoting import data_output, printable
 @only_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
 @device_option
-@trust_option
+@trust_options
 @json_option
 def features(
-    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool, as_json: bool
-) -> None:
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool,
+    trusted: frozenset[str], as_json: bool,
+) -> None:  # fmt: skip
     """Stage one: translate the corpus, tag the translation, cache T = A R; compute the embeddings.
 
     Computes what is missing of the stores that the recipe asks for.
@@ -48,8 +49,10 @@ def features(
         return
     from backattn.device import pick_device
     from backattn.features.pipeline import make_features
+    from backattn.features.vouchers import vouchers_of_recipe
 
-    made = make_features(recipe, plan, device=pick_device(device), trust=trust).stores
+    vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
+    made = make_features(recipe, plan, device=pick_device(device), vouchers=vouchers).stores
     answer(
         {name: plain(built) for name, built in made.items()},
         "\n".join(map(_built_line, made.values())),

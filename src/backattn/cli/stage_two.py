@@ -13,7 +13,7 @@ from backattn.cli.options import (
     load,
     recipe_options,
     set_option,
-    trust_option,
+    trust_options,
 )
 from backattn.quoting import data_output, printable
 from backattn.recipe import cache_root
@@ -104,20 +104,25 @@ class _RunPath(click.Path):
     help="lines: a sentence a line; columns: a token a line, as in the files of the run's corpus.",
 )  # fmt: skip
 @device_option
-@trust_option
+@trust_options
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True,
               help="Sentences read before an answer is given.")  # fmt: skip
-def tag(run: Path, file: Path | None, form: Any, device: str, trust: bool, batch: int) -> None:
+def tag(
+    run: Path, file: Path | None, form: Any, device: str, trust: bool, trusted: frozenset[str], batch: int
+) -> None:
     """Tag new text with a trained RUN (a folder below cache/LANG/runs, or its name), through both stages.
 
     FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
     Prints token and BIOES tag in two columns. What is plainly of the other format is refused.
+    A model that is a pickle needs --trust-sha256 or --trust: a digest in RUN itself vouches for nothing.
     """
     from backattn.corpus.new_text import open_text
+    from backattn.features.vouchers import Vouchers
     from backattn.tagging import tag_text
 
+    vouchers = Vouchers(trust=trust, named=trusted)
     with open_text(file) as source:
-        tag_text(run, source, data_output(), form=form, device=device, trust=trust, batch=batch)
+        tag_text(run, source, data_output(), form=form, device=device, vouchers=vouchers, batch=batch)
 
 
 @click.command()

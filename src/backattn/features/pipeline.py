@@ -13,10 +13,10 @@ from backattn.errors import StaleError
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
 from backattn.features.embeddings import Embedder
 from backattn.features.english.model_file import SUFFIX
-from backattn.features.hub import require_voucher, require_voucher_for_file
 from backattn.features.plan import Plan, Stage
 from backattn.features.translation import Translator
 from backattn.features.translation.copying import CopyTranslator
+from backattn.features.vouchers import NOBODY, Vouchers, check_digest
 from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
@@ -55,11 +55,11 @@ class Features:
         return self.stores["transfer"]
 
 
-def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = False) -> Features:
+def make_features(recipe: Recipe, plan: Plan, *, device: str, vouchers: Vouchers = NOBODY) -> Features:
     """Compute what is missing of the translation store, of the transfer store, of those of the embeddings.
 
     :param device: ``cpu`` or ``cuda``; it does not change a store's identity.
-    :param trust: open a pickled model that has no pinned digest.
+    :param vouchers: of models that are pickles.
     """
     words = device_name(device)
     bound_kernel_caches()
@@ -73,16 +73,16 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, trust: bool = Fals
             return build_translations(stage, translator, f"{words}, bfloat16" if reduced else words)
         if stage.kind == "transfer":
             translations = StoreReader(plan.translation.path)
-            tagger = _as_named(stage, plan, partial(load_english_tagger, recipe, device, trust=trust))
+            tagger = _as_named(stage, plan, partial(load_english_tagger, recipe, device, vouchers))
             return build_transfers(stage, translations, recipe.transfer, tagger, words)
-        embedder = partial(load_embedder, recipe, stage.recipe["embedding"], device, trust)
+        embedder = partial(load_embedder, recipe, stage.recipe["embedding"], device, vouchers)
         return build_embeddings(stage, _as_named(stage, plan, embedder), words)
 
     # All stages have a name before the first is at work: a missing model is not missed hours later. Nor is a
     # pickle refused then.
     for stage in plan.stages:
         if stage.missing(stage.open()):
-            _require_vouchers(stage, recipe, trust)
+            require_vouchers(stage, recipe, vouchers)
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
@@ -103,18 +103,25 @@ def _as_named(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[
     return loaded
 
 
-def _require_vouchers(stage: Stage, recipe: Recipe, trust: bool) -> None:
-    """:raises ModelError: nobody vouches for a pickle that this stage opens."""
+def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
+    """Refuse a pickle before any model is opened; who opens it looks again.
+
+    :raises ModelError: nobody vouches for a pickle that this stage opens, or it is not the one of the pin.
+    """
     charlm = recipe.embeddings.charlm
     if stage.kind == "transfer":
         english = recipe.english_tagger
         if english.hub:
-            require_voucher(english.hub, pinned=bool(english.sha256), trust=trust, key="english.sha256")
-        elif (path := model_path(english.checkpoint)).suffix.lower() != SUFFIX:
-            require_voucher_for_file(path, pinned=bool(english.sha256), trust=trust)
+            vouchers.require_for_hub(
+                english.hub, [english.sha256] if english.sha256 else [], "english.sha256"
+            )
+            return
+        path = model_path(english.checkpoint)
+        check_digest(str(path), stage.models[path.name], english.sha256)
+        if path.suffix.lower() != SUFFIX:
+            vouchers.opened(str(path), stage.models[path.name], english.sha256, convertible=True)
     elif stage.name == "embeddings/charlm" and charlm is not None and charlm.hub:
-        key = "embeddings.charlm.sha256"
-        require_voucher(charlm.hub, pinned=bool(charlm.sha256), trust=trust, key=key)
+        vouchers.require_for_hub(charlm.hub, charlm.sha256, "embeddings.charlm.sha256")
 
 
 def load_translator(recipe: Recipe, device: str) -> Translator:
@@ -139,7 +146,7 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
     return FairseqTranslator.load(model_path(translator.checkpoint), translator, device=device)
 
 
-def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTagger":
+def load_english_tagger(recipe: Recipe, device: str, vouchers: Vouchers) -> "FlairTagger":
     """The English tagger of a recipe, from its file or the hub."""
     from backattn.features.english.flair import FlairTagger
 
@@ -147,18 +154,18 @@ def load_english_tagger(recipe: Recipe, device: str, *, trust: bool) -> "FlairTa
     batch_tokens = english.batch_tokens
     if english.hub:
         tagger = FlairTagger.from_hub(
-            english.hub, sha256=english.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+            english.hub, sha256=english.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
         )
     else:
         path = model_path(english.checkpoint)
         tagger = FlairTagger.load(
-            path, sha256=english.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+            path, sha256=english.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
         )
     tagger.states = recipe.transfer.states
     return tagger
 
 
-def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, trust: bool) -> Embedder:
+def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vouchers) -> Embedder:
     """One of the embeddings that a recipe has a table for, from its files or the hub."""
     tables = recipe.embeddings
     if name == "fasttext":
@@ -174,7 +181,7 @@ def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, trust: bool)
         batch_tokens = charlm.batch_tokens
         if charlm.hub:
             return CharLm.from_hub(
-                charlm.hub, sha256=charlm.sha256, trust=trust, batch_tokens=batch_tokens, device=device
+                charlm.hub, sha256=charlm.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
             )
         return CharLm.load(model_path(charlm.checkpoint), batch_tokens=batch_tokens, device=device)
     from backattn.features.embeddings.bert import Bert

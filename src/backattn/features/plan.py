@@ -21,6 +21,7 @@ from backattn.features.model_files import (
     transfer_files,
     translator_files,
 )
+from backattn.features.trained_files import require_as_trained
 from backattn.fingerprint import digest
 from backattn.recipe import (
     EmbeddingName,
@@ -29,6 +30,7 @@ from backattn.recipe import (
     TransferRecipe,
     as_json,
     cache_root,
+    model_path,
 )
 from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
@@ -105,6 +107,7 @@ class Plan:
 
     :param part: what :attr:`stages` is held to.
     :raises MissingError: (of its properties) a model is not there; says what makes it.
+    :raises ModelError: (of its properties) a model is not what its training left.
     """
 
     recipe: Recipe
@@ -151,6 +154,8 @@ class Plan:
         """English tokens and A."""
         models, translator = translator_files(self.recipe), self.recipe.translator
         if isinstance(translator, ModelTranslator):
+            if translator.checkpoint:
+                require_as_trained(model_path(translator.checkpoint), models)
             asked = _identity(translator)
         else:  # neither the language counts, nor where a dictionary lies
             asked = {"kind": as_json(translator)["kind"], "version": _DICTIONARY_VERSION}
@@ -160,10 +165,12 @@ class Plan:
     @cached_property
     def transfer(self) -> Stage:
         """T = A R and the English tags."""
-        models = transfer_files(self.recipe)
+        models, english = transfer_files(self.recipe), self.recipe.english_tagger
+        if english.checkpoint:
+            require_as_trained(model_path(english.checkpoint).parent, models)
         identity = {
             "translation": self.translation.recipe_id,
-            "english": _identity(self.recipe.english_tagger),
+            "english": _identity(english),
             "model": digest(sorted(models.values())),
             "transfer": _identity(_used(self.recipe.transfer)),
         }
@@ -175,7 +182,9 @@ class Plan:
         return {name: self._embedding(name) for name in self.recipe.tagger.embeddings}
 
     def _embedding(self, name: EmbeddingName) -> Stage:
-        models = embedding_files(self.recipe, name)
+        models, charlm = embedding_files(self.recipe, name), self.recipe.embeddings.charlm
+        if name == "charlm" and charlm is not None and charlm.checkpoint:
+            require_as_trained(model_path(charlm.checkpoint), models)
         identity = {
             "embedding": name,
             name: _identity(getattr(self.recipe.embeddings, name)),

@@ -5,6 +5,7 @@ word's vector is the state of the first behind the word and that of the second b
 the paper). The numbers are those of flair's ``StackedEmbeddings`` of both directions' ``FlairEmbeddings``.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -24,7 +25,8 @@ from backattn.features.embeddings.charlm_file import (
     CharacterModelFile,
 )
 from backattn.features.english.model_file import SUFFIX
-from backattn.features.hub import how_opened, require_voucher
+from backattn.features.trained_files import require_as_trained
+from backattn.features.vouchers import Vouchers
 from backattn.files import is_file
 
 # Characters that are read at once; the states are carried on, so this changes no number. Short, so that the
@@ -74,12 +76,12 @@ class CharLm:
 
     @classmethod
     def from_hub(
-        cls, name: str, *, sha256: tuple[str, ...], trust: bool, batch_tokens: int, device: str
+        cls, name: str, *, sha256: tuple[str, ...], vouchers: Vouchers, batch_tokens: int, device: str
     ) -> "CharLm":
         """Fetch both directions from flair's hub (``es`` for es-forward, es-backward), or from its own cache.
 
         :param sha256: digests that the two files must have, forward first; empty for none.
-        :param trust: open them whatever they are. They are pickles and can run code.
+        :param vouchers: of the files, which are pickles and can run code.
         :raises MissingError: one cannot be fetched.
         :raises ModelError: nobody vouches for them, they are not those of the digests, or no language models.
         :raises RecipeError: there is another number of digests.
@@ -88,15 +90,16 @@ class CharLm:
             raise RecipeError(
                 f"embeddings.charlm.sha256: expected two digests, forward first, found {len(sha256)}"
             )
-        require_voucher(name, pinned=bool(sha256), trust=trust, key="embeddings.charlm.sha256")
+        vouchers.require_for_hub(name, sha256, "embeddings.charlm.sha256")
         # The one place that needs flair: who trains a model of the own needs none to read with it.
         from backattn.features.embeddings.charlm_flair import fetch
 
         names = [f"{name}-{direction}" for direction in DIRECTIONS]
-        digests = sha256 or ("", "")
-        files = [(fetch(own, digest), own) for own, digest in zip(names, digests, strict=True)]
-        opened = how_opened(pinned=bool(sha256))
-        return cls.from_bytes(*files, opened=opened, batch_tokens=batch_tokens, device=device)
+        pins = sha256 or ("", "")
+        found = [fetch(own, pin, vouchers) for own, pin in zip(names, pins, strict=True)]
+        forward, backward = [(data, own) for (data, _), own in zip(found, names, strict=True)]
+        opened = "; ".join(dict.fromkeys(how for _, how in found))
+        return cls.from_bytes(forward, backward, opened=opened, batch_tokens=batch_tokens, device=device)
 
     @classmethod
     def from_bytes(
@@ -139,13 +142,18 @@ def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
 
     :param advice: what a user does where there is none.
     :raises MissingError: one is not there.
+    :raises ModelError: one is not what its training left.
     """
     files = []
+    digests = {}
     for direction in DIRECTIONS:
         path = folder / f"{direction}{SUFFIX}"
         if not is_file(path):
             raise MissingError(f"{path}: no character language model there; {advice}")
-        files.append((path.read_bytes(), str(path)))
+        data = path.read_bytes()
+        digests[path.name] = hashlib.sha256(data).hexdigest()
+        files.append((data, str(path)))
+    require_as_trained(folder, digests)
     return files
 
 

@@ -1,5 +1,6 @@
 """flair's part in character language models: its hub's files, and its training. The door of flair here."""
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ from backattn.features.embeddings.charlm_file import (
 )
 from backattn.features.english.flair_training import quiet
 from backattn.features.english.native import build_character_embeddings, describe_character_model
-from backattn.features.hub import check_digest, fetching, first_line, unpickle
+from backattn.features.hub import fetching, first_line, unpickle
+from backattn.features.vouchers import Vouchers, check_digest
 from backattn.recipe import CharLmTraining
 
 # What stands before a sentence, and behind its line in a training: flair's own.
@@ -70,21 +72,24 @@ def addresses() -> Mapping[str, str]:
     raise AssertionError("flair makes its table of models elsewhere")
 
 
-def fetch(name: str, sha256: str) -> bytes:
-    """A file of flair's hub as the bytes of the native format.
+def fetch(name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
+    """A file of flair's hub as the bytes of the native format, and how it was opened, in words.
 
     :param name: with its direction (``es-forward``).
-    :param sha256: digest that the hub's file must have; empty where the user trusts it. It is a pickle.
+    :param sha256: digest that the hub's file must have; empty for none.
+    :param vouchers: of the file, which is a pickle.
     :raises MissingError: flair does not know the name, or it cannot be fetched.
-    :raises ModelError: the digest differs, or the file is no character language model.
+    :raises ModelError: the digest differs, nobody vouches for it, or it is no character language model.
     """
     path = _fetch(name)
     data = path.read_bytes()
-    check_digest(f"{name} ({path})", data, sha256)
+    where, digest = f"{name} ({path})", hashlib.sha256(data).hexdigest()
+    check_digest(where, digest, sha256)
+    opened = vouchers.opened(where, digest, sha256)
     try:
         model = _unpickle(data)
         # As FlairEmbeddings would: these models know no capitals.
-        return dump_model(model, str(path), is_lower="impresso-hipe" in name.lower())
+        return dump_model(model, str(path), is_lower="impresso-hipe" in name.lower()), opened
     except ModelError:
         raise
     except Exception as error:  # an unpickled file may fail in any way

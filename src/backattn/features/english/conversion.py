@@ -13,6 +13,7 @@ from backattn.errors import ModelError
 from backattn.features.english.description import CharacterModel, Characters, Description, OneHot, Words
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.model_file import SUFFIX, TAGGER
+from backattn.features.vouchers import Vouchers
 from backattn.files import write_whole
 from backattn.recipe import cache_root
 
@@ -56,7 +57,7 @@ class Converted:
 def convert_tagger(source: Path, target: Path, *, sha256: str, trust: bool) -> Converted:
     """Write the native file of a flair file, once both have read the same sentences in the same way.
 
-    :param sha256: digest that the flair file must have; empty for none, which needs ``trust``.
+    :param sha256: digest that the flair file must have, which vouches for it; empty for none.
     :param trust: open it whatever it is. A flair file is a pickle and can run code.
     :raises MissingError: there is no flair file.
     :raises ModelError: it is not to be trusted, cannot be held by a native file or cannot be written.
@@ -65,7 +66,9 @@ def convert_tagger(source: Path, target: Path, *, sha256: str, trust: bool) -> C
         raise ModelError(f"{target}: expected a name that ends in {SUFFIX}")
     if source.suffix.lower() == SUFFIX:
         raise ModelError(f"{source}: is no flair file by its name, which can stay as it is")
-    old = FlairTagger.load(source, sha256=sha256, trust=trust, batch_tokens=_BATCH_TOKENS, device="cpu")
+    named = frozenset([sha256.lower()] if sha256 else [])
+    vouchers = Vouchers(trust=trust, named=named, pinned=frozenset())
+    old = FlairTagger.load(source, sha256=sha256, vouchers=vouchers, batch_tokens=_BATCH_TOKENS, device="cpu")
     data = old.dump()
     sentences = probes(TAGGER.unpack(data, str(target))[0])
     new = FlairTagger.from_bytes(data, name=str(target), batch_tokens=_BATCH_TOKENS, device="cpu")

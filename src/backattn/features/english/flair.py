@@ -5,6 +5,7 @@ would be the input of the RNN. ``predict`` is not used: it clears embeddings of 
 batch (quadratic in the corpus) and keeps no states.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,15 +31,9 @@ from backattn.features.english.native import (
 )
 from backattn.features.english.recurrent import Recurrent
 from backattn.features.english.viterbi import viterbi
-from backattn.features.hub import (
-    check_digest,
-    fetching,
-    first_line,
-    how_opened,
-    require_voucher,
-    require_voucher_for_file,
-    unpickle,
-)
+from backattn.features.hub import fetching, first_line, unpickle
+from backattn.features.trained_files import require_as_trained
+from backattn.features.vouchers import Vouchers, check_digest
 from backattn.recipe import States
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
@@ -95,30 +90,35 @@ class FlairTagger:
         self._tags: list[str] = tagger.label_dictionary.get_items()
 
     @classmethod
-    def load(cls, path: Path, *, sha256: str, trust: bool, batch_tokens: int, device: str) -> "FlairTagger":
+    def load(
+        cls, path: Path, *, sha256: str, vouchers: Vouchers, batch_tokens: int, device: str
+    ) -> "FlairTagger":
         """Open a model file: ``.safetensors`` is the native format, every other name is flair's pickle.
 
         The name alone decides, so that nothing in a file can have it unpickled.
 
-        :param sha256: digest that the file must have; empty for none, which a pickle needs ``trust`` for.
-        :param trust: open a pickle whose digest nobody has pinned. It can run code.
+        :param sha256: digest that the file must have; empty for none.
+        :param vouchers: of a pickle, which can run code.
         :raises MissingError: there is no such file.
-        :raises ModelError: the digest is unknown or differs, or the file is no tagger with an RNN.
+        :raises ModelError: the digest differs from that or from its training's, nobody vouches for a pickle,
+            or the file is no tagger with an RNN.
         """
         if not path.is_file():
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
         data = path.read_bytes()
-        check_digest(str(path), data, sha256)
+        digest = hashlib.sha256(data).hexdigest()
+        check_digest(str(path), digest, sha256)
+        require_as_trained(path.parent, {path.name: digest})
         if path.suffix.lower() == SUFFIX:
             return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
-        require_voucher_for_file(path, pinned=bool(sha256), trust=trust)
+        opened = vouchers.opened(str(path), digest, sha256, convertible=True)
         flair.device = torch.device(device)
         return cls(
             _unpickle(data, path),
             name=str(path),
             batch_tokens=batch_tokens,
             device=device,
-            opened=how_opened(pinned=bool(sha256)),
+            opened=opened,
         )
 
     @classmethod
@@ -134,17 +134,17 @@ class FlairTagger:
 
     @classmethod
     def from_hub(
-        cls, name: str, *, sha256: str, trust: bool, batch_tokens: int, device: str
+        cls, name: str, *, sha256: str, vouchers: Vouchers, batch_tokens: int, device: str
     ) -> "FlairTagger":
         """Fetch a model from flair's hub (``flair/ner-english``), or take it from flair's own cache.
 
         :raises MissingError: it cannot be fetched.
         :raises ModelError: nobody vouches for it.
         """
-        require_voucher(name, pinned=bool(sha256), trust=trust, key="english.sha256")
+        vouchers.require_for_hub(name, [sha256] if sha256 else [], "english.sha256")
         with fetching(name, "name a file as english.checkpoint (`backattn english train` makes one)"):
             path = Path(SequenceTagger._fetch_model(name))
-        return cls.load(path, sha256=sha256, trust=trust, batch_tokens=batch_tokens, device=device)
+        return cls.load(path, sha256=sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device)
 
     def dump(self) -> bytes:
         """The native file of this tagger; equal taggers give equal bytes.

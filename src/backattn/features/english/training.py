@@ -28,6 +28,7 @@ from backattn.features.english.files import read_english_file
 from backattn.features.english.flair import FlairTagger
 from backattn.features.english.flair_training import load_own_tagger, new_tagger, save_tagger, train_epoch
 from backattn.features.english.model_file import SUFFIX
+from backattn.features.vouchers import Vouchers
 from backattn.features.work_folder import (
     MANIFEST,
     WorkFolder,
@@ -307,7 +308,7 @@ def _finish(recipe: EnglishRecipe, data: _Data, work: WorkFolder, epochs: list[d
     digest = file_digest(result / MODEL)
     device = pick_device("auto")
     tagger = FlairTagger.load(
-        result / MODEL, sha256=digest, trust=False, batch_tokens=_BATCH_TOKENS, device=device
+        result / MODEL, sha256=digest, vouchers=Vouchers(), batch_tokens=_BATCH_TOKENS, device=device
     )
     report = EnglishReport(
         folder=work.folder,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backattn.device import takes_bfloat16
+from backattn.features.trained_files import require_as_trained
 from backattn.features.translation.opening import dictionaries, hub_folder, load_models, need
 from backattn.features.translation.pieces import Words, cut_segments
 from backattn.features.translation.quiet import untouched_logging
@@ -13,6 +14,8 @@ from backattn.features.translation.segments import Segment
 from backattn.features.translation.stepwise import prepare, starter
 from backattn.features.translation.translating import PieceModel, SearchTranslator
 from backattn.features.translation.vocabulary import BpeCodes, TokenPieces, Vocabulary
+from backattn.files import is_file
+from backattn.fingerprint import file_digest
 from backattn.recipe import FairseqRecipe
 
 with untouched_logging():
@@ -104,11 +107,15 @@ class FairseqTranslator(SearchTranslator):
         :param target: language that it writes, where that is not English: what it writes is "English" here.
         :param device: ``cpu`` (float32) or ``cuda`` (float16).
         :raises MissingError: one of these files is not there.
-        :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
+        :raises ModelError: a file is damaged, holds code instead of data, does not fit the others, or is not
+            what the training of this folder left.
         """
-        checkpoint = folder / "checkpoint.pt"
-        need(checkpoint, *dictionaries(folder, recipe, target))
-        pieces = Vocabulary.load(folder / "joint.model")
+        checkpoint, pieces_file = folder / "checkpoint.pt", folder / "joint.model"
+        files = [checkpoint, *dictionaries(folder, recipe, target)]
+        need(*files)
+        there = [path for path in (*files, pieces_file) if is_file(path)]
+        require_as_trained(folder, {path.name: file_digest(path) for path in there})
+        pieces = Vocabulary.load(pieces_file)
         return cls(*load_models([checkpoint], recipe, target), pieces, recipe, device=device)
 
     @classmethod

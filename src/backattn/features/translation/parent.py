@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from backattn.errors import MissingError, ModelError, RecipeError
+from backattn.features.trained_files import require_as_trained
 from backattn.features.translation.plain_data import refuse_code
 from backattn.files import is_file
 from backattn.fingerprint import file_digest
@@ -41,7 +42,7 @@ def parent_files(parent: str) -> dict[str, str]:
     :param parent: the parent's folder, as the recipe names it.
     :raises MissingError: there is no translator.
     :raises RecipeError: it is no folder.
-    :raises ModelError: it has two dictionaries.
+    :raises ModelError: it has two dictionaries, or a file is not what its training left.
     """
     folder = model_path(parent)
     if is_file(folder):
@@ -58,7 +59,9 @@ def parent_files(parent: str) -> dict[str, str]:
             f"{folder}: {' and '.join(digests)} differ; the parent of a training has one dictionary for both "
             "languages, as `backattn translator train` makes it"
         )
-    return {_CHECKPOINT: file_digest(folder / _CHECKPOINT), _DICTIONARY: digests[_DICTIONARY]}
+    digests[_CHECKPOINT] = file_digest(folder / _CHECKPOINT)
+    require_as_trained(folder, digests)
+    return {_CHECKPOINT: digests[_CHECKPOINT], _DICTIONARY: digests[_DICTIONARY]}
 
 
 def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> int:
