@@ -334,6 +334,15 @@ class TestGc:
         assert not left.exists()
 
 
+def test_gc_prints_what_it_leaves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home(tmp_path, monkeypatch)
+    build_stores()
+    (home / "cache/toy/translation/data.h5").write_bytes(b"mine")
+    status, told, _ = run("gc", "toy", "--others")
+    assert status == 0
+    assert told == ("cache/toy/translation/data.h5: left alone, not made by backattn\nnothing to free\n")
+
+
 class TestRuns:
     @pytest.fixture(autouse=True)
     def stage_two(self) -> None:
