@@ -287,6 +287,7 @@ def _keep_recipe(recipe: Recipe, folder: Path) -> None:
     It is not part of the run's identity, which holds only what decides the numbers.
     """
     files = RunFolder(folder)
+    files.refuse_link()
     text = json.dumps(as_json(recipe), ensure_ascii=False, indent=1) + "\n"
     if is_file(files.recipe) and files.recipe.read_bytes() == text.encode("utf-8"):
         return

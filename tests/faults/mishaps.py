@@ -43,20 +43,34 @@ def bad_shards(shop: Workshop) -> int:
         lambda shards: os.truncate(shards[1], 0),
         lambda shards: [os.truncate(shard, 1000) for shard in shards],
         lambda shards: shards[1].unlink(),
-        lambda shards: shutil.copyfile(shards[0], shards[0].with_name("twice.h5")),
-        lambda shards: shutil.copyfile(others[0], shards[0].with_name("foreign.h5")),
+        lambda shards: shutil.copyfile(shards[0], shards[0].with_name(f"{16 * '1'}.h5")),
+        lambda shards: shutil.copyfile(others[0], shards[0].with_name(f"{16 * '2'}.h5")),
         lambda shards: shutil.copyfile(others[0], shards[0]),
-        lambda shards: shutil.copyfile(store, shards[0].with_name("translation.h5")),
-        lambda shards: shards[0].with_name("notes.txt").write_text("mine"),
-        lambda shards: shards[0].with_name("half.h5.partial").write_text("half"),
-        lambda shards: shards[0].with_name("gone.h5").symlink_to("nowhere"),
+        lambda shards: shutil.copyfile(store, shards[0].with_name(f"{16 * '3'}.h5")),
+        lambda shards: shards[0].with_name(f"{shards[0].name}.01234567.partial").write_text("half"),
+    ]
+    strangers: list[tuple[str, Callable[[Path], object]]] = [
+        ("notes.txt", lambda path: path.write_text("mine")),
+        ("mine.h5", lambda path: path.write_text("mine")),
+        (f"{16 * '0'}.h5", lambda path: path.symlink_to("nowhere")),
+        (f"{16 * '0'}.h5", Path.mkdir),
     ]
     trials = Trials(shop, Job("features, going on", STAGE_ONE, "old", start))
     for number, damage in enumerate(damages):
         trials.fresh()
         damage(sorted(trials.cache.glob("toy/transfer/*.shards/*.h5")))
         trials.mishap(f"bad shard {number}")
-    return len(damages)
+    for name, make in strangers:
+        trials.fresh()
+        path = next(trials.cache.glob("toy/transfer/*.shards")) / name
+        make(path)
+        before = path.lstat()
+        shop.command(trials.cache, *STAGE_ONE)
+        if path.lstat().st_ino != before.st_ino or len(list(path.parent.iterdir())) != 1:
+            raise Lost(f"{name}: what is no shard did not stay, or did not stay alone")
+        shutil.rmtree(path.parent)
+        trials.mishap(f"beside the shards: {name}")
+    return len(damages) + len(strangers)
 
 
 def bad_stores(shop: Workshop) -> int:
@@ -140,7 +154,7 @@ def process(
 
 
 FAULTS: dict[str, Callable[[Workshop], int]] = {
-    "shards: a bit flipped, cut, empty, swapped, gone, twice, foreign; other files beside them": bad_shards,
+    "shards: a bit flipped, cut, empty, swapped, gone, twice, foreign; other things beside them": bad_shards,
     "stores: swapped, of another recipe, cut, empty, zeroes": bad_stores,
     "output to a full disk or a reader that has gone": lost_outputs,
 }

@@ -64,7 +64,7 @@ def test_shards_that_a_kill_has_left_beside_their_store_are_cleared_away() -> No
     build.build_translations(plan.translation, FakeTranslator, "cpu")
     plan.translation.shards.mkdir()
     joined = StoreReader(plan.translation.path)
-    (plan.translation.shards / "0.h5").write_bytes(joined.path.read_bytes())
+    (plan.translation.shards / f"{16 * '0'}.h5").write_bytes(joined.path.read_bytes())
     assert build.build_translations(plan.translation, FakeTranslator, "cpu").computed == 0
     assert not plan.translation.shards.exists()
 

@@ -317,8 +317,8 @@ def _litter(shop: Workshop, cache: Path) -> Path:
     _expect(shop.command(cache, *STAGE_ONE, *SECOND))
     stop_before_joining("translation", shop, cache, *THIRD)
     for path in list(cache.glob("toy/*/*")):
-        half = path / "0.h5" if path.is_dir() else path.with_suffix(".h5")
-        half.with_name(half.name + PARTIAL).write_bytes(b"half")
+        half = path / f"{16 * '0'}.h5" if path.is_dir() else path.with_suffix(".h5")
+        half.with_name(f"{half.name}.01234567{PARTIAL}").write_bytes(b"half")
     return cache
 
 

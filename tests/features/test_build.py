@@ -162,8 +162,8 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         build.build_translations(plan.translation, lambda: stopped, "cpu")
     assert not plan.translation.path.exists()
-    (plan.translation.shards / "half.h5.partial").write_bytes(b"left by a killed writer")
-    (plan.translation.shards / "damaged.h5").write_bytes(b"damaged")
+    (plan.translation.shards / f"{16 * '0'}.h5.01234567.partial").write_bytes(b"left by a killed writer")
+    (plan.translation.shards / f"{16 * '0'}.h5").write_bytes(b"damaged")
     _, first, _, translator, _ = run(corpus)
     assert first.resumed == len(stopped.seen) > 0
     assert first.computed + first.resumed == len(corpus.unique)

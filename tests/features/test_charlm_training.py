@@ -290,6 +290,13 @@ class TestRefusals:
             train(recipe, tmp_path / "cache")
         assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
 
+    def test_a_users_folder_at_the_name_of_the_work_folder(self, recipe: Recipe, tmp_path: Path) -> None:
+        (tmp_path / "charlm.work").mkdir()
+        (tmp_path / "charlm.work/notes.txt").write_text("precious")
+        with pytest.raises(RecipeError, match=r"charlm\.work: is no work folder of a training"):
+            train(recipe, tmp_path / "charlm")
+        assert (tmp_path / "charlm.work/notes.txt").read_text() == "precious"
+
     def test_a_work_folder_of_another_recipe(self, recipe: Recipe, tmp_path: Path) -> None:
         work = tmp_path / "charlm.work"
         work.mkdir()

@@ -328,6 +328,18 @@ class TestRefusals:
             train(recipe, tmp_path / "cache")
         assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
 
+    def test_a_users_folder_at_the_name_of_the_work_folder(
+        self, recipe: EnglishRecipe, tmp_path: Path
+    ) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "tagger").symlink_to(tmp_path / "disk/tagger")  # where the link leads, it is looked for
+        (tmp_path / "disk/tagger.work").mkdir()
+        (tmp_path / "disk/tagger.work/notes.txt").write_text("precious")
+        with pytest.raises(RecipeError, match=r"disk/tagger\.work: is no work folder of a training"):
+            train(recipe, tmp_path / "tagger")
+        assert (tmp_path / "disk/tagger.work/notes.txt").read_text() == "precious"
+        assert (tmp_path / "tagger").is_symlink()
+
     def test_what_another_recipe_has_trained_is_not_replaced(
         self, recipe: EnglishRecipe, tmp_path: Path
     ) -> None:

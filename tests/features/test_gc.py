@@ -82,9 +82,9 @@ def test_leftovers_of_killed_runs_go_and_unfinished_shards_stay(
         build.build_translations(plan.translation, lambda: stopped, "cpu")
     shards = everything(models)
     stage = plan.translation
-    (stage.shards / "x.h5.partial").write_bytes(b"half")
-    stage.path.with_name(f"{stage.path.name}.partial").write_bytes(b"half")
-    other = stage.path.with_name("2-0123456789ab.h5.partial")
+    (stage.shards / f"{16 * '0'}.h5.01234567.partial").write_bytes(b"half")
+    stage.path.with_name(f"{stage.path.name}.89abcdef.partial").write_bytes(b"half")
+    other = stage.path.with_name("2-0123456789ab.h5.01234567.partial")
     other.write_bytes(b"half")
     found = collect_garbage(plan, others=False, dry_run=False)
     assert {item.reason for item in found} == {"half-written by a run that was stopped"}
@@ -92,7 +92,7 @@ def test_leftovers_of_killed_runs_go_and_unfinished_shards_stay(
     assert everything(models) == shards
     made(corpus)
     stage.shards.mkdir()
-    (stage.shards / "joined.h5").write_bytes(b"a shard whose run was killed after the join")
+    (stage.shards / f"{16 * '0'}.h5").write_bytes(b"a shard whose run was killed after the join")
     assert names(collect_garbage(plan, others=False, dry_run=False)) == [
         f"{stage.shards.name}: shards that have been joined"
     ]

@@ -354,6 +354,22 @@ def test_an_unfinished_training_that_keeps_nothing_is_not_gone_on_from(
     assert "holds the unfinished training of another recipe" in found
 
 
+def test_epochs_of_a_linked_translator_need_a_link_as_well(tmp_path: Path) -> None:
+    """They go to its disk, and recipes name them beside it."""
+    recipe, disk = toy_recipe(tmp_path, keep=True), tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "translator").symlink_to(disk / "translator")
+    with pytest.raises(
+        RecipeError, match=r"keep: .* is a link to .*; make .*translator\.epochs a link to that"
+    ):
+        train(recipe, tmp_path / "translator")
+    (tmp_path / "translator.epochs").symlink_to(disk / "translator.epochs")
+    (disk / "translator.epochs").mkdir()
+    (disk / "translator.epochs/mine").touch()
+    with pytest.raises(RecipeError, match="is no translator that was trained here"):
+        train(recipe, tmp_path / "translator")
+
+
 def test_epochs_take_no_place_of_other_things(tmp_path: Path) -> None:
     recipe, epochs = toy_recipe(tmp_path, keep=True), tmp_path / "translator.epochs"
     epochs.mkdir()

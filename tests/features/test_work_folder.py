@@ -13,11 +13,12 @@ from backattn.features.work_folder import (
     WorkFolder,
     data_digest,
     read_manifest,
+    real_folder,
     refuse_strange_folder,
     request_of,
     told_if_damaged,
 )
-from backattn.fingerprint import file_digest
+from backattn.fingerprint import canonical_json, file_digest
 
 REQUEST = {"epochs": 2, "data": {"a": "0f"}}
 
@@ -195,6 +196,154 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).touch()
     refuse_strange_folder(tmp_path, MANIFEST, "is no model", "a.key")
     refuse_strange_folder(tmp_path / "nothing", MANIFEST, "is no model", "a.key")
+
+
+class TestUsersOwn:
+    """What carries no claim and no manifest of ours is not ours."""
+
+    @pytest.mark.parametrize("name", ["notes.txt", "epoch1", "request.json.partial", ".hidden"])
+    def test_a_folder_at_the_name_of_the_work_folder(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "model.work").mkdir()
+        (tmp_path / "model.work" / name).write_text("precious")
+        with pytest.raises(
+            RecipeError, match=r"model\.work: is no work folder of a training, .* move it away"
+        ):
+            train(work_of(tmp_path))
+        assert [path.read_text() for path in (tmp_path / "model.work").iterdir()] == ["precious"]
+        assert not (tmp_path / "model").exists()
+
+    def test_also_when_nothing_is_to_do(self, tmp_path: Path) -> None:
+        train(work_of(tmp_path))
+        (tmp_path / "model.work").mkdir()
+        (tmp_path / "model.work/notes.txt").write_text("precious")
+        assert not train(work_of(tmp_path))
+        assert (tmp_path / "model.work/notes.txt").read_text() == "precious"
+
+    def test_a_file_at_its_name(self, tmp_path: Path) -> None:
+        (tmp_path / "model.work").write_text("precious")
+        with pytest.raises(RecipeError, match="is no work folder"):
+            train(work_of(tmp_path))
+
+    @pytest.mark.parametrize("name", [None, "request.json.01234567.partial"])
+    def test_what_a_kill_has_left_before_the_claim_is_no_obstacle(
+        self, tmp_path: Path, name: str | None
+    ) -> None:
+        (tmp_path / "model.work").mkdir()
+        if name:
+            (tmp_path / "model.work" / name).write_text("{")
+        assert train(work_of(tmp_path))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.lock"]
+
+    def test_a_link_at_its_name(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/request.json").write_text("precious")
+        (tmp_path / "model.work").symlink_to(tmp_path / "mine")
+        with pytest.raises(RecipeError, match="is no work folder"):
+            train(work_of(tmp_path))
+        (tmp_path / "mine/request.json").write_text(canonical_json(REQUEST))  # as if it were ours
+        with pytest.raises(RecipeError, match="is no work folder"):
+            train(work_of(tmp_path))
+        assert (tmp_path / "mine/request.json").exists()
+
+    @pytest.mark.parametrize("name", ["epoch1", "flair.log", "result", "back-translation/x", "state.pt.tmp"])
+    def test_links_in_a_work_folder_that_was_received(self, tmp_path: Path, name: str) -> None:
+        """It has our claim, which anybody can write."""
+        work = work_of(tmp_path)
+        link = work.claim() / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / "victim")
+        (tmp_path / "victim").write_text("precious")
+        with pytest.raises(
+            RecipeError, match=rf"{name}: is a link, a pipe or a device, .* delete .*model\.work"
+        ):
+            train(work)
+        assert (tmp_path / "victim").read_text() == "precious"
+
+    @pytest.mark.parametrize("content", [{}, {"epochs": 3, "loss": [1]}, {"files": {}}])
+    def test_a_manifest_of_another_program(self, tmp_path: Path, content: object) -> None:
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / MANIFEST).write_text(json.dumps(content))
+        (tmp_path / "model/precious").touch()
+        for replace in (False, True):
+            with pytest.raises(
+                RecipeError, match=r"model: its training\.json is none of a training by backattn"
+            ):
+                train(dataclasses.replace(work_of(tmp_path), replace=replace))
+        assert (tmp_path / "model/precious").exists()
+
+    def test_a_folder_at_the_name_under_which_an_older_result_waits(self, tmp_path: Path) -> None:
+        """It was one name; a link there stopped every later ``--replace``."""
+        train(work_of(tmp_path))
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/photo").touch()
+        (tmp_path / ".model.replaced.partial").symlink_to(tmp_path / "mine")
+        (tmp_path / ".model.01234567.replaced.partial").symlink_to(tmp_path / "mine")
+        (tmp_path / ".model.89abcdef.replaced.partial").mkdir()  # left by a kill
+        for epochs in (3, 4):
+            assert train(dataclasses.replace(work_of(tmp_path, epochs=epochs), replace=True))
+        assert (tmp_path / "mine/photo").exists()
+        assert not (tmp_path / ".model.89abcdef.replaced.partial").exists()
+
+
+class TestLinkToAnotherDisk:
+    """``cache/m/model -> /disk/model``: followed once, and kept."""
+
+    @pytest.fixture
+    def disk(self, tmp_path: Path) -> Path:
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "cache/model").symlink_to(tmp_path / "disk/model")
+        return tmp_path / "disk"
+
+    def train(self, folder: Path, **changes: object) -> bool:
+        work = WorkFolder(folder=real_folder(folder), request={**REQUEST, **changes}, replace=True)
+        return train(work)
+
+    def test_everything_lies_beside_what_it_leads_to(self, disk: Path, tmp_path: Path) -> None:
+        link = tmp_path / "cache/model"
+        assert self.train(link)
+        assert not self.train(link)
+        for epochs in (3, 4):
+            assert self.train(link, epochs=epochs)
+            assert request_of(link) == {**REQUEST, "epochs": epochs}
+            assert link.is_symlink()
+        assert [path.name for path in link.parent.iterdir()] == ["model"]
+        assert sorted(path.name for path in disk.iterdir()) == ["model", "model.lock"]
+
+    def test_a_killed_training_goes_on_there(self, disk: Path, tmp_path: Path) -> None:
+        work = WorkFolder(folder=real_folder(tmp_path / "cache/model"), request=REQUEST)
+        assert work.claim() == disk / "model.work"
+        assert self.train(tmp_path / "cache/model")
+        assert not (disk / "model.work").exists()
+
+    def test_a_link_to_a_link_and_a_linked_folder_above(self, disk: Path, tmp_path: Path) -> None:
+        (tmp_path / "second").symlink_to(tmp_path / "cache/model")
+        (tmp_path / "above").symlink_to(tmp_path / "cache")
+        assert real_folder(tmp_path / "second") == disk / "model"
+        assert real_folder(tmp_path / "above/model") == disk / "model"
+        assert real_folder(tmp_path / "above/other") == tmp_path / "above/other"
+
+    def test_a_users_folder_behind_it_is_not_replaced(self, disk: Path, tmp_path: Path) -> None:
+        (disk / "model").mkdir()
+        (disk / "model/photo").touch()
+        with pytest.raises(RecipeError, match="is no model, and is not replaced"):
+            refuse_strange_folder(real_folder(tmp_path / "cache/model"), MANIFEST, "is no model", "a.key")
+
+    def test_links_that_lead_nowhere(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to(tmp_path / "unmounted/disk/model")
+        (tmp_path / "b").symlink_to(tmp_path / "b")
+        for name in "ab":
+            with pytest.raises(
+                RecipeError, match=rf"{name}: is a link that leads nowhere; make what it leads to"
+            ):
+                real_folder(tmp_path / name)
+        assert not (tmp_path / "unmounted").exists()
+
+    def test_the_root_of_a_disk(self, tmp_path: Path) -> None:
+        (tmp_path / "model").symlink_to("/proc")
+        for folder in (Path("/proc"), tmp_path / "model"):
+            with pytest.raises(RecipeError, match="/proc: is the root of a disk"):
+                real_folder(folder)
 
 
 def test_a_missing_data_file_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ def test_only_edited_sentences_are_computed_and_only_main_saves(
 
     main, saved = event == "push", cache.entries[0][2]
     old = [path for kind in ("translation", "transfer") for path in stores(saved, kind)]
-    leftovers = [path.with_name(f"other{end}") for path in old for end in (".h5", ".h5.partial")]
+    leftovers = [path.with_name(f"2-0123{end}") for path in old for end in (".h5", ".h5.01234567.partial")]
     for leftover in leftovers:  # of other settings, and of a run that was killed
         shutil.copy(old[0], leftover)
     job = place.job(source, cache, event, ref).run()

@@ -134,13 +134,12 @@ def test_a_failure_of_the_disk_on_the_way_is_said(
 def test_the_disk_is_asked_while_the_file_that_was_written_is_still_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is opened later, as for the rename, need not be told of what failed before."""
+    """One that is opened later need not be told of what failed before."""
 
     def fsync(descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(writer, "_sync", lambda path: None)
     with pytest.raises(StoreError, match="Input/output error"):
         write(tmp_path / "a.h5", make_entries([1000]))
 

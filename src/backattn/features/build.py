@@ -7,9 +7,10 @@ the same bytes, as one that was never stopped. What is built upon is read whole 
 damaged number must not get a new digest.
 """
 
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,10 @@ from backattn.features.back_attention import back_attention
 from backattn.features.embeddings import Embedder
 from backattn.features.english import EnglishTagger
 from backattn.features.join import join
-from backattn.features.plan import Stage
+from backattn.features.plan import SHARD, Stage
 from backattn.features.surroundings import header_of, new_origin
 from backattn.features.translation import Translation, Translator
-from backattn.files import PARTIAL
+from backattn.files import is_own_file, remove_files, remove_leftovers
 from backattn.fingerprint import digest
 from backattn.progress import hidden, tell
 from backattn.recipe import TransferRecipe
@@ -239,7 +240,7 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
         resumed = len(stage.missing(old)) - len(missing)
         if old is not None and not missing and not resumed:
             if not shards:  # killed after the join, before it could clear them away
-                shutil.rmtree(stage.shards, ignore_errors=True)
+                _remove_shards(stage)
             return Built(stage.path, len(stage.sentences), 0, 0, old.counts)
         if old is not None:
             old.verify()
@@ -256,7 +257,7 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
         for source in sources:
             keys.update(dict.fromkeys(source))
         counts = join(stage, header, list(keys), sources)
-        shutil.rmtree(stage.shards, ignore_errors=True)
+        _remove_shards(stage)
         return Built(stage.path, len(stage.sentences), len(missing), resumed, counts)
 
 
@@ -297,14 +298,20 @@ def _write_shard(
 
 
 def _open_shards(stage: Stage) -> list[StoreReader]:
-    """The finished shards of an earlier run; what it left half-written is cleared away."""
-    for leftover in [
-        *stage.shards.glob(f"*{PARTIAL}"),
-        *stage.path.parent.glob(f"{stage.path.name}{PARTIAL}"),
-    ]:
-        leftover.unlink()
+    """The finished shards of an earlier run; what it left half-written is cleared away.
+
+    :raises StoreError: their folder is a link, which may lead to anybody's files.
+    """
+    if stage.shards.is_symlink():
+        raise StoreError(
+            f"{stage.shards}: is a link, expected a folder of shards; remove the link, then run again"
+        )
+    remove_leftovers(stage.shards)
+    remove_leftovers(stage.path.parent, stage.path.name)
     readers = []
     for path in sorted(stage.shards.glob("*.h5")):
+        if not (re.fullmatch(SHARD, path.name) and is_own_file(path)):
+            continue  # nothing that a run has left
         try:
             reader = StoreReader(path)
             reader.verify()
@@ -317,3 +324,8 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
             continue
         readers.append(reader)
     return readers
+
+
+def _remove_shards(stage: Stage) -> None:
+    with suppress(OSError):  # `gc` can do it later
+        remove_files(stage.shards, SHARD)

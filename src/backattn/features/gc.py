@@ -1,10 +1,12 @@
-"""What a cache no longer needs: leftovers of killed runs, sentences that the corpus no longer has.
+"""Delete what a cache no longer needs: leftovers of killed runs, sentences that left the corpus.
 
 Whole stores of other recipes are other people's work, or yesterday's ablation: they go only on demand.
-Everything is done under the lock of the store concerned; a store whose lock is held is left alone.
+Everything is done under the lock of the store concerned; a store whose lock is held is left alone. Only files
+of names that this program gives are removed; links and other files stay, and the answer names them.
 """
 
-import shutil
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,37 +14,40 @@ from pathlib import Path
 
 from backattn.errors import BusyError
 from backattn.features.join import join
-from backattn.features.plan import Plan, Stage
+from backattn.features.plan import SHARD, STORE, Plan, Stage
 from backattn.features.surroundings import header_of
-from backattn.files import PARTIAL
+from backattn.files import is_leftover, is_own_file, is_own_folder, is_partial, remove_files
 from backattn.recipe import cache_root
 from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 
-_ENDINGS = (".h5", ".shards", ".lock", PARTIAL)
+_OTHER = "not made by backattn"
+_LINK = "a link, which gc does not follow"
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can go.
+    """Something that can go, or that lies between such things and is left alone.
 
     :param bytes: what it takes; for a store that is rewritten, the share of the sentences that go.
-    :param reason: why it is not needed.
+    :param reason: why it is not needed, or not touched.
+    :param left: it is left alone.
     """
 
     path: str
     bytes: int
     reason: str
+    left: bool = False
 
 
 @dataclass(frozen=True)
 class _Find:
     garbage: Garbage
-    remove: Callable[[], None]
+    remove: Callable[[], object]
 
 
 def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]:
-    """Free what nobody needs in the store folders of a LANG.
+    """Free what nobody needs in the cache of a LANG.
 
     :param others: take whole stores of other recipes, and their unfinished shards, as well: also those of
         embeddings that this recipe does not name.
@@ -53,18 +58,21 @@ def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]
     for stage in plan.stages:
         stage.open()
     own = {stage.path.with_suffix("") for stage in plan.stages}
-    found: list[Garbage] = []
+    folders = [folder for folder in _folders(plan) if not _behind_link(folder)]
+    left = [_left(folder, _LINK) for folder in _folders(plan) if folder not in folders]
+    for folder in folders:
+        left += _strangers(folder)
+    found = _take(_leftovers(cache_root() / plan.recipe.name), dry_run)
     # A store that loses sentences is written anew, which takes space: others make room first.
-    for folder in _folders(plan):
-        stems = {path.name.split(".", 1)[0] for path in folder.iterdir() if path.name.endswith(_ENDINGS)}
+    for folder in folders:
+        stems = {path.stem for path in folder.iterdir() if _is_made(path) and not is_partial(path.name)}
         for base in sorted({folder / stem for stem in stems} - own):
             found += _take_other(base, others, dry_run)
     for stage in plan.stages:
-        if not stage.path.parent.is_dir():
-            continue
-        with nullcontext() if dry_run else writer_lock(stage.lock):
-            found += _take(_own(stage), dry_run)
-    return found
+        if stage.path.parent in folders:
+            with nullcontext() if dry_run else writer_lock(stage.lock):
+                found += _take(_own(stage), dry_run)
+    return found + left
 
 
 def _folders(plan: Plan) -> list[Path]:
@@ -73,6 +81,36 @@ def _folders(plan: Plan) -> list[Path]:
     if plan.part != "transfer":
         folders.update((cache_root() / plan.recipe.name / "embeddings").glob("*"))
     return sorted(folder for folder in folders if folder.is_dir())
+
+
+def _behind_link(folder: Path) -> bool:
+    """Whether a link leads there from the cache's own folder, which may be one."""
+    root = cache_root()
+    below = (path for path in (folder, *folder.parents) if path != root and path.is_relative_to(root))
+    return any(path.is_symlink() for path in below)
+
+
+def _left(path: Path, reason: str) -> Garbage:
+    return Garbage(str(path), 0, reason, left=True)
+
+
+def _is_made(path: Path) -> bool:
+    """Whether a store, or what lies beside one, has its name and its form."""
+    if re.fullmatch(rf"{STORE}\.shards", path.name):
+        return is_own_folder(path)
+    named = is_partial(path.name) or re.fullmatch(rf"{STORE}\.(h5|lock)", path.name)
+    return bool(named) and is_own_file(path)
+
+
+def _strangers(folder: Path) -> Iterator[Garbage]:
+    """What is left alone in a folder of stores, and in its folders of shards."""
+    for path in sorted(folder.iterdir()):
+        if not _is_made(path):
+            yield _left(path, _LINK if path.is_symlink() else _OTHER)
+        elif path.suffix == ".shards":
+            for shard in sorted(path.iterdir()):
+                if not (is_own_file(shard) and (is_partial(shard.name) or re.fullmatch(SHARD, shard.name))):
+                    yield _left(shard, _LINK if shard.is_symlink() else _OTHER)
 
 
 def _take(finds: Iterator[_Find], dry_run: bool) -> list[Garbage]:
@@ -84,16 +122,25 @@ def _take(finds: Iterator[_Find], dry_run: bool) -> list[Garbage]:
     return taken
 
 
+def _leftovers(top: Path) -> Iterator[_Find]:
+    """Half-written files of killed processes, anywhere in the cache of a LANG."""
+    if _behind_link(top):
+        return
+    for parent, folders, names in os.walk(top):
+        folders.sort()
+        for path in (Path(parent, name) for name in sorted(names) if is_partial(name)):
+            if is_leftover(path):
+                garbage = Garbage(str(path), _bytes(path), "half-written by a run that was stopped")
+                yield _Find(garbage, lambda path=path: is_leftover(path, remove=True))  # type: ignore[misc]
+
+
 def _own(stage: Stage) -> Iterator[_Find]:
     """What can go around the store that the recipe asks for."""
-    for path in [stage.path.with_name(stage.path.name + PARTIAL), *stage.shards.glob(f"*{PARTIAL}")]:
-        if path.exists():
-            yield _file(path, "half-written by a run that was stopped")
     store = stage.open()
     if store is None:
         return
-    if stage.shards.is_dir() and not stage.missing(store):
-        yield _folder(stage.shards, "shards that have been joined")
+    if not stage.missing(store):
+        yield from _shards(stage.shards, "shards that have been joined")
     kept = [sentence.key for sentence in stage.sentences if sentence.key in store]
     extra = store.sentences - len(kept)
     if extra and kept:
@@ -116,36 +163,34 @@ def _take_other(base: Path, others: bool, dry_run: bool) -> list[Garbage]:
     """What can go around a store of another recipe."""
     lock, shards = base.with_suffix(".lock"), base.with_suffix(".shards")
     store = base.with_suffix(".h5")
+    if os.path.lexists(lock) and not _is_made(lock):
+        return []  # nobody can say whether it is in use
     try:
         with nullcontext() if dry_run else writer_lock(lock):
-            finds = [
-                _file(path, "half-written by a run that was stopped")
-                for path in [store.with_name(store.name + PARTIAL), *shards.glob(f"*{PARTIAL}")]
-                if path.exists()
-            ]
-            if others and shards.is_dir():
-                finds.append(_folder(shards, "an unfinished run of another recipe"))
-            if others and store.exists():
-                finds.append(_file(store, "a store of another recipe"))
-            taken = _take(iter(finds), dry_run)
-            if not (dry_run or store.exists() or shards.exists()):
+            taken = _take(_other(store, shards), dry_run) if others else []
+            if not (dry_run or os.path.lexists(store) or os.path.lexists(shards)):
                 lock.unlink()
             return taken
     except BusyError:
         return []
 
 
-def _file(path: Path, reason: str) -> _Find:
-    return _Find(Garbage(str(path), _bytes(path), reason), path.unlink)
+def _other(store: Path, shards: Path) -> Iterator[_Find]:
+    yield from _shards(shards, "an unfinished run of another recipe")
+    if is_own_file(store):
+        yield _Find(Garbage(str(store), _bytes(store), "a store of another recipe"), store.unlink)
 
 
-def _folder(path: Path, reason: str) -> _Find:
-    size = sum(map(_bytes, path.glob("*")))
-    return _Find(Garbage(str(path), size, reason), lambda: shutil.rmtree(path))
+def _shards(folder: Path, reason: str) -> Iterator[_Find]:
+    held = list(folder.iterdir()) if is_own_folder(folder) else None
+    own = [path for path in held or () if re.fullmatch(SHARD, path.name) and is_own_file(path)]
+    if own or held == []:
+        size = sum(map(_bytes, own))
+        yield _Find(Garbage(str(folder), size, reason), lambda: remove_files(folder, SHARD))
 
 
 def _bytes(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:  # a dry run holds no lock: the file was another process's, and went
         return 0

@@ -47,6 +47,10 @@ _YOUNGER = {
     "states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False, "revision": ""
 }  # fmt: skip
 
+# Names of shards, and of stores with what lies beside them: only these are removed from a cache.
+SHARD = r"[0-9a-f]{16}\.h5"
+STORE = r"[0-9]+-[0-9a-f]+"
+
 # How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
 _DICTIONARY_VERSION = 1
 

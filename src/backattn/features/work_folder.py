@@ -1,13 +1,16 @@
 """A training that may be killed: the folder that it goes on from, and the result, which appears whole.
 
-``<folder>.work/`` holds what is done so far and, from its beginning, whose it is. ``<folder>/`` takes its
-place at the end; its manifest, ``training.json``, says what it was made from and was written last.
+``<folder>.work/`` holds what is done so far and, from its beginning, whose it is: its claim. ``<folder>/``
+takes its place at the end; its manifest, ``training.json``, says what it was made from and was written last.
+A folder without a claim, or without a manifest, is somebody else's, and is refused.
 """
 
 import json
+import os
 import platform
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +20,15 @@ from typing import Any
 
 from backattn.dotted import differences
 from backattn.errors import ModelError, RecipeError
-from backattn.files import discard_folder, is_file, publish_folder, strange_folder, write_whole_text
+from backattn.files import (
+    discard_folder,
+    is_file,
+    is_own_folder,
+    is_partial,
+    publish_folder,
+    strange_folder,
+    write_whole_text,
+)
 from backattn.fingerprint import canonical_json, file_digest
 from backattn.json_files import read_table
 from backattn.quoting import listed, quoted, shortened
@@ -36,7 +47,7 @@ _LANG = "lang"
 class WorkFolder:
     """The work folder of one training.
 
-    :param folder: of its result.
+    :param folder: of its result, as :func:`real_folder` gives it.
     :param request: everything that its numbers depend on, as JSON values, down to the bytes of its data.
     :param name: of the request in this folder; in the manifest it is a key.
     :param lang: the recipe; what another one has made is not replaced. Empty where that is not known.
@@ -68,14 +79,25 @@ class WorkFolder:
     def refuse_others(self) -> None:
         """Before anything is begun.
 
-        :raises RecipeError: it belongs to another training, or the finished folder to another recipe.
+        :raises RecipeError: it belongs to another training or to none, or the finished folder to another
+            recipe or to another program.
         """
-        manifest = self.folder / MANIFEST
-        owner = read_manifest(self.folder).get(_LANG, self.lang) if is_file(manifest) else self.lang
+        finished = read_manifest(self.folder) if is_file(self.folder / MANIFEST) else None
+        if finished is not None and not {"files", "versions"} <= finished.keys():
+            raise RecipeError(
+                f"{self.folder}: its {MANIFEST} is none of a training by backattn, and it is not replaced; "
+                "move it away, or name another folder in this recipe's checkpoint"
+            )
+        owner = (finished or {}).get(_LANG, self.lang)
         if owner != self.lang:
             raise RecipeError(
                 f"{self.folder}: was trained by recipe {quoted(owner)}, and is not replaced by that of "
                 f"{self.lang}; name another folder in this recipe's checkpoint, or move that one away"
+            )
+        if self._is_strange():
+            raise RecipeError(
+                f"{self.path}: is no work folder of a training, and this training would work there; move it "
+                "away, or name another folder in this recipe's checkpoint"
             )
         if self._claim.exists() and not self._is_ours():
             raise RecipeError(
@@ -108,10 +130,19 @@ class WorkFolder:
     def claim(self) -> Path:
         """Begin it, or go on in one of the same request; gives its path.
 
-        :raises RecipeError: as :meth:`refuse_others`.
+        :raises RecipeError: as :meth:`refuse_others`; or a link lies in it, which would be followed, or a
+            pipe.
         """
         self.refuse_others()
         self.path.mkdir(parents=True, exist_ok=True)
+        for parent, folders, files in os.walk(self.path):
+            for path in (Path(parent, name) for name in (*folders, *files)):
+                mode = path.lstat().st_mode
+                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                    raise RecipeError(
+                        f"{path}: is a link, a pipe or a device, which no training leaves; delete "
+                        f"{self.path} to train anew"
+                    )
         write_whole_text(self._claim, canonical_json(self.request))
         return self.path
 
@@ -150,8 +181,42 @@ class WorkFolder:
     def _claim(self) -> Path:
         return self.path / f"{self.name}.json"
 
+    def _is_strange(self) -> bool:
+        """Whether something else is there than a folder with this kind's claim, or with nothing yet."""
+        if not os.path.lexists(self.path):
+            return False
+        if not is_own_folder(self.path):
+            return True
+        names = [path.name for path in self.path.iterdir()]
+        return self._claim.name not in names and not all(map(is_partial, names))
+
     def _is_ours(self) -> bool:
         return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
+
+
+def real_folder(folder: Path) -> Path:
+    """Where the result of a training is to lie: behind a user's own link to another disk, which stays.
+
+    The link is followed once, here: lock, work folder and result then lie side by side on that disk, where a
+    folder can be renamed into its place.
+
+    :raises RecipeError: the link leads nowhere, or a disk is mounted at the very place.
+    """
+    place = folder
+    if folder.is_symlink():
+        try:
+            place = folder.resolve()
+            there = place.parent.is_dir()
+        except (OSError, RuntimeError):  # a link to itself
+            there = False
+        if not there:
+            raise RecipeError(f"{folder}: is a link that leads nowhere; make what it leads to, or remove it")
+    if os.path.ismount(place):
+        raise RecipeError(
+            f"{place}: is the root of a disk, and no finished training can be renamed into its place; name a "
+            "folder below it in the recipe's checkpoint"
+        )
+    return place
 
 
 def changes(finished: Any, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

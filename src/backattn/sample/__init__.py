@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from backattn.files import write_whole_text
 from backattn.sample.grammar import Grammar, Names, Pair, Tagged
 
 SEED = 1
@@ -42,7 +43,7 @@ def write_sample(folder: Path, seed: int = SEED) -> Sample:
     files = _write(random.Random(seed))
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, content) in files.items():
-        (folder / name).write_bytes(content.encode("utf-8"))
+        write_whole_text(folder / name, content)
     return Sample(folder, {name: count for name, (count, _) in files.items()})
 
 

@@ -72,14 +72,15 @@ class Seal:
         return text.ljust(SEAL_BYTES - 1) + b"\n"
 
 
-def write_seal(path: Path, index: Extent, big: Sequence[Extent]) -> None:
+def write_seal(path: Path | int, index: Extent, big: Sequence[Extent]) -> None:
     """Seal a finished HDF5 file that has a user block.
 
+    :param path: or a descriptor, which is closed.
     :param index: offset and length of its index.
     :param big: offset and length of the arrays that need not be read on opening.
     :raises BrokenSeal: the frame is larger than what a reader takes into memory.
     """
-    with path.open("r+b") as file:
+    with open(path, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         extents = tuple(sorted(big))
         seal = Seal(size, index, extents, _frame_digest(file, size, extents), FORMAT_VERSION)

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from io import FileIO
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import StoreError
-from backattn.files import PARTIAL
+from backattn.files import new_partial
 from backattn.fingerprint import canonical_json
 from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import (
@@ -65,19 +65,19 @@ def write_store(
     :param origins: the runs that computed the entries, by id.
     :raises StoreError: when the disk refuses; the old file, if there was one, stays.
     """
-    partial = path.with_name(path.name + PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        disk = _Disk(partial, "w+")  # not closed in haste: an interrupted library writes once more
-        with disk.keeping_interrupts():
-            write_seal(partial, *_write_file(disk, header, columns, keys, entries, counts, origins))
-            _sync(partial)
-            os.replace(partial, path)
-            _sync(path.parent)
-        disk.check()
+        with new_partial(path) as (partial, descriptor):
+            disk = _Disk(descriptor, "w+")  # not closed in haste: an interrupted library writes once more
+            with disk.keeping_interrupts():
+                guarded = _write_file(disk, header, columns, keys, entries, counts, origins)
+                write_seal(os.dup(descriptor), *guarded)
+                os.fsync(descriptor)
+                os.replace(partial, path)
+                _sync_folder(path.parent)
+            disk.check()
+            disk.close()
     except (OSError, BrokenSeal) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
         raise StoreError(
             f"{path}: cannot be written ({reason}); free space or fix the folder, then run again"
@@ -167,7 +167,6 @@ def _write_file(
             file.attrs[name] = value if isinstance(value, str | int) else canonical_json(value)
         file.attrs["complete"] = 1
     disk.check()
-    disk.close()
     return guarded
 
 
@@ -313,7 +312,7 @@ def _attributes(
     }
 
 
-def _sync(path: Path) -> None:
+def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

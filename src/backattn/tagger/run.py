@@ -106,6 +106,16 @@ class RunFolder:
         """Columns token, gold tag, predicted tag; a blank line between sentences."""
         return self.path / f"predictions.{split}.tsv"
 
+    def refuse_link(self) -> None:
+        """Ask before anything is written.
+
+        :raises ModelError: the folder is a link, and no finished run: what lies there may be anybody's.
+        """
+        if self.path.is_symlink() and not is_file(self.manifest):
+            raise ModelError(
+                f"{self.path}: is a link, expected the folder of a run; remove the link, then train again"
+            )
+
     def write_run(self, run: Run) -> None:
         """Write ``run.json``: the run is complete from here on."""
         value = {

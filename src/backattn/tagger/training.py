@@ -76,6 +76,7 @@ def train_run(
     files = RunFolder(folder)
     request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
     recipe = read_by(inputs, recipe)
+    files.refuse_link()
     with writer_lock(files.lock), threads_of_torch(threads), torch.random.fork_rng():
         run = finished_run(folder, request)
         if run is not None:

@@ -34,6 +34,7 @@ from backattn.features.work_folder import (
     WorkFolder,
     data_digest,
     read_manifest,
+    real_folder,
     refuse_strange_folder,
     told_if_damaged,
     train_anew,
@@ -174,13 +175,14 @@ def train_models(
     :raises CorpusError, MissingError: a file is malformed, too short or not there.
     :raises BusyError: another process trains into the same folder.
     """
+    place = real_folder(folder)
     refuse_strange_folder(
-        folder,
+        place,
         MANIFEST,
         "holds no character language models that were trained here",
         f"{purpose.key}.checkpoint",
     )
-    work = WorkFolder(folder=folder, request=make_request(training, purpose), lang=lang, replace=replace)
+    work = WorkFolder(folder=place, request=make_request(training, purpose), lang=lang, replace=replace)
     with work.alone(), threads_of_torch(threads):
         if work.needed():
             text = read_text(training.files, purpose, progress=progress)

@@ -34,6 +34,7 @@ from backattn.features.work_folder import (
     WorkFolder,
     data_digest,
     read_manifest,
+    real_folder,
     refuse_strange_folder,
     told_if_damaged,
 )
@@ -139,9 +140,8 @@ def train_english(
             f"english.checkpoint: expected a path that ends in {MODEL}, which is what a training writes; "
             f"found {quoted(recipe.checkpoint)}"
         )
-    refuse_strange_folder(
-        folder, MANIFEST, "is no English tagger that was trained here", "english.checkpoint"
-    )
+    place = real_folder(folder)
+    refuse_strange_folder(place, MANIFEST, "is no English tagger that was trained here", "english.checkpoint")
     _refuse_shared_folders(training.charlm, folder)
     read = cache(lambda: _read(training))
     settings = as_json(training)
@@ -152,7 +152,7 @@ def train_english(
         "version": version("flair"),
         **({"charlm": _what_they_are(training.charlm, read())} if training.charlm else {}),
     }
-    work = WorkFolder(folder=folder, request=request, lang=lang, replace=replace)
+    work = WorkFolder(folder=place, request=request, lang=lang, replace=replace)
     with work.alone(), threads_of_torch(threads):
         if work.needed():
             data = read()

@@ -34,6 +34,7 @@ from backattn.features.work_folder import (
     changes,
     data_digest,
     read_manifest,
+    real_folder,
     refuse_strange_folder,
     request_of,
     told_if_damaged,
@@ -135,15 +136,16 @@ def train_translator(
             f"recipe {recipe.name}: translator.source: a translator is trained into English, found 'en'; "
             "name the language of the corpus"
         )
-    _refuse_strange_folder(recipe, training, folder)
+    place = _place(recipe, training, folder)
+    _refuse_strange_folder(recipe, training, place)
     identity = _identity(recipe, training)
     if training.parent and not is_file(folder / MANIFEST):
         parent_files(training.parent)  # says what is missing, before an unfinished training is looked at
     # What is not kept cannot be had from the work folder later.
     claimed = {**identity, "keep": True} if training.keep else identity
-    work = WorkFolder(folder=folder, request=claimed, name=_IDENTITY, lang=recipe.name, replace=replace)
+    work = WorkFolder(folder=place, request=claimed, name=_IDENTITY, lang=recipe.name, replace=replace)
     with work.alone(), threads_of_torch(threads):
-        if work.needed(identity) or not _kept(folder, identity, training):
+        if work.needed(identity) or not _kept(place, identity, training):
             _train(recipe, training, identity=identity, work=work, progress=progress)
     return read_report(folder)
 
@@ -178,6 +180,21 @@ def read_report(folder: Path) -> TranslatorReport:
 def epochs_folder(folder: Path) -> Path:
     """Where a training with ``keep`` leaves a translator of each epoch: its subfolders ``1``, ``2``, ..."""
     return folder.with_name(folder.name + EPOCHS)
+
+
+def _place(recipe: Recipe, training: TranslatorTraining, folder: Path) -> Path:
+    """The real folder of the result; with ``keep`` the one beside it must be found beside a link too.
+
+    :raises RecipeError: it would not, or as :func:`real_folder`.
+    """
+    place = real_folder(folder)
+    epochs, named = epochs_folder(place), epochs_folder(folder)
+    if training.keep and (epochs.is_symlink() or named.resolve() != epochs.resolve()):
+        raise RecipeError(
+            f"recipe {recipe.name}: translator.training.keep: {folder} is a link to {place}, so each epoch's "
+            f"translator goes to {epochs}; make {named} a link to that folder, or set keep to false"
+        )
+    return place
 
 
 def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder: Path) -> None:
