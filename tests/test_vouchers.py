@@ -31,7 +31,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_home(tmp_path, monkeypatch, TABLES)
     save_pickle(other_tagger("bio"), PICKLE)
     recipe = Path("pipelines/toy.toml")
-    text = recipe.read_text().replace('source = "de"', 'source = "de"\ncopy = true')
+    fairseq = 'kind = "fairseq"\ncheckpoint = "toy/translator"\n'
+    text = recipe.read_text().replace(fairseq, 'kind = "copy"\n')
+    assert fairseq not in text
     recipe.write_text(text.replace("tagger.pt", f'tagger.pt"\nsha256 = "{file_digest(PICKLE)}'))
     return tmp_path
 
