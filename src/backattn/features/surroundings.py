@@ -57,7 +57,7 @@ def git_commit() -> str:
     """The commit of the current folder, with ``-dirty`` where files differ from it; empty without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed words
     except (OSError, subprocess.SubprocessError):
         return ""
     return found.stdout.strip()
