@@ -187,7 +187,11 @@ def test_what_is_no_entry_is_named(tmp_path: Path) -> None:
         read_pairs(DictionaryFile(path=path))
 
 
-@pytest.mark.parametrize("content", [b"plain text\n", gzip.compress(b"# a comment\n" * 999)[:-12], b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"plain text\n", gzip.compress(b"# a comment\n" * 999)[:-12], b""],
+    ids=["plain", "cut off", "empty"],  # the packed bytes hold the time of day: no name for two processes
+)
 def test_a_file_that_is_not_packed_or_not_whole_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cedict.txt.gz"
     path.write_bytes(content)

@@ -131,7 +131,8 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
     recipe, data = load(lang, overrides)
     found = collect_garbage(make_plan(recipe, data, part), others=others, dry_run=dry_run)
     lines = [
-        f"{printable(item.path)}: {'left alone' if item.left else f'{item.bytes / 1e6:.1f} MB'}, {item.reason}"
+        f"{printable(item.path)}: "
+        f"{'left alone' if item.left else f'{item.bytes / 1e6:.1f} MB'}, {item.reason}"
         for item in found
     ]
     total = f"{sum(item.bytes for item in found) / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}"
