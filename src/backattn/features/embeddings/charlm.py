@@ -26,6 +26,7 @@ from backattn.features.embeddings.charlm_file import (
 from backattn.features.english.model_file import SUFFIX
 from backattn.features.hub import how_opened, require_voucher
 from backattn.files import is_file
+from backattn.regular_files import read_regular
 
 # Characters that are read at once; the states are carried on, so this changes no number. Short, so that the
 # memory stays small, nobody waits long for a longer neighbour, and what is computed is still near at hand.
@@ -145,7 +146,7 @@ def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
         path = folder / f"{direction}{SUFFIX}"
         if not is_file(path):
             raise MissingError(f"{path}: no character language model there; {advice}")
-        files.append((path.read_bytes(), str(path)))
+        files.append((read_regular(path), str(path)))
     return files
 
 

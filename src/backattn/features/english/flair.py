@@ -40,6 +40,7 @@ from backattn.features.hub import (
     unpickle,
 )
 from backattn.recipe import States
+from backattn.regular_files import read_regular
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
@@ -107,7 +108,7 @@ class FlairTagger:
         """
         if not path.is_file():
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
-        data = path.read_bytes()
+        data = read_regular(path)
         check_digest(str(path), data, sha256)
         if path.suffix.lower() == SUFFIX:
             return cls.from_bytes(data, name=str(path), batch_tokens=batch_tokens, device=device)
