@@ -385,11 +385,12 @@ def test_a_damaged_recipe_beside_a_run_costs_the_keys_alone(runs: Path, tmp_path
     assert settings(tmp_path) == ["store=2-aa", "store=2-bb"]
 
 
-def test_rows_of_which_one_names_no_store_are_told_apart(runs: Path, tmp_path: Path) -> None:
+def test_a_run_with_t_that_names_no_store_is_damaged(runs: Path, tmp_path: Path) -> None:
     """Nobody writes such a run; a report that reads one must not break."""
     make_run(runs, "words+transfer", store="2-aa")
-    make_run(runs, "words+transfer", transfer=None)
-    assert settings(tmp_path) == ["store=2-aa", "store=None"]
+    odd = make_run(runs, "words+transfer", transfer=None)
+    (warning,) = make_report(["es"], tmp_path).warnings
+    assert f"{odd}: damaged run (TypeError: transfer is not the name of a store: None)" in warning
 
 
 def test_frozen_features_are_told_by_their_keys(runs: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from backattn.quoting import one_line
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.evaluation import Counts
 from backattn.tagger.request import model_name
-from backattn.tagger.run import ADVICE, WITH_STORE, RunFolder, read_history, read_run
+from backattn.tagger.run import ADVICE, WITH_STORE, RunFolder, read_run
 
 # The store of T, among those that a run reads.
 TRANSFER = "transfer"
@@ -234,6 +234,6 @@ def _most_alike(
 
 def _finished_epochs(folder: Path) -> int:
     try:
-        return len(read_history(RunFolder(folder)))
-    except (OSError, ValueError, KeyError):
+        return RunFolder(folder).count_epochs()
+    except OSError:
         return 0

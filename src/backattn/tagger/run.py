@@ -203,7 +203,7 @@ def _checked(files: RunFolder, value: Mapping[str, Any]) -> Run:
     _require_shallow(value["request"], value["environment"])
     history, best = read_history(files), _whole(value["best_epoch"])
     if len(history) != _whole(value["epochs"]) or not 1 <= best <= len(history):
-        raise ValueError(f"best_epoch {best} of {value['epochs']}, {files.epochs.name} has {len(history)}")
+        raise ValueError(f"epoch {best} of {value['epochs']} is best, {files.epochs.name} has {len(history)}")
     if not isinstance(value["environment"], dict):
         raise TypeError("environment is not a table")
     return Run(
@@ -223,7 +223,7 @@ def _checked_request(request: Mapping[str, Any]) -> Mapping[str, Any]:
     if inputs not in get_args(Inputs):
         raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(inputs)}")
     if not isinstance(transfer, str | (type(None) if inputs not in WITH_STORE else str)):
-        raise TypeError(f"transfer: expected the name of a store, found {quoted(transfer)}")
+        raise TypeError(f"transfer is not the name of a store: {quoted(transfer)}")
     if not isinstance(request.get("corpus", ""), str):
         raise TypeError("corpus is not a text")
     embeddings, known = request.get("embeddings", {}), get_args(EmbeddingName)

@@ -7,8 +7,9 @@ import tarfile
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -19,6 +20,7 @@ from backattn.features.translation.unpacking import plain_members
 from backattn.files import is_file
 from backattn.quoting import listed, quoted, shortened
 from backattn.recipe import TranslatorRecipe
+from backattn.regular_files import open_regular
 
 with untouched_logging():
     from fairseq import checkpoint_utils, file_utils
@@ -56,7 +58,7 @@ def load_models(
                 # Made here, and not of a checkpoint's settings, where a path with `${` or `:` in it is none.
                 task = task or TranslationTask(
                     TranslationConfig(source_lang=recipe.source, target_lang=target),
-                    *(Dictionary.load(str(path)) for path in known),
+                    *map(_read_dictionary, known),
                 )
                 with BoundedBuilding(file, state):
                     (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task(
@@ -71,6 +73,11 @@ def load_models(
                 ) from error
             models.append(model)
     return models, task.source_dictionary, task.target_dictionary
+
+
+def _read_dictionary(path: Path) -> Dictionary:
+    with TextIOWrapper(cast(IO[bytes], open_regular(path)), encoding="utf-8") as file:
+        return Dictionary.load(file)
 
 
 def _refuse_foreign(file: Path, state: Mapping[str, Any]) -> None:

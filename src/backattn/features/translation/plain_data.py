@@ -7,6 +7,7 @@ Plain data can still be a program: fairseq hands some of a checkpoint's settings
 import argparse
 import collections
 import math
+import os
 import re
 import typing
 import zipfile
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from backattn.errors import ModelError, of_the_machine
 from backattn.quoting import plain, quoted
+from backattn.regular_files import open_regular
 
 # What fairseq's own checkpoints hold, of 2018 as of today. The list is closed.
 PLAIN_CLASSES: list[Any] = [
@@ -68,7 +70,10 @@ def refuse_code(path: Path, *, advice: str = "fetch or train it again") -> Mappi
     :raises ModelError: it asks for anything but plain data, or it is damaged.
     """
     try:
-        zipped = zipfile.is_zipfile(path)
+        with open_regular(path) as file:
+            zipped = zipfile.is_zipfile(file)
+            if not file.seek(0, os.SEEK_END):
+                raise ValueError("empty")
         if zipped:
             _refuse_bomb(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
