@@ -15,6 +15,7 @@ LONGEST_LINE = 1 << 24
 # Text is packed to a tenth of its size, a thousandth is a bomb; a small file is never one.
 _MOST_UNPACKED = 50
 _NEVER_TOO_MUCH = 1 << 24
+_BLOCK = 1 << 20
 
 
 def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -44,18 +45,28 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
 
 def _numbered(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
     try:
-        most = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * path.stat().st_size)
+        if isinstance(file, gzip.GzipFile):
+            _refuse_bomb(path, file)
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
             if len(line) > LONGEST_LINE:
                 raise CorpusError(
                     f"{path}:{number}: more than {LONGEST_LINE >> 20} MiB on a line; expected a sentence"
                 )
-            if isinstance(file, gzip.GzipFile) and file.tell() > most:
-                raise CorpusError(
-                    f"{path}:{number}: unpacks to more than {most:,} bytes ({_MOST_UNPACKED} times its size, "
-                    f"or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it is one, unpack it by hand "
-                    "(gunzip) and name that file"
-                )
             yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise CorpusError(f"{path}: not whole, or not packed by gzip; fetch it again") from None
+
+
+def _refuse_bomb(path: Path, file: gzip.GzipFile) -> None:
+    """Unpack a file once for its size alone, before a line of it takes memory."""
+    most = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * path.stat().st_size)
+    size = 0
+    while block := file.read(_BLOCK):
+        size += len(block)
+        if size > most:
+            raise CorpusError(
+                f"{path}: unpacks to more than {most:,} bytes ({_MOST_UNPACKED} times its size, or "
+                f"{_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it is one, unpack it by hand (gunzip) "
+                "and name that file"
+            )
+    file.seek(0)
