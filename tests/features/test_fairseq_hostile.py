@@ -22,6 +22,7 @@ from fairseq.models.transformer import TransformerModel
 
 import tiny_translator
 from backattn.errors import BackattnError, MissingError
+from backattn.features.translation import unpacking
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.plain_data import PLAIN_CLASSES, _is_literal
 from backattn.features.translation.vocabulary import BpeCodes
@@ -523,6 +524,14 @@ def test_an_archive_writes_nowhere_else(
     assert not harm.exists()
     assert secret.read_text() == "secret"
     assert tarfile.TarFile.extraction_filter is None
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    folders: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(cache, folders["hub"])
+    monkeypatch.setattr(unpacking, "_MOST_UNPACKED", 1000)
+    assert "bytes unpacked; expected at most 1,000, and room for it on the disk" in refusal(from_hub)
 
 
 def test_an_absolute_name_alone_moves_nothing(cache: Path, tmp_path: Path) -> None:
