@@ -119,7 +119,7 @@ def _ours(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]
             dataclasses.replace(files), training, work=Path(work), progress=False
         )
         state = torch.load(Path(work) / f"epoch{epoch.epoch}.pt", weights_only=True)
-        settings = fairseq_training._configuration(training, files, Path(work))
+        settings = fairseq_training._configuration(training, files)
         task = TranslationTask(settings.task, *[fairseq_training.build_dictionary(files)] * 2)
         model = task.build_model(settings.model)
         model.load_state_dict(state["model"])
@@ -129,8 +129,8 @@ def _ours(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]
 
 def _fairseq(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]:
     """What ``fairseq-train`` does in its epochs, without its printing."""
-    with tempfile.TemporaryDirectory() as work, torch.serialization.safe_globals([argparse.Namespace]):
-        settings = fairseq_training._configuration(training, files, Path(work))
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        settings = fairseq_training._configuration(training, files)
         dictionary = fairseq_training.build_dictionary(files)
         task = TranslationTask(settings.task, dictionary, dictionary)
         for split in ("train", "valid"):
