@@ -21,11 +21,16 @@ export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
 
-.PHONY: help install demo test faults lint audit bench models features check train report corpus align project translator charlm english clean
+# The files of the tests are shared out among so many processes, each with one thread of torch.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help install demo test test-fast faults lint audit bench models features check train report corpus align project translator charlm english clean
 
 help:
 	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
+	@echo 'make test-fast               the tests that train no model: two minutes'
 	@echo 'make faults                  kills, full disks, damage: half an hour of faults on the cache'
 	@echo 'make audit                   are holes known in the versions that are installed? asks an online service'
 	@echo 'make corpus LANG=es          statistics of a data set'
@@ -58,7 +63,10 @@ demo: install
 	$(BIN)/backattn demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: install
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 faults: install
 	PYTHONPATH=tests $(BIN)/python -m faults.damage

@@ -62,7 +62,8 @@ def make_sentence(text: str, tag: str = "O") -> Sentence:
 def make_corpus(
     train: Sequence[str], dev: Sequence[str] = ("a b",), test: Sequence[str] = ("c d",)
 ) -> Corpus:
-    return Corpus(*(tuple(map(make_sentence, texts)) for texts in (train, dev, test)))
+    train_, dev_, test_ = (tuple(map(make_sentence, texts)) for texts in (train, dev, test))
+    return Corpus(train_, dev_, test_)
 
 
 def make_recipe(**sections: object) -> Recipe:

@@ -140,7 +140,8 @@ def test_no_benchmark_asserts_what_it_measures(path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_peers_of_stage_two_learn_from_what_ours_does(tmp_path: Path) -> None:
-    _, corpus, recipe = tagger.labelled(150, 20)
+    _, corpus, recipe = tagger.labelled(60, 20)
+    recipe = structs.replace(recipe, hidden=32, batch=8)
     vectors = tagger.stored(tmp_path, corpus)
     like_flair = structs.replace(recipe, characters="lstm")
     flair = tagger.FlairPeer(tagger.Ours(tmp_path / "flair", corpus, vectors, like_flair).setup, like_flair)

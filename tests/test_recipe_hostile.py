@@ -17,10 +17,12 @@ from backattn.quoting import quoted
 from backattn.recipe import (
     as_json,
     available_recipes,
+    cache_root,
     data_path,
     from_json,
     load_english,
     load_recipe,
+    model_path,
     recipe_name,
 )
 from hostile import answer, check_english_file, check_recipe_file, check_recipe_json, places
@@ -341,3 +343,18 @@ def test_json_of_any_kind_is_no_recipe() -> None:
     for value in ({}, {"name": "x"}, {"corpus": []}, {"\ud800": 1}, json.loads("[" * 500 + "]" * 500)):
         with pytest.raises(BackattnError, match=r"run/recipe\.json: "):
             from_json(value, "run/recipe.json")
+
+
+@pytest.mark.parametrize("variable", ["BACKATTN_CACHE", "BACKATTN_DATA"])
+def test_a_path_that_is_not_utf8_is_told(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of JSON name it, and messages."""
+    monkeypatch.setitem(os.environb, variable.encode("ascii"), b"/tmp/caf\xe9")
+    with pytest.raises(RecipeError, match=rf"the environment variable {variable} is .*, not UTF-8; set it"):
+        model_path("x") if variable == "BACKATTN_CACHE" else data_path("x")
+
+
+@pytest.mark.parametrize("name", ["${x}", "a b", "%s", "'\"", "a\nb", "a:b", "#"])
+def test_a_path_may_have_any_other_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / name))
+    assert model_path("x") == tmp_path / name / "x"
+    assert cache_root() == tmp_path / name

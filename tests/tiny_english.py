@@ -186,7 +186,7 @@ def save_pickle(tagger: SequenceTagger, path: Path) -> None:
     """Write flair's own model file, as flair itself would have."""
     batched = [module for module in tagger.modules() if isinstance(module, BatchedCharacters)]
     for module in batched:
-        module.__class__ = CharacterEmbeddings
+        module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
     tagger.save(path)
     if batched:
         batch_characters(tagger)

@@ -55,7 +55,7 @@ def make_marian(
         eos_token_id=0, forced_eos_token_id=0, pad_token_id=pad, decoder_start_token_id=pad,
     )  # fmt: skip
     model = MarianMTModel(config)
-    model.final_logits_bias.normal_()
+    model.final_logits_bias.normal_()  # type: ignore[operator]
     if safe:
         model.save_pretrained(folder)
     else:

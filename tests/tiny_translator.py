@@ -104,7 +104,7 @@ def write_checkpoint(path: Path, kind: str, *, source: str, seed: int, old: bool
     else:
         _teach(model, task.source_dictionary)
     plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    assert isinstance(plain["model"], argparse.Namespace)
+    assert isinstance(plain["model"], argparse.Namespace)  # type: ignore[call-overload, index]
     settings = {"args": arguments} if old else {"args": None, "cfg": plain}
     state = {**settings, "model": model.state_dict(), "extra_state": {}}
     state |= {"optimizer_history": [{"lr_scheduler_state": {}}], "task_state": {}}

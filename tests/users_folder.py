@@ -75,7 +75,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 def build_stores(
     *overrides: str,
-    translator: Callable[[], Translator] = FakeTranslator,
+    translator: Callable[[], Translator] = FakeTranslator,  # type: ignore[assignment]
     tagger: Callable[[], EnglishTagger] = FakeEnglishTagger,
 ) -> None:
     """The stores of ``toy``, as ``backattn features toy`` makes them with real models."""
@@ -86,7 +86,7 @@ def build_stores(
 def fill(
     recipe: Recipe,
     corpus: Corpus,
-    translator: Callable[[], Translator] = FakeTranslator,
+    translator: Callable[[], Translator] = FakeTranslator,  # type: ignore[assignment]
     tagger: Callable[[], EnglishTagger] = FakeEnglishTagger,
 ) -> None:
     """The translation store and the transfer store of a recipe."""

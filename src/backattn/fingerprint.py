@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from backattn.regular_files import open_regular
+
 DIGEST_BYTES = 32
 _READ_BYTES = 1 << 20
 # json.dumps would make one for each call: half of the time that a sentence's key takes.
@@ -32,7 +34,7 @@ def digest(value: object) -> str:
 def file_digest(path: Path) -> str:
     """Sha256 (64 hexadecimal digits) of a file's bytes."""
     state = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_READ_BYTES):
             state.update(block)
     return state.hexdigest()

@@ -7,6 +7,10 @@ from typing import Any
 from backattn.errors import MissingError, ModelError, of_the_machine
 from backattn.files import is_file
 from backattn.quoting import shortened
+from backattn.regular_files import open_regular
+
+# Larger ones are none of ours: the scores of a run, sentence by sentence, are some megabytes.
+_LARGEST = 1 << 28
 
 
 def read_table(path: Path, advice: str) -> dict[str, Any]:
@@ -19,7 +23,7 @@ def read_table(path: Path, advice: str) -> dict[str, Any]:
     if not is_file(path):
         raise MissingError(f"{path}: missing; {advice}")
     try:
-        value = parse(path.read_text("utf-8"))
+        value = parse(read_json_text(path))
         if not isinstance(value, dict):
             raise ValueError("not a table")
     except (ValueError, OSError) as error:
@@ -27,6 +31,19 @@ def read_table(path: Path, advice: str) -> dict[str, Any]:
             raise
         raise ModelError(f"{path}: damaged ({shortened(str(error))}); {advice}") from None
     return value
+
+
+def read_json_text(path: Path) -> str:
+    """The text of a file of JSON.
+
+    :raises ValueError: it is not UTF-8, or larger than any that this project writes.
+    :raises OSError: it is no regular file, or cannot be read.
+    """
+    with open_regular(path) as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST >> 20} MiB")
+    return data.decode("utf-8")
 
 
 def parse(text: str) -> Any:

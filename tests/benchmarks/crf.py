@@ -68,8 +68,8 @@ def rows(repeats: int) -> Iterator[Row]:
     )  # fmt: skip
     yield compare(
         part="CRF, decoding", peer_name="torchcrf", unit="tokens",
-        ours=lambda: decode() and float(dev.lengths.sum()),
-        peer=lambda: decode_as_torchcrf() and float(dev.lengths.sum()),
+        ours=lambda: decode() and float(dev.lengths.sum()),  # type: ignore[arg-type, return-value]
+        peer=lambda: decode_as_torchcrf() and float(dev.lengths.sum()),  # type: ignore[arg-type, return-value]
         repeats=repeats, must=3.0, note=f"{len(unseen)} batches, {facts}",
     )  # fmt: skip
 

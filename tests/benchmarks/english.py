@@ -61,7 +61,7 @@ def rows(repeats: int) -> Iterator[Row]:
 def _as_flair_has_it(tagger: SequenceTagger) -> SequenceTagger:
     for module in tagger.modules():
         if type(module) is BatchedCharacters:
-            module.__class__ = CharacterEmbeddings
+            module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
     return tagger
 
 

@@ -101,7 +101,7 @@ def _job(stage: str, lang: str) -> None:
     corpus = read_corpus(recipe.corpus)
     if stage == "one":
         plan = make_plan(recipe, corpus)
-        build_translations(plan.translation, _Translator, "cpu")
+        build_translations(plan.translation, _Translator, "cpu")  # type: ignore[arg-type]
         translations = StoreReader(plan.translation.path)
         build_transfers(plan.transfer, translations, recipe.transfer, _Tagger, "cpu")
     else:

@@ -144,7 +144,9 @@ def translations(count: int) -> tuple[str, tuple[Tokens, ...]]:
         return sources(count)
     from backattn.features.translation.fairseq import FairseqTranslator
 
-    translator = FairseqTranslator.load(Path(TRANSLATOR), load_recipe("es", ()).translator, device="cpu")
+    translator = FairseqTranslator.load(
+        Path(TRANSLATOR), load_recipe("es", ()).own_translator[0], device="cpu"
+    )
     text, sentences = sources(count)
     found = translator.translate(sentences)
     return f"translations of {text}", tuple(one.english for one in found if one.english)

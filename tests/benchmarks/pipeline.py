@@ -46,7 +46,7 @@ def _nothing_to_do(folder: Path, repeats: int) -> Iterator[Row]:
     recipe = load_recipe(lang)
     plan = make_plan(recipe, read_corpus(recipe.corpus))
     # Who made the stores does not matter here.
-    build_translations(plan.translation, FakeTranslator, "cpu")
+    build_translations(plan.translation, FakeTranslator, "cpu")  # type: ignore[arg-type]
     translated = StoreReader(plan.translation.path)
     build_transfers(plan.transfer, translated, recipe.transfer, FakeEnglishTagger, "cpu")
     for command in ("features", "check"):
@@ -76,7 +76,7 @@ def _one_percent(folder: Path, repeats: int) -> Iterator[Row]:
         for place in range(repeat, len(edited), 100):
             edited[place] = altered_by(edited[place], repeat)
         plan = make_plan(recipe, corpus_of(edited))
-        edits.append(_seconds(lambda plan=plan: make_features(recipe, plan, device="cpu")))
+        edits.append(_seconds(lambda plan=plan: make_features(recipe, plan, device="cpu")))  # type: ignore[misc]
     share = statistics.median((edit - loading) / full for edit in edits)
     yield within(
         part="1 % of the sentences edited", budget="2 % of the full run, and loading the models", unit="s",

@@ -210,7 +210,9 @@ def _cache(repeats: int, text: str, ours: Ours) -> Iterator[Row]:
     """What an epoch would take if it made T itself: the rate of one pass over a sample, for all sentences."""
     train, dev = ours.setup.train, ours.setup.dev
     sentences = [*train.tokens, *dev.tokens]
-    translator = FairseqTranslator.load(Path(TRANSLATOR), load_recipe("es", ()).translator, device="cpu")
+    translator = FairseqTranslator.load(
+        Path(TRANSLATOR), load_recipe("es", ()).own_translator[0], device="cpu"
+    )
     name, data = english_bytes()
     english = FlairTagger.from_bytes(data, name=name, batch_tokens=4000, device="cpu")
     sample = [Sentence(tokens, ("O",) * len(tokens)) for tokens in sentences[:: len(sentences) // STAGE_ONE]]

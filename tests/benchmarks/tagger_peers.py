@@ -111,7 +111,7 @@ class _BackAttentionTagger(SequenceTagger):
         learnt = embeddings.embedding_length - d
         rnn = nn.LSTM(learnt, recipe.hidden, batch_first=True, bidirectional=True)
         super().__init__(
-            embeddings, labels, LABEL, rnn=rnn, reproject_embeddings=False, dropout=recipe.dropout,
+            embeddings, labels, LABEL, rnn=rnn, reproject_embeddings=False, dropout=recipe.dropout,  # type: ignore[arg-type]
             word_dropout=0.0, locked_dropout=0.0,
         )  # fmt: skip
         self.learnt, self.feature_dropout = learnt, recipe.word_dropout
@@ -260,7 +260,7 @@ class TorchcrfPeer(nn.Module):
             )
 
         size = self.recipe.batch if train else 32
-        return DataLoader(range(len(words)), size, shuffle=train, collate_fn=collate)
+        return DataLoader(range(len(words)), size, shuffle=train, collate_fn=collate)  # type: ignore[arg-type]
 
 
 def seed_all(seed: int) -> None:

@@ -54,7 +54,7 @@ def rows(repeats: int) -> Iterator[Row]:
         folder = Path(TRANSLATOR or make_translator(Path(name) / "tiny", source="es"))
         model = f"checkpoint {folder.name}" if TRANSLATOR else "tiny fconv with random weights"
         # Whole sentences, as fairseq translates them; the recipe itself cuts them in segments.
-        recipe = structs.replace(load_recipe("es", ()).translator, segment_pieces=175)
+        recipe = structs.replace(load_recipe("es", ()).own_translator[0], segment_pieces=175)
         text, sentences = sources(SENTENCES)
         if not TRANSLATOR:  # it never ends by itself, and reads 59 pieces
             recipe = structs.replace(recipe, max_len_a=0.0, max_len_b=30)
@@ -194,8 +194,7 @@ def _bleu(
     reduced: FairseqTranslator,
 ) -> Iterator[Row]:
     """BLEU of all three on the recipe's test file, where there is one and a real model."""
-    training = load_recipe("es", ()).translator.training
-    assert training is not None
+    _, training = load_recipe("es", ()).own_translator
     try:
         pairs = read_pairs(training.test)[0][:REFERENCES] if TRANSLATOR else []
     except MissingError:

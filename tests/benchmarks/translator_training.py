@@ -57,8 +57,7 @@ class _Epoch:
 def rows(repeats: int) -> Iterator[Row]:
     """One row."""
     torch.set_num_threads(1)
-    recipe = load_recipe("es", ()).translator.training
-    assert recipe is not None
+    _, recipe = load_recipe("es", ()).own_translator
     training = structs.replace(recipe, learning_rates=(0.5,), average=1)
     name, pairs = _pairs(training)
     with tempfile.TemporaryDirectory() as folder, quiet():
@@ -120,7 +119,7 @@ def _ours(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]
             dataclasses.replace(files), training, work=Path(work), progress=False
         )
         state = torch.load(Path(work) / f"epoch{epoch.epoch}.pt", weights_only=True)
-        settings = fairseq_training._configuration(training, files.source, Path(work))
+        settings = fairseq_training._configuration(training, files)
         task = TranslationTask(settings.task, *[fairseq_training.build_dictionary(files)] * 2)
         model = task.build_model(settings.model)
         model.load_state_dict(state["model"])
@@ -130,8 +129,8 @@ def _ours(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]
 
 def _fairseq(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]:
     """What ``fairseq-train`` does in its epochs, without its printing."""
-    with tempfile.TemporaryDirectory() as work, torch.serialization.safe_globals([argparse.Namespace]):
-        settings = fairseq_training._configuration(training, files.source, Path(work))
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        settings = fairseq_training._configuration(training, files)
         dictionary = fairseq_training.build_dictionary(files)
         task = TranslationTask(settings.task, dictionary, dictionary)
         for split in ("train", "valid"):
@@ -157,9 +156,8 @@ def _fairseq(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, A
 def _quality(side: str) -> None:
     """Train one side for long, so that it translates, and print its BLEU: half an hour for fairseq's."""
     torch.set_num_threads(1)
-    recipe = load_recipe("es", ()).translator
-    assert recipe.training is not None
-    training = structs.replace(recipe.training, learning_rates=LONG_RATES, average=1, max_tokens=LONG_TOKENS)
+    recipe, training = load_recipe("es", ()).own_translator
+    training = structs.replace(training, learning_rates=LONG_RATES, average=1, max_tokens=LONG_TOKENS)
     pairs, _ = read_pairs(structs.replace(training.parallel[0], limit=LONG_PAIRS + LONG_HELD_OUT))
     random.Random(0).shuffle(pairs)
     with tempfile.TemporaryDirectory() as name, quiet():

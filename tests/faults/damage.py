@@ -27,12 +27,12 @@ def small_store(folder: Path, *, big_arrays: bool) -> Path:
 
     :param big_arrays: its arrays lie outside of the frame, as those of a big store do.
     """
-    before = writer.BIG
-    writer.BIG = 1 if big_arrays else before
+    before = writer.BIG  # type: ignore[attr-defined]
+    writer.BIG = 1 if big_arrays else before  # type: ignore[attr-defined]
     try:
         return write(folder / "store.h5", make_entries([2, 0, 3]))
     finally:
-        writer.BIG = before
+        writer.BIG = before  # type: ignore[attr-defined]
 
 
 def verdict(path: Path) -> str:

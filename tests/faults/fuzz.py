@@ -36,7 +36,7 @@ SCHEMES: tuple[typing.Any, ...] = ("IOB1", "IOB2", "BIOES", "BMES")
 COLUMNS = (0, 1, 2, -1, -2, 7, -9, 2**70)
 COMMENTS = ("", "#", "# ", "\t", "\x1b", "x" * 3000)
 DOCSTARTS = ("", "-DOCSTART-", "O", "a b", "\t", "é")
-TYPES = ({}, {"X": "Y", "PER": ""}, {"X": "a b"}, {"X": "\u2028"}, {"X" * 9000: "Y"}, {"X": "Y" * 9000})
+TYPES = ({}, {"X": "Y", "PER": ""}, {"X": "a b"}, {"X": "\u2028"}, {"X" * 9000: "Y"}, {"X": "Y" * 9000})  # type: ignore[var-annotated]
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def store(folder: Path) -> Target:
                 break
         return json.dumps(tree).encode()
 
-    strange = (None, 0, "", [], {}, -1, 2**64, 1e300, True, "\x1b[2J", [[[[]]]] * 9, "float16", 2**31, "7")
+    strange = (None, 0, "", [], {}, -1, 2**64, 1e300, True, "\x1b[2J", [[[[]]]] * 9, "float16", 2**31, "7")  # type: ignore[var-annotated]
     seeds = [b"\0" + index, b"\1" + base[:SEAL_BYTES], b"\2" + bytes(range(30))]
     seeds += [bytes([3, *random.Random(n).randbytes(3 * (1 + n % 5))]) for n in range(300)]
     value = json.loads(index)

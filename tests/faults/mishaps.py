@@ -41,7 +41,7 @@ def bad_shards(shop: Workshop) -> int:
         swap,
         lambda shards: os.truncate(shards[0], shards[0].stat().st_size - 1),
         lambda shards: os.truncate(shards[1], 0),
-        lambda shards: [os.truncate(shard, 1000) for shard in shards],
+        lambda shards: [os.truncate(shard, 1000) for shard in shards],  # type: ignore[func-returns-value]
         lambda shards: shards[1].unlink(),
         lambda shards: shutil.copyfile(shards[0], shards[0].with_name(f"{16 * '1'}.h5")),
         lambda shards: shutil.copyfile(others[0], shards[0].with_name(f"{16 * '2'}.h5")),
@@ -83,8 +83,8 @@ def bad_stores(shop: Workshop) -> int:
     hits = 0
     for kind, other in (("translation", "transfer"), ("transfer", "translation")):
         wrong: list[Callable[[Path], object]] = [
-            lambda path, other=other: shutil.copyfile(next(built.glob(f"toy/{other}/*.h5")), path),
-            lambda path, kind=kind: shutil.copyfile(next(foreign.glob(f"toy/{kind}/*.h5")), path),
+            lambda path, other=other: shutil.copyfile(next(built.glob(f"toy/{other}/*.h5")), path),  # type: ignore[misc]
+            lambda path, kind=kind: shutil.copyfile(next(foreign.glob(f"toy/{kind}/*.h5")), path),  # type: ignore[misc]
             lambda path: os.truncate(path, 700),
             lambda path: os.truncate(path, 0),
             lambda path: path.write_bytes(b"\0" * 4096),

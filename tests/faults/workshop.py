@@ -313,7 +313,7 @@ def workshop() -> Iterator[Workshop]:
     """A workshop in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         # Ordinary users have to get in: some faults are only theirs.
-        os.chmod(name, 0o755)
+        os.chmod(name, 0o755)  # noqa: S103 - see above
         yield Workshop.make(Path(name) / "shop")
 
 

@@ -204,7 +204,9 @@ def test_files_of_different_lengths(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path, key: str) -> None:
     there = write(tmp_path, "a\tb\n")
     recipe = AlignmentRecipe(**{"path": there, "links_path": there, key: str(tmp_path)})
-    with pytest.raises(MissingError, match=r"no such file \(\[alignment\] of the recipe\).*BACKATTN_DATA"):
+    with pytest.raises(
+        MissingError, match=r"cannot be read \(Is a directory\); put it there \(\[alignment\] of the recipe\)"
+    ):
         read_linked_pairs(recipe, "alignment")
 
 
@@ -270,7 +272,7 @@ def test_the_command_with_a_real_translator(tmp_path: Path) -> None:
     arguments += ["--set", f"alignment.path={tmp_path / 'gold.tsv'}"]
     missing = CliRunner().invoke(cli.main, arguments)
     assert (missing.exit_code, missing.stderr.count("\n")) == (2, 1)
-    assert "gold.tsv: no such file" in missing.stderr
+    assert "gold.tsv: cannot be read (No such file or directory)" in missing.stderr
     write(tmp_path, "Anna wohnt in Köln\tAnna lives in Cologne\t0-0 1-1 2-2 3-3\nam Rhein\tRhein\t1-0 0p0\n")
     found = json.loads(CliRunner().invoke(cli.main, [*arguments, "--json"]).stdout)
     assert (found["pairs"], found["sure"], found["possible"]) == (2, 5, 6)

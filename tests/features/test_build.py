@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import MissingError, ModelError, StaleError, StoreError
+from backattn.errors import CorpusError, MissingError, ModelError, StaleError, StoreError
 from backattn.features import build, pipeline
 from backattn.features.check import check
 from backattn.features.gc import collect_garbage
@@ -15,7 +15,7 @@ from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.features.translation import Translation
 from backattn.features.vouchers import Vouchers
 from backattn.recipe import Recipe
-from backattn.store import writer
+from backattn.store import seal, writer
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
@@ -390,3 +390,29 @@ def test_a_swapped_store_is_refused() -> None:
     assert [status.state for status in check(plan)] == ["fresh", "corrupt"]
     plan.transfer.path.write_bytes(plan.translation.path.read_bytes())
     assert "holds the translation store" in check(plan)[1].reasons[0]
+
+
+def test_more_sentences_than_a_store_holds_are_refused_before_any_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not when the finished store is to be sealed: with the real bound, that of days of work."""
+    monkeypatch.setattr(seal, "MOST_INDEX_BYTES", 1 << 14)
+    monkeypatch.setattr(seal, "MOST_FRAME_BYTES", (1 << 14) + 72 * 400)
+    sentences = tuple(Sentence((f"w{number}",), ("O",)) for number in range(401))
+    recipe, translator = make_recipe(), FakeTranslator()
+    assert make_plan(recipe, Corpus(sentences[:400], (), ())).translation.sentences
+    with pytest.raises(CorpusError, match="401 different sentences, a translation store holds at most 400"):
+        run(Corpus(sentences, (), ()), recipe, translator)
+    assert translator.seen == []
+
+
+def test_a_store_of_the_most_sentences_can_be_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound that is told is one that the seal keeps."""
+    room = 1 << 18
+    monkeypatch.setattr(seal, "MOST_INDEX_BYTES", room)
+    monkeypatch.setattr(seal, "MOST_FRAME_BYTES", room + 72 * 2000)
+    assert seal.most_sentences("translation") == 2000
+    corpus = Corpus(tuple(Sentence((f"w{n}",), ("O",)) for n in range(2000)), (), ())
+    stage = make_plan(make_recipe(), corpus).translation
+    assert build.build_translations(stage, FakeTranslator, "cpu").computed == 2000
+    StoreReader(stage.path).verify()

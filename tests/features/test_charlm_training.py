@@ -63,12 +63,23 @@ def make_recipe(folder: Path, *files: TextFile, unit: str = "word", **changes: o
     )
 
 
+def write_recipe(folder: Path) -> Recipe:
+    for split, count in (("train", 150), ("dev", 30), ("test", 10)):
+        write_columns(folder / f"{split}.conll", make_sentences(count, seed=count))
+    (folder / "more.txt").write_text("Anna met Carl.\n\nEva lives in Corlin!\n" * 20, "utf-8")
+    return make_recipe(folder, TextFile(path=str(folder / "more.txt")))
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
-    for split, count in (("train", 150), ("dev", 30), ("test", 10)):
-        write_columns(tmp_path / f"{split}.conll", make_sentences(count, seed=count))
-    (tmp_path / "more.txt").write_text("Anna met Carl.\n\nEva lives in Corlin!\n" * 20, "utf-8")
-    return make_recipe(tmp_path, TextFile(path=str(tmp_path / "more.txt")))
+    return write_recipe(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> CharLmReport:
+    """A training that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train(write_recipe(folder), folder / "charlm")
 
 
 def train(recipe: Recipe, folder: Path, *, replace: bool = False) -> CharLmReport:
@@ -165,9 +176,9 @@ def train_and_kill(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [0, 2, 3, 4])
 def test_a_killed_training_ends_with_the_same_models(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+    recipe: Recipe, whole: CharLmReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    whole, folder = train(recipe, tmp_path / "whole"), tmp_path / "killed"
+    folder = tmp_path / "killed"
     train_and_kill(recipe, folder, monkeypatch, calls)
     work = folder.with_name("killed.work")
     assert len(list(work.glob("*.epoch?.safetensors"))) == calls
@@ -180,9 +191,9 @@ def test_a_killed_training_ends_with_the_same_models(
 
 @pytest.mark.slow
 def test_a_training_stopped_inside_an_epoch_ends_with_the_same_models(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, whole: CharLmReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, folder, steps = train(recipe, tmp_path / "whole"), tmp_path / "charlm", iter(range(999))
+    folder, steps = tmp_path / "charlm", iter(range(999))
     real = flair.models.LanguageModel.forward
 
     def stopped(self: flair.models.LanguageModel, *arguments: object, **options: object) -> object:

@@ -1,6 +1,5 @@
 """The time that is left: from what was measured, or said to be rough."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,16 @@ TEXTS = [f"one two three {i}" for i in range(50)]
 
 
 class SlowTranslator(FakeTranslator):
-    """A millisecond a token."""
+    """A quarter of a second for each token, by a clock of its own."""
+
+    now = 0.0
 
     def _one(self, tokens: tuple[str, ...]) -> Translation:
-        time.sleep(len(tokens) / 1000)
+        self.now += len(tokens) / 4
         return super()._one(tokens)
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture(autouse=True)
@@ -38,15 +42,17 @@ def estimates(corpus: Corpus, **sections: object) -> dict[str, Estimate]:
     return {found.name: found for found in estimate(plan, check(plan))}
 
 
-def test_an_estimate_follows_the_measured_speed() -> None:
+def test_an_estimate_follows_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = estimates(make_corpus(TEXTS))
     assert "rough" in before["translation"].basis
     plan = make_plan(make_recipe(), make_corpus(TEXTS))
-    build.build_translations(plan.translation, SlowTranslator, "cpu")
+    translator = SlowTranslator()
+    monkeypatch.setattr(build, "time", translator)
+    build.build_translations(plan.translation, lambda: translator, "cpu")
     origin, *others = StoreReader(plan.translation.path).origins.values()
     assert not others
     assert origin.tokens == 4 * 50 + 2 + 2
-    assert origin.tokens / 1000 <= origin.seconds < 5
+    assert origin.seconds == origin.tokens / 4
     # 100 tokens more, in this store and in one of another recipe of the same kind
     more = make_corpus([*TEXTS, *(f"new and longer {i} 5" for i in range(20))])
     other = estimates(
@@ -55,7 +61,7 @@ def test_an_estimate_follows_the_measured_speed() -> None:
     )
     for found in (estimates(more), other):
         assert "measured" in found["translation"].basis
-    assert estimates(more)["translation"].seconds == pytest.approx(100 * origin.seconds / origin.tokens)
+    assert estimates(more)["translation"].seconds == pytest.approx(100 / 4)
     assert "about" in estimates(more)["translation"].to_text()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import omegaconf
 import pytest
 import torch
 from fairseq import file_utils
@@ -21,10 +22,12 @@ from fairseq.models.transformer import TransformerModel
 
 import tiny_translator
 from backattn.errors import BackattnError, MissingError
+from backattn.features.translation import unpacking
 from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.features.translation.plain_data import PLAIN_CLASSES, _is_literal
 from backattn.features.translation.vocabulary import BpeCodes
 from backattn.recipe import FairseqRecipe
+from bounds import bounded
 
 KINDS = ("fconv", "transformer")
 
@@ -176,7 +179,7 @@ def test_the_attack_is_real(copied: Callable[[str], Path], tmp_path: Path) -> No
 def test_what_a_literal_is(value: object, literal: bool) -> None:
     assert _is_literal(value) is literal
     if literal and isinstance(value, str):
-        eval(value, {"__builtins__": {}})
+        eval(value, {"__builtins__": {}})  # noqa: S307 - rows of the table above
 
 
 @pytest.mark.parametrize(
@@ -231,6 +234,111 @@ def test_settings_nested_without_end_are_refused(copied: Callable[[str], Path]) 
     loop["loop"] = loop
     torch.save({**state, "cfg": loop}, folder / "checkpoint.pt")
     assert "checkpoint.pt: damaged or no checkpoint" in refusal(lambda: load(folder))
+
+
+def shared(kind: Callable[[Any], Any]) -> Any:
+    """Forty lists, each twice in the next: 2^40 leaves in a hundred bytes."""
+    value = kind([0])
+    for _ in range(40):
+        value = kind([value, value])
+    return value
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("kind", [list, tuple, lambda pair: dict(enumerate(pair)), omegaconf.ListConfig])
+def test_settings_that_share_lists_without_end_are_refused(
+    copied: Callable[[str], Path], kind: Callable[[Any], Any], old: bool
+) -> None:
+    path = copied("fconv") / "checkpoint.pt"
+    state = read(path)
+    if kind is omegaconf.ListConfig:
+        value: Any = omegaconf.ListConfig([0])
+        for _ in range(40):
+            outer = omegaconf.ListConfig([])
+            vars(outer)["_content"] = [value, value]  # omegaconf itself would copy it
+            value = outer
+    else:
+        value = shared(kind)
+    settings = argparse.Namespace(arch="fconv", x=value) if old else {**state["cfg"], "x": value}
+    torch.save({**state, "args" if old else "cfg": settings}, path)
+    with bounded():
+        assert "checkpoint.pt: damaged or no checkpoint" in refusal(lambda: load(path.parent))
+
+
+def test_settings_that_are_filled_in_without_end_are_refused(copied: Callable[[str], Path]) -> None:
+    """omegaconf puts texts together where they are asked for: here of 3 * 2^40 characters."""
+    path = copied("fconv") / "checkpoint.pt"
+    state = read(path)
+    texts = {"a0": "lol", **{f"a{i + 1}": f"${{x.a{i}}}${{x.a{i}}}" for i in range(40)}}
+    torch.save({**state, "cfg": {**state["cfg"], "x": texts, "y": "${x.a40}"}}, path)
+    with bounded():
+        assert "checkpoint.pt: refused, its setting a1 is the program" in refusal(lambda: load(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [
+        ("transformer", "encoder_layers", 10**6),
+        ("transformer", "decoder_layers", 10**6),
+        ("transformer", "encoder_embed_dim", 12 * 10**8),
+        ("transformer", "decoder_ffn_embed_dim", 10**9),
+        ("transformer", "max_source_positions", 10**10),
+        ("fconv", "encoder_layers", "[(16, 3)] * 999 + " * 40 + "[(16, 3)] * 999"),
+        ("fconv", "decoder_layers", "[(999999, 3)] * 20"),
+        ("fconv", "encoder_embed_dim", 10**9),
+        ("fconv", "max_target_positions", 10**9),
+    ],
+)
+def test_a_model_far_larger_than_its_file_takes_no_memory(
+    copied: Callable[[str], Path], kind: str, setting: str, value: Any
+) -> None:
+    path = copied(kind) / "checkpoint.pt"
+    load(path.parent)  # what it imports takes time of its own
+    state = read(path)
+    assert hasattr(state["cfg"]["model"], setting)
+    setattr(state["cfg"]["model"], setting, value)
+    torch.save(state, path)
+    with bounded():
+        found = refusal(lambda: load(path.parent))
+    assert (
+        "checkpoint.pt: refused, its settings describe a model that is far larger than the weights" in found
+    )
+
+
+def test_so_does_one_whose_weights_are_one_number_repeated(copied: Callable[[str], Path]) -> None:
+    """Of the very shape that the settings ask for, in four bytes of the file."""
+    path = copied("transformer") / "checkpoint.pt"
+    load(path.parent)
+    state = read(path)
+    state["cfg"]["model"].encoder_ffn_embed_dim = 10**9
+    for name, tensor in state["model"].items():
+        if "encoder" in name and ".fc" in name:
+            shape = [10**9 if length == 16 else length for length in tensor.shape]
+            state["model"][name] = torch.zeros(1).expand(shape)
+    torch.save(state, path)
+    assert path.stat().st_size < 10**6
+    with bounded():
+        assert "far larger than the weights it holds" in refusal(lambda: load(path.parent))
+
+
+@pytest.mark.parametrize(
+    "name", ["${x}", "${oc.env:HOME}", "a:b", "a b", "%s%n", "'\"`", "a\nb", "-x", "\\${x}"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_may_have_any_name(folders: dict[str, Path], tmp_path: Path, kind: str, name: str) -> None:
+    """Settings of fairseq's fill in `${`, and cut paths at colons."""
+    folder = Path(shutil.copytree(folders[kind], tmp_path / name))
+    assert load(folder).translate([("am", "Rhein")])
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "dict.de.txt", "dict.en.txt", "joint.model"])
+@pytest.mark.parametrize("odd", ["/proc/self/pagemap", "/proc/kmsg", "/dev/zero"])
+def test_a_file_of_the_kernel_is_not_read(copied: Callable[[str], Path], name: str, odd: str) -> None:
+    folder = copied("fconv")
+    (folder / name).unlink()
+    (folder / name).symlink_to(odd)
+    with bounded():
+        assert str(folder) in refusal(lambda: load(folder))
 
 
 def test_a_compressed_checkpoint_is_not_unpacked(copied: Callable[[str], Path]) -> None:
@@ -416,6 +524,14 @@ def test_an_archive_writes_nowhere_else(
     assert not harm.exists()
     assert secret.read_text() == "secret"
     assert tarfile.TarFile.extraction_filter is None
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    folders: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(cache, folders["hub"])
+    monkeypatch.setattr(unpacking, "_MOST_UNPACKED", 1000)
+    assert "bytes unpacked; expected at most 1,000, and room for it on the disk" in refusal(from_hub)
 
 
 def test_an_absolute_name_alone_moves_nothing(cache: Path, tmp_path: Path) -> None:

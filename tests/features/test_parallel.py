@@ -12,6 +12,7 @@ from backattn.corpus import evenly_spread
 from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.features.translation.parallel import Pair, read_pairs, read_training_text
 from backattn.recipe import DictionaryFile, ParallelFile, TranslatorTraining
+from bounds import bounded
 
 
 def write(path: Path, *lines: str) -> str:
@@ -146,7 +147,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "zero.tsv").symlink_to("/dev/zero")
     for name in ("pipe.tsv", "zero.tsv"):
         with pytest.raises(
-            MissingError, match=r"\.tsv: cannot be read .*no such file.* put the parallel file"
+            MissingError, match=r"\.tsv: cannot be read .*not a regular file.* put the parallel file"
         ):
             read_pairs(ParallelFile(path=str(tmp_path / name)))
 
@@ -187,7 +188,11 @@ def test_what_is_no_entry_is_named(tmp_path: Path) -> None:
         read_pairs(DictionaryFile(path=path))
 
 
-@pytest.mark.parametrize("content", [b"plain text\n", gzip.compress(b"# a comment\n" * 999)[:-12], b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"plain text\n", gzip.compress(b"# a comment\n" * 999)[:-12], b""],
+    ids=["plain", "cut off", "empty"],  # the packed bytes hold the time of day: no name for two processes
+)
 def test_a_file_that_is_not_packed_or_not_whole_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cedict.txt.gz"
     path.write_bytes(content)
@@ -212,3 +217,71 @@ def test_dictionaries_train_beside_the_parallel_text_less_what_is_held_out(tmp_p
     assert text.train == (Pair("你好", "hello"), *ENTRIES[1:], *ENTRIES[1:])
     counts = text.files[1]
     assert (counts.pairs, counts.repeat, counts.empty, counts.held_out) == (5, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "gloss",
+    [
+        "(" * 30_000 + ")" * 30_000,
+        "(" * 60_000,
+        ")" * 60_000,
+        "([" * 30_000,
+        "(a" * 20_000 + "b)" * 20_000,
+        "/" * 60_000,
+        "/ " * 30_000 + "x",
+        " " * 60_000 + "x",
+        "word " * 12_000 + "(",
+        ";," * 30_000,
+        "CL:" * 20_000,
+    ],
+    ids=lambda gloss: gloss[:4],
+)
+def test_a_line_of_brackets_takes_no_time(tmp_path: Path, gloss: str) -> None:
+    path = write(tmp_path / "cedict.u8", *CEDICT[:3], *[f"老师 老师 [lao3 shi1] /{gloss}/"] * 5)
+    with bounded():
+        pairs, empty = read_pairs(DictionaryFile(path=path))
+    assert len(pairs) + empty >= 5
+
+
+@pytest.mark.parametrize(
+    "line", ["a" * 60_000, "[" * 60_000, "a b [" * 12_000, "a b [c] /" * 7_000 + "x", "a " * 30_000]
+)
+def test_nor_does_one_that_is_no_entry(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "cedict.u8", line)
+    with bounded(), pytest.raises(CorpusError, match=r"cedict\.u8:1: .* is no entry of CC-CEDICT"):
+        read_pairs(DictionaryFile(path=path))
+
+
+def test_remarks_within_remarks_are_left_out(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "cedict.u8",
+        "师 师 [shi1] /(a (b [c (d)] e) f) teacher [g]/",
+        "生 生 [x] /" + "(" * 40 + ")" * 40 + "life/",
+    )
+    assert read_pairs(DictionaryFile(path=path)) == ([Pair("师", "teacher")], 1)
+
+
+def test_a_file_that_unpacks_to_far_more_than_text_does_is_refused(tmp_path: Path) -> None:
+    """Two megabytes that become gigabytes, as lines and as one line."""
+    for name, block in (("line", b"\0" * (1 << 20)), ("lines", b"eins\tone\n" * (1 << 17))):
+        path = tmp_path / f"{name}.tsv.gz"
+        packed = gzip.compress(block)
+        path.write_bytes(packed * 1500)  # parts of one file, as gzip allows
+        with bounded(), pytest.raises(CorpusError) as caught:
+            read_pairs(ParallelFile(path=str(path)))
+        assert f"{path}: unpacks to more than " in str(caught.value)
+        assert "unpack it by hand (gunzip) and name that file" in str(caught.value)
+
+
+def test_a_small_file_may_be_packed_well(tmp_path: Path) -> None:
+    path = tmp_path / "names.tsv.gz"
+    path.write_bytes(gzip.compress(b"eins\tone\n" * 100_000))
+    assert len(read_pairs(ParallelFile(path=str(path)))[0]) == 100_000
+
+
+def test_a_hole_in_a_file_is_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "names.tsv"
+    path.write_bytes(b"eins\tone\n")
+    os.truncate(path, 1 << 40)
+    with bounded(), pytest.raises(CorpusError, match=r"names\.tsv:2: more than 16 MiB on a line"):
+        read_pairs(ParallelFile(path=str(path)))

@@ -1,4 +1,4 @@
-"""features.yml as its users run it: its own steps, in clones of a small repository, a cache between them."""
+"""The script of features.yml as its users run it, in clones of a small repository, a cache between them."""
 
 import json
 import os
@@ -6,12 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from workflow_runner import Cache, Job, clean_environment, read_workflow
+from workflow_runner import FeaturesRun, clean_environment, read_workflow, run_features
 
 from backattn.sample import write_sample
 from backattn.store.reader import StoreReader
@@ -44,12 +43,8 @@ def tell():
             file.write(json.dumps([sys.argv[1:], backattn.__file__, "torch" in sys.modules]) + "\\n")
 atexit.register(tell)
 """
-CHECK, COMPUTE = "Check every byte of what is there", "Compute what is missing"
-CHECK_AGAIN, SAVE = (
-    "Check again, every byte",
-    "actions/cache/save@0057852bfaa89a56745cba8c7296529d2fc39830",
-)
-MAIN, PULL = "refs/heads/main", "refs/pull/7/merge"
+TRAIN, CHECK = "Train the models that the recipe describes", "Check every byte of what is there"
+COMPUTE, CHECK_AGAIN = "Compute what is missing", "Check again, every byte"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -116,47 +111,50 @@ def install(workspace: Path) -> None:
     subprocess.run(question, cwd=workspace, env=clean_environment(workspace), check=True)
 
 
-@dataclass
-class Place:
-    """Where the jobs of a test run."""
+class Process(NamedTuple):
+    """A process that ran backattn, as SPY writes it down."""
 
-    folder: Path
-
-    def job(self, source: Path, cache: Cache, event: str = "push", ref: str = MAIN) -> Job:
-        self.folder.mkdir(exist_ok=True)
-        site = self.folder / "site"
-        site.mkdir()
-        (site / "sitecustomize.py").write_text(SPY)
-        workspace = self.folder / "workspace"
-        environment = clean_environment(
-            self.folder,
-            # The clone's sources stand before those that the environment was installed from.
-            PYTHONPATH=f"{workspace / 'src'}{os.pathsep}{site}",
-            PROCESSES=str(self.folder / "processes"),
-            OMP_NUM_THREADS="1",
-            PIP_NO_INDEX="1",
-        )
-        workflow = read_workflow(FEATURES)
-        return Job(workflow, source, workspace, cache, event, ref, {}, environment, install)
-
-    def processes(self) -> Iterator[tuple[list[str], str, bool]]:
-        for line in (self.folder / "processes").read_text("utf-8").splitlines():
-            arguments, file, torch = json.loads(line)
-            yield arguments, file, torch
+    arguments: list[str]
+    package: str
+    torch: bool
 
 
-def assert_right(job: Job, place: Place, computed: int, *, saved: bool) -> None:
-    """Every step succeeded; so many sentences were computed in each stage; every byte was checked twice."""
-    assert job.succeeded, job.outputs
-    assert job.outcomes == {**dict.fromkeys(job.outcomes, "success"), SAVE: "success" if saved else "skipped"}
-    found = re.findall(r"(\d+) sentences, (\d+) computed, 0 taken", job.outputs[COMPUTE])
+def play(folder: Path, source: Path, saved: Path | None) -> tuple[FeaturesRun, list[Process]]:
+    """One push to main: check out, install, restore the cache, run the script."""
+    workspace, site = folder / "workspace", folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SPY)
+    environment = clean_environment(
+        folder,
+        # The clone's sources stand before those that the environment was installed from.
+        PYTHONPATH=f"{workspace / 'src'}{os.pathsep}{site}",
+        PROCESSES=str(folder / "processes"),
+        OMP_NUM_THREADS="1",
+        PIP_NO_INDEX="1",
+    )
+    git(folder, "clone", "--quiet", str(source), str(workspace))
+    install(workspace)
+    if saved:
+        shutil.copytree(saved, workspace / "cache", dirs_exist_ok=True)
+    run = run_features(workspace, environment)
+    lines = (folder / "processes").read_text("utf-8").splitlines()
+    return run, [Process(*json.loads(line)) for line in lines]
+
+
+def assert_right(run: FeaturesRun, processes: list[Process], computed: int) -> None:
+    """All succeeded; so many sentences were computed in each stage; every byte was checked twice."""
+    assert run.returncode == 0, run.parts
+    found = re.findall(r"(\d+) sentences, (\d+) computed, 0 taken", run.parts[COMPUTE])
     assert found == ([(str(ALL), str(computed))] * 2 if computed else [])
-    assert_fresh(job.outputs[CHECK_AGAIN])
-    calls = list(place.processes())
-    assert [arguments for arguments, _, _ in calls].count(["check", "--deep", "--", "sample"]) == 2
-    assert {file for _, file, _ in calls} == {str(job.workspace / "src/backattn/__init__.py")}
-    assert sorted({Path(name).parent.name for name in job.artifacts}) == ["transfer", "translation"]
-    assert "Installing" not in job.outputs["make install"]
+    assert_fresh(run.parts[CHECK_AGAIN])
+    assert [process.arguments for process in processes].count(["check", "--deep", "--", "sample"]) == 2
+    assert {process.package for process in processes} == {str(run.workspace / "src/backattn/__init__.py")}
+    assert run.outputs.keys() == {"save", "digest"}
+    assert run.outputs["save"] == ("true" if computed else "false")
+    steps = read_workflow(FEATURES)["jobs"]["features"]["steps"]
+    (artifact,) = (step["with"] for step in steps if "upload-artifact" in step.get("uses", ""))
+    artifacts = [path for line in artifact["path"].split() for path in run.workspace.glob(line)]
+    assert sorted({path.parent.name for path in artifacts}) == ["transfer", "translation"]
 
 
 def assert_fresh(output: str) -> None:
@@ -167,23 +165,18 @@ def assert_fresh(output: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Place, Cache]:
+def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FeaturesRun, list[Process]]:
     """Scenario A: the first push to main, with an empty cache."""
-    folder = tmp_path_factory.mktemp("first")
-    place, cache = Place(folder), Cache(folder / "caches")
-    return place.job(repository, cache).run(), place, cache
+    return play(tmp_path_factory.mktemp("first"), repository, None)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
-@pytest.fixture
-def cache(first: tuple[Job, Place, Cache], tmp_path: Path) -> Cache:
-    """What the first push has saved."""
-    assert len(first[2].keys) == 1, first[0].outputs
-    return first[2].copy(tmp_path / "caches")
+def saved(first: tuple[FeaturesRun, list[Process]], tmp_path: Path) -> Path:
+    """What the first push has saved, in a folder that the test may damage."""
+    run, _ = first
+    assert run.outputs["save"] == "true", run.parts
+    leave = shutil.ignore_patterns("README.md")
+    return Path(shutil.copytree(run.workspace / "cache", tmp_path / "saved", ignore=leave))
 
 
 @pytest.fixture
@@ -200,22 +193,24 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
+def stores(cache: Path, kind: str) -> list[Path]:
+    return list((cache / "sample" / kind).glob("*.h5"))
+
+
 def test_a_first_push_computes_and_saves_everything(
-    first: tuple[Job, Place, Cache], repository: Path
+    first: tuple[FeaturesRun, list[Process]], repository: Path
 ) -> None:
-    job, place, cache = first
-    assert_right(job, place, ALL, saved=True)
-    assert "missing" in job.outputs[CHECK]
-    assert re.fullmatch(r"features/sample/[0-9a-f]{64}", cache.keys[0])
-    assert not (cache.entries[0][2] / "cache/README.md").exists()
-    assert re.search(r"^translation: about \d+ s, ", job.summary, re.M)
+    run, processes = first
+    assert_right(run, processes, ALL)
+    assert "missing" in run.parts[CHECK]
+    assert re.fullmatch(r"[0-9a-f]{64}", run.outputs["digest"])
+    assert re.search(r"^translation: about \d+ s, ", run.summary, re.M)
     # From a commit that is known, and clean: neither the cache nor the installation lies about in it.
-    assert f"commit {git(repository, 'rev-parse', 'HEAD')}" in job.summary
+    assert f"commit {git(repository, 'rev-parse', 'HEAD')}" in run.summary
 
 
-@pytest.mark.parametrize(("event", "ref"), [("push", MAIN), ("pull_request", PULL)])
-def test_only_edited_sentences_are_computed_and_only_main_saves(
-    place: Place, source: Path, cache: Cache, event: str, ref: str
+def test_only_edited_sentences_are_computed(
+    first: tuple[FeaturesRun, list[Process]], source: Path, saved: Path, tmp_path: Path
 ) -> None:
     data = source / "data"
     train = blocks(data / "german.train")
@@ -229,62 +224,54 @@ def test_only_edited_sentences_are_computed_and_only_main_saves(
     (data / "german.test").write_text(labels.replace("-PER", "-ORG"), "utf-8")
     head = commit(source)
 
-    main, saved = event == "push", cache.entries[0][2]
     old = [path for kind in ("translation", "transfer") for path in stores(saved, kind)]
     leftovers = [path.with_name(f"2-0123{end}") for path in old for end in (".h5", ".h5.01234567.partial")]
     for leftover in leftovers:  # of other settings, and of a run that was killed
         shutil.copy(old[0], leftover)
-    job = place.job(source, cache, event, ref).run()
-    assert_right(job, place, EDITED, saved=main)
-    assert job.outputs[CHECK].count(f"stale; {ALL} sentences, {EDITED} to compute, {EDITED} no longer") == 2
-    assert len(re.findall(rf": {EDITED} sentences at .*\n.*; commit {head}\n", job.summary)) == 2
-    assert len(cache.keys) == 1 + main
+    run, processes = play(tmp_path, source, saved)
+    assert_right(run, processes, EDITED)
+    assert run.parts[CHECK].count(f"stale; {ALL} sentences, {EDITED} to compute, {EDITED} no longer") == 2
+    assert len(re.findall(rf": {EDITED} sentences at .*\n.*; commit {head}\n", run.summary)) == 2
+    assert run.outputs["digest"] != first[0].outputs["digest"]
     # What was not edited is what it was, to the bit.
+    cache = run.workspace / "cache"
     for path in old:
-        before, after = StoreReader(path), StoreReader(job.workspace / path.relative_to(saved))
+        before, after = StoreReader(path), StoreReader(cache / path.relative_to(saved))
         kept = set(before) & set(after)
         assert len(kept) == ALL - EDITED
         for key in kept:
             assert all(value.tobytes() == after[key][name].tobytes() for name, value in before[key].items())
-    assert not [path for path in leftovers if (job.workspace / path.relative_to(saved)).exists()]
-    if main:
-        newest = cache.find("features/sample/newest", cache.entries[0][1], ["features/sample/"])
-        assert newest
-        assert newest[0] == cache.keys[1]
+    assert not [path for path in leftovers if (cache / path.relative_to(saved)).exists()]
 
 
-def stores(folder: Path, kind: str) -> list[Path]:
-    return list((folder / "cache/sample" / kind).glob("*.h5"))
-
-
-def test_where_nothing_changed_no_model_is_loaded(place: Place, source: Path, cache: Cache) -> None:
+def test_where_nothing_changed_no_model_is_loaded(
+    first: tuple[FeaturesRun, list[Process]], source: Path, saved: Path, tmp_path: Path
+) -> None:
     commit(source)
-    before = contents(cache.entries[0][2] / "cache")
-    job = place.job(source, cache).run()
-    assert_right(job, place, 0, saved=False)
-    assert_fresh(job.outputs[CHECK])
-    assert contents(job.workspace / "cache") == before
+    before = contents(saved)
+    run, processes = play(tmp_path, source, saved)
+    assert_right(run, processes, 0)
+    assert_fresh(run.parts[CHECK])
+    assert contents(run.workspace / "cache") == before
+    assert run.outputs["digest"] == first[0].outputs["digest"]
     # `models` looks whether there is something to train, for which it loads torch; what it left says no.
-    assert not [arguments for arguments, _, torch in place.processes() if torch and arguments[0] != "models"]
-    assert len(cache.keys) == 1
+    assert not [process for process in processes if process.torch and process.arguments[0] != "models"]
 
 
 def test_a_corrupt_cache_stops_the_workflow_and_is_not_saved(
-    place: Place, source: Path, cache: Cache
+    source: Path, saved: Path, tmp_path: Path
 ) -> None:
-    (path,) = stores(cache.entries[0][2], "translation")
+    (path,) = stores(saved, "translation")
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
     dev = source / "data/german.dev"
     write_blocks(dev, [*blocks(dev)[:-1], "Etwas O\nNeues O"])
     commit(source)
-    job = place.job(source, cache).run()
-    steps = list(job.outcomes)
-    assert [job.outcomes[step] for step in steps[steps.index(CHECK) :]] == (
-        ["failure"] + ["skipped"] * (len(steps) - steps.index(CHECK) - 1)
-    )
-    assert f"translation: corrupt; {ALL} sentences" in job.outputs[CHECK]
-    assert f"cache/sample/translation/{path.name}: its keys, offsets or attributes" in job.outputs[CHECK]
-    assert "::error::Stopped: the lines above" in job.outputs[CHECK]
-    assert (len(cache.keys), job.artifacts) == (1, [])
+    run, _ = play(tmp_path, source, saved)
+    assert run.returncode == 2
+    assert list(run.parts) == [TRAIN, CHECK]
+    assert f"translation: corrupt; {ALL} sentences" in run.parts[CHECK]
+    assert f"cache/sample/translation/{path.name}: its keys, offsets or attributes" in run.parts[CHECK]
+    assert "::error::Stopped: the lines above" in run.parts[CHECK]
+    assert run.outputs == {}

@@ -66,7 +66,8 @@ def make_run(
     )
     if types is None:
         shares = np.array_split(counts, len(TYPES))
-        types = {name: tuple(map(int, part.sum(0))) for name, part in zip(TYPES, shares, strict=True)}
+        sums = {name: part.sum(0).tolist() for name, part in zip(TYPES, shares, strict=True)}
+        types = {name: (gold, found, right) for name, (gold, found, right) in sums.items()}
     score = {
         "overall": _measures(counts.sum(0)),
         "groups": {name: _measures(part.sum(0)) for name, part in (groups or {}).items()},

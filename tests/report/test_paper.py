@@ -120,7 +120,8 @@ def test_groups_have_columns_of_their_own(home: Path) -> None:
     train(home, "words", 1)
     folder = next((home / "zh" / "runs").iterdir())
     value = json.loads((folder / "run.json").read_text("utf-8"))
-    value["test"]["group_sentences"] = {"NE": [[1, 0, 0]], "NM": [[0, 1, 1]]}
+    rest = [[0, 0, 0]] * (len(value["test"]["sentences"]) - 1)
+    value["test"]["group_sentences"] = {"NE": [[1, 0, 0], *rest], "NM": [[0, 1, 1], *rest]}
     (folder / "run.json").write_text(json.dumps(value), "utf-8")
     found = cells(home)
     assert found["CharLM+BiLSTM+CRF"]["NE F1, paper"] == "40.25"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import statistics
 from pathlib import Path
@@ -393,11 +394,12 @@ def test_a_damaged_recipe_beside_a_run_costs_the_keys_alone(runs: Path, tmp_path
     assert settings(tmp_path) == ["store=2-aa", "store=2-bb"]
 
 
-def test_rows_of_which_one_names_no_store_are_told_apart(runs: Path, tmp_path: Path) -> None:
+def test_a_run_with_t_that_names_no_store_is_damaged(runs: Path, tmp_path: Path) -> None:
     """Nobody writes such a run; a report that reads one must not break."""
     make_run(runs, "words+transfer", store="2-aa")
-    make_run(runs, "words+transfer", transfer=None)
-    assert settings(tmp_path) == ["store=2-aa", "store=None"]
+    odd = make_run(runs, "words+transfer", transfer=None)
+    (warning,) = make_report(["es"], tmp_path).warnings
+    assert f"{odd}: damaged run (TypeError: transfer is not the name of a store: None)" in warning
 
 
 def test_frozen_features_are_told_by_their_keys(runs: Path, tmp_path: Path) -> None:
@@ -585,15 +587,20 @@ def test_a_copied_run_does_not_count_twice(runs: Path, tmp_path: Path) -> None:
     copy.mkdir()
     for name in ("run.json", "epochs.jsonl"):
         (copy / name).write_bytes((first / name).read_bytes())
-    with pytest.raises(ModelError, match=r"the same run as .*copy \(seed 1\); remove one of them"):
-        make_report(["es"], tmp_path)
+    report = make_report(["es"], tmp_path)
+    (warning,) = report.warnings
+    assert re.search(r"the same run as .*copy \(seed 1\); remove one of them", warning)
+    assert [row.seeds for row in report.langs[0].tables[0].rows] == [(1,)]
 
 
 def test_runs_of_one_corpus_score_the_same_sentences(runs: Path, tmp_path: Path) -> None:
     make_run(runs, counts=draw_counts(0.5, 1, 20))
-    make_run(runs, "words+transfer", counts=draw_counts(0.5, 1, 21))
-    with pytest.raises(ModelError, match=r"scores 2[01] test sentences, .* scores 2[01] of the same corpus"):
-        make_report(["es"], tmp_path)
+    make_run(runs, counts=draw_counts(0.5, 1, 20), seed=2)
+    odd = make_run(runs, "words+transfer", counts=draw_counts(0.5, 1, 21))
+    report = make_report(["es"], tmp_path)
+    (warning,) = report.warnings
+    assert f"{odd}: scores another number of test sentences" in warning
+    assert [row.seeds for row in report.langs[0].tables[0].rows] == [(1, 2)]
 
 
 def test_a_run_that_found_nothing_scores_zero(runs: Path, tmp_path: Path) -> None:

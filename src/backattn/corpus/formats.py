@@ -18,6 +18,7 @@ from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.files import is_file
 from backattn.quoting import listed, plain, quoted, shortened
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
+from backattn.regular_files import read_regular
 
 _BLANKS = " \t"
 # A file of sentences longer than this on average has lost the empty lines between them. One among others may
@@ -82,7 +83,7 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
     if not is_file(path):  # a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put a column file there") from None
     reader = _Reader(path, format)

@@ -21,6 +21,8 @@ Tokens = tuple[str, ...]
 _BLANKS = " \t"
 # So many lines in a row that are like those of the other kind of file are no chance.
 _ENOUGH = 5
+# Characters: a longer line is no text, but a device or a file without line feeds.
+_LONGEST_LINE = 1 << 24
 
 
 def read_lines(
@@ -148,7 +150,11 @@ def _no_columns(found: str, expected: str) -> CorpusError:
 
 def _lines(source: TextIO, name: str) -> Iterator[str]:
     try:
-        for number, line in enumerate(source):
+        for number, line in enumerate(iter(lambda: source.readline(_LONGEST_LINE + 1), "")):
+            if len(line) > _LONGEST_LINE:
+                raise CorpusError(
+                    f"{name}:{number + 1}: a line of more than {_LONGEST_LINE:,} characters; expected text"
+                )
             text = line.removeprefix("\ufeff") if number == 0 else line  # a byte order mark
             yield text.rstrip("\n").rstrip("\r")
     except UnicodeDecodeError as error:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backattn.errors import CorpusError, MissingError, StaleError
+from backattn.errors import CorpusError, StaleError
 from backattn.features.plan import Plan
-from backattn.files import is_file
+from backattn.features.text_lines import text_lines
 from backattn.quoting import quoted
 from backattn.recipe import AlignmentRecipe, data_path
 from backattn.store.layout import decode_lines
@@ -149,16 +149,7 @@ def _parse_link(mark: str, first: int, lengths: Sequence[int], where: str, table
 
 def _lines(path: Path, table: str) -> Iterator[tuple[int, str]]:
     """Line number and line; only a line feed ends a line."""
-    if not is_file(path):
-        raise MissingError(
-            f"{path}: no such file ([{table}] of the recipe); put it there, or set BACKATTN_DATA to the "
-            "folder that holds it"
-        )
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                yield number, raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise CorpusError(
-                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; convert the file"
-                ) from None
+    return text_lines(
+        path,
+        f"put it there ([{table}] of the recipe), or set BACKATTN_DATA to the folder that holds it",
+    )

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import MissingError, RecipeError, StaleError, StoreError
+from backattn.errors import CorpusError, MissingError, RecipeError, StaleError, StoreError
 from backattn.features.model_files import (
     Part,
     embedding_files,
@@ -34,6 +34,7 @@ from backattn.recipe import (
 )
 from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
+from backattn.store.seal import most_sentences
 
 # Keys of a recipe that leave the numbers alone: how a model was made and where it lies (its digest
 # counts), and how the work is cut.
@@ -203,6 +204,12 @@ class Plan:
         recipe_id = f"{IDENTITY_VERSION}-{digest(whole)}"
         path = cache_root() / self.recipe.name / name / f"{recipe_id[:14]}.h5"
         facts = _corpora(self.recipe, self.corpus)
+        if (count := len(self.corpus.unique)) > (most := most_sentences(kind)):
+            # Said here, and not when days later the finished store is to be sealed.
+            raise CorpusError(
+                f"recipe {self.recipe.name}: its corpus has {count:,} different sentences, a {kind} store "
+                f"holds at most {most:,}; cut the corpus into several recipes"
+            )
         return Stage(kind, name, recipe_id, whole, path, models, facts, self.corpus.unique)
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from backattn.errors import RecipeError
-from backattn.quoting import plain
+from backattn.quoting import plain, quoted
 
 # What follows the name of a translator's folder, where a training keeps each epoch beside it.
 EPOCHS = ".epochs"
@@ -40,5 +40,11 @@ def _variable(name: str, text: str) -> str:
     if value is None:
         raise RecipeError(
             f"{plain(text)}: the environment variable {plain(name)} is not set; set it to a path"
+        )
+    # Its name will stand in files of JSON and in messages, which are text.
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise RecipeError(
+            f"{plain(text)}: the environment variable {plain(name)} is {quoted(value)}, not UTF-8; set it to "
+            "a path that is"
         )
     return value

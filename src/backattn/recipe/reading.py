@@ -18,6 +18,7 @@ from backattn.quoting import listed, plain, quoted, shortened
 from backattn.recipe.conversion import convert, replace_kinds
 from backattn.recipe.paths import EPOCHS, model_path
 from backattn.recipe.schema import NAME, EnglishRecipe, Recipe
+from backattn.regular_files import open_regular
 
 PIPELINES = Path("pipelines")
 # A recipe is read on one screen. tomllib takes time with the square of a key's dots, and its own errors
@@ -91,7 +92,8 @@ def trained_by(checkpoint: str) -> str:
 def _describes_a_lang(path: Path) -> bool:
     """Looked at, not parsed: a recipe that cannot be read must not hide the others from a message."""
     try:
-        return is_file(path) and bool(re.search(rb"^\[corpus\]", path.read_bytes()[:_LONGEST], re.M))
+        with open_regular(path) as file:
+            return bool(re.search(rb"^\[corpus\]", file.read(_LONGEST), re.M))
     except OSError:
         return False
 
@@ -118,7 +120,7 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
         names = listed(available_recipes()) or "none: run from the folder that holds pipelines/"
         raise MissingError(f"{path}: no such recipe; here are {names}")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             table = _parse(file.read(_LONGEST + 1).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: not readable as TOML: {shortened(str(error))}") from None

@@ -16,11 +16,10 @@ from backattn.recipe import Recipe, TransferRecipe, as_json
 from backattn.report.files import write_text
 from backattn.report.heatmap import Label, heat_map
 from backattn.report.markup import document, element, text
-from backattn.report.runs import WITH_STORE
 from backattn.report.words import bracketed, entities, pad, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import RunFolder, read_json
+from backattn.tagger.run import WITH_STORE, RunFolder, read_json
 
 END = "</s>"
 _SHOWN = 3  # English tokens that the text form quotes for a source token

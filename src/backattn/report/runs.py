@@ -1,27 +1,25 @@
 """Run folders -> records, without torch: of a run, a report needs only the JSON."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import MissingError, ModelError
-from backattn.files import is_file
 from backattn.fingerprint import canonical_json
-from backattn.json_files import parse, read_table
-from backattn.quoting import quoted, shortened
-from backattn.recipe import EmbeddingName, TaggerRecipe
+from backattn.quoting import one_line
+from backattn.recipe import TaggerRecipe
+from backattn.tagger.evaluation import Counts
 from backattn.tagger.request import model_name
-from backattn.tagger.run import ADVICE, RUN_FORMAT
-from backattn.tagger.sources import Inputs
+from backattn.tagger.run import ADVICE, WITH_STORE, RunFolder, read_run
 
 # The store of T, among those that a run reads.
 TRANSFER = "transfer"
-WITH_STORE = ("words+transfer", "transfer")
-_MOST_ENTITIES = 1 << 20  # of one sentence; sums of larger ones could overflow
 
 # True positives, false positives and false negatives of each test sentence. Shape: (sentences, 3)
 CountArray = NDArray[np.int64]
@@ -60,6 +58,11 @@ class RunRecord:
     def seed(self) -> int:
         """The seed of everything random in it."""
         return int(self.request["seed"])
+
+    @property
+    def row(self) -> str:
+        """Equal for runs that differ in the seed alone."""
+        return canonical_json({key: value for key, value in self.request.items() if key != "seed"})
 
     @property
     def inputs(self) -> str:
@@ -137,13 +140,18 @@ def find_runs(cache: Path, lang: str) -> Runs:
     unfinished: list[Unfinished] = []
     damaged: list[Damaged] = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if not (path / "run.json").exists():
+        if not os.path.lexists(RunFolder(path).manifest):
             unfinished.append(Unfinished(path.name, _finished_epochs(path)))
             continue
         try:
             finished.append(read_record(path))
         except (ModelError, MissingError) as error:
             damaged.append(Damaged(path.name, str(error)))
+        except OSError as error:
+            reason = f"{path}: cannot be read ({error.strerror}); mend that, or remove the folder"
+            damaged.append(Damaged(path.name, one_line(reason)))
+    finished, odd = _comparable(finished)
+    damaged = sorted([*damaged, *odd], key=lambda run: run.name)
     if not finished and damaged:
         raise ModelError(damaged[0].reason)
     if not finished:
@@ -155,114 +163,77 @@ def find_runs(cache: Path, lang: str) -> Runs:
 def read_record(folder: Path) -> RunRecord:
     """Read one finished run.
 
+    :raises MissingError: there is none.
     :raises ModelError: it is damaged or of another format.
     """
-    path = folder / "run.json"
-    value = read_table(path, ADVICE)
-    if value.get("format") != RUN_FORMAT:
-        raise ModelError(
-            f"{path}: format {quoted(value.get('format'))}, this program reads {RUN_FORMAT}; {ADVICE}"
-        )
-    try:
-        return _record(folder, value)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
-        reason = shortened(f"{type(error).__name__}: {error}")
-        raise ModelError(f"{folder}: damaged run ({reason}); {ADVICE}") from None
-
-
-def _record(folder: Path, value: Mapping[str, Any]) -> RunRecord:
-    test, request = value["test"], _request(value["request"])
-    lines, best = _epoch_lines(folder), _whole(value["best_epoch"])
-    if len(lines) != value["epochs"] or not 1 <= best <= len(lines):
-        raise ValueError(f"epoch {best} of {quoted(value['epochs'])} is best, epochs.jsonl has {len(lines)}")
-    tagger = _named_by(request["tagger"])
+    run = read_run(folder)
+    if "corpus" not in run.request:
+        raise ModelError(f"{folder}: damaged run (its request names no corpus); {ADVICE}")
+    tagger = _named_by(run.request["tagger"])
     return RunRecord(
         folder=folder,
-        request=request,
-        model=model_name(request["inputs"], tagger),
+        request=run.request,
+        model=model_name(run.inputs, tagger),
         base=model_name("words", tagger),
-        best_epoch=best,
-        seconds=float(_number(value["seconds"])),
-        device=str(value["environment"].get("device", "")),
-        dev_f1=_share(value["dev"]["overall"]["f1"]),
-        counts=_counts(test["sentences"]),
-        groups={name: _counts(rows) for name, rows in test["group_sentences"].items()},
-        types={name: _count(row["tp"], row["fp"], row["fn"]) for name, row in test["types"].items()},
-        curve=tuple(_share(parse(line)["dev_f1"]) for line in lines),
-        signature=str(test["signature"]),
+        best_epoch=run.best_epoch,
+        seconds=run.seconds,
+        device=str(run.environment.get("device", "")),
+        dev_f1=run.dev.overall.f1,
+        counts=_array(run.test.sentences),
+        groups={name: _array(rows) for name, rows in run.test.groups.items()},
+        types={name: astuple(counts) for name, counts in run.test.types.items()},
+        curve=tuple(float(row["dev_f1"]) for row in run.history),
+        signature=run.test.signature,
     )
-
-
-def _request(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What others will ask of a request is asked here: an error is a damaged run, not a defect later on."""
-    texts, numbers = (request["inputs"], request["corpus"]), (request["seed"], request["sentences"])
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("inputs or corpus is not a text")
-    if not isinstance(request.get("transfer"), str | None):
-        raise TypeError("transfer is not the name of a store")
-    embeddings = request.get("embeddings", {})
-    if not isinstance(embeddings, dict) or not all(isinstance(store, str) for store in embeddings.values()):
-        raise TypeError("embeddings are not the names of stores")
-    if request["inputs"] not in get_args(Inputs):
-        raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(request['inputs'])}")
-    for number in (*numbers, request["tagger"]["epochs"]):
-        _whole(number)
-    canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
-    return request
 
 
 def _named_by(tagger: Mapping[str, Any]) -> TaggerRecipe:
     """What of a tagger's recipe is part of its name; older runs, from before a choice, have the defaults."""
     embeddings, fusion = tagger.get("embeddings", []), tagger.get("fusion", "output")
-    known = get_args(EmbeddingName)
-    if not isinstance(embeddings, list) or not all(name in known for name in embeddings):
-        raise ValueError(f"expected embeddings among {', '.join(known)}; found {quoted(embeddings)}")
-    if not isinstance(fusion, str):
-        raise TypeError("fusion is not a text")
-    return TaggerRecipe(embeddings=tuple(embeddings), fusion=fusion)  # type: ignore[arg-type]
+    return TaggerRecipe(embeddings=tuple(embeddings), fusion=fusion)
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
-        raise ValueError(f"expected a number, found {quoted(value)}")
-    return value
+def _array(rows: Sequence[Counts]) -> CountArray:
+    return np.array([(row.tp, row.fp, row.fn) for row in rows], dtype=np.int64)
 
 
-def _whole(value: Any) -> int:
-    if not isinstance(_number(value), int):
-        raise ValueError(f"expected a whole number, found {quoted(value)}")
-    return int(value)
+def _comparable(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[Damaged]]:
+    """The runs that can be told side by side, and the others, each with what is odd about it."""
+    same = "another number of test sentences than other runs of its corpus"
+    kept, odd = _most_alike(runs, lambda run: run.request["corpus"], lambda run: len(run.counts), same)
+    same = "other groups of types than other runs of its recipe"
+    kept, others = _most_alike(kept, lambda run: run.row, lambda run: sorted(run.groups), same)
+    odd += others
+    first: dict[tuple[str, int], RunRecord] = {}
+    for run in kept:
+        known = first.setdefault((run.row, run.seed), run)
+        if known is not run:
+            reason = f"{run.folder}: the same run as {known.folder} (seed {run.seed}); remove one of them"
+            odd.append(Damaged(run.folder.name, reason))
+    return list(first.values()), odd
 
 
-def _share(value: Any) -> float:
-    if not _number(value) <= 1:
-        raise ValueError(f"expected an F1, found {quoted(value)}")
-    return float(value)
-
-
-def _count(*values: Any) -> tuple[int, int, int]:
-    tp, fp, fn = (int(_number(value)) for value in values)
-    return tp, fp, fn
-
-
-def _counts(rows: Any) -> CountArray:
-    counts = np.array(rows, dtype=np.int64).reshape(len(rows), 3)
-    if not len(counts):
-        raise ValueError("the test of no sentence")
-    if (counts < 0).any() or (counts > _MOST_ENTITIES).any():
-        raise ValueError("a count that no sentence has")
-    return counts
+def _most_alike(
+    runs: Sequence[RunRecord],
+    group: Callable[[RunRecord], str],
+    fact: Callable[[RunRecord], Any],
+    difference: str,
+) -> tuple[list[RunRecord], list[Damaged]]:
+    """The runs that share a fact with most of their group, and the others."""
+    facts: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        facts[group(run)][str(fact(run))] += 1
+    usual = {name: counter.most_common(1)[0][0] for name, counter in facts.items()}
+    kept = [run for run in runs if str(fact(run)) == usual[group(run)]]
+    odd = [run for run in runs if str(fact(run)) != usual[group(run)]]
+    return kept, [
+        Damaged(run.folder.name, f"{run.folder}: scores {difference}; if it is damaged, {ADVICE}")
+        for run in odd
+    ]
 
 
 def _finished_epochs(folder: Path) -> int:
     try:
-        return len(_epoch_lines(folder))
-    except (OSError, ValueError):
+        return RunFolder(folder).count_epochs()
+    except OSError:
         return 0
-
-
-def _epoch_lines(folder: Path) -> list[str]:
-    path = folder / "epochs.jsonl"
-    if not is_file(path):
-        raise ValueError(f"{path.name} is missing")
-    return path.read_text("utf-8").splitlines()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.errors import MissingError, StoreError, UnreadableError, of_the_machine
+from backattn.regular_files import open_regular
 from backattn.store.digests import array_digest
 from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal
@@ -48,7 +49,7 @@ class StoreReader(Mapping[bytes, Entry]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._seal, text = check_seal(file)
                 self._bytes: NDArray[np.uint8] = np.asarray(np.memmap(file, np.uint8, "r"))
             index = json.loads(text)

@@ -11,14 +11,21 @@ trusts what it parses, and one changed byte in a hundred makes it read memory th
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from backattn.fingerprint import canonical_json
-from backattn.store.layout import FORMAT_VERSION, READABLE_VERSIONS
+from backattn.store.layout import (
+    FORMAT_VERSION,
+    KEY_BYTES,
+    READABLE_VERSIONS,
+    TRANSLATION,
+    Kind,
+    embedding_columns,
+    transfer_columns,
+)
 
 SEAL_BYTES = 512
 # Arrays below this size belong to the frame: their bytes are verified whenever a store is opened.
@@ -30,6 +37,7 @@ MOST_INDEX_BYTES = 1 << 24
 _MAGIC = b"backattn store\n"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 20
+_OFFSET_BYTES = 8
 _READS = f"this backattn reads format versions {READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
 
 Extent = tuple[int, int]
@@ -72,6 +80,19 @@ class Seal:
         return text.ljust(SEAL_BYTES - 1) + b"\n"
 
 
+def most_sentences(kind: Kind) -> int:
+    """How many sentences a store of a kind holds: their keys and offsets are in its frame.
+
+    A little room is left for all else that is there.
+    """
+    columns = {
+        "translation": TRANSLATION,
+        "transfer": transfer_columns("float16", 1),
+        "embedding": embedding_columns("float16", 1),
+    }
+    return (MOST_FRAME_BYTES - MOST_INDEX_BYTES) // (KEY_BYTES + _OFFSET_BYTES * len(columns[kind]))
+
+
 def write_seal(path: Path | int, index: Extent, big: Sequence[Extent]) -> None:
     """Seal a finished HDF5 file that has a user block.
 
@@ -93,17 +114,16 @@ def check_seal(file: BinaryIO) -> tuple[Seal, bytes]:
 
     :raises BrokenSeal: it is not a store, of no known format version, or not as it was written.
     """
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise BrokenSeal("not a regular file")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     block = file.read(SEAL_BYTES)
     if block.startswith(_HDF5):
         raise BrokenSeal(f"format version 1 (or no store at all), {_READS}")
     if not block.strip(b"\0"):
         raise BrokenSeal("not complete: its writer was stopped" if block else "an empty file")
     seal = _parse(block)
-    if seal.size != status.st_size:
-        raise BrokenSeal(f"{status.st_size} bytes, {seal.size} were written")
+    if seal.size != size:
+        raise BrokenSeal(f"{size} bytes, {seal.size} were written")
     if _frame_digest(file, seal.size, seal.big) != seal.frame:
         raise BrokenSeal("its keys, offsets or attributes differ from their digest")
     start, length = seal.index

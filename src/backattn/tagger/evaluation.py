@@ -13,7 +13,9 @@ from typing import Any
 from seqeval.scheme import IOBES, Entities
 
 import backattn
+from backattn.quoting import quoted
 
+_MOST_ENTITIES = 1 << 40  # sums of larger counts could overflow
 # An entity of one sentence: (type, first token, end token exclusive).
 _Entity = tuple[str, int, int]
 
@@ -88,13 +90,23 @@ class Score:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Score":
-        """The inverse of :meth:`to_json`."""
-        return cls(
+        """The inverse of :meth:`to_json`.
+
+        :raises ValueError, TypeError, KeyError, AttributeError: the value is none of it.
+        """
+        found = cls(
             sentences=_counts(value["sentences"]),
-            types={name: Counts(row["tp"], row["fp"], row["fn"]) for name, row in value["types"].items()},
+            types={n: _three(row["tp"], row["fp"], row["fn"]) for n, row in value["types"].items()},
             groups={name: _counts(rows) for name, rows in value["group_sentences"].items()},
             signature=value["signature"],
         )
+        whole = value["overall"]
+        if not found.sentences or found.overall != _three(whole["tp"], whole["fp"], whole["fn"]):
+            raise ValueError("the counts of the sentences are not those of the whole")
+        if not all(len(rows) == len(found.sentences) for rows in found.groups.values()):
+            raise ValueError("a group has other sentences than the whole")
+        "".join([found.signature, *found.types, *found.groups]).encode("utf-8")
+        return found
 
 
 def score(
@@ -197,5 +209,13 @@ def _rows(counts: Iterable[Counts]) -> list[list[int]]:
     return [[c.tp, c.fp, c.fn] for c in counts]
 
 
-def _counts(rows: Iterable[Sequence[int]]) -> tuple[Counts, ...]:
-    return tuple(Counts(*row) for row in rows)
+def _counts(rows: Any) -> tuple[Counts, ...]:
+    if not isinstance(rows, list):
+        raise TypeError("expected a list of counts")
+    return tuple(_three(*row) for row in rows)
+
+
+def _three(*values: Any) -> Counts:
+    if len(values) != 3 or not all(type(value) is int and 0 <= value < _MOST_ENTITIES for value in values):
+        raise ValueError(f"expected three counts of entities, found {quoted(values)}")
+    return Counts(*values)

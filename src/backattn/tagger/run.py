@@ -14,13 +14,18 @@ from backattn.corpus import Sentence
 from backattn.errors import MissingError, ModelError, StaleError
 from backattn.files import is_file, write_whole
 from backattn.fingerprint import canonical_json
-from backattn.json_files import parse, read_table
+from backattn.json_files import parse, read_json_text, read_table
 from backattn.quoting import quoted, shortened
+from backattn.recipe import EmbeddingName
+from backattn.regular_files import read_regular
 from backattn.tagger.evaluation import Score
 from backattn.tagger.sources import Inputs
 
 RUN_FORMAT = 1
 ADVICE = "remove the folder and train again"
+# Inputs of which the store of T is one.
+WITH_STORE = ("words+transfer", "transfer")
+_DEEPEST = 12
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class RunFolder:
 
     def count_epochs(self) -> int:
         """How many epochs are finished, whoever works on them."""
-        return self.epochs.read_bytes().count(b"\n") if is_file(self.epochs) else 0
+        return read_regular(self.epochs).count(b"\n") if is_file(self.epochs) else 0
 
     def write_predictions(
         self, split: str, gold: Sequence[Sentence], predicted: Sequence[Sequence[str]]
@@ -167,23 +172,7 @@ def read_run(folder: Path) -> Run:
             f"{ADVICE}"
         )
     try:
-        if not is_file(files.epochs):
-            raise ValueError(f"{files.epochs.name} is missing")
-        history = tuple(parse(line) for line in files.epochs.read_text("utf-8").splitlines())
-        if len(history) != value["epochs"] or not all(isinstance(row, dict) for row in history):
-            raise ValueError(f"{files.epochs.name} has {len(history)} of {quoted(value['epochs'])} epochs")
-        run = Run(
-            folder,
-            value["request"],
-            int(value["best_epoch"]),
-            Score.from_json(value["dev"]),
-            Score.from_json(value["test"]),
-            history,
-            value["environment"],
-            float(value["seconds"]),
-        )
-        _check(run)
-        return run
+        return _checked(files, value)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
         raise ModelError(f"{folder}: damaged run ({_words(error)}); {ADVICE}") from None
 
@@ -203,21 +192,86 @@ def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:
     return run
 
 
-def _check(run: Run) -> None:
-    """Ask what others will ask, so that a damaged run is named here and nowhere later.
+def read_history(files: RunFolder) -> tuple[Mapping[str, Any], ...]:
+    """The rows of ``epochs.jsonl``.
 
-    :raises ValueError, TypeError, KeyError: an answer is not of its kind.
+    :raises ValueError: it is damaged.
+    :raises OSError: it is not there.
     """
-    if run.inputs not in get_args(Inputs):
-        raise ValueError(f"inputs {quoted(run.inputs)}")
-    canonical_json(run.request)  # refuses NaN
-    for score in (run.dev, run.test):
-        if not 0 <= score.overall.f1 <= 1 or not isinstance(score.signature, str):
-            raise ValueError("its scores")
-        for name in score.groups:
-            score.group(name)
-    if run.seed < 0 or run.sentences < 0 or not isinstance(run.environment, dict):
-        raise ValueError("its request")
+    rows = tuple(parse(line) for line in read_json_text(files.epochs).splitlines())
+    for row in rows:
+        if not isinstance(row, dict) or _number(row["dev_f1"]) > 1:
+            raise ValueError(f"{files.epochs.name}: expected a table with a dev_f1, found {quoted(row)}")
+    return rows
+
+
+def _checked(files: RunFolder, value: Mapping[str, Any]) -> Run:
+    """The values of a ``run.json``, each of its kind, so that a damaged run is named here and never later.
+
+    :raises ValueError, TypeError, KeyError, AttributeError: one is not.
+    """
+    _require_shallow(value["request"], value["environment"])
+    history, best = read_history(files), _whole(value["best_epoch"])
+    if len(history) != _whole(value["epochs"]) or not 1 <= best <= len(history):
+        raise ValueError(f"epoch {best} of {value['epochs']} is best, {files.epochs.name} has {len(history)}")
+    if not isinstance(value["environment"], dict):
+        raise TypeError("environment is not a table")
+    return Run(
+        files.path,
+        _checked_request(value["request"]),
+        best,
+        Score.from_json(value["dev"]),
+        Score.from_json(value["test"]),
+        history,
+        value["environment"],
+        float(_number(value["seconds"])),
+    )
+
+
+def _checked_request(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    inputs, transfer = request["inputs"], request.get("transfer")
+    if inputs not in get_args(Inputs):
+        raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(inputs)}")
+    if not isinstance(transfer, str | (type(None) if inputs not in WITH_STORE else str)):
+        raise TypeError(f"transfer is not the name of a store: {quoted(transfer)}")
+    if not isinstance(request.get("corpus", ""), str):
+        raise TypeError("corpus is not a text")
+    embeddings, known = request.get("embeddings", {}), get_args(EmbeddingName)
+    if not isinstance(embeddings, dict) or not all(isinstance(store, str) for store in embeddings.values()):
+        raise TypeError("embeddings are not the names of stores")
+    tagger = request["tagger"]
+    read = tagger.get("embeddings", [])
+    if not isinstance(read, list) or not all(name in known for name in (*read, *embeddings)):
+        raise ValueError(f"expected embeddings among {', '.join(known)}; found {quoted([read, embeddings])}")
+    if not isinstance(tagger.get("fusion", ""), str):
+        raise TypeError("fusion is not a text")
+    _whole(request["seed"])
+    if not (_whole(request["sentences"]) and _whole(tagger["epochs"])):
+        raise ValueError("sentences or epochs: expected at least one, found 0")
+    canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
+    return request
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
+        raise ValueError(f"expected a number, found {quoted(value)}")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(_number(value), int):
+        raise ValueError(f"expected a whole number, found {quoted(value)}")
+    return int(value)
+
+
+def _require_shallow(*values: Any) -> None:
+    """What is nested deeper than any request would break whoever walks through it."""
+    level: list[Any] = list(values)
+    for _ in range(_DEEPEST):
+        tables = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [item for table in tables for item in table]
+    if level:
+        raise ValueError("nested too deep")
 
 
 def _words(error: Exception) -> str:

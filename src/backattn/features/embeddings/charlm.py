@@ -28,6 +28,7 @@ from backattn.features.english.model_file import SUFFIX
 from backattn.features.trained_files import require_as_trained
 from backattn.features.vouchers import Vouchers
 from backattn.files import is_file
+from backattn.regular_files import read_regular
 
 # Characters that are read at once; the states are carried on, so this changes no number. Short, so that the
 # memory stays small, nobody waits long for a longer neighbour, and what is computed is still near at hand.
@@ -150,7 +151,7 @@ def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
         path = folder / f"{direction}{SUFFIX}"
         if not is_file(path):
             raise MissingError(f"{path}: no character language model there; {advice}")
-        data = path.read_bytes()
+        data = read_regular(path)
         digests[path.name] = hashlib.sha256(data).hexdigest()
         files.append((data, str(path)))
     require_as_trained(folder, digests)

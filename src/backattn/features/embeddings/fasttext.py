@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from backattn.corpus.spelling import spellings
 from backattn.errors import CorpusError, MissingError
+from backattn.features.text_lines import LONGEST_LINE
 from backattn.files import is_file
+from backattn.regular_files import open_regular
 
 _LONGEST_HEADER = 100
+_BLOCK = 1 << 20
 _FIRST_LINE = 2  # number of the line after the header
 
 
@@ -42,7 +45,7 @@ class FastText:
                 "embeddings.fasttext.vectors at one"
             )
         self._path = path
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             count, self.width = _header(path, file.readline(_LONGEST_HEADER))
             self._hashes, self._starts, self._lines = _index(path, file)
         if len(self._starts) != count:
@@ -56,7 +59,7 @@ class FastText:
         row = {form: number for number, form in enumerate(forms)}
         # shape: (forms, width)
         table = np.zeros((len(forms), self.width), np.float32)
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             for form, number in row.items():
                 vectors = (self._find(file, spelling.encode("utf-8")) for spelling in _spellings(form))
                 table[number] = next((vector for vector in vectors if vector is not None), 0)
@@ -85,10 +88,10 @@ def _index(path: Path, file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.in
     """Of each line that follows: the hash of its word, its place, its number; sorted by hash, then place."""
     hashes, starts = array("q"), array("q")
     place = file.tell()
-    for line in file:
-        end = line.find(b" ")
+    for line in iter(lambda: file.readline(LONGEST_LINE + 1), b""):
+        end = line.find(b" ") if len(line) <= LONGEST_LINE else -1
         if end < 0:
-            if not line.strip() and not file.read().strip():
+            if not line.strip() and not any(rest.strip() for rest in iter(lambda: file.read(_BLOCK), b"")):
                 break  # nothing but empty lines is left
             number = len(starts) + _FIRST_LINE
             raise CorpusError(f"{path}, line {number}: expected a word and its numbers with spaces between")

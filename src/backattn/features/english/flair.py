@@ -35,6 +35,7 @@ from backattn.features.hub import fetching, first_line, unpickle
 from backattn.features.trained_files import require_as_trained
 from backattn.features.vouchers import Vouchers, check_digest
 from backattn.recipe import States
+from backattn.regular_files import read_regular
 
 # flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
@@ -105,7 +106,7 @@ class FlairTagger:
         """
         if not path.is_file():
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
-        data = path.read_bytes()
+        data = read_regular(path)
         digest = hashlib.sha256(data).hexdigest()
         check_digest(str(path), digest, sha256)
         require_as_trained(path.parent, {path.name: digest})

@@ -27,6 +27,7 @@ from backattn.files import is_file, write_whole_text
 from backattn.progress import hidden
 from backattn.quoting import quoted
 from backattn.recipe import BackTranslation, FairseqRecipe, Recipe, TranslatorTraining, Unit
+from backattn.regular_files import read_regular
 
 # Sentences of a file of the work folder: what a kill loses at most. The batches, and so the last digits,
 # depend on it.
@@ -187,7 +188,7 @@ def _written(translation: Translation, language: str, unit: Unit) -> str:
 
 def _lines(path: Path, count: int) -> list[str]:
     try:
-        lines = path.read_text("utf-8").split("\n")[:-1]
+        lines = read_regular(path).decode("utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError):
         lines = []
     if len(lines) != count:

@@ -16,6 +16,8 @@ from backattn.recipe import DictionaryFile, data_path
 PUBLISHED = "CC-CEDICT (https://www.mdbg.net/chinese/dictionary?page=cc-cedict)"
 _ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+# So deep are brackets within brackets looked into; a person writes two.
+_DEEPEST_REMARK = 10
 # Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
 _CROSS_REFERENCE = re.compile(
     r"CL:|abbr\b|also |see |used in |(\w+ )?variant |same as |erhua |taiwan pr", re.IGNORECASE
@@ -67,8 +69,10 @@ def _translation(gloss: str) -> str:
     Remarks stand in brackets, or after a comma: ``Xiaomi, Chinese electronics company founded in 2010``.
     """
     bare = gloss
-    while (shorter := _REMARK.sub(" ", bare)) != bare:  # brackets within brackets
-        bare = shorter
+    for _ in range(_DEEPEST_REMARK):  # brackets within brackets
+        bare = _REMARK.sub(" ", bare)
+    if _REMARK.search(bare):
+        return ""
     sense = " ".join(re.split("[;,]", bare)[0].split()).strip(" .")
     if _CROSS_REFERENCE.match(sense) or any(character >= _FIRST_CJK for character in sense):
         return ""

@@ -139,7 +139,7 @@ class _Run:
         self.training, self.work = training, work
         self.figures: list[EpochFigures] = []
         dictionary = build_dictionary(files)
-        cfg = _configuration(training, files, work)
+        cfg = _configuration(training, files)
         reduced = takes_bfloat16(training.precision, pick_device("auto"))
         self.task = _JointTranslation(cfg.task, dictionary, reduced=reduced)
         for split in ("train", "valid"):
@@ -286,7 +286,7 @@ def write_dictionaries(files: PieceFiles, folder: Path) -> None:
         dictionary.save(str(folder / f"dict.{language}.txt"))
 
 
-def _configuration(training: TranslatorTraining, files: PieceFiles, work: Path) -> Any:
+def _configuration(training: TranslatorTraining, files: PieceFiles) -> Any:
     """The recipe as fairseq's configuration, by way of its own command-line parser."""
     family = ARCH_MODEL_REGISTRY.get(training.architecture)
     if family not in _SHARING:
@@ -304,7 +304,9 @@ def _configuration(training: TranslatorTraining, files: PieceFiles, work: Path) 
         "max-epoch": len(training.learning_rates), "max-tokens": training.max_tokens,
         # With its 8 fairseq leaves out the last batch, of the longest pairs, where that has no multiple of 8.
         "required-batch-size-multiple": 1,
-        "seed": training.seed, "num-workers": 0, "data-buffer-size": 0, "save-dir": str(work),
+        "seed": training.seed, "num-workers": 0, "data-buffer-size": 0,
+        # Where it saves is said each time; a path with `${` in it is no setting.
+        "save-dir": ".",
     }  # fmt: skip
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     switches = [_SHARING[family], *([] if torch.cuda.is_available() else ["--cpu"])]

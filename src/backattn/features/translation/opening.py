@@ -7,18 +7,20 @@ import tarfile
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
 from backattn.errors import MissingError, ModelError, RecipeError
-from backattn.features.translation.plain_data import PLAIN_CLASSES, refuse_code
+from backattn.features.translation.plain_data import PLAIN_CLASSES, BoundedBuilding, refuse_code
 from backattn.features.translation.quiet import untouched_logging
 from backattn.features.translation.unpacking import plain_members
 from backattn.files import is_file
 from backattn.quoting import listed, quoted, shortened
 from backattn.recipe import FairseqRecipe
+from backattn.regular_files import open_regular
 
 with untouched_logging():
     from fairseq import checkpoint_utils, file_utils
@@ -26,6 +28,7 @@ with untouched_logging():
     from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
     from fairseq.models.fconv import FConvModel
     from fairseq.models.transformer import TransformerModel
+    from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 _FOREIGN = "expected an fconv or transformer model of fairseq's translation task"
 
@@ -38,12 +41,12 @@ def load_models(
     :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
     """
     overrides: dict[str, Any] = {
-        "data": str(files[0].parent), "source_lang": recipe.source, "target_lang": target,
         # What a checkpoint may say beyond its model: files to begin from, a score of each validation.
         "encoder_embed_path": None, "decoder_embed_path": None, "eval_bleu": False,
     }  # fmt: skip
     models: list[Any] = []
     task: Any = None
+    known = dictionaries(files[0].parent, recipe, target)
     with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
         for file in files:
@@ -52,9 +55,15 @@ def load_models(
                 _refuse_foreign(file, state)
                 # Given a path, fairseq would rather open a file called checkpoint-shard0.pt beside it.
                 state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
-                (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
-                    [str(file)], task=task, state=state
+                # Made here, and not of a checkpoint's settings, where a path with `${` or `:` in it is none.
+                task = task or TranslationTask(
+                    TranslationConfig(source_lang=recipe.source, target_lang=target),
+                    *map(_read_dictionary, known),
                 )
+                with BoundedBuilding(file, state):
+                    (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task(
+                        [str(file)], task=task, state=state
+                    )
             except ModelError:
                 raise
             except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
@@ -64,6 +73,11 @@ def load_models(
                 ) from error
             models.append(model)
     return models, task.source_dictionary, task.target_dictionary
+
+
+def _read_dictionary(path: Path) -> Dictionary:
+    with TextIOWrapper(cast(IO[bytes], open_regular(path)), encoding="utf-8") as file:
+        return Dictionary.load(file)
 
 
 def _refuse_foreign(file: Path, state: Mapping[str, Any]) -> None:

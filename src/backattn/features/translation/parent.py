@@ -19,6 +19,7 @@ from backattn.files import is_file
 from backattn.fingerprint import file_digest
 from backattn.quoting import quoted
 from backattn.recipe import model_path, trained_by
+from backattn.regular_files import read_regular
 
 # What is taken of a parent's folder: its weights, and the pieces that their rows stand for.
 _CHECKPOINT, _DICTIONARY, _DICTIONARIES = "checkpoint.pt", "dict.en.txt", "dict.*.txt"
@@ -105,7 +106,7 @@ def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> in
 
 def _pieces(dictionary: Path) -> list[str]:
     try:
-        lines = dictionary.read_text("utf-8").split("\n")
+        lines = read_regular(dictionary).decode("utf-8").split("\n")
     except UnicodeDecodeError:
         raise ModelError(f"{dictionary}: damaged, not UTF-8; fetch or train it again") from None
     return [*_SPECIAL, *(line.rsplit(" ", 1)[0] for line in lines if line)]

@@ -17,6 +17,7 @@ from backattn.fingerprint import canonical_json
 from backattn.json_files import read_table
 from backattn.progress import hidden
 from backattn.recipe import TranslatorTraining, Unit
+from backattn.regular_files import read_regular
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PieceFiles:
         """The sentences of one side of ``train`` or ``valid`` as lists of pieces."""
         path = self.folder / f"{split}.{language}"
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = read_regular(path).decode("utf-8")
         except (OSError, UnicodeDecodeError):
             raise ModelError(f"{path}: missing or damaged; {train_anew(self.folder)}") from None
         return [line.split(" ") for line in text.split("\n")[:-1]]

@@ -1,12 +1,16 @@
 """Archives from elsewhere: nothing is written outside of the folder that they are unpacked into."""
 
 import contextlib
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from backattn.errors import ModelError
 from backattn.quoting import plain
+
+# fairseq's largest public archive, an ensemble of four translators, has some 13 GB.
+_MOST_UNPACKED = 1 << 36
 
 
 @contextlib.contextmanager
@@ -21,7 +25,20 @@ def plain_members() -> Iterator[None]:
     if not hasattr(tarfile, "data_filter"):
         raise ModelError("this Python cannot unpack archives safely; expected 3.11.4 or later")
     before = tarfile.TarFile.extraction_filter
-    tarfile.TarFile.extraction_filter = staticmethod(_plain_member)
+    unpacked = 0
+
+    def bounded(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+        nonlocal unpacked
+        unpacked += member.size
+        if unpacked > _MOST_UNPACKED or member.size > shutil.disk_usage(target).free:
+            raise ModelError(
+                f"its member {plain(member.name)} makes it {unpacked:,} bytes unpacked; expected at most "
+                f"{_MOST_UNPACKED:,}, and room for it on the disk; unpack it by hand and name that folder as "
+                "translator.checkpoint"
+            )
+        return _plain_member(member, target)
+
+    tarfile.TarFile.extraction_filter = staticmethod(bounded)
     try:
         yield
     finally:

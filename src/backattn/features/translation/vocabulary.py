@@ -21,6 +21,7 @@ from backattn.features.translation.pieces import (
 )
 from backattn.files import is_file
 from backattn.recipe import Unit
+from backattn.regular_files import read_regular
 
 # Share of the characters of the text that get a piece of their own; Chinese has many rare ones.
 _CHARACTER_COVERAGE = 0.9998
@@ -60,7 +61,7 @@ class Vocabulary:
         if not is_file(path):
             raise MissingError(f"{path}: no sentencepiece model there; {advice}")
         try:
-            return cls(path.read_bytes())
+            return cls(read_regular(path))
         except (RuntimeError, OSError):
             raise ModelError(
                 f"{path}: not a sentencepiece model; put the translator's own file there"
@@ -108,7 +109,7 @@ class BpeCodes:
         :raises ModelError: it is no file of codes.
         """
         try:
-            rows = [line.split() for line in path.read_text("utf-8").splitlines()]
+            rows = [line.split() for line in read_regular(path).decode("utf-8").splitlines()]
         except OSError:
             raise MissingError(f"{path}: no BPE codes there; fetch the model's archive again") from None
         except UnicodeDecodeError:
