@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from backattn.corpus import Corpus, Sentence
-from backattn.features.english import EnglishReading
-from backattn.features.translation import Translation
+from backattn.english import EnglishReading
 from backattn.recipe import Recipe, from_json
+from backattn.translation import Translation
 
 
 class FakeTranslator:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from backattn.common.errors import BackattnError
 from backattn.corpus.formats import ColumnFile, parse_column_file
 from backattn.corpus.tags import check_bioes
-from backattn.errors import BackattnError
 from backattn.recipe import ColumnFormat, Recipe, as_json, from_json, load_english, load_recipe
 
 LONGEST_MESSAGE = 600

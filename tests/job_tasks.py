@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from backattn.errors import StaleError
+from backattn.common.errors import StaleError
 
 
 class Square:

@@ -1,45 +1,78 @@
-"""The shape of the house, read from the syntax trees: wings apart, one door each, no cycles."""
+"""The layers of the library, read from its syntax trees: who imports whom, and who imports what is heavy."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-# Heavy package -> the files that may import it. fairseq and flair have a file for inference and one for
-# training, and one more for the model file, which both of those need: arrows through one door.
+
+# Package -> those that it may import from, from the bottom up. cli and demo may import all below them.
+_MODELS = {"recipe", "common"}
+_INFERENCE = {"models", "corpus", "recipe", "common"}
+_FEATURES = {"translation", "english", "embeddings", "store"} | _INFERENCE
+_EXPERIMENTS = {"features", "tagger", "training"} | _FEATURES
+_REPORT = {"experiments"} | _EXPERIMENTS
+LAYERS: dict[str, set[str]] = {
+    "common": set(),
+    "recipe": {"common"},
+    "store": {"common"},
+    "corpus": {"recipe", "common"},
+    "models": _MODELS,
+    # Siblings: none of these reads a line of another, nor of training.
+    "translation": _INFERENCE,
+    "english": _INFERENCE,
+    "embeddings": _INFERENCE,
+    # The stages: they share corpus, recipe and what is below.
+    "tagger": {"corpus", "recipe", "common"},
+    "features": _FEATURES,
+    "training": {"translation", "english", "embeddings"} | _INFERENCE,
+    "experiments": _EXPERIMENTS,
+    "tagging": _REPORT,
+    "report": _REPORT,
+    "demo": {"tagging", "report"} | _REPORT,
+    "cli": {"demo", "tagging", "report"} | _REPORT,
+    "": {"common"},  # backattn/__init__.py
+}
+LARGEST_SHARE = 0.2  # of the lines of all packages
+# Heavy package -> the files that may import it.
 DOORS = {
     "fairseq": {
-        "features/translation/fairseq.py",
-        "features/translation/fairseq_training.py",
-        "features/translation/opening.py",
-        "features/translation/stepwise.py",
+        "training/translator/fairseq_trainer.py",
+        "translation/fairseq.py",
+        "translation/fairseq_checkpoint.py",
+        "translation/fairseq_decoder.py",
     },
-    "fairseq_cli": {"features/translation/fairseq_training.py"},
+    "fairseq_cli": set(),
     "flair": {
-        "features/embeddings/charlm_flair.py",
-        "features/english/flair.py",
-        "features/english/flair_training.py",
-        "features/english/native.py",
+        "embeddings/charlm_hub.py",
+        "english/flair.py",
+        "models/flair_serialisation.py",
+        "training/charlm/flair_trainer.py",
+        "training/english/flair_trainer.py",
     },
     # One for models that read, one for those that write.
-    "transformers": {"features/embeddings/bert.py", "features/translation/marian.py"},
-    "huggingface_hub": {"features/pretrained.py"},
-    "sentencepiece": {"features/translation/vocabulary.py"},
-    "sacremoses": {"features/translation/vocabulary.py"},
-    "sacrebleu": {"features/translation/training.py"},
+    "transformers": {"embeddings/bert.py", "translation/marian.py"},
+    "huggingface_hub": {"models/hub.py"},
+    "sentencepiece": {"translation/tokenisation.py", "training/translator/vocabulary.py"},
+    "sacremoses": {"translation/tokenisation.py"},
+    "sacrebleu": {"training/translator/train.py"},
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
-    "seqeval": {"tagger/evaluation.py"},
+    "seqeval": {"corpus/scoring.py"},
     "click": {
         f"cli/{name}.py"
-        for name in ("__init__", "first_steps", "models", "one_line", "options", "stage_one", "stage_two")
+        for name in ("__init__", "basics", "error_handling", "models", "options", "stage_one", "stage_two")
     },
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -47,68 +80,111 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute names that a file imports: ``from a.b import c`` gives a.b and a.b.c."""
-    tree = ast.parse(path.read_text("utf-8"))
-    found: set[str] = set()
-    for node in ast.walk(tree):
+@cache
+def imports(path: Path) -> list[set[str]]:
+    """What a file imports, in its functions and for its types as well, name by name.
+
+    Each is a set of absolute names: ``from a.b import c`` gives a.b and a.b.c.
+    """
+    found: list[set[str]] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found += [{alias.name} for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+            found += [{str(node.module), f"{node.module}.{alias.name}"} for alias in node.names]
     return found
 
 
-def needed(path: Path, known: dict[str, Path]) -> set[str]:
-    """Our modules that a file needs at import: ``from package import module`` needs the module alone."""
-    tree, found = ast.parse(path.read_text("utf-8")), set()
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            full = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= full & known.keys() or {str(node.module)} & known.keys()
+def targets(path: Path, known: Mapping[str, Path]) -> set[str]:
+    """Our modules that a file imports: ``from package import module`` means the module alone."""
+    found: set[str] = set()
+    for names in imports(path):
+        ours = names & known.keys()
+        found |= {max(ours, key=len)} if ours else {n for n in names if n.split(".")[0] == "backattn"}
     return found
 
 
-@pytest.mark.parametrize("package", DOORS)
-def test_each_heavy_package_has_one_door(package: str) -> None:
-    users = {
-        str(path.relative_to(SOURCE / "backattn"))
-        for path in modules().values()
-        if any(name == package or name.startswith(f"{package}.") for name in imports(path))
-    }
-    assert users <= DOORS[package]
+def package_of(name: str) -> str:
+    """``store`` of ``backattn.store.seal``; a module beside the packages is its own."""
+    return [*name.split("."), ""][1]
 
 
-@pytest.mark.parametrize(("wing", "other"), [("features", "tagger"), ("tagger", "features")])
-def test_the_wings_never_import_each_other(wing: str, other: str) -> None:
-    for name, path in modules().items():
-        if name.startswith(f"backattn.{wing}"):
-            reached = {i for i in imports(path) if i.startswith(f"backattn.{other}")}
-            assert not reached, f"{name} imports {reached}"
-
-
-def test_the_ground_floor_and_the_store_know_neither_wing() -> None:
-    for name, path in modules().items():
-        if name.startswith(("backattn.store", "backattn.corpus", "backattn.recipe", "backattn.fingerprint")):
-            reached = {i for i in imports(path) if i.startswith(("backattn.features", "backattn.tagger"))}
-            assert not reached, f"{name} imports {reached}"
-
-
-def test_imports_have_no_cycle() -> None:
+def packages() -> dict[str, dict[str, set[str]]]:
+    """Package -> packages that it imports from -> which module imports which."""
     known = modules()
-    graph = {name: needed(path, known) - {name} for name, path in known.items()}
+    graph: dict[str, dict[str, set[str]]] = {package_of(name): defaultdict(set) for name in known}
+    for name, path in known.items():
+        for target in targets(path, known):
+            if package_of(target) != package_of(name):
+                graph[package_of(name)][package_of(target)].add(f"{name} imports {target}")
+    return graph
+
+
+def refuse_cycles(graph: Mapping[str, Iterable[str]]) -> None:
     done: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         assert name not in above, " -> ".join([*above, name])
         if name not in done:
-            for target in graph[name]:
+            for target in sorted(graph[name]):
                 visit(target, (*above, name))
             done.add(name)
 
     for name in graph:
         visit(name, ())
+
+
+def folders() -> list[str]:
+    return sorted(name for name, path in modules().items() if path.name == "__init__.py")
+
+
+def test_every_package_has_its_layer() -> None:
+    assert {package_of(name) for name in modules()} == LAYERS.keys()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_only_from_those_below(package: str) -> None:
+    for target, users in packages().get(package, {}).items():
+        assert target in LAYERS[package], sorted(users)
+
+
+def test_the_layers_have_no_cycle() -> None:
+    refuse_cycles(LAYERS)
+
+
+@pytest.mark.parametrize("folder", folders())
+def test_neighbours_have_no_cycle(folder: str) -> None:
+    """Neither the packages nor the modules of a folder import each other in a circle."""
+
+    def child(name: str) -> str:
+        return name.removeprefix(folder).removeprefix(".").partition(".")[0] or "__init__"
+
+    known = modules()
+    inside = [name for name in known if f"{name}.".startswith(f"{folder}.")]
+    graph: dict[str, set[str]] = {child(name): set() for name in inside}
+    for name in inside:
+        reached = {target for target in targets(known[name], known) if f"{target}.".startswith(f"{folder}.")}
+        graph[child(name)] |= {child(target) for target in reached} - {child(name)}
+    refuse_cycles(graph)
+
+
+def test_no_package_is_a_fifth_of_the_code() -> None:
+    lines: Counter[str] = Counter()
+    for name, path in modules().items():
+        lines[package_of(name)] += len(path.read_text("utf-8").splitlines())
+    package, most = lines.most_common(1)[0]
+    assert most < LARGEST_SHARE * lines.total(), f"{package}: {most} of {lines.total()} lines"
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_each_heavy_package_has_few_importers(package: str) -> None:
+    users = {
+        str(path.relative_to(SOURCE / "backattn"))
+        for path in modules().values()
+        if any(name == package or name.startswith(f"{package}.") for names in imports(path) for name in names)
+    }
+    assert users == DOORS[package]
 
 
 def run_without(blocked: set[str], code: str) -> str:
@@ -126,11 +202,16 @@ def run_without(blocked: set[str], code: str) -> str:
 
 
 def test_stage_two_imports_without_the_packages_of_stage_one() -> None:
-    stage_two = [name for name in modules() if name.startswith("backattn.tagger")]
+    stage_two = [name for name in modules() if package_of(name) in {"tagger", "store", "corpus", "recipe"}]
     run_without(
-        {"fairseq", "flair", "transformers", "sentencepiece", "sacremoses", "sacrebleu"},
-        "\n".join(f"import {name}" for name in [*stage_two, "backattn.experiments"]),
+        {"fairseq", "flair", "transformers", "huggingface_hub", "sentencepiece", "sacremoses", "sacrebleu"},
+        "\n".join(f"import {name}" for name in [*stage_two, "backattn.experiments.runs", "backattn.tagging"]),
     )
+
+
+def test_reports_and_the_bottom_import_without_torch() -> None:
+    light = [name for name in modules() if package_of(name) in {"report", "recipe", "store", "corpus"}]
+    run_without({"torch", "matplotlib"}, "\n".join(f"import {name}" for name in light))
 
 
 def test_check_and_the_command_line_import_without_torch() -> None:

@@ -15,15 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backattn import files
-from backattn.errors import BackattnError, ModelError, StoreError
+from backattn.common import atomic_files
+from backattn.common.atomic_files import new_partial, write_text, write_whole
+from backattn.common.errors import BackattnError, ModelError, StoreError
+from backattn.common.file_lock import writer_lock
+from backattn.demo.sample import write_sample
 from backattn.features import build
 from backattn.features.gc import collect_garbage
 from backattn.features.plan import Plan, make_plan
-from backattn.files import new_partial, write_whole
-from backattn.report.files import write_text
-from backattn.sample import write_sample
-from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 from fakes import FakeTranslator, make_corpus, make_recipe
 from store_samples import make_entries, write
@@ -135,7 +134,7 @@ class TestPartialFiles:
     ) -> None:
         """Somebody who guesses it: another name is taken."""
         guessed = iter([".00000000", ".00000001"])
-        monkeypatch.setattr(files, "_random", lambda: next(guessed))
+        monkeypatch.setattr(atomic_files, "_random", lambda: next(guessed))
         (tmp_path / "report.md.00000000.partial").symlink_to(victim)
         write_whole(tmp_path / "report.md", b"new")
         assert (tmp_path / "report.md").read_bytes() == b"new"
@@ -244,7 +243,7 @@ def _stop_inside(path: Path) -> None:
 
 def _look(folder: Path, end: float) -> None:
     while time.monotonic() < end:
-        files.remove_leftovers(folder)
+        atomic_files.remove_leftovers(folder)
 
 
 class TestStageOne:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn import cli
-from backattn.features.english import EnglishReading
+from backattn.english import EnglishReading
 from fakes import FakeEnglishTagger
 from report.run_folders import make_run
 from users_folder import build_stores, make_home
@@ -241,7 +241,7 @@ def test_files_of_a_report_hold_no_foreign_markup(home: Path) -> None:
 
 def test_a_crash_is_told_printably(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import sys, warnings, backattn.cli as cli, backattn.cli.first_steps as steps\n"
+        "import sys, warnings, backattn.cli as cli, backattn.cli.basics as steps\n"
         "def fail(*_):\n"
         "    warnings.warn(sys.argv[2])\n"
         "    raise ZeroDivisionError(sys.argv[2])\n"

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backattn.errors import MissingError, RecipeError, StaleError
-from backattn.experiments import train_grid
+from backattn.common.errors import MissingError, RecipeError, StaleError
+from backattn.embeddings.fasttext import FastText
+from backattn.experiments.grid import Grid
+from backattn.experiments.runs import train_grid
 from backattn.features.build import build_embeddings
-from backattn.features.embeddings.fasttext import FastText
 from backattn.features.plan import make_plan
-from backattn.features.vouchers import NOBODY
-from backattn.grid import Grid
+from backattn.models.vouchers import NOBODY
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.tagger.run import Run, RunFolder
 from backattn.tagging import TextTagger, tag_text

@@ -18,9 +18,9 @@ from flair.embeddings import (
 from flair.models import LanguageModel, SequenceTagger
 
 from backattn.corpus import Sentence
-from backattn.features.english.flair_training import new_tagger
-from backattn.features.english.native import BatchedCharacters, batch_characters
+from backattn.models.flair_serialisation import BatchedCharacters, batch_characters
 from backattn.recipe import EnglishTraining
+from backattn.training.english.flair_trainer import new_tagger
 
 PEOPLE = ["Anna Bell", "Carl Dorn", "Eva", "Finn Gray", "Hugo van Ost", "Ida"]
 PLACES = ["Arlen", "Port Bray", "Corlin", "Dunmore", "New Elby"]

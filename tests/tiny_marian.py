@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import MarianConfig, MarianMTModel
 
-from backattn.features.translation.vocabulary import Vocabulary, train_vocabulary
+from backattn.training.translator.vocabulary import train_vocabulary
+from backattn.translation.tokenisation import Vocabulary
 from tiny_translator import TEXT
 
 CHINESE = (

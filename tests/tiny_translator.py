@@ -11,8 +11,9 @@ from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
-from backattn.features.translation.vocabulary import Vocabulary, train_vocabulary
 from backattn.recipe import FairseqRecipe
+from backattn.training.translator.vocabulary import train_vocabulary
+from backattn.translation.tokenisation import Vocabulary
 
 TEXT = (
     "der alte Mann wohnt in Bremen und die junge Frau fährt morgen nach Köln",

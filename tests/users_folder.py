@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from backattn import cli
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
+from backattn.english import EnglishTagger
 from backattn.features import build
-from backattn.features.english import EnglishTagger
 from backattn.features.plan import make_plan
-from backattn.features.translation import Translator
 from backattn.recipe import Recipe, load_recipe
 from backattn.store.reader import StoreReader
+from backattn.translation import Translator
 from fakes import FakeEnglishTagger, FakeTranslator
 
 RECIPE = """

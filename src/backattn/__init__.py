@@ -1,8 +1,5 @@
 """Back Attention (BAN): named entity recognition with what an English tagger knows."""
 
-from importlib.metadata import PackageNotFoundError, version
+from backattn.common.version import __version__
 
-try:
-    __version__ = version("backattn")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+__all__ = ["__version__"]

@@ -5,25 +5,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
-from backattn import __version__
+from backattn.common.device import pick_device
+from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
+from backattn.common.safe_text import plain, quoted
+from backattn.common.version import __version__
 from backattn.corpus import Corpus, Sentence
-from backattn.corpus.new_text import Tokens, read_columns, read_lines
+from backattn.corpus.input_text import Tokens, read_columns, read_lines
 from backattn.corpus.tags import OUTSIDE, split_tag
-from backattn.device import pick_device
-from backattn.errors import MissingError, ModelError, RecipeError, StaleError
-from backattn.experiments import StoredVectors
+from backattn.embeddings import Embedder
+from backattn.experiments.runs import StoredVectors
 from backattn.features.attention import transfer_attention
-from backattn.features.build import (
-    embedding_entries,
-    transfer_entries,
-    transfer_width,
-    translation_entries,
-)
-from backattn.features.embeddings import Embedder
+from backattn.features.build import embedding_entries, transfer_entries, transfer_width, translation_entries
 from backattn.features.pipeline import require_vouchers
 from backattn.features.plan import Stage, make_plan
-from backattn.features.vouchers import NOBODY, Vouchers
-from backattn.quoting import plain, quoted
+from backattn.models.vouchers import NOBODY, Vouchers
 from backattn.recipe import EmbeddingName, Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict

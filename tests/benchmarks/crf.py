@@ -8,7 +8,7 @@ from torch import Tensor
 
 from backattn.tagger.crf import BioesCrf
 from backattn.tagger.dataset import Encoded, encode, prediction_order, training_order
-from backattn.tagger.sources import Sources
+from backattn.tagger.frozen_features import Sources
 from backattn.tagger.vocabulary import build_vocabulary
 from benchmarks.measure import Row, compare, condition
 from benchmarks.tagger import labelled

@@ -9,8 +9,8 @@ from flair.embeddings import CharacterEmbeddings
 from flair.models import SequenceTagger
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from backattn.features.english.flair import FlairTagger, _batches
-from backattn.features.english.native import BatchedCharacters, load_tagger
+from backattn.english.flair import FlairTagger, _batches
+from backattn.models.flair_serialisation import BatchedCharacters, load_tagger
 from benchmarks.materials import english_bytes, translations
 from benchmarks.measure import Row, compare, condition
 

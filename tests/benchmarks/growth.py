@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backattn.corpus.formats import read_corpus
-from backattn.experiments import train_grid
+from backattn.english import EnglishReading
+from backattn.experiments.grid import parse_grid
+from backattn.experiments.runs import train_grid
 from backattn.features.build import build_transfers, build_translations
-from backattn.features.english import EnglishReading
 from backattn.features.plan import make_plan
-from backattn.features.translation import Translation
-from backattn.grid import parse_grid
 from backattn.recipe import load_recipe
 from backattn.report.markup import element, text
 from backattn.report.plots import Point, Series, line_chart
 from backattn.report.style import STYLE
 from backattn.store.reader import StoreReader
+from backattn.translation import Translation
 from benchmarks.materials import invented, workplace, write_project
 from benchmarks.measure import Cost, Ratios, Row, watched
 from fakes import FakeEnglishTagger, FakeTranslator

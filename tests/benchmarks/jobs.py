@@ -13,8 +13,8 @@ import torch
 from msgspec import structs
 
 from backattn.corpus import Corpus
-from backattn.experiments import fitting_jobs, train_grid
-from backattn.grid import Grid
+from backattn.experiments.grid import Grid
+from backattn.experiments.runs import fitting_jobs, train_grid
 from backattn.recipe import Recipe
 from benchmarks.materials import workplace
 from benchmarks.measure import Ratios, Row, condition, rate

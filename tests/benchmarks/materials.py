@@ -127,8 +127,8 @@ def english_bytes() -> tuple[str, bytes]:
     """Name and native file of an English tagger of real width, d = 512."""
     if ENGLISH:
         return Path(ENGLISH).name, Path(ENGLISH).read_bytes()
-    from backattn.features.english.flair_training import new_tagger
-    from backattn.features.english.native import dump_tagger
+    from backattn.models.flair_serialisation import dump_tagger
+    from backattn.training.english.flair_trainer import new_tagger
     from tiny_english import TINY
 
     shape = structs.replace(TINY, word_dimensions=100, character_dimensions=25, hidden=256)
@@ -142,7 +142,7 @@ def translations(count: int) -> tuple[str, tuple[Tokens, ...]]:
     """What the text is, and English sentences that a translator made, or that look like them."""
     if not TRANSLATOR:
         return sources(count)
-    from backattn.features.translation.fairseq import FairseqTranslator
+    from backattn.translation.fairseq import FairseqTranslator
 
     translator = FairseqTranslator.load(
         Path(TRANSLATOR), load_recipe("es", ()).own_translator[0], device="cpu"

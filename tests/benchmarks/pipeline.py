@@ -12,7 +12,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.pipeline import load_english_tagger, load_translator, make_features
 from backattn.features.plan import make_plan
-from backattn.features.vouchers import NOBODY
+from backattn.models.vouchers import NOBODY
 from backattn.recipe import Recipe, load_recipe
 from backattn.store.reader import StoreReader
 from benchmarks.materials import altered_by, corpus_of, put_models, sources, workplace, write_project

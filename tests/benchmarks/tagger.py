@@ -16,24 +16,24 @@ from msgspec import structs
 from torch import nn
 from tqdm import tqdm
 
+from backattn.common.device import has_bfloat16
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.formats import read_corpus
-from backattn.device import has_bfloat16
-from backattn.experiments import StoredVectors
+from backattn.demo.sample import write_sample
+from backattn.english.flair import FlairTagger
+from backattn.experiments.runs import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import transfer_entries, translation_entries
-from backattn.features.english.flair import FlairTagger
-from backattn.features.translation.fairseq import FairseqTranslator
 from backattn.recipe import TaggerRecipe, TransferRecipe, data_path, load_recipe
-from backattn.sample import write_sample
 from backattn.store.layout import Entry, Header, Origin, encode_lines, transfer_columns
 from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
 from backattn.tagger.dataset import encode, prediction_order, training_order
 from backattn.tagger.prediction import decode
+from backattn.tagger.preparation import prepare
 from backattn.tagger.run import RunFolder
-from backattn.tagger.setup import prepare
 from backattn.tagger.training import _Training
+from backattn.translation.fairseq import FairseqTranslator
 from benchmarks.materials import TRANSLATOR, english_bytes, workplace
 from benchmarks.measure import Row, compare, condition, rate
 from benchmarks.tagger_peers import FlairPeer, TorchcrfPeer, seed_all

@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader
 from torchcrf import CRF
 
 from backattn.corpus import Sentence
+from backattn.corpus.scoring import legal_spans, span_f1
 from backattn.corpus.tags import spans
 from backattn.recipe import TaggerRecipe
-from backattn.tagger.evaluation import legal_spans, span_f1
-from backattn.tagger.setup import Setup
+from backattn.tagger.preparation import Setup
 
 LABEL = "ner"
 Rows = Callable[[tuple[str, ...]], Tensor]

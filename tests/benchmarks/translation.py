@@ -25,15 +25,15 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate
 from msgspec import structs
 
-from backattn.device import has_bfloat16
-from backattn.errors import MissingError
-from backattn.features.translation import Translation
-from backattn.features.translation.convolutional import ConvolutionalModel, Dense
-from backattn.features.translation.fairseq import FairseqTranslator
-from backattn.features.translation.parallel import read_pairs
-from backattn.features.translation.pieces import Array, copy_unknown, cut_segments, merge_pieces
-from backattn.features.translation.vocabulary import Vocabulary, detokenise, tokenise
+from backattn.common.device import has_bfloat16
+from backattn.common.errors import MissingError
 from backattn.recipe import FairseqRecipe, load_recipe
+from backattn.training.translator.parallel_corpus import read_pairs
+from backattn.translation import Translation
+from backattn.translation.attention_merging import Array, copy_unknown, cut_segments, merge_pieces
+from backattn.translation.fairseq import FairseqTranslator
+from backattn.translation.fairseq_fconv import ConvolutionalModel, Dense
+from backattn.translation.tokenisation import Vocabulary, detokenise, tokenise
 from benchmarks.materials import TRANSLATOR, Tokens, sources
 from benchmarks.measure import Row, compare, condition, rate
 from tiny_translator import make_translator

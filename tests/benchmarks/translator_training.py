@@ -28,13 +28,13 @@ from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 from msgspec import structs
 
-from backattn.errors import MissingError
-from backattn.features.translation import fairseq_training
-from backattn.features.translation.fairseq import FairseqTranslator
-from backattn.features.translation.parallel import Pair, TrainingText, read_pairs
-from backattn.features.translation.piece_files import PieceFiles, prepare
-from backattn.features.translation.vocabulary import Vocabulary, detokenise, tokenise
+from backattn.common.errors import MissingError
 from backattn.recipe import TranslatorTraining, load_recipe
+from backattn.training.translator import fairseq_trainer
+from backattn.training.translator.parallel_corpus import Pair, TrainingText, read_pairs
+from backattn.training.translator.subword_data import PieceFiles, prepare
+from backattn.translation.fairseq import FairseqTranslator
+from backattn.translation.tokenisation import Vocabulary, detokenise, tokenise
 from benchmarks.materials import invented
 from benchmarks.measure import Ratios, Row
 from benchmarks.translation import quiet
@@ -115,12 +115,12 @@ def _count(files: PieceFiles, split: str, start: str = "") -> int:
 def _ours(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]:
     """Train; gives the last epoch, and the model."""
     with tempfile.TemporaryDirectory() as work:
-        *_, epoch = fairseq_training.train_model(
+        *_, epoch = fairseq_trainer.train_model(
             dataclasses.replace(files), training, work=Path(work), progress=False
         )
         state = torch.load(Path(work) / f"epoch{epoch.epoch}.pt", weights_only=True)
-        settings = fairseq_training._configuration(training, files)
-        task = TranslationTask(settings.task, *[fairseq_training.build_dictionary(files)] * 2)
+        settings = fairseq_trainer._configuration(training, files)
+        task = TranslationTask(settings.task, *[fairseq_trainer.build_dictionary(files)] * 2)
         model = task.build_model(settings.model)
         model.load_state_dict(state["model"])
     bits = math.log2(epoch.valid_perplexity) * _count(files, "valid") / _count(files, "valid", "▁")
@@ -130,11 +130,11 @@ def _ours(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]
 def _fairseq(files: PieceFiles, training: TranslatorTraining) -> tuple[_Epoch, Any]:
     """What ``fairseq-train`` does in its epochs, without its printing."""
     with torch.serialization.safe_globals([argparse.Namespace]):
-        settings = fairseq_training._configuration(training, files)
-        dictionary = fairseq_training.build_dictionary(files)
+        settings = fairseq_trainer._configuration(training, files)
+        dictionary = fairseq_trainer.build_dictionary(files)
         task = TranslationTask(settings.task, dictionary, dictionary)
         for split in ("train", "valid"):
-            task.datasets[split] = fairseq_training._dataset(files, split, dictionary)
+            task.datasets[split] = fairseq_trainer._dataset(files, split, dictionary)
         torch.manual_seed(training.seed)
         model, criterion = task.build_model(settings.model), task.build_criterion(settings.criterion)
         trainer = Trainer(settings, task, model, criterion)
@@ -170,7 +170,7 @@ def _quality(side: str) -> None:
         else:
             files = _pieces(Path(name) / "ours", pairs, training, LONG_PAIRS)
             last, model = _ours(files, training)
-        dictionary = fairseq_training.build_dictionary(files)
+        dictionary = fairseq_trainer.build_dictionary(files)
         vocabulary = Vocabulary.load(Path(name) / ("peer" if side == "fairseq" else "ours") / "joint.model")
         translator = FairseqTranslator([model], dictionary, dictionary, vocabulary, recipe, device="cpu")
         held_out = pairs[LONG_PAIRS:]

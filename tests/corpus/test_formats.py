@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.corpus.formats import _characters, parse_column_file, read_column_file, read_corpus
 from backattn.corpus.tags import Span, check_bioes, spans, to_bioes
-from backattn.errors import CorpusError, MissingError, RecipeError
 from backattn.recipe import ColumnFormat, CorpusRecipe
 
 CONLL2003 = ColumnFormat(scheme="IOB1", docstart="-DOCSTART-", encoding="iso-8859-1")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from backattn.common.errors import CorpusError, MissingError, RecipeError
+from backattn.common.safe_text import quoted
 from backattn.corpus import evenly_spread
 from backattn.corpus.formats import parse_column_file, read_corpus
-from backattn.errors import CorpusError, MissingError, RecipeError
-from backattn.quoting import quoted
 from backattn.recipe import ColumnFormat, CorpusRecipe
 from hostile import answer, check_column_file
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from backattn.errors import StoreError
+from backattn.common.errors import StoreError
 from backattn.store import writer
 from backattn.store.reader import StoreReader
 from backattn.store.seal import SEAL_BYTES

@@ -188,7 +188,7 @@ def store(folder: Path) -> Target:
 
     All but an attacked seal are sealed again, so that no digest hides the reader from the fuzzer.
     """
-    from backattn.errors import StoreError
+    from backattn.common.errors import StoreError
     from backattn.store import provenance
     from backattn.store.reader import StoreReader
     from backattn.store.seal import SEAL_BYTES, check_seal, write_seal

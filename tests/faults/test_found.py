@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from backattn.errors import StoreError, UnreadableError
+from backattn.common.atomic_files import discard_folder, write_whole
+from backattn.common.errors import StoreError, UnreadableError
 from backattn.features import build
 from backattn.features.check import check
 from backattn.features.plan import make_plan
-from backattn.files import discard_folder, write_whole
 from backattn.store import reader, writer
 from backattn.store.reader import StoreReader
 from fakes import FakeTranslator, make_corpus, make_recipe

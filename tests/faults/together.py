@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backattn.errors import BusyError
-from backattn.store.lock import writer_lock
+from backattn.common.errors import BusyError
+from backattn.common.file_lock import writer_lock
 from backattn.store.reader import StoreReader
 from faults.trials import Job, Trials, facts, jobs, one_line, result
 from faults.workshop import CHECK, STAGE_ONE, TRAIN, Child, Lost, Outcome, Table, Workshop, copy, workshop

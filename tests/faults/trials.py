@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import h5py
 import torch
 
+from backattn.common.atomic_files import PARTIAL
 from backattn.features import build
-from backattn.files import PARTIAL
 from backattn.store.layout import ORIGIN
 from backattn.store.reader import StoreReader
+from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.run import RunFolder, read_json, read_run
-from backattn.tagger.tensors import read_tensors
 from faults.workshop import CHECK, NOTES, STAGE_ONE, TRAIN, Lost, Outcome, Workshop, copy
 
 # What a training, or a long `features`, says where no terminal is.

@@ -20,17 +20,17 @@ from typing import NoReturn
 
 import numpy as np
 
-import backattn.experiments
+import backattn.experiments.runs
 import backattn.features.check
-import backattn.features.english.training
 import backattn.features.estimate
 import backattn.features.gc
 import backattn.features.pipeline
 import backattn.features.plan
-import backattn.features.translation.training  # noqa: F401
+import backattn.training.english.train
+import backattn.training.translator.train  # noqa: F401
 from backattn import cli
 from backattn.features import build
-from backattn.features.english.native import dump_tagger
+from backattn.models.flair_serialisation import dump_tagger
 from tiny_english import PEOPLE, PLACES, make_sentences, random_tagger, write_columns
 from tiny_translator import TEXT, make_translator
 

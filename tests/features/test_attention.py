@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from backattn.corpus import Sentence
 from backattn.features.attention import diagonal, of_links, transfer_attention, uniform
 from backattn.features.build import transfer_entries, translation_entries
-from backattn.features.linked_pairs import spelled
 from backattn.features.plan import make_plan
-from backattn.features.translation.pieces import token_attention
+from backattn.features.word_alignment_io import spelled
 from backattn.recipe import TransferRecipe
+from backattn.translation.attention_merging import token_attention
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
 
 lengths = st.integers(1, 40)

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backattn.common.errors import CorpusError, MissingError, ModelError, StaleError, StoreError
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import CorpusError, MissingError, ModelError, StaleError, StoreError
 from backattn.features import build, pipeline
 from backattn.features.check import check
 from backattn.features.gc import collect_garbage
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
-from backattn.features.translation import Translation
-from backattn.features.vouchers import Vouchers
+from backattn.models.vouchers import Vouchers
 from backattn.recipe import Recipe
 from backattn.store import seal, writer
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
+from backattn.translation import Translation
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backattn.common.errors import MissingError, ModelError, StaleError
 from backattn.corpus import Corpus
-from backattn.errors import MissingError, ModelError, StaleError
-from backattn.experiments import fresh_stores
+from backattn.experiments.runs import fresh_stores
 from backattn.features import build
 from backattn.features.check import check
 from backattn.features.estimate import estimate

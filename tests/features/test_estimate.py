@@ -9,8 +9,8 @@ from backattn.features import build
 from backattn.features.check import check
 from backattn.features.estimate import Estimate, estimate
 from backattn.features.plan import make_plan
-from backattn.features.translation import Translation
 from backattn.store.reader import StoreReader
+from backattn.translation import Translation
 from fakes import FakeTranslator, make_corpus, make_recipe
 
 TEXTS = [f"one two three {i}" for i in range(50)]

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from backattn.common.errors import BusyError, StoreError
+from backattn.common.file_lock import writer_lock
 from backattn.corpus import Corpus
-from backattn.errors import BusyError, StoreError
 from backattn.features import build
 from backattn.features.check import check
 from backattn.features.gc import Garbage, collect_garbage
 from backattn.features.plan import Plan, make_plan
 from backattn.recipe import Recipe
-from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe, make_sentence
 

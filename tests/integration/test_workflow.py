@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from workflow_runner import FeaturesRun, clean_environment, read_workflow, run_features
 
-from backattn.sample import write_sample
+from backattn.demo.sample import write_sample
 from backattn.store.reader import StoreReader
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_folders import make_run
 
-from backattn.errors import BackattnError
+from backattn.common.errors import BackattnError
 from backattn.report.runs import find_runs
 from backattn.report.tables import make_report
 from backattn.tagger.run import read_run

@@ -9,13 +9,13 @@ import pytest
 from msgspec import structs
 from run_folders import make_run
 
+from backattn.common.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
 from backattn.recipe import Recipe
 from backattn.report.inspection import find_sentence, inspect, inspect_sentence
-from backattn.report.words import bracketed, entities, pad, width
+from backattn.report.terminal_text import bracketed, entities, pad, width
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_recipe
 

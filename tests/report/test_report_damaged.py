@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_folders import make_run
 
-from backattn.errors import BackattnError, MissingError, ModelError, RecipeError
-from backattn.quoting import quoted
+from backattn.common.errors import BackattnError, MissingError, ModelError, RecipeError
+from backattn.common.safe_text import quoted
 from backattn.report.runs import read_record
 from backattn.report.tables import Report, make_report
 from hostile import places

@@ -9,16 +9,16 @@ import pytest
 from msgspec import structs
 
 from backattn.corpus import Corpus, Sentence
-from backattn.experiments import train_grid
-from backattn.features.alignment import AlignmentReport, AlignmentScore, keep_alignment
+from backattn.experiments.alignment import AlignmentReport, AlignmentScore, keep_alignment
+from backattn.experiments.grid import Grid, parse_grid, parse_sizes
+from backattn.experiments.runs import train_grid
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
-from backattn.features.work_folder import MANIFEST
-from backattn.grid import Grid, parse_grid, parse_sizes
+from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
 from backattn.report.inspection import inspect
-from backattn.report.origins import Origin
+from backattn.report.lineage import Origin
 from backattn.report.tables import make_report
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from run_folders import RECIPE, draw_counts, make_run
 
+from backattn.common.errors import MissingError, ModelError
 from backattn.corpus.formats import read_corpus
-from backattn.errors import MissingError, ModelError
-from backattn.grid import parse_sizes
+from backattn.experiments.grid import parse_sizes
 from backattn.recipe import load_recipe
 from backattn.report.comparison import OVERALL, LangReport, build_tables
-from backattn.report.grids import findings, points, score_grid
-from backattn.report.origins import Origin
+from backattn.report.lineage import Origin
 from backattn.report.runs import find_runs
 from backattn.report.significance import paired_bootstrap
 from backattn.report.tables import make_report
+from backattn.report.text_tables import findings, points, score_grid
 
 
 @pytest.fixture(autouse=True)

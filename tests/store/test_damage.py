@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backattn.errors import MissingError, StoreError
+from backattn.common.errors import MissingError, StoreError
 from backattn.store import provenance, seal
 from backattn.store.reader import StoreReader
 from backattn.store.seal import SEAL_BYTES, BrokenSeal, Extent, Seal, check_seal, write_seal
@@ -346,7 +346,7 @@ def test_huge_claims_take_no_memory(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from backattn.errors import StoreError\n"
+        "from backattn.common.errors import StoreError\n"
         "from backattn.store.reader import StoreReader\n"
         "try: StoreReader(Path(sys.argv[1]))\n"
         "except StoreError as error: print(error)\n"

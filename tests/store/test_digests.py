@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backattn.errors import StoreError
+from backattn.common.errors import StoreError
 from backattn.store import writer
 from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import FORMAT_VERSION, READABLE_VERSIONS, Entry

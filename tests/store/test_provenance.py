@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from backattn import cli
+from backattn.common.digests import file_digest
 from backattn.corpus.formats import read_corpus
 from backattn.features import build
 from backattn.features.plan import Plan, make_plan
-from backattn.fingerprint import file_digest
 from backattn.recipe import load_recipe
 from backattn.store import provenance, seal
 from backattn.store.digests import array_digest

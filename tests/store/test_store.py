@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backattn.errors import BusyError, StoreError
+from backattn.common.errors import BusyError, StoreError
+from backattn.common.file_lock import writer_lock
 from backattn.store.layout import Entry, decode_lines, encode_lines
-from backattn.store.lock import writer_lock
 from backattn.store.reader import Chain, StoreReader
 from store_samples import make_entries, write, write_entries
 

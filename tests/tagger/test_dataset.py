@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tagger_samples import WIDTH, DictVectors, make_corpus
 
+from backattn.common.errors import StaleError
 from backattn.corpus import Sentence
-from backattn.errors import StaleError
 from backattn.tagger.dataset import encode, prediction_order, training_order
-from backattn.tagger.sources import RandomRows, Sources, StoredRows
+from backattn.tagger.frozen_features import RandomRows, Sources, StoredRows
 from backattn.tagger.vocabulary import build_vocabulary
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=200).map(np.array)

@@ -9,11 +9,11 @@ from tagger_samples import WIDTH, DictVectors, make_corpus
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from backattn.device import has_bfloat16
+from backattn.common.device import has_bfloat16
 from backattn.tagger.dataset import encode
+from backattn.tagger.frozen_features import Sources, StoredRows
 from backattn.tagger.network import BiLstm, CharacterCnn, Fusion, NetworkShape, Standardise, Tagger, drop
-from backattn.tagger.sources import Sources, StoredRows
-from backattn.tagger.turning import reorder, turned
+from backattn.tagger.sequence_reversal import reorder, turned
 from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, build_vocabulary
 
 CORPUS = make_corpus()

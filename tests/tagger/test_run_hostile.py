@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 from tagger_samples import TINY, DictVectors, make_corpus
 
-from backattn.errors import BackattnError, ModelError
-from backattn.quoting import quoted
+from backattn.common.errors import BackattnError, ModelError
+from backattn.common.safe_text import quoted
+from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.prediction import load_run, predict
-from backattn.tagger.tensors import read_tensors, write_tensors
 from backattn.tagger.training import train_run
 from hostile import places
 

@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tagger_samples import TINY, WIDTH, DictVectors, make_corpus
 
-from backattn import device
+from backattn.common import device
+from backattn.common.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
+from backattn.common.file_lock import writer_lock
 from backattn.corpus import Corpus
 from backattn.corpus.tags import check_bioes
-from backattn.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
 from backattn.recipe import TaggerRecipe
-from backattn.store.lock import writer_lock
+from backattn.tagger.checkpoint_io import read_tensors, write_tensors
+from backattn.tagger.frozen_features import Inputs, RandomRows, StoredRows
 from backattn.tagger.network import Standardise
 from backattn.tagger.prediction import load_run, predict
-from backattn.tagger.request import make_request, model_name, sample_size
-from backattn.tagger.run import Run, RunFolder, read_run
-from backattn.tagger.setup import (
+from backattn.tagger.preparation import (
     FROZEN_DEVIATION,
     TRANSFER_DEVIATION,
     fit_standardise,
     nested_sample,
     prepare,
 )
-from backattn.tagger.sources import Inputs, RandomRows, StoredRows
-from backattn.tagger.tensors import read_tensors, write_tensors
+from backattn.tagger.run import Run, RunFolder, read_run
+from backattn.tagger.run_spec import make_request, model_name, sample_size
 from backattn.tagger.training import train_run
 from fakes import make_recipe
 

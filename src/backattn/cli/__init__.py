@@ -8,12 +8,12 @@ import os
 
 import click
 
-from backattn import __version__
-from backattn.cli.first_steps import corpus, demo, keys, recipes, sample
+from backattn.cli.basics import corpus, demo, keys, recipes, sample
+from backattn.cli.error_handling import OneLine
 from backattn.cli.models import align, charlm, english, models, translator
-from backattn.cli.one_line import OneLine
 from backattn.cli.stage_one import check, features, gc, pairs, show
 from backattn.cli.stage_two import inspect, project, report, tag, train
+from backattn.common.version import __version__
 
 # Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
 # runtime reads this once, when torch is imported, which is later.

@@ -13,8 +13,8 @@ from backattn.cli.options import (
     set_option,
     threads_option,
 )
-from backattn.errors import MissingError, RecipeError
-from backattn.quoting import printable
+from backattn.common.errors import MissingError, RecipeError
+from backattn.common.safe_text import printable
 from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 
 
@@ -41,7 +41,7 @@ def models(
     These are the translator (before it the one whose weights it begins with), the English tagger and,
     where the tagger reads them, character language models. What is there is left as it is.
     """
-    from backattn.features.trainings import trainings, untrained
+    from backattn.training.training_plan import trainings, untrained
 
     recipe = load_recipe(lang, overrides)
     found = trainings(recipe, replace=replace)
@@ -85,7 +85,7 @@ def translator_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
     """Train the fairseq translator that the recipe describes; goes on after a kill."""
-    from backattn.features.translation.training import train_translator
+    from backattn.training.translator.train import train_translator
 
     recipe = load_recipe(lang, overrides)
     folder = model_path(recipe.own_translator[0].checkpoint)
@@ -107,7 +107,7 @@ def charlm_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
     """Train both directions of the character language model that the recipe describes, with flair."""
-    from backattn.features.embeddings.charlm_training import train_charlm
+    from backattn.training.charlm.train import train_charlm
 
     recipe = load_recipe(lang, overrides)
     folder = model_path(recipe.embeddings.charlm.checkpoint if recipe.embeddings.charlm else "")
@@ -131,7 +131,7 @@ def english_train(
 ) -> None:
     """Train the flair English tagger that pipelines/english.toml (or LANG's) describes."""
     recipe = load_english(lang, overrides)
-    from backattn.features.english.training import train_english
+    from backattn.training.english.train import train_english
 
     folder = model_path(recipe.checkpoint).parent
     made = train_english(
@@ -156,7 +156,7 @@ def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_jso
 
     Opens SOURCE once, and writes TARGET when both give the same states and tags.
     """
-    from backattn.features.english.conversion import convert_tagger
+    from backattn.training.english.convert import convert_tagger
 
     made = convert_tagger(source, target, sha256=sha256, trust=trust)
     answer(made.to_json(), made.to_text(), as_json)
@@ -168,8 +168,8 @@ def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_jso
 @json_option
 def align(lang: str, overrides: tuple[str, ...], device: str, as_json: bool) -> None:
     """Measure A: the translator's alignment error rate on gold alignments, beside the diagonal's."""
-    from backattn.device import pick_device
-    from backattn.features.alignment import keep_alignment, measure_alignment
+    from backattn.common.device import pick_device
+    from backattn.experiments.alignment import keep_alignment, measure_alignment
     from backattn.features.pipeline import load_translator
 
     recipe = load_recipe(lang, overrides)

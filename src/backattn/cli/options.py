@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from backattn.common.safe_text import quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
-from backattn.quoting import quoted
 from backattn.recipe import Recipe, load_recipe
 
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -15,7 +15,7 @@ from backattn.cli.options import (
     recipe_options,
     trust_options,
 )
-from backattn.quoting import data_output, printable
+from backattn.common.safe_text import data_output, printable
 
 
 @click.command()
@@ -47,9 +47,9 @@ def features(
         text = "\n".join([*map(_status_line, statuses), *(time.to_text() for time in times)])
         answer({"stages": plain(statuses), "estimates": plain(tuple(times))}, text, as_json)
         return
-    from backattn.device import pick_device
+    from backattn.common.device import pick_device
     from backattn.features.pipeline import make_features
-    from backattn.features.vouchers import vouchers_of_recipe
+    from backattn.models.vouchers import vouchers_of_recipe
 
     vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
     made = make_features(recipe, plan, device=pick_device(device), vouchers=vouchers).stores
@@ -87,8 +87,8 @@ def check(
 @json_option
 def show(store: Path, as_json: bool) -> None:
     """Where each number of a STORE comes from: corpora, models, recipe, versions, device, date, commit."""
-    from backattn.errors import MissingError
-    from backattn.files import is_file
+    from backattn.common.atomic_files import is_file
+    from backattn.common.errors import MissingError
     from backattn.store.provenance import to_json, to_text
     from backattn.store.reader import StoreReader
 
@@ -109,8 +109,8 @@ def pairs(lang: str, overrides: tuple[str, ...]) -> None:
 
     Its links can stand in A's place: transfer.attention = "links", and transfer.links says where they are.
     """
-    from backattn.features.linked_pairs import translated_pairs
     from backattn.features.plan import make_plan
+    from backattn.features.word_alignment_io import translated_pairs
 
     out = data_output()
     out.writelines(f"{line}\n" for line in translated_pairs(make_plan(*load(lang, overrides))))

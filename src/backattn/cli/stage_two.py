@@ -15,7 +15,7 @@ from backattn.cli.options import (
     set_option,
     trust_options,
 )
-from backattn.quoting import data_output, printable
+from backattn.common.safe_text import data_output, printable
 from backattn.recipe import cache_root
 
 
@@ -42,8 +42,8 @@ def train(
 
     A run that fails does not stop the others. The numbers depend on --threads, but not on --jobs.
     """
-    from backattn.experiments import train_grid
-    from backattn.grid import parse_grid
+    from backattn.experiments.grid import parse_grid
+    from backattn.experiments.runs import train_grid
 
     recipe, data = load(lang, overrides)
     grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
@@ -72,7 +72,7 @@ def report(
     A row's Setting is what differs from the recipe; with --set, from the recipe with these values (printed,
     not written).
     """
-    from backattn.grid import parse_sizes
+    from backattn.experiments.grid import parse_sizes
     from backattn.report.tables import make_report
 
     sizes = parse_sizes(sentences) if sentences is not None else ()
@@ -116,8 +116,8 @@ def tag(
     Prints token and BIOES tag in two columns. What is plainly of the other format is refused.
     A model that is a pickle needs --trust-sha256 or --trust: a digest in RUN itself vouches for nothing.
     """
-    from backattn.corpus.new_text import open_text
-    from backattn.features.vouchers import Vouchers
+    from backattn.corpus.input_text import open_text
+    from backattn.models.vouchers import Vouchers
     from backattn.tagging import tag_text
 
     vouchers = Vouchers(trust=trust, named=trusted)
@@ -152,7 +152,7 @@ def project(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
     Needs the stores of `backattn features`.
     """
-    from backattn.projection import project as project_tags
+    from backattn.experiments.projection import project as project_tags
 
     made = project_tags(*load(lang, overrides))
     answer(made.to_json(), made.to_text(), as_json)

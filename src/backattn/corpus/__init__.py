@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from backattn.fingerprint import digest, sentence_key
+from backattn.common.digests import digest, sentence_key
 
 _T = TypeVar("_T")
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backattn.common.atomic_files import is_file
+from backattn.common.errors import CorpusError, MissingError, RecipeError
+from backattn.common.regular_files import read_regular
+from backattn.common.safe_text import listed, plain, quoted, shortened
 from backattn.corpus import SPLITS, Corpus, Sentence
 from backattn.corpus.tags import OUTSIDE, TagError, is_type, to_bioes
-from backattn.errors import CorpusError, MissingError, RecipeError
-from backattn.files import is_file
-from backattn.quoting import listed, plain, quoted, shortened
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
-from backattn.regular_files import read_regular
 
 _BLANKS = " \t"
 # A file of sentences longer than this on average has lost the empty lines between them. One among others may

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from backattn.common.safe_text import printable
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.tags import spans, split_tag
-from backattn.quoting import printable
 
 
 @dataclass(frozen=True)

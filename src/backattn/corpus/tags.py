@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.quoting import plain, quoted
+from backattn.common.safe_text import plain, quoted
 from backattn.recipe import Scheme
 
 OUTSIDE = "O"

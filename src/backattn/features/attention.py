@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from backattn.errors import MissingError
-from backattn.features.linked_pairs import Links, Tokens, read_linked_pairs, spelled
-from backattn.features.translation.pieces import Array, token_attention
+from backattn.common.errors import MissingError
+from backattn.features.word_alignment_io import Links, Tokens, read_linked_pairs, spelled
 from backattn.recipe import TransferRecipe, data_path
+from backattn.translation.attention_merging import Array, token_attention
 
 # The m source and the n English tokens, and the translator's A of shape (m + 1, n + 1), EOS last on both
 # sides -> A as back attention wants it, of shape (m, n), float32.

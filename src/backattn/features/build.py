@@ -19,19 +19,19 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from backattn.common.atomic_files import is_own_file, remove_files, remove_leftovers
+from backattn.common.digests import digest
+from backattn.common.errors import MissingError, ModelError, StoreError, UnreadableError
+from backattn.common.file_lock import writer_lock
+from backattn.common.progress import hidden, tell
 from backattn.corpus import Sentence
-from backattn.errors import MissingError, ModelError, StoreError, UnreadableError
+from backattn.embeddings import Embedder
+from backattn.english import EnglishTagger
 from backattn.features.attention import TransferAttention, transfer_attention
 from backattn.features.back_attention import back_attention
-from backattn.features.embeddings import Embedder
-from backattn.features.english import EnglishTagger
-from backattn.features.join import join
+from backattn.features.environment import header_of, new_origin
+from backattn.features.merge import join
 from backattn.features.plan import SHARD, Stage
-from backattn.features.surroundings import header_of, new_origin
-from backattn.features.translation import Translation, Translator
-from backattn.files import is_own_file, remove_files, remove_leftovers
-from backattn.fingerprint import digest
-from backattn.progress import hidden, tell
 from backattn.recipe import TransferRecipe
 from backattn.store.layout import (
     ORIGIN,
@@ -45,9 +45,9 @@ from backattn.store.layout import (
     encode_lines,
     transfer_columns,
 )
-from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
+from backattn.translation import Translation, Translator
 
 # A thread of its own to watch the bar is of no use; where memory is short it cannot even begin.
 tqdm.monitor_interval = 0

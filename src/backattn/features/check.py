@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backattn.dotted import differences
-from backattn.errors import MissingError, StoreError, UnreadableError
+from backattn.common.errors import MissingError, StoreError, UnreadableError
+from backattn.common.nested_dict import differences
 from backattn.features.plan import Plan, Stage
 from backattn.store.reader import StoreReader
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backattn.errors import MissingError, StoreError
+from backattn.common.errors import MissingError, StoreError
 from backattn.features.check import StageStatus
 from backattn.features.plan import Plan, Stage
 from backattn.recipe import cache_root

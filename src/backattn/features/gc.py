@@ -12,13 +12,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from backattn.errors import BusyError
-from backattn.features.join import join
+from backattn.common.atomic_files import is_leftover, is_own_file, is_own_folder, is_partial, remove_files
+from backattn.common.errors import BusyError
+from backattn.common.file_lock import writer_lock
+from backattn.features.environment import header_of
+from backattn.features.merge import join
 from backattn.features.plan import SHARD, STORE, Plan, Stage
-from backattn.features.surroundings import header_of
-from backattn.files import is_leftover, is_own_file, is_own_folder, is_partial, remove_files
 from backattn.recipe import cache_root
-from backattn.store.lock import writer_lock
 from backattn.store.reader import StoreReader
 
 _OTHER = "not made by backattn"

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from backattn.device import bound_kernel_caches, device_name, takes_bfloat16
-from backattn.errors import StaleError
+from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
+from backattn.common.errors import StaleError
+from backattn.embeddings import Embedder
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
-from backattn.features.embeddings import Embedder
-from backattn.features.english.model_file import SUFFIX
 from backattn.features.plan import Plan, Stage
-from backattn.features.translation import Translator
-from backattn.features.translation.copying import CopyTranslator
-from backattn.features.vouchers import NOBODY, Vouchers, check_digest
+from backattn.models.safetensors_model import SUFFIX
+from backattn.models.vouchers import NOBODY, Vouchers, check_digest
 from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
@@ -28,9 +26,11 @@ from backattn.recipe import (
     model_path,
 )
 from backattn.store.reader import StoreReader
+from backattn.translation import Translator
+from backattn.translation.identity import CopyTranslator
 
 if TYPE_CHECKING:
-    from backattn.features.english.flair import FlairTagger
+    from backattn.english.flair import FlairTagger
 
 _Model = TypeVar("_Model")
 
@@ -130,16 +130,16 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
     if isinstance(translator, CopyRecipe):
         return CopyTranslator()
     if isinstance(translator, DictionaryRecipe):
-        from backattn.features.translation.word_by_word import DictionaryTranslator
+        from backattn.translation.dictionary import DictionaryTranslator
 
         return DictionaryTranslator.load(translator.dictionary)
     if isinstance(translator, TransformersRecipe):
-        from backattn.features.translation.marian import MarianTranslator
+        from backattn.translation.marian import MarianTranslator
 
         if translator.hub:
             return MarianTranslator.from_hub(translator, device=device)
         return MarianTranslator.load(model_path(translator.checkpoint), translator, device=device)
-    from backattn.features.translation.fairseq import FairseqTranslator
+    from backattn.translation.fairseq import FairseqTranslator
 
     if translator.hub:
         return FairseqTranslator.from_hub(translator, device=device)
@@ -148,7 +148,7 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
 
 def load_english_tagger(recipe: Recipe, device: str, vouchers: Vouchers) -> "FlairTagger":
     """The English tagger of a recipe, from its file or the hub."""
-    from backattn.features.english.flair import FlairTagger
+    from backattn.english.flair import FlairTagger
 
     english = recipe.english_tagger
     batch_tokens = english.batch_tokens
@@ -169,12 +169,12 @@ def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vo
     """One of the embeddings that a recipe has a table for, from its files or the hub."""
     tables = recipe.embeddings
     if name == "fasttext":
-        from backattn.features.embeddings.fasttext import FastText
+        from backattn.embeddings.fasttext import FastText
 
         assert tables.fasttext is not None
         return FastText(data_path(tables.fasttext.vectors))
     if name == "charlm":
-        from backattn.features.embeddings.charlm import CharLm
+        from backattn.embeddings.charlm import CharLm
 
         charlm = tables.charlm
         assert charlm is not None
@@ -184,7 +184,7 @@ def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vo
                 charlm.hub, sha256=charlm.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
             )
         return CharLm.load(model_path(charlm.checkpoint), batch_tokens=batch_tokens, device=device)
-    from backattn.features.embeddings.bert import Bert
+    from backattn.embeddings.bert import Bert
 
     assert tables.bert is not None
     return Bert.of(tables.bert, device=device)

@@ -12,17 +12,17 @@ from typing import Any
 
 from msgspec import structs
 
+from backattn.common.digests import digest
+from backattn.common.errors import CorpusError, MissingError, RecipeError, StaleError, StoreError
 from backattn.corpus import Corpus, Sentence
-from backattn.errors import CorpusError, MissingError, RecipeError, StaleError, StoreError
-from backattn.features.model_files import (
+from backattn.models.model_digests import (
     Part,
     embedding_files,
     missing_models,
     transfer_files,
     translator_files,
 )
-from backattn.features.trained_files import require_as_trained
-from backattn.fingerprint import digest
+from backattn.models.trained_files import require_as_trained
 from backattn.recipe import (
     EmbeddingName,
     ModelTranslator,

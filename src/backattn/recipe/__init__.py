@@ -18,8 +18,7 @@ from backattn.recipe.embeddings import (
     EmbeddingsRecipe,
     FastTextRecipe,
 )
-from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path
-from backattn.recipe.reading import (
+from backattn.recipe.loading import (
     PIPELINES,
     as_json,
     available_recipes,
@@ -29,6 +28,7 @@ from backattn.recipe.reading import (
     recipe_name,
     trained_by,
 )
+from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path
 from backattn.recipe.schema import (
     AlignmentRecipe,
     CopyRecipe,
@@ -49,12 +49,7 @@ from backattn.recipe.schema import (
     TransformersRecipe,
     TranslatorRecipe,
 )
-from backattn.recipe.trainings import (
-    BackTranslation,
-    EnglishCharLm,
-    EnglishTraining,
-    TranslatorTraining,
-)
+from backattn.recipe.training import BackTranslation, EnglishCharLm, EnglishTraining, TranslatorTraining
 
 __all__ = [
     "EPOCHS",

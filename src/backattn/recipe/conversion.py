@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from backattn.errors import RecipeError
-from backattn.quoting import plain, quoted
+from backattn.common.errors import RecipeError
+from backattn.common.safe_text import plain, quoted
 from backattn.recipe.keys import fields_of, in_words, kinds_of, type_at
 from backattn.recipe.schema import Recipe
 

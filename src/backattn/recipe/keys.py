@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from backattn.errors import RecipeError
-from backattn.quoting import listed, quoted
+from backattn.common.errors import RecipeError
+from backattn.common.safe_text import listed, quoted
 from backattn.recipe.constraints import IN_WORDS, Table
 from backattn.recipe.schema import Recipe
 

@@ -4,8 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from backattn.errors import RecipeError
-from backattn.quoting import plain, quoted
+from backattn.common.errors import RecipeError
+from backattn.common.safe_text import plain, quoted
 
 # What follows the name of a translator's folder, where a training keeps each epoch beside it.
 EPOCHS = ".epochs"

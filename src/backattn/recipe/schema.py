@@ -1,15 +1,15 @@
 """What a recipe says: one immutable class for each table. Defaults live here and nowhere deeper.
 
 The tables of files are in :mod:`~backattn.recipe.data_files`, those of frozen word features in
-:mod:`~backattn.recipe.embeddings`, those of trainings in :mod:`~backattn.recipe.trainings`.
+:mod:`~backattn.recipe.embeddings`, those of trainings in :mod:`~backattn.recipe.training`.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Literal
 
-from backattn.errors import RecipeError
-from backattn.quoting import listed, quoted
+from backattn.common.errors import RecipeError
+from backattn.common.safe_text import listed, quoted
 from backattn.recipe.constraints import (
     Language,
     Natural,
@@ -25,7 +25,7 @@ from backattn.recipe.constraints import (
 )
 from backattn.recipe.data_files import CorpusRecipe
 from backattn.recipe.embeddings import EmbeddingName, EmbeddingsRecipe
-from backattn.recipe.trainings import EnglishTraining, TranslatorTraining
+from backattn.recipe.training import EnglishTraining, TranslatorTraining
 
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]

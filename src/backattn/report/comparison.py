@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from backattn.dotted import flatten
-from backattn.errors import ModelError
-from backattn.fingerprint import canonical_json
+from backattn.common.digests import canonical_json
+from backattn.common.errors import ModelError
+from backattn.common.nested_dict import flatten
 from backattn.recipe import Recipe
-from backattn.report.origins import Origin, recipe_keys
+from backattn.report.lineage import Origin, recipe_keys
+from backattn.report.row_labels import SHOWN_ID, common_settings, settings_of
 from backattn.report.runs import Damaged, RunRecord, Unfinished
-from backattn.report.settings import SHOWN_ID, common_settings, settings_of
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
 OVERALL = "Overall"

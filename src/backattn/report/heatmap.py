@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.report.markup import element, text
-from backattn.report.words import width
+from backattn.report.terminal_text import width
 
 _CELL, _LETTER, _PAD = 22, 7.8, 8
 _TURN = -55  # degrees of the labels above the columns

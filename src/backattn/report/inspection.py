@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backattn.common.atomic_files import write_text
+from backattn.common.errors import CorpusError, MissingError, ModelError, StaleError
+from backattn.common.safe_text import printable
 from backattn.corpus import SPLITS, Corpus, Sentence
-from backattn.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.features.plan import Plan, Stage, make_plan, require_same_translation
-from backattn.quoting import printable
 from backattn.recipe import Recipe, TransferRecipe, as_json
-from backattn.report.files import write_text
 from backattn.report.heatmap import Label, heat_map
 from backattn.report.markup import document, element, text
-from backattn.report.words import bracketed, entities, pad, width
+from backattn.report.terminal_text import bracketed, entities, pad, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import WITH_STORE, RunFolder, read_json

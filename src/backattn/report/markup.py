@@ -6,7 +6,7 @@ What is written is well-formed XML as well as HTML, so that a test can read it s
 import html
 from collections.abc import Mapping
 
-from backattn.quoting import printable
+from backattn.common.safe_text import printable
 from backattn.report.style import STYLE
 
 # Blocks every request: proof for the reader that the page is self-contained.

@@ -5,7 +5,12 @@ from collections.abc import Callable, Sequence
 
 from backattn.recipe import Recipe
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
-from backattn.report.grids import (
+from backattn.report.lineage import Origin
+from backattn.report.markup import document, element, text
+from backattn.report.paper_comparison import paper_grid, paper_notes
+from backattn.report.plots import Point, Series, legend, line_chart, spread_mark
+from backattn.report.significance import Difference
+from backattn.report.text_tables import (
     DIFFERENCE,
     INTERVAL,
     Grid,
@@ -17,11 +22,6 @@ from backattn.report.grids import (
     score_grid,
     type_grid,
 )
-from backattn.report.markup import document, element, text
-from backattn.report.origins import Origin
-from backattn.report.paper import paper_grid, paper_notes
-from backattn.report.plots import Point, Series, legend, line_chart, spread_mark
-from backattn.report.significance import Difference
 
 
 def page(report: LangReport) -> str:

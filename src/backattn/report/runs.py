@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.errors import MissingError, ModelError
-from backattn.fingerprint import canonical_json
-from backattn.quoting import one_line
+from backattn.common.digests import canonical_json
+from backattn.common.errors import MissingError, ModelError
+from backattn.common.safe_text import one_line
+from backattn.corpus.scoring import Counts
 from backattn.recipe import TaggerRecipe
-from backattn.tagger.evaluation import Counts
-from backattn.tagger.request import model_name
 from backattn.tagger.run import ADVICE, WITH_STORE, RunFolder, read_run
+from backattn.tagger.run_spec import model_name
 
 # The store of T, among those that a run reads.
 TRANSFER = "transfer"

@@ -10,19 +10,27 @@ from typing import Any
 
 from msgspec import structs
 
+from backattn.common.atomic_files import write_text
+from backattn.common.errors import BackattnError, MissingError
+from backattn.common.safe_text import listed, printable
 from backattn.corpus.formats import read_corpus
-from backattn.errors import BackattnError, MissingError
-from backattn.grid import Share, Size, sample_sizes
-from backattn.quoting import listed, printable
+from backattn.experiments.grid import Share, Size, sample_sizes
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
-from backattn.report.files import write_text
-from backattn.report.grids import Grid, corpus_name, findings, left_out_notes, notes, score_grid, type_grid
-from backattn.report.origins import store_origins
+from backattn.report.lineage import store_origins
 from backattn.report.page import page
-from backattn.report.paper import missing_inputs, paper_grid, paper_notes
+from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_notes
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+from backattn.report.text_tables import (
+    Grid,
+    corpus_name,
+    findings,
+    left_out_notes,
+    notes,
+    score_grid,
+    type_grid,
+)
 
 # What begins or ends an element or a character's name; "< 0.001" begins none.
 _MARKUP = re.compile("<(?=[A-Za-z/!?])|>|&(?=[#A-Za-z])")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.fingerprint import digest
+from backattn.common.digests import digest
 
 # Raised when the meaning or the place of any byte changes; CHANGELOG.md says what changed.
 FORMAT_VERSION = 4

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from backattn.dotted import flatten
-from backattn.quoting import one_line
+from backattn.common.nested_dict import flatten
+from backattn.common.safe_text import one_line
 from backattn.store.reader import StoreReader
 
 

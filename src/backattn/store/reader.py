@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.errors import MissingError, StoreError, UnreadableError, of_the_machine
-from backattn.regular_files import open_regular
+from backattn.common.errors import MissingError, StoreError, UnreadableError, of_the_machine
+from backattn.common.regular_files import open_regular
 from backattn.store.digests import array_digest
 from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal

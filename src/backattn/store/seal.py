@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from backattn.fingerprint import canonical_json
+from backattn.common.digests import canonical_json
 from backattn.store.layout import (
     FORMAT_VERSION,
     KEY_BYTES,

@@ -19,20 +19,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.errors import StoreError
-from backattn.files import new_partial
-from backattn.fingerprint import canonical_json
+from backattn.common.atomic_files import new_partial
+from backattn.common.digests import canonical_json
+from backattn.common.errors import StoreError
 from backattn.store.digests import array_digest, new_digest
-from backattn.store.layout import (
-    FORMAT_VERSION,
-    INDEX,
-    KEY_BYTES,
-    KEYS,
-    Column,
-    Entry,
-    Header,
-    Origin,
-)
+from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
 from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
 
 # Entries are written in blocks of about so many bytes, and of no more arrays than the system takes at once.

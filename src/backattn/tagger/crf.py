@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torchcrf import CRF
 
 from backattn.corpus.tags import legal_transitions
-from backattn.tagger.turning import reorder, turned
+from backattn.tagger.sequence_reversal import reorder, turned
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

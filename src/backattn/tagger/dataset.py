@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backattn.tagger.sources import RowSource, Sources
+from backattn.tagger.frozen_features import RowSource, Sources
 from backattn.tagger.vocabulary import Vocabulary
 
 # Training shuffles all sentences, then sorts by length inside pools of this many batches: little padding,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from backattn.tagger.crf import BioesCrf
 from backattn.tagger.dataset import Batch
-from backattn.tagger.turning import reorder, turned
+from backattn.tagger.sequence_reversal import reorder, turned
 from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, UNKNOWN_CHARACTER
 
 # Ma and Hovy 2016, section 2.1: a convolution over three characters.

@@ -9,13 +9,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from backattn.errors import ModelError
-from backattn.quoting import quoted, shortened
+from backattn.common.errors import ModelError
+from backattn.common.safe_text import quoted, shortened
+from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.dataset import Encoded, encode, prediction_order
+from backattn.tagger.frozen_features import Sources, StoredFeatures, make_sources
 from backattn.tagger.network import Fusion, NetworkShape, Tagger
 from backattn.tagger.run import Run, RunFolder, read_json, read_run
-from backattn.tagger.sources import Sources, StoredFeatures, make_sources
-from backattn.tagger.tensors import read_tensors
 from backattn.tagger.vocabulary import Vocabulary
 
 

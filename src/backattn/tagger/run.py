@@ -1,7 +1,7 @@
 """The folder of a run: what training leaves behind, written so that a kill costs at most one epoch.
 
 ``run.json`` is written last: where it is, the run is complete. No pickle anywhere. Nothing here needs torch,
-so that a finished grid is answered at once; tensors are read by :mod:`~backattn.tagger.tensors`.
+so that a finished grid is answered at once; tensors are read by :mod:`~backattn.tagger.checkpoint_io`.
 """
 
 import json
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from backattn.common.atomic_files import is_file, write_whole
+from backattn.common.digests import canonical_json
+from backattn.common.errors import MissingError, ModelError, StaleError
+from backattn.common.json_files import parse, read_json_text, read_table
+from backattn.common.regular_files import read_regular
+from backattn.common.safe_text import quoted, shortened
 from backattn.corpus import Sentence
-from backattn.errors import MissingError, ModelError, StaleError
-from backattn.files import is_file, write_whole
-from backattn.fingerprint import canonical_json
-from backattn.json_files import parse, read_json_text, read_table
-from backattn.quoting import quoted, shortened
+from backattn.corpus.scoring import Score
 from backattn.recipe import EmbeddingName
-from backattn.regular_files import read_regular
-from backattn.tagger.evaluation import Score
-from backattn.tagger.sources import Inputs
+from backattn.tagger.frozen_features import Inputs
 
 RUN_FORMAT = 1
 ADVICE = "remove the folder and train again"

@@ -19,24 +19,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from backattn.common.atomic_files import write_whole
+from backattn.common.device import bound_kernel_caches, return_big_blocks, threads_of_torch
+from backattn.common.digests import canonical_json
+from backattn.common.errors import ModelError, of_the_machine
+from backattn.common.file_lock import writer_lock
+from backattn.common.progress import hidden, tell
+from backattn.common.safe_text import shortened
 from backattn.corpus import Corpus
-from backattn.device import bound_kernel_caches, return_big_blocks, threads_of_torch
-from backattn.errors import ModelError, of_the_machine
-from backattn.files import write_whole
-from backattn.fingerprint import canonical_json
-from backattn.progress import hidden, tell
-from backattn.quoting import shortened
+from backattn.corpus.scoring import Score, legal_spans, score, span_f1
 from backattn.recipe import TaggerRecipe
-from backattn.store.lock import writer_lock
+from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.dataset import training_order
-from backattn.tagger.evaluation import Score, legal_spans, score, span_f1
+from backattn.tagger.frozen_features import Inputs, StoredFeatures
 from backattn.tagger.optimisation import Annealing, sgd_step
 from backattn.tagger.prediction import decode
-from backattn.tagger.request import make_request, model_name, read_by
+from backattn.tagger.preparation import Setup, prepare
 from backattn.tagger.run import Run, RunFolder, check_request, finished_run
-from backattn.tagger.setup import Setup, prepare
-from backattn.tagger.sources import Inputs, StoredFeatures
-from backattn.tagger.tensors import read_tensors, write_tensors
+from backattn.tagger.run_spec import make_request, model_name, read_by
 
 # As in stage one: no thread that watches the bar.
 tqdm.monitor_interval = 0
@@ -63,7 +63,7 @@ def train_run(
     :param identity: JSON facts that decide the numbers and are not otherwise known here (digest of the
         corpus, recipe); they are kept in ``run.json`` and must agree when a training goes on.
     :param embeddings: the frozen features that the recipe names; more are not used.
-    :param groups: named scores, as for :func:`~backattn.tagger.evaluation.score`.
+    :param groups: named scores, as for :func:`~backattn.corpus.scoring.score`.
     :param threads: CPU threads of torch; does not belong to the identity. Seeds side by side with one
         thread each use two cores better than one training with two.
     :raises StaleError: the folder holds a run with another identity, or a sentence has no vectors.

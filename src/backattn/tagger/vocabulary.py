@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.corpus import Sentence
-from backattn.corpus.spelling import digits_to_zero, spellings
+from backattn.corpus.normalisation import digits_to_zero, spellings
 
 UNKNOWN = 0
 # Character 0 is padding and character 1 stands for all that training never saw.

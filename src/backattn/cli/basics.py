@@ -1,0 +1,60 @@
+"""What there is, and a first trial of all of it."""
+
+from dataclasses import asdict
+
+import click
+
+from backattn.cli.options import answer, json_option, recipe_options, threads_option
+from backattn.common.errors import MissingError
+from backattn.common.safe_text import printable
+from backattn.corpus.formats import read_corpus
+from backattn.recipe import PIPELINES, available_recipes, cache_root, load_recipe
+from backattn.recipe.keys import recipe_keys
+
+
+@click.command()
+def recipes() -> None:
+    """List the recipes of pipelines/."""
+    found = available_recipes()
+    if not found:
+        raise MissingError(f"{PIPELINES}: no recipes there; run from the folder that holds {PIPELINES}/")
+    click.echo("\n".join(map(printable, found)))
+
+
+@click.command()
+@click.argument("table", default="")
+@json_option
+def keys(table: str, as_json: bool) -> None:
+    """Explain every key of a recipe, or those of TABLE alone (tagger, translator.training)."""
+    found = recipe_keys(table)
+    answer({key.name: asdict(key) for key in found}, "\n".join(key.to_text() for key in found), as_json)
+
+
+@click.command()
+@recipe_options
+@json_option
+def corpus(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print the statistics of a data set (the paper's Table 1)."""
+    from backattn.corpus.statistics import corpus_statistics
+
+    statistics = corpus_statistics(read_corpus(load_recipe(lang, overrides).corpus))
+    answer(statistics.to_json(), statistics.to_text(), as_json)
+
+
+@click.command()
+def sample() -> None:
+    """Write the embedded sample's corpora below cache/sample/data."""
+    from backattn.demo.sample import write_sample
+
+    folder = cache_root() / "sample" / "data"
+    write_sample(folder)
+    click.echo(f"{printable(str(folder))}: the sample's corpora; next: backattn translator train sample")
+
+
+@click.command()
+@threads_option
+def demo(threads: int | None) -> None:
+    """Both stages on the embedded sample, from nothing to a table; a few minutes on two cores."""
+    from backattn.demo.run import run_demo
+
+    run_demo(threads=threads, say=lambda line: click.echo(line))

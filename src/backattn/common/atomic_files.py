@@ -1,0 +1,215 @@
+"""Files and folders that appear whole: a reader sees all of the new one, or the old one.
+
+A file is written under a random name that did not exist before, so that no link which lies in a received
+folder is followed, and so that processes side by side never share one. Its writer holds a lock on it: what
+nobody holds was left by a process that was killed, and the next one to write that file removes it.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from backattn.common.errors import StoreError
+
+# Ends the name of what is not finished yet.
+PARTIAL = ".partial"
+# Follows the name of the file or folder that it is to be, or was: eight random digits.
+_RANDOM = r"\.[0-9a-f]{8}"
+_PARTIAL_NAME = re.compile(rf".+{_RANDOM}{re.escape(PARTIAL)}", re.DOTALL)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a regular file: a pipe or a device may never end, and has no size."""
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether a regular file lies at a path itself, and not behind a link there."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def is_own_folder(path: Path) -> bool:
+    """Whether a folder lies at a path itself, and not behind a link there."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under another name, sync it and rename it; a power cut leaves the old one.
+
+    A link at ``path`` is replaced, not followed.
+    """
+    try:
+        with new_partial(path) as (partial, descriptor), open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+            os.replace(partial, path)
+    except OSError as error:  # a full disk does not say which file it was
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def write_whole_text(path: Path, text: str) -> None:
+    """As :func:`write_whole`, in UTF-8."""
+    write_whole(path, text.encode("utf-8"))
+
+
+@contextmanager
+def new_partial(path: Path) -> Iterator[tuple[Path, int]]:
+    """A new file beside ``path``, to be filled and renamed to it: its path, and its descriptor to close.
+
+    It is removed when the block fails. Leftovers of processes that were killed while they wrote ``path`` are
+    removed first.
+    """
+    remove_leftovers(path.parent, path.name)
+    partial, descriptor = _create(path)
+    try:
+        yield partial, descriptor
+    except BaseException:  # half of a file would only fill the disk
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _create(path: Path) -> tuple[Path, int]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        partial = path.with_name(f"{path.name}{_random()}{PARTIAL}")
+        with suppress(FileExistsError):
+            descriptor = os.open(partial, flags, 0o666)
+            if _hold(descriptor):
+                return partial, descriptor
+            os.close(descriptor)  # another process looks whether it is a leftover: it may remove it
+            partial.unlink(missing_ok=True)
+
+
+def _hold(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nobody can take one, so nobody removes it
+        return True
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file's name is one that :func:`new_partial` gives."""
+    return _PARTIAL_NAME.fullmatch(name) is not None
+
+
+def is_leftover(path: Path, *, remove: bool = False) -> bool:
+    """Whether a partial file was left by a process that was killed: nobody holds its lock.
+
+    :param remove: remove it then.
+    """
+    if not (is_partial(path.name) and is_own_file(path)):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):  # its writer has ended just now
+            return False
+        if remove:
+            path.unlink()
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove what killed processes have left in a folder.
+
+    :param name: only of writing this file.
+    """
+    for path in _entries(folder, rf"{re.escape(name) or '.+'}{_RANDOM}{re.escape(PARTIAL)}"):
+        is_leftover(path, remove=True)
+
+
+def remove_files(folder: Path, names: str) -> None:
+    """Remove regular files from a folder, then the folder if nothing else is in it; a link stays whole.
+
+    :param names: regular expression of their names.
+    """
+    if not is_own_folder(folder):
+        return
+    for path in _entries(folder, names):
+        if is_own_file(path):
+            path.unlink()
+    with suppress(OSError):  # it holds other things
+        folder.rmdir()
+
+
+def _entries(folder: Path, names: str) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(e.path) for e in entries if re.fullmatch(names, e.name, re.DOTALL))
+    except OSError:  # not there, or not ours to look into
+        return []
+
+
+def _random() -> str:
+    return f".{os.urandom(4).hex()}"
+
+
+def strange_folder(folder: Path, manifest: str) -> bool:
+    """Whether a folder holds something, but not the manifest of what would take its place."""
+    if not folder.exists() or (folder / manifest).exists():
+        return False
+    return not folder.is_dir() or any(folder.iterdir())
+
+
+def publish_folder(finished: Path, folder: Path) -> None:
+    """Put a finished folder in its place; an older one goes only when the new one is complete.
+
+    :param folder: no link, and nobody else publishes or discards it now.
+    """
+    old = _set_aside(folder)
+    finished.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder that nobody needs any more; a kill leaves it whole, or under another name."""
+    if not folder.is_symlink():
+        shutil.rmtree(_set_aside(folder), ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Move a folder, if it is there, to a name that nobody gives; what kills have left there goes."""
+    name, end = f".{folder.name}", f".replaced{PARTIAL}"
+    for path in _entries(folder.parent, rf"{re.escape(name)}{_RANDOM}{re.escape(end)}"):
+        if is_own_folder(path):
+            shutil.rmtree(path, ignore_errors=True)
+    old = folder.with_name(f"{name}{_random()}{end}")
+    if folder.exists():
+        folder.rename(old)
+    return old
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file so that a reader sees all of it or the old one.
+
+    :raises StoreError: the disk or the folder refuses; the old file stays.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A lone surrogate (a broken token) must not stop a report.
+        write_whole(path, text.encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error}); free space or fix the folder") from None

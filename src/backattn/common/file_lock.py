@@ -1,0 +1,87 @@
+"""One writer at a time, by a lock that a dead process does not keep."""
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+from backattn.common.errors import BusyError, StoreError
+
+# A link at the name of a lock may lead to a user's own file, and to open a pipe may wait for ever.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# What a lock file says, and nothing else: another file's text is not to be lost. Zeros come of a power cut.
+_SAYS = re.compile(rb"(process \d+ on [^\n]*\n?)?\0*")
+_MOST_BYTES = 512
+
+
+@contextmanager
+def writer_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file at ``path``; the kernel frees it when the process ends, however it ends.
+
+    :raises BusyError: another process holds it; says which.
+    :raises StoreError: the lock file cannot be made: a read-only folder, a full disk; or what lies there is
+        no lock file: a link, a pipe, a file of other content.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _no_lock(path, "a link") from None
+        raise StoreError(
+            f"{path}: the lock cannot be made ({error.strerror}); make the folder writable, or set "
+            "BACKATTN_CACHE to one that is, then run again"
+        ) from None
+    with file:
+        yield
+
+
+def _lock(path: Path) -> FileIO:
+    while True:
+        file = FileIO(os.open(path, _FLAGS, 0o666), "a+")
+        try:
+            _acquire(path, file)
+            # `gc` takes lock files away: a lock on a file that is no longer at its path locks nothing.
+            if _is_at(path, file):
+                break
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    with suppress(OSError):  # the lock holds on a full disk too, which `gc` is to make free
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return file
+
+
+def _acquire(path: Path, file: FileIO) -> None:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise _no_lock(path, "a pipe or a device")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        busy = False
+    except BlockingIOError:
+        busy = True
+    said = os.pread(file.fileno(), _MOST_BYTES, 0)
+    if not _SAYS.fullmatch(said):
+        raise _no_lock(path, "a file of other content")
+    if busy:
+        holder = said.decode("utf-8", "replace").strip("\0\n ") or "another process"
+        raise BusyError(f"{path}: held by {holder}; wait for it to end, then run again")
+
+
+def _no_lock(path: Path, found: str) -> StoreError:
+    return StoreError(f"{path}: is {found}, expected a lock file; move it away, then run again")
+
+
+def _is_at(path: Path, file: FileIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,57 @@
+"""The project's own JSON, read back with the distrust that any file deserves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from backattn.common.atomic_files import is_file
+from backattn.common.errors import MissingError, ModelError, of_the_machine
+from backattn.common.regular_files import open_regular
+from backattn.common.safe_text import shortened
+
+# Larger ones are none of ours: the scores of a run, sentence by sentence, are some megabytes.
+_LARGEST = 1 << 28
+
+
+def read_table(path: Path, advice: str) -> dict[str, Any]:
+    """Read a file that holds one JSON table.
+
+    :param advice: what a user does about a missing or damaged one.
+    :raises MissingError: there is no such file.
+    :raises ModelError: it is damaged.
+    """
+    if not is_file(path):
+        raise MissingError(f"{path}: missing; {advice}")
+    try:
+        value = parse(read_json_text(path))
+        if not isinstance(value, dict):
+            raise ValueError("not a table")
+    except (ValueError, OSError) as error:
+        if of_the_machine(error):
+            raise
+        raise ModelError(f"{path}: damaged ({shortened(str(error))}); {advice}") from None
+    return value
+
+
+def read_json_text(path: Path) -> str:
+    """The text of a file of JSON.
+
+    :raises ValueError: it is not UTF-8, or larger than any that this project writes.
+    :raises OSError: it is no regular file, or cannot be read.
+    """
+    with open_regular(path) as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST >> 20} MiB")
+    return data.decode("utf-8")
+
+
+def parse(text: str) -> Any:
+    """One JSON value.
+
+    :raises ValueError: it is none, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None

@@ -1,0 +1,72 @@
+"""Lines of the text files that a training reads, each with its number."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from backattn.common.errors import CorpusError, MissingError
+from backattn.common.regular_files import open_regular
+
+BYTE_ORDER_MARK = "\ufeff"
+# Bytes of a line: longer ones are no sentences, but a file without line feeds or with a hole in it.
+LONGEST_LINE = 1 << 24
+# Text is packed to a tenth of its size, a thousandth is a bomb; a small file is never one.
+_MOST_UNPACKED = 50
+_NEVER_TOO_MUCH = 1 << 24
+_BLOCK = 1 << 20
+
+
+def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
+    """Yield ``(line number, line)``; only a line feed ends a line, other separators are text.
+
+    :param path: a file that gzip has packed ends in ``.gz``.
+    :param remedy: what to do where the file cannot be read.
+    :raises MissingError: it cannot be.
+    :raises CorpusError: a line is not UTF-8, or longer than any sentence (names file and line), or the file
+        unpacks to far more than text does.
+    """
+    try:
+        plain = open_regular(path)
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    with plain, gzip.open(plain) if path.suffix == ".gz" else plain as file:
+        for number, raw in _numbered(path, file):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; "
+                    "convert the file to UTF-8"
+                ) from None
+            yield number, line.rstrip("\r\n")
+
+
+def _numbered(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
+    try:
+        if isinstance(file, gzip.GzipFile):
+            _refuse_bomb(path, file)
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+            if len(line) > LONGEST_LINE:
+                raise CorpusError(
+                    f"{path}:{number}: more than {LONGEST_LINE >> 20} MiB on a line; expected a sentence"
+                )
+            yield number, line
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise CorpusError(f"{path}: not whole, or not packed by gzip; fetch it again") from None
+
+
+def _refuse_bomb(path: Path, file: gzip.GzipFile) -> None:
+    """Unpack a file once for its size alone, before a line of it takes memory."""
+    most = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * path.stat().st_size)
+    size = 0
+    while block := file.read(_BLOCK):
+        size += len(block)
+        if size > most:
+            raise CorpusError(
+                f"{path}: unpacks to more than {most:,} bytes ({_MOST_UNPACKED} times its size, or "
+                f"{_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it is one, unpack it by hand (gunzip) "
+                "and name that file"
+            )
+    file.seek(0)

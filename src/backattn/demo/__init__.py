@@ -1,0 +1,1 @@
+"""The embedded sample and its run through both stages: ``backattn demo``."""

@@ -1,0 +1,1 @@
+"""Recipe and stores -> many runs: seeds, grids, projection, alignment scores."""

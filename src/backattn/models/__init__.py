@@ -1,0 +1,1 @@
+"""Files from outside, opened as data: hubs, checkpoints, archives, safetensors, dictionaries."""

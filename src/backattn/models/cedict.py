@@ -1,0 +1,79 @@
+"""CC-CEDICT -> pairs of a headword and a gloss: words of everyday life that little parallel text has.
+
+An entry is a line ``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from backattn.common.errors import CorpusError
+from backattn.common.safe_text import quoted
+from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
+from backattn.recipe import DictionaryFile, data_path
+
+# Where to have it from, for a message.
+PUBLISHED = "CC-CEDICT (https://www.mdbg.net/chinese/dictionary?page=cc-cedict)"
+_ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
+_REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+# So deep are brackets within brackets looked into; a person writes two.
+_DEEPEST_REMARK = 10
+# Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
+_CROSS_REFERENCE = re.compile(
+    r"CL:|abbr\b|also |see |used in |(\w+ )?variant |same as |erhua |taiwan pr", re.IGNORECASE
+)
+# What kind of gloss it is; the rest translates.
+_SURNAME = "surname "
+_LABEL = re.compile(rf"({_SURNAME}|lit\. |fig\. )")
+_FIRST_CJK = "\u2e80"
+
+
+class Entry(NamedTuple):
+    """A headword in both scripts.
+
+    :param gloss: the first that translates it; empty where none does.
+    :param surname: it is one, which the same characters need not be in a sentence.
+    """
+
+    traditional: str
+    simplified: str
+    gloss: str
+    surname: bool
+
+
+def read_entries(file: DictionaryFile) -> Iterator[Entry]:
+    """The entries of a dictionary, in its order.
+
+    :raises CorpusError: a line is no entry (names file and line), or the file is damaged.
+    :raises MissingError: the file is not there.
+    """
+    path = data_path(file.path)
+    remedy = f"put {PUBLISHED} there, or set BACKATTN_DATA to the folder that holds it"
+    for number, line in text_lines(path, remedy):
+        text = line.removeprefix(BYTE_ORDER_MARK)
+        if text.startswith("#") or not text.strip():
+            continue
+        found = _ENTRY.fullmatch(text)
+        if found is None:
+            raise CorpusError(
+                f"{path}:{number}: {quoted(text[:40])} is no entry of CC-CEDICT; expected "
+                "`traditional simplified [pinyin] /gloss/gloss/`"
+            )
+        gloss = next(filter(None, map(_translation, found[3].split("/"))), "")
+        yield Entry(found[1], found[2], _LABEL.sub("", gloss, count=1), gloss.startswith(_SURNAME))
+
+
+def _translation(gloss: str) -> str:
+    """The first sense of a gloss without remarks; empty where it translates nothing.
+
+    Remarks stand in brackets, or after a comma: ``Xiaomi, Chinese electronics company founded in 2010``.
+    """
+    bare = gloss
+    for _ in range(_DEEPEST_REMARK):  # brackets within brackets
+        bare = _REMARK.sub(" ", bare)
+    if _REMARK.search(bare):
+        return ""
+    sense = " ".join(re.split("[;,]", bare)[0].split()).strip(" .")
+    if _CROSS_REFERENCE.match(sense) or any(character >= _FIRST_CJK for character in sense):
+        return ""
+    return sense

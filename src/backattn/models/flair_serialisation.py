@@ -1,0 +1,284 @@
+"""A flair ``SequenceTagger`` <-> ``tagger.safetensors``.
+
+flair's own files are pickles, and forget what a tagger needs: the number in the name of one-hot embeddings
+(and with it the order of a stack), ``with_whitespace``, a character model's GRU, a one-directional RNN. What
+is described here is the living object instead; an object of any other class is refused by name.
+"""
+
+from typing import Any
+
+import flair
+import torch
+from flair.data import Dictionary, Sentence
+from flair.embeddings import (
+    CharacterEmbeddings,
+    FlairEmbeddings,
+    OneHotEmbeddings,
+    StackedEmbeddings,
+    WordEmbeddings,
+)
+from flair.models import LanguageModel, SequenceTagger
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from backattn.common.errors import ModelError
+from backattn.models.flair_config import (
+    CharacterModel,
+    Characters,
+    Description,
+    Embedding,
+    OneHot,
+    Vocabulary,
+    Words,
+)
+from backattn.models.safetensors_model import TAGGER
+
+
+class BatchedCharacters(CharacterEmbeddings):
+    """flair's ``CharacterEmbeddings`` computed once for each different word of a batch.
+
+    flair's own code runs the LSTM sentence by sentence and compares all pairs of words on the way; and
+    where a sentence repeats a word, it gives the earlier places the characters of some other word
+    (flair 0.15.1). Parameters and numbers are otherwise the same, so an instance can change class there
+    and back.
+    """
+
+    def _add_embeddings_internal(self, sentences: list[Sentence]) -> None:
+        tokens = [token for sentence in sentences for token in sentence.tokens]
+        forms = sorted({token.text for token in tokens}, key=lambda form: (-len(form), form))
+        lengths = [len(form) for form in forms]
+        number = self.char_dictionary.get_idx_for_item
+        numbers = torch.zeros(len(forms), lengths[0], dtype=torch.long)
+        inside = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
+        numbers[inside] = torch.tensor([number(character) for form in forms for character in form])
+        # shape: (forms, characters, dimensions)
+        embedded = self.char_embedding(numbers.to(flair.device))
+        output, _ = self.char_rnn(pack_padded_sequence(embedded.transpose(0, 1), lengths))
+        padded, _ = pad_packed_sequence(output)
+        # shape: (forms, 2 * hidden), the output at each word's last character, as flair takes it
+        last = padded[torch.tensor(lengths) - 1, torch.arange(len(forms))]
+        place = {form: row for row, form in enumerate(forms)}
+        rows = last[torch.tensor([place[token.text] for token in tokens])]
+        for token, row in zip(tokens, rows, strict=True):
+            token.set_embedding(self.name, row)
+
+
+def batch_characters(tagger: SequenceTagger) -> None:
+    """Let every ``CharacterEmbeddings`` in a tagger compute in batches."""
+    for module in tagger.modules():
+        if type(module) is CharacterEmbeddings:
+            module.__class__ = BatchedCharacters
+
+
+def dump_tagger(tagger: SequenceTagger, name: str) -> bytes:
+    """The native file of a tagger with an RNN; equal taggers give equal bytes.
+
+    :param name: of the tagger, for messages.
+    :raises ModelError: it has a part that such a file does not hold, or numbers that are not finite.
+    """
+    try:
+        return TAGGER.pack(describe(tagger), tagger.state_dict(), name)
+    except (ValueError, TypeError, AttributeError) as error:  # files of old flair lack attributes
+        raise ModelError(
+            f"{name}: a safetensors file cannot hold this tagger: {error}; keep the flair file and pin its "
+            "digest as english.sha256"
+        ) from None
+
+
+def load_tagger(data: bytes, name: str) -> SequenceTagger:
+    """The inverse of :func:`dump_tagger`; the tagger is on ``flair.device``, ready to read.
+
+    :raises ModelError: names the file and what is wrong in it.
+    """
+    description, tensors = TAGGER.unpack(data, name)
+    tagger = _build(description)
+    tagger.load_state_dict(tensors)
+    return tagger.eval()
+
+
+def describe(tagger: Any) -> Description:
+    """Everything of a tagger but its tensors.
+
+    :raises ValueError: it has a part that cannot be described.
+    """
+    if not tagger.use_rnn:
+        raise ValueError("it has no RNN")
+    own = tagger.embeddings
+    stacked = type(own) is StackedEmbeddings
+    return Description(
+        embeddings=tuple(map(_describe, own.embeddings if stacked else [own])),
+        stacked=stacked,
+        labels=_vocabulary(tagger.label_dictionary),
+        tag_type=tagger.tag_type,
+        tag_format=tagger.tag_format,
+        rnn_type=tagger.rnn_type,
+        hidden_size=tagger.hidden_size,
+        rnn_layers=tagger.rnn_layers,
+        bidirectional=tagger.bidirectional,
+        use_crf=tagger.use_crf,
+        reproject_embeddings=tagger.reproject_embeddings,
+        train_initial_hidden_state=tagger.train_initial_hidden_state,
+        dropout=float(tagger.use_dropout),
+        word_dropout=float(tagger.use_word_dropout),
+        locked_dropout=float(tagger.use_locked_dropout),
+        loss_weights={label: float(weight) for label, weight in (tagger.weight_dict or {}).items()},
+    )
+
+
+def _build(description: Description) -> SequenceTagger:
+    """The tagger of a description, with random weights."""
+    embeddings = [_build_embedding(part) for part in description.embeddings]
+    stacked = description.stacked
+    return SequenceTagger(
+        embeddings=StackedEmbeddings(embeddings, overwrite_names=False) if stacked else embeddings[0],
+        tag_dictionary=_dictionary(description.labels),
+        tag_type=description.tag_type,
+        tag_format=description.tag_format,
+        rnn_type=description.rnn_type,
+        hidden_size=description.hidden_size,
+        rnn_layers=description.rnn_layers,
+        bidirectional=description.bidirectional,
+        use_crf=description.use_crf,
+        reproject_embeddings=description.reproject_embeddings,
+        train_initial_hidden_state=description.train_initial_hidden_state,
+        dropout=description.dropout,
+        word_dropout=description.word_dropout,
+        locked_dropout=description.locked_dropout,
+        loss_weights=dict(description.loss_weights) or None,
+        init_from_state_dict=True,  # the labels are those of the CRF already
+    )
+
+
+def _describe(embedding: Any) -> Embedding:
+    # The very class: a subclass may compute something else with the same tensors.
+    kind = type(embedding)
+    if kind is WordEmbeddings:
+        return _describe_words(embedding)
+    if kind is OneHotEmbeddings:
+        _require_text(embedding, "text")
+        return OneHot(
+            name=embedding.name,
+            vocabulary=_vocabulary(embedding.vocab_dictionary),
+            embedding_length=embedding.embedding_length,
+            stable=embedding.layer_norm is not None,
+        )
+    if kind in {CharacterEmbeddings, BatchedCharacters}:
+        return Characters(
+            name=embedding.name,
+            vocabulary=_vocabulary(embedding.char_dictionary),
+            char_embedding_dim=embedding.char_embedding_dim,
+            hidden_size_char=embedding.hidden_size_char,
+        )
+    if kind is FlairEmbeddings:
+        return describe_character_model(embedding)
+    raise ValueError(f"{kind.__name__} is none of the embeddings that it knows")
+
+
+def _describe_words(words: WordEmbeddings) -> Words:
+    _require_text(words, None)
+    vocab = sorted(words.vocab, key=words.vocab.__getitem__)
+    if [words.vocab[word] for word in vocab] != list(range(len(vocab))):
+        raise ValueError("its WordEmbeddings number the words with gaps")
+    return Words(
+        name=words.name,
+        vocab=tuple(vocab),
+        embedding_length=words.embedding_length,
+        fine_tune=words.fine_tune,
+        stable=words.stable,
+    )
+
+
+def describe_character_model(embedding: FlairEmbeddings) -> CharacterModel:
+    """Everything of flair embeddings but their tensors.
+
+    :raises ValueError: they have a dictionary that cannot be described.
+    """
+    model: LanguageModel = embedding.lm
+    return CharacterModel(
+        name=embedding.name,
+        vocabulary=_vocabulary(model.dictionary),
+        is_forward_lm=model.is_forward_lm,
+        recurrent_type=model.recurrent_type.upper(),
+        embedding_size=model.embedding_size,
+        hidden_size=model.hidden_size,
+        nlayers=model.nlayers,
+        nout=model.nout or 0,
+        document_delimiter=getattr(model, "document_delimiter", "\n"),  # as flair reads older models
+        dropout=float(model.dropout),
+        has_decoder=model.decoder is not None,
+        fine_tune=embedding.fine_tune,
+        chars_per_chunk=embedding.chars_per_chunk,
+        with_whitespace=embedding.with_whitespace,
+        tokenized_lm=embedding.tokenized_lm,
+        is_lower=embedding.is_lower,
+    )
+
+
+def _build_embedding(part: Embedding) -> Any:
+    match part:
+        case Words():
+            return WordEmbeddings(
+                None,
+                vocab={word: row for row, word in enumerate(part.vocab)},
+                embedding_length=part.embedding_length,
+                fine_tune=part.fine_tune,
+                force_cpu=not part.fine_tune,  # where the vectors lie; flair allows no other on a GPU
+                stable=part.stable,
+                name=part.name,
+            )
+        case OneHot():
+            embedding = OneHotEmbeddings(
+                _dictionary(part.vocabulary), embedding_length=part.embedding_length, stable=part.stable
+            )
+            embedding.name = part.name
+            return embedding
+        case Characters():
+            return BatchedCharacters(
+                _dictionary(part.vocabulary), part.char_embedding_dim, part.hidden_size_char, part.name
+            )
+        case CharacterModel():
+            return build_character_embeddings(part)
+
+
+def build_character_embeddings(part: CharacterModel) -> FlairEmbeddings:
+    """Flair embeddings, their language model with random weights."""
+    model = LanguageModel(
+        _dictionary(part.vocabulary),
+        part.is_forward_lm,
+        part.hidden_size,
+        part.nlayers,
+        embedding_size=part.embedding_size,
+        nout=part.nout or None,
+        document_delimiter=part.document_delimiter,
+        dropout=part.dropout,
+        recurrent_type=part.recurrent_type,
+        has_decoder=part.has_decoder,
+    )
+    return FlairEmbeddings(
+        model,
+        fine_tune=part.fine_tune,
+        chars_per_chunk=part.chars_per_chunk,
+        with_whitespace=part.with_whitespace,
+        tokenized_lm=part.tokenized_lm,
+        is_lower=part.is_lower,
+        name=part.name,
+    )
+
+
+def _vocabulary(dictionary: Dictionary) -> Vocabulary:
+    if dictionary.item2idx != {item: number for number, item in enumerate(dictionary.idx2item)}:
+        raise ValueError("a dictionary of it numbers its items twice or with gaps")
+    return Vocabulary(items=tuple(dictionary.get_items()), unknown=dictionary.add_unk)
+
+
+def _dictionary(vocabulary: Vocabulary) -> Dictionary:
+    dictionary = Dictionary(add_unk=False)
+    for item in vocabulary.items:
+        dictionary.add_item(item)
+    dictionary.add_unk = vocabulary.unknown
+    return dictionary
+
+
+def _require_text(embedding: Any, field: str | None) -> None:
+    """Embeddings of another field read labels, which a translation does not have."""
+    if embedding.field != field:
+        raise ValueError(f"its {type(embedding).__name__} read {embedding.field!r}, not the text")

@@ -1,0 +1,41 @@
+"""Keeps the loggers of the program as they are while a package is imported."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def untouched_logging() -> Iterator[None]:
+    """Import inside: a package that configures the root logger (some of fairseq's modules do) has no effect.
+
+    ``logging.basicConfig`` does nothing when the root logger has a handler, so it gets one for a while.
+    """
+    root, placeholder = logging.getLogger(), logging.NullHandler()
+    root.addHandler(placeholder)
+    try:
+        yield
+    finally:
+        root.removeHandler(placeholder)
+
+
+@contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Send flair's log to a file and keep its progress bars off the terminal."""
+    logger = logging.getLogger("flair")
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(log, encoding="utf-8")
+    logger.handlers, logger.propagate = [file], False
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # flair's own use of torch and of its folder
+            yield
+    finally:
+        file.close()
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)

@@ -1,0 +1,149 @@
+"""The files that a recipe's models are read from, by their digests. Loads no model."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from backattn.common.atomic_files import is_file
+from backattn.common.digests import file_digest
+from backattn.common.errors import MissingError
+from backattn.models.cedict import PUBLISHED
+from backattn.models.transformers_folder import CONFIG, marian_files, read_encoder
+from backattn.recipe import (
+    CopyRecipe,
+    DictionaryRecipe,
+    EmbeddingName,
+    Recipe,
+    TransformersRecipe,
+    data_path,
+    model_path,
+    trained_by,
+)
+
+# What a command may be held to: T and what it is made from, or the frozen embeddings.
+Part = Literal["all", "transfer", "embeddings"]
+Digest = Callable[[Path], str]
+
+
+def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
+    """An error for each model that is not there; it says what gives it.
+
+    ``translator``, ``english``, ``links`` (an aligner's, in A's place), or the name of an embedding.
+
+    :param part: of stage one, whose models are looked for.
+    """
+    looks: dict[str, Callable[..., object]] = {}
+    if part != "embeddings":
+        looks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
+        looks |= {"links": partial(links_files, recipe)}
+    if part != "transfer":
+        looks |= {name: partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings}
+    found = {}
+    for name, look in looks.items():
+        try:
+            look(digest=str)  # no need to read gigabytes to see that they are there
+        except MissingError as error:
+            found[name] = error
+    return found
+
+
+def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
+    """Sha256 of each of the translator's files; a model of the hub is known by its name."""
+    translator = recipe.translator
+    if isinstance(translator, CopyRecipe):
+        return {}
+    if isinstance(translator, DictionaryRecipe):
+        path = data_path(translator.dictionary)
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: no such file (translator.dictionary of the recipe); put {PUBLISHED} there, or "
+                "another one in its form"
+            )
+        return {"dictionary": digest(path)}
+    if translator.hub:
+        return {"hub": translator.hub}
+    folder = model_path(translator.checkpoint)
+    if isinstance(translator, TransformersRecipe):
+        return {name: digest(folder / name) for name in marian_files(folder)}
+    if not (folder / "checkpoint.pt").is_file():
+        own = recipe.name if translator.training else trained_by(translator.checkpoint)
+        raise MissingError(
+            f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
+            f"or point translator.checkpoint in the recipe at one"
+        )
+    # What else lies there (notes, other checkpoints of the training) is not opened.
+    dictionaries = (f"dict.{language}.txt" for language in (translator.source, "en"))
+    files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
+    return {path.name: digest(path) for path in sorted(files) if is_file(path)}
+
+
+def transfer_files(recipe: Recipe) -> dict[str, str]:
+    """Sha256 of each file that makes T of the translations."""
+    return english_files(recipe) | links_files(recipe)
+
+
+def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
+    """Sha256 of the English tagger's file; a model of the hub is known by its name."""
+    english = recipe.english_tagger
+    if english.hub:
+        return _of_hub(english.hub, english.sha256)
+    path = model_path(english.checkpoint)
+    if not path.is_file():
+        own = recipe.name if english.training else "english"
+        raise MissingError(
+            f"{path}: no English tagger there; make it with `backattn english train {own}`, "
+            f"or point english.checkpoint in the recipe at a flair model"
+        )
+    return {path.name: digest(path)}
+
+
+def links_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
+    """Sha256 of each file of an aligner's links, where they stand in A's place."""
+    links = recipe.transfer.links if recipe.transfer.attention == "links" else None
+    paths = [data_path(name) for name in (links.path, links.links_path) if name] if links else []
+    for path in paths:
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: no such file (transfer.links of the recipe); `backattn pairs {recipe.name}` prints "
+                "the pairs that an aligner is to link"
+            )
+    return {f"links {number}": digest(path) for number, path in enumerate(paths, 1)}
+
+
+def _of_hub(name: str, pin: str) -> dict[str, str]:
+    """A model of the hub is known by its name; where its digest is pinned, by that as well."""
+    return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
+
+
+def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_digest) -> dict[str, str]:
+    """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
+
+    :raises MissingError: they are not there; says what gives them.
+    """
+    tables = recipe.embeddings
+    if name == "fasttext":
+        assert tables.fasttext is not None  # as the recipe was checked to have
+        files = [data_path(tables.fasttext.vectors)]
+        advice = "fetch a .vec file from fasttext.cc, or point embeddings.fasttext.vectors at one"
+    elif name == "charlm":
+        assert tables.charlm is not None
+        if tables.charlm.hub:
+            return _of_hub(tables.charlm.hub, ",".join(tables.charlm.sha256))
+        folder = model_path(tables.charlm.checkpoint)
+        files = [folder / "backward.safetensors", folder / "forward.safetensors"]
+        own = recipe.name if tables.charlm.training else trained_by(tables.charlm.checkpoint)
+        advice = f"make both directions with `backattn charlm train {own}`"
+    else:
+        assert tables.bert is not None
+        if tables.bert.hub:
+            return {"hub": tables.bert.hub}
+        folder = model_path(tables.bert.checkpoint)
+        files = [folder / CONFIG]
+        if is_file(files[0]):
+            files = [folder / name for name in read_encoder(folder).files]
+        advice = "point embeddings.bert.checkpoint at the folder of a transformers model, or name a hub's"
+    for path in files:
+        if not is_file(path):
+            raise MissingError(f"{path}: not there; {advice}")
+    return {path.name: digest(path) for path in sorted(set(files))}

@@ -1,0 +1,165 @@
+"""``pipelines/*.toml`` -> :class:`Recipe`. A recipe is read once, checked whole and then only passed on.
+
+Unknown keys, missing keys and values of the wrong type or range are refused with file and key.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from backattn.common.atomic_files import is_file
+from backattn.common.errors import MissingError, RecipeError
+from backattn.common.regular_files import open_regular
+from backattn.common.safe_text import listed, plain, quoted, shortened
+from backattn.recipe.conversion import convert, replace_kinds
+from backattn.recipe.paths import EPOCHS, model_path
+from backattn.recipe.schema import NAME, EnglishRecipe, Recipe
+
+PIPELINES = Path("pipelines")
+# A recipe is read on one screen. tomllib takes time with the square of a key's dots, and its own errors
+# for what is nested too deep.
+_LONGEST = 1 << 17
+_MOST_DOTS = 1000
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read ``pipelines/<name>.toml``, or a path that ends in ``.toml``.
+
+    :param overrides: ``key.path=value`` texts that replace single values (``tagger.epochs=3``).
+    :raises MissingError: there is no such recipe.
+    :raises RecipeError: names the file and the key.
+    """
+    table, path = _read(name, overrides)
+    if "corpus" not in table:
+        raise RecipeError(
+            f"{path}: no [corpus] table: this recipe has no LANG to run; "
+            f"choose one of {listed(available_recipes()) or 'none here'}"
+        )
+    # A wrong value need not stand in the file.
+    return from_json({"name": path.stem, **table}, f"{path} with --set" if overrides else str(path))
+
+
+def recipe_name(lang: str) -> str:
+    """The name that a recipe has by its LANG: itself, or that of its file.
+
+    :raises RecipeError: it is no name, so that nothing below ``cache/`` can be called so.
+    """
+    name = Path(lang).stem if lang.endswith(".toml") else lang
+    if not NAME.fullmatch(name):
+        raise RecipeError(
+            f"LANG {quoted(lang)}: expected the name of a recipe (letters, digits, . _ and -) or the path of "
+            f"one that ends in .toml; here are {listed(available_recipes()) or 'none'}"
+        )
+    return name
+
+
+def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
+    """Read the ``[english]`` table alone, with the training that it must hold.
+
+    A recipe that only describes an English tagger (``pipelines/english.toml``) needs nothing else.
+    """
+    table, path = _read(name, overrides)
+    english = table.get("english")
+    if not isinstance(english, dict) or "training" not in english:
+        raise RecipeError(
+            f"{path}: no [english.training]: this recipe says nothing about training an English "
+            "tagger; `backattn english train english` does"
+        )
+    return convert(EnglishRecipe, english, str(path), "english")
+
+
+def available_recipes() -> list[str]:
+    """Names of the recipes of ``pipelines/`` that describe a LANG."""
+    return sorted(path.stem for path in PIPELINES.glob("*.toml") if _describes_a_lang(path))
+
+
+def trained_by(checkpoint: str) -> str:
+    """The recipe whose training leaves a model there, for a message.
+
+    ``zh`` for ``zh/translator``, and for one of its epochs (``zh/translator.epochs/3``); ``LANG`` where no
+    recipe has that name.
+    """
+    folder = model_path(checkpoint).parent
+    name = (folder.parent if folder.suffix == EPOCHS else folder).name
+    return name if name in available_recipes() else "LANG"
+
+
+def _describes_a_lang(path: Path) -> bool:
+    """Looked at, not parsed: a recipe that cannot be read must not hide the others from a message."""
+    try:
+        with open_regular(path) as file:
+            return bool(re.search(rb"^\[corpus\]", file.read(_LONGEST), re.M))
+    except OSError:
+        return False
+
+
+def as_json(part: Any) -> dict[str, Any]:
+    """A (part of a) recipe as plain JSON values, for digests and for the artefacts."""
+    return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(part)))
+
+
+def from_json(table: Any, where: str) -> Recipe:
+    """The inverse of :func:`as_json` for a whole recipe (a run folder keeps its own).
+
+    :raises RecipeError: names ``where`` and the key.
+    """
+    return convert(Recipe, table, where)
+
+
+def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    known = recipe_name(name)
+    path = Path(name) if name.endswith(".toml") else PIPELINES / f"{known}.toml"
+    if not is_file(path):
+        if os.path.exists(path):
+            raise RecipeError(f"{path}: not a file; name a recipe, or the path of one")
+        names = listed(available_recipes()) or "none: run from the folder that holds pipelines/"
+        raise MissingError(f"{path}: no such recipe; here are {names}")
+    try:
+        with open_regular(path) as file:
+            table = _parse(file.read(_LONGEST + 1).decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: not readable as TOML: {shortened(str(error))}") from None
+    values = [_override_value(override) for override in overrides]
+    replace_kinds(table, values)
+    for (key, value), override in zip(values, overrides, strict=True):
+        _set(table, key, value, override)
+    return table, path
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """:raises ValueError: it is no TOML, or not of the size of a recipe."""
+    if len(text) > _LONGEST:
+        raise ValueError(f"longer than {_LONGEST:,} characters")
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+        raise ValueError(f"a line with more than {_MOST_DOTS:,} dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _override_value(override: str) -> tuple[str, Any]:
+    """Key and value of a ``--set``."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(f"--set {plain(override)}: expected KEY=VALUE, as in tagger.epochs=3")
+    try:
+        parsed = _parse(f"value = {text}")
+    except ValueError:
+        parsed = {}
+    # A bare word is a string: --set transfer.eos=keep. So is a text that would be several lines of TOML.
+    return dotted, parsed["value"] if parsed.keys() == {"value"} else text
+
+
+def _set(table: dict[str, Any], dotted: str, value: Any, override: str) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {plain(override)}: {plain(parent)} is a value, not a table")
+    table[last] = value

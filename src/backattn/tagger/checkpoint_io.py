@@ -1,0 +1,44 @@
+"""Tensors of a run's folder, as safetensors with a JSON value in the header."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from backattn.common.atomic_files import is_file, write_whole
+from backattn.common.errors import MissingError, ModelError, of_the_machine
+from backattn.common.json_files import parse
+from backattn.common.safe_text import shortened
+from backattn.tagger.run import ADVICE
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Write tensors and what is to be known of them: one file, so one rename."""
+    metadata = None if about is None else {"about": json.dumps(about)}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, safetensors.torch.save(plain, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of :func:`write_tensors`.
+
+    :raises MissingError: there is no such file.
+    :raises ModelError: it is damaged.
+    """
+    if not is_file(path):
+        raise MissingError(f"{path}: missing; {ADVICE}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = parse((file.metadata() or {}).get("about", "{}"))
+            if not isinstance(about, dict):
+                raise ValueError("its description is not a table")
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
+        if of_the_machine(error):
+            raise
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{path}: damaged ({reason}); {ADVICE}") from None

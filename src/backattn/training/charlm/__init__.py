@@ -1,0 +1,1 @@
+"""Train character language models from raw text."""

@@ -1,0 +1,148 @@
+"""The text of character language models: tokens with a space between each two, a sentence a line."""
+
+from collections import Counter
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tqdm import tqdm
+
+from backattn.common.errors import CorpusError
+from backattn.common.progress import hidden
+from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
+from backattn.corpus import Corpus, Sentence, evenly_spread
+from backattn.recipe import TextFile, Unit, data_path
+from backattn.translation.tokenisation import letters, tokenise
+
+# Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
+MIN_COUNT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCounts:
+    """What became of the lines of one file of text; they add up to ``lines``.
+
+    :param kept: lines that are trained on.
+    :param empty: lines without any token.
+    :param over_limit: lines that the recipe's ``limit`` leaves out.
+    :param held_out: lines left out that are a dev or test sentence of the corpus, wherever tokens end.
+    """
+
+    path: str
+    lines: int
+    kept: int
+    empty: int
+    over_limit: int
+    held_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What a character language model is made for.
+
+    :param corpus: its training sentences are part of the text, its dev sentences measure it, and what is in
+        dev and test is kept out of the other files.
+    :param language: of the text, for Moses.
+    :param key: of the recipe's table that describes the models, for messages.
+    """
+
+    corpus: Corpus
+    language: str
+    unit: Unit
+    key: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """What one character language model is trained and measured on.
+
+    :param train: the corpus' training sentences, then the kept lines of the files in their order.
+    :param dev: the corpus' dev sentences.
+    """
+
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    files: tuple[TextCounts, ...]
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each character stands in the training text."""
+        found: Counter[str] = Counter()
+        for line in self.train:
+            found.update(line)
+        return found
+
+    @cached_property
+    def alphabet(self) -> tuple[str, ...]:
+        """The characters that a model of it tells apart, those between tokens and between lines first."""
+        known = (c for c, count in self.counts.items() if count >= MIN_COUNT and c not in " \n")
+        return (" ", "\n", *sorted(known))
+
+
+def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) -> Text:
+    """Join the corpus' training sentences and the lines of files, which are split into tokens as it is.
+
+    :param progress: a bar over the lines of each file on standard error.
+    :raises CorpusError: a line of a file has too few columns, or is not UTF-8.
+    :raises MissingError: a file is not there.
+    """
+    corpus = purpose.corpus
+    held_out = {letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
+    train = [_line(sentence) for sentence in corpus.train]
+    counts = []
+    for file in files:
+        kept, count = _read_file(file, purpose, held_out, progress)
+        train += kept
+        counts.append(count)
+    return Text(tuple(train), tuple(map(_line, corpus.dev)), tuple(counts))
+
+
+def _read_file(
+    file: TextFile, purpose: Purpose, held_out: Set[str], progress: bool
+) -> tuple[list[str], TextCounts]:
+    raw = list(_cells(file, purpose.key))
+    full = [line for line in raw if line]
+    taken = evenly_spread(full, file.limit)
+    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=hidden(progress))
+    lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
+    tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
+    kept = [line for line in tokens if letters(line) not in held_out]
+    return kept, TextCounts(
+        path=file.path,
+        lines=len(raw),
+        kept=len(kept),
+        empty=len(raw) - len(full) + len(lines) - len(tokens),
+        over_limit=len(full) - len(taken),
+        held_out=len(tokens) - len(kept),
+    )
+
+
+def _line(sentence: Sentence) -> str:
+    return " ".join(sentence.tokens)
+
+
+def _cells(file: TextFile, key: str) -> Iterator[str]:
+    """The sentence of each line, without surrounding white space."""
+    path = data_path(file.path)
+    remedy = (
+        "put the text there, set BACKATTN_DATA to the folder that holds it, or take the file out of "
+        f"{key}.training.files"
+    )
+    for number, line in text_lines(path, remedy):
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        if not (file.header and number == 1):
+            yield _cell(line, file.column, f"{path}:{number}", key).strip()
+
+
+def _cell(line: str, column: int, where: str, key: str) -> str:
+    if column < 0:
+        return line
+    cells = line.split("\t")
+    if len(cells) <= column:
+        raise CorpusError(
+            f"{where}: expected at least {column + 1} columns separated by tabs, found {len(cells)}; mend "
+            f"the line, or the file's column in {key}.training.files"
+        )
+    return cells[column]

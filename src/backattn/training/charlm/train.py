@@ -1,0 +1,366 @@
+"""``backattn charlm train``: text -> both directions of a character language model, with their perplexity.
+
+All work lies in ``<folder>.work/`` until the end, one model file an epoch of each direction, so that a
+killed training goes on; the result folder appears whole, its manifest written last.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from backattn.common.atomic_files import is_file, write_whole, write_whole_text
+from backattn.common.device import threads_of_torch
+from backattn.common.digests import canonical_json, digest
+from backattn.common.errors import CorpusError, MissingError, ModelError, RecipeError
+from backattn.common.json_files import read_table
+from backattn.common.progress import hidden, tell
+from backattn.corpus.formats import read_corpus
+from backattn.embeddings.charlm_hub import dump_model, load_model
+from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS
+from backattn.models.flair_config import FORMAT
+from backattn.models.safetensors_model import SUFFIX
+from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged, train_anew
+from backattn.recipe import CharLmTraining, Recipe, as_json
+from backattn.training.charlm.flair_trainer import (
+    negative_log_likelihood,
+    new_model,
+    pick_flair_device,
+    train_epoch,
+)
+from backattn.training.charlm.text import MIN_COUNT, Purpose, Text, TextCounts, read_text
+from backattn.training.training_job import WorkFolder, data_digest, real_folder, refuse_strange_folder
+
+_LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
+_PACKAGES = ("backattn", "torch", "flair", "sacremoses")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochFigures:
+    """One epoch of one direction.
+
+    :param perplexity: of a character of the training text, with dropout.
+    :param dev_perplexity: of a character of the corpus' dev sentences, each read by itself.
+    """
+
+    perplexity: float
+    dev_perplexity: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CharLmReport:
+    """The figures of a trained pair of character language models, as ``training.json`` keeps them.
+
+    :param sentences: lines of the training text, the corpus' training sentences among them.
+    :param characters: of that text, with the end of each line.
+    :param alphabet: how many characters the models tell apart.
+    :param unknown: how many characters of the text are others, which stand there less than
+        :data:`MIN_COUNT` times.
+    :param dev_characters, dev_unknown: the same of the dev sentences.
+    :param files: what became of the lines of each file.
+    :param epochs: of each direction; the one of the lowest dev perplexity is the model.
+    """
+
+    folder: Path
+    sentences: int
+    characters: int
+    alphabet: int
+    unknown: int
+    dev_characters: int
+    dev_unknown: int
+    files: tuple[TextCounts, ...]
+    epochs: Mapping[str, tuple[EpochFigures, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    def to_text(self) -> str:
+        """The figures for a reader."""
+        all_epochs = [epoch for epochs in self.epochs.values() for epoch in epochs]
+        seconds = sum(epoch.seconds for epoch in all_epochs)
+        speed = self.characters * len(all_epochs) / max(seconds, 1e-9)
+        lines = [
+            f"{self.folder}: {self.sentences:,} sentences, {self.characters:,} characters; "
+            f"{seconds:.0f} s ({speed:,.0f} characters/s)",
+            f"  {self.alphabet:,} characters told apart; {self.unknown:,} of the text are unknown, each seen "
+            f"less than {MIN_COUNT} times; in dev {self.dev_unknown:,} of {self.dev_characters:,}",
+        ]
+        for file in self.files:
+            lines.append(
+                f"  {file.path}: {file.kept:,} of {file.lines:,} lines; left out: {file.empty:,} empty, "
+                f"{file.held_out:,} of dev and test, {file.over_limit:,} by the limit"
+            )
+        for direction, epochs in self.epochs.items():
+            number = best_epoch(epochs)
+            lines.append(
+                f"  {direction}: perplexity of a character {epochs[number].dev_perplexity:.3f} on dev, "
+                f"{epochs[number].perplexity:.3f} in training (epoch {number + 1} of {len(epochs)})"
+            )
+        return "\n".join(lines)
+
+
+def train_charlm(
+    recipe: Recipe, *, folder: Path, threads: int | None, progress: bool, replace: bool = False
+) -> CharLmReport:
+    """Train the character language models of ``[embeddings.charlm]``, as :func:`train_models` does.
+
+    :raises RecipeError: the recipe has no ``[embeddings.charlm.training]`` or names no folder.
+    """
+    charlm = recipe.embeddings.charlm
+    if charlm is None or charlm.training is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: no [embeddings.charlm.training]: it says nothing about training "
+            "character language models"
+        )
+    if not charlm.checkpoint:
+        raise RecipeError(
+            f"recipe {recipe.name}: embeddings.charlm.checkpoint: missing key; expected the folder for the "
+            "result"
+        )
+    purpose = Purpose(
+        corpus=read_corpus(recipe.corpus),
+        language=recipe.translator.source,
+        unit=recipe.corpus.unit,
+        key="embeddings.charlm",
+    )
+    return train_models(
+        charlm.training,
+        purpose,
+        lang=recipe.name,
+        folder=folder,
+        threads=threads,
+        progress=progress,
+        replace=replace,
+    )
+
+
+def train_models(
+    training: CharLmTraining,
+    purpose: Purpose,
+    *,
+    lang: str,
+    folder: Path,
+    threads: int | None,
+    progress: bool,
+    replace: bool = False,
+) -> CharLmReport:
+    """Train both directions of a character language model and write them to ``folder``.
+
+    A finished folder of the same recipe and data is left as it is. A training that was killed goes on
+    from the last epoch of its direction and ends with the same numbers.
+
+    :param lang: name of the recipe.
+    :param threads: of torch; None leaves torch's own choice.
+    :param progress: bars on standard error: over the lines to split, then over the characters to read.
+    :param replace: a finished folder of other settings or data is replaced when the new one is ready.
+    :raises RecipeError: the folder or the work folder belong to something else, or the folder is not to be
+        replaced.
+    :raises ModelError: what an earlier training left is damaged, or this one diverged.
+    :raises CorpusError, MissingError: a file is malformed, too short or not there.
+    :raises BusyError: another process trains into the same folder.
+    """
+    place = real_folder(folder)
+    refuse_strange_folder(
+        place,
+        MANIFEST,
+        "holds no character language models that were trained here",
+        f"{purpose.key}.checkpoint",
+    )
+    work = WorkFolder(folder=place, request=make_request(training, purpose), lang=lang, replace=replace)
+    with work.alone(), threads_of_torch(threads):
+        if work.needed():
+            text = read_text(training.files, purpose, progress=progress)
+            _require_enough(text, training, purpose.key)
+            epochs = _train(text, training, work.claim(), progress)
+            _finish(training, text, work, epochs)
+    return read_report(folder)
+
+
+def read_report(folder: Path) -> CharLmReport:
+    """The report of a finished folder.
+
+    :raises MissingError: there is none.
+    :raises ModelError: it is damaged.
+    """
+    manifest = read_manifest(folder)
+    with told_if_damaged(folder / MANIFEST):
+        value = dict(manifest["report"])
+        files = tuple(TextCounts(**file) for file in value.pop("files"))
+        epochs = value.pop("epochs")
+        epochs = {direction: _epochs(epochs[direction]) for direction in DIRECTIONS}
+        return CharLmReport(**{**value, "folder": folder}, files=files, epochs=epochs)
+
+
+def best_epoch(epochs: tuple[EpochFigures, ...]) -> int:
+    """Number of the epoch with the lowest dev perplexity, from 0; of equals, the first."""
+    return min(range(len(epochs)), key=lambda i: epochs[i].dev_perplexity)
+
+
+def _require_enough(text: Text, training: CharLmTraining, key: str) -> None:
+    """Flair needs two characters for each of a batch."""
+    if _characters(text.train) < 2 * training.batch:
+        raise CorpusError(
+            f"the training text has {_characters(text.train)} characters, expected at least "
+            f"{2 * training.batch}; add files to {key}.training, or lower its batch"
+        )
+
+
+def _train(
+    text: Text, training: CharLmTraining, work: Path, progress: bool
+) -> dict[str, tuple[EpochFigures, ...]]:
+    """One model file an epoch; goes on after the last one that is there."""
+    pick_flair_device()
+    found = {direction: _read_epochs(work, direction) for direction in DIRECTIONS}
+    size = _characters(text.train)
+    done = sum(map(len, found.values()))
+    bar = tqdm(
+        total=len(DIRECTIONS) * training.epochs * size,
+        initial=done * size,
+        unit="character",
+        unit_scale=True,
+        disable=hidden(progress),
+    )
+    with bar:
+        for direction in DIRECTIONS:
+            bar.set_description(direction)
+            _train_direction(direction, found[direction], text, training, work, bar, progress)
+    return {direction: _read_epochs(work, direction) for direction in DIRECTIONS}
+
+
+def _train_direction(
+    direction: str,
+    epochs: tuple[EpochFigures, ...],
+    text: Text,
+    training: CharLmTraining,
+    work: Path,
+    bar: "tqdm[Any]",
+    progress: bool,
+) -> None:
+    if epochs:
+        model = load_model(
+            _read_model(work, direction, len(epochs)), str(_model(work, direction, len(epochs)))
+        )
+    else:
+        model = new_model(text.alphabet, training, forward=direction == DIRECTIONS[0])
+    for epoch in range(len(epochs), training.epochs):
+        start = time.monotonic()
+        loss = train_epoch(model, text.train, training, epoch=epoch, folder=work, advance=bar.update)
+        path = _model(work, direction, epoch + 1)
+        write_whole(path, dump_model(model, str(path)))
+        total, characters = negative_log_likelihood(model, text.dev)
+        figures = EpochFigures(
+            perplexity=_perplexity(loss, path),
+            dev_perplexity=_perplexity(total / characters, path),
+            seconds=round(time.monotonic() - start, 1),
+        )
+        epochs = (*epochs, figures)
+        write_whole_text(_state(work, direction), canonical_json({"epochs": list(map(asdict, epochs))}))
+        bar.set_postfix(dev=f"{figures.dev_perplexity:.3f}")
+        tell(
+            f"{direction}, epoch {epoch + 1}/{training.epochs}: perplexity {figures.dev_perplexity:.3f} "
+            f"on dev, {figures.seconds:.0f} s",
+            progress,
+        )
+
+
+def _perplexity(loss: float, path: Path) -> float:
+    """Of a character, from its loss in nats."""
+    if loss > _LARGEST_LOSS:
+        raise ModelError(
+            f"{path}: its training diverged (a loss of {loss:.0f} nats a character); delete "
+            f"{path.parent} and lower the learning_rate of their training"
+        )
+    return math.exp(loss)
+
+
+def _finish(
+    training: CharLmTraining, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
+) -> None:
+    result = work.fresh_result()
+    for direction, own in epochs.items():
+        data = _read_model(work.path, direction, best_epoch(own) + 1)
+        write_whole(result / f"{direction}{SUFFIX}", data)
+    known = set(text.alphabet)
+    report = CharLmReport(
+        folder=work.folder,
+        sentences=len(text.train),
+        characters=_characters(text.train),
+        alphabet=len(text.alphabet),
+        unknown=sum(count for character, count in text.counts.items() if character not in known),
+        dev_characters=_characters(text.dev),
+        dev_unknown=sum(character not in known for line in text.dev for character in line),
+        files=text.files,
+        epochs=epochs,
+    )
+    told = {"request": work.request, "recipe": as_json(training), "report": report.to_json()}
+    work.publish(result, told, _PACKAGES)
+
+
+def _characters(lines: tuple[str, ...]) -> int:
+    """Of lines, with the end of each."""
+    return sum(map(len, lines)) + len(lines)
+
+
+def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
+    """Everything that the numbers of a training depend on, down to the tokens and the bytes of the files."""
+    return {
+        "format": FORMAT,
+        "training": as_json(training),
+        # What is read of them: a corrected label changes no text. Test sentences are left out of the files.
+        "corpus": {
+            split: digest([sentence.tokens for sentence in sentences])
+            for split, sentences in purpose.corpus.splits()
+            if split != "test" or training.files
+        },
+        "unit": purpose.unit,
+        "language": purpose.language,
+        "data": {file.path: data_digest(file.path) for file in training.files},
+        "versions": {package: version(package) for package in ("flair", "sacremoses")},
+        # Held-out sentences were found by their exact tokens before.
+        **({"held_out": "letters"} if training.files else {}),
+    }
+
+
+def _model(work: Path, direction: str, epoch: int) -> Path:
+    return work / f"{direction}.epoch{epoch}{SUFFIX}"
+
+
+def _state(work: Path, direction: str) -> Path:
+    return work / f"{direction}.epochs.json"
+
+
+def _read_model(work: Path, direction: str, epoch: int) -> bytes:
+    """The model file of an epoch, whoever wrote it.
+
+    :raises MissingError: it is not there.
+    :raises ModelError: it is no such file.
+    """
+    path = _model(work, direction, epoch)
+    if not is_file(path):
+        raise MissingError(f"{path}: an epoch's model is not there; {train_anew(work)}")
+    data = path.read_bytes()
+    try:
+        CHARACTER_MODEL.unpack(data, str(path))
+    except ModelError as error:
+        raise ModelError(f"{error}; {train_anew(work)}") from None
+    return data
+
+
+def _read_epochs(work: Path, direction: str) -> tuple[EpochFigures, ...]:
+    path = _state(work, direction)
+    if not path.exists():
+        return ()
+    table = read_table(path, train_anew(work))
+    with told_if_damaged(path):
+        return _epochs(table["epochs"])
+
+
+def _epochs(values: Any) -> tuple[EpochFigures, ...]:
+    return tuple(EpochFigures(**value) for value in values)

@@ -1,0 +1,1 @@
+"""Train the English tagger from column files, or convert one of flair."""

@@ -1,0 +1,203 @@
+"""flair's own training of a ``SequenceTagger``."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import flair
+import torch
+from flair.data import Corpus as FlairCorpus
+from flair.data import Dictionary
+from flair.data import Sentence as FlairSentence
+from flair.datasets import FlairDatapointDataset
+from flair.embeddings import FlairEmbeddings, OneHotEmbeddings, StackedEmbeddings
+from flair.models import SequenceTagger
+from flair.trainers import ModelTrainer
+from flair.trainers.plugins import MetricRecord, TrainerPlugin
+
+from backattn.common.atomic_files import write_whole
+from backattn.common.errors import MissingError, ModelError
+from backattn.corpus import Sentence
+from backattn.corpus.tags import legal_transitions, spans
+from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger, load_tagger
+from backattn.models.import_logging import quiet
+from backattn.models.training_manifest import train_anew
+from backattn.recipe import EnglishTraining
+
+LABEL = "ner"
+_FORBIDDEN = -10000.0  # flair's own value
+# So many batches of shuffled sentences are sorted by length before they are cut: little padding, and a
+# third more tokens a second, while a batch remains a sample of the corpus.
+_POOL = 32
+
+
+class _Loss(TrainerPlugin):
+    """Keeps the training loss that flair records at the end of an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value: float | None = None
+
+    @TrainerPlugin.hook
+    def metric_recorded(self, record: MetricRecord) -> None:
+        """Called by flair for every figure that it records."""
+        if tuple(record.name) == ("train", "loss"):
+            self.value = float(record.value)
+
+
+def new_tagger(
+    train: Sequence[Sentence],
+    training: EnglishTraining,
+    *,
+    folder: Path,
+    language_models: Sequence[FlairEmbeddings] = (),
+) -> SequenceTagger:
+    """A tagger with fresh weights: word and character features, BiLSTM, CRF (BIOES).
+
+    Words seen fewer than ``min_count`` times share the vector of unknown words, so that the tagger
+    learns to read names that it does not know.
+
+    :param language_models: what it reads besides; no training changes them.
+    """
+    with quiet(folder / "flair.log"):
+        torch.manual_seed(training.seed)
+        return _new_tagger(train, training, language_models)
+
+
+def _new_tagger(
+    train: Sequence[Sentence], training: EnglishTraining, language_models: Sequence[FlairEmbeddings]
+) -> SequenceTagger:
+    types = sorted({span.type for sentence in train for span in spans(sentence.tags)})
+    labels = Dictionary(add_unk=False)
+    labels.span_labels = True
+    for kind in types:
+        labels.add_item(kind)
+    words = OneHotEmbeddings.from_corpus(
+        FlairCorpus(train=_dataset(train), sample_missing_splits=False),
+        min_freq=training.min_count,
+        embedding_length=training.word_dimensions,
+    )
+    alphabet = Dictionary()
+    for character in sorted({c for sentence in train for token in sentence.tokens for c in token}):
+        alphabet.add_item(character)
+    size = training.character_dimensions
+    characters = BatchedCharacters(alphabet, char_embedding_dim=size, hidden_size_char=size)
+    tagger = SequenceTagger(
+        # Characters first: the order that taggers of this program have always had.
+        embeddings=StackedEmbeddings([characters, words, *language_models]),
+        tag_dictionary=labels,
+        tag_type=LABEL,
+        hidden_size=training.hidden,
+        use_crf=True,
+        reproject_embeddings=False,
+        dropout=training.dropout,
+        word_dropout=0.05,
+        locked_dropout=0.0,
+    )
+    _forbid_illegal(tagger)
+    return tagger
+
+
+def _forbid_illegal(tagger: SequenceTagger) -> None:
+    """Start illegal BIOES transitions where flair starts those into START: no gradient ever reaches them."""
+    *tags, start, stop = tagger.label_dictionary.get_items()
+    assert (start, stop) == ("<START>", "<STOP>")
+    legal = torch.from_numpy(legal_transitions(tags))
+    with torch.no_grad():
+        transitions = tagger.crf.transitions  # [to, from], START and STOP last
+        transitions[:-2, :-2][~legal[:-1, :-1].T] = _FORBIDDEN
+        transitions[:-2, -2][~legal[-1, :-1]] = _FORBIDDEN
+        transitions[-1, :-2][~legal[:-1, -1]] = _FORBIDDEN
+
+
+def train_epoch(
+    tagger: SequenceTagger,
+    train: Sequence[Sentence],
+    training: EnglishTraining,
+    *,
+    epoch: int,
+    folder: Path,
+) -> float:
+    """One epoch with flair's ``ModelTrainer`` at that epoch's learning rate; gives the training loss.
+
+    The rate falls in a line over the epochs, to a tenth of the first. Everything random comes from the
+    seed and the number of the epoch, so that a training that was stopped goes on as it would have.
+
+    :param epoch: from 0.
+    :raises KeyboardInterrupt: the user stopped it.
+    """
+    seed = (training.seed * 1000 + epoch) % 2**32  # numpy takes no more
+    random.seed(seed)
+    flair.set_seed(seed)
+    share = epoch / max(1, training.epochs - 1)
+    corpus = FlairCorpus(train=_dataset(_shuffled(train, training.batch)), sample_missing_splits=False)
+    optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
+    loss = _Loss()
+    # flair opens a `best-model.pt` that it finds in its folder, so it gets a fresh one.
+    with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
+        ModelTrainer(tagger, corpus).train(
+            fresh,
+            learning_rate=training.learning_rate * (1 - 0.9 * share),
+            mini_batch_size=training.batch,
+            max_epochs=1,
+            optimizer=optimizer,
+            shuffle=False,
+            embeddings_storage_mode="none",
+            save_final_model=False,
+            create_loss_file=False,
+            create_file_logs=False,
+            attach_default_scheduler=False,
+            plugins=[loss],
+        )
+    if loss.value is None:
+        # flair takes Ctrl-C for the end of the training; half an epoch must not count as one.
+        raise KeyboardInterrupt
+    return loss.value
+
+
+def _shuffled(train: Sequence[Sentence], batch: int) -> list[Sentence]:
+    """All sentences in random order, but so that ``batch`` neighbours are of like length."""
+    order = random.sample(list(train), len(train))
+    batches: list[list[Sentence]] = []
+    for first in range(0, len(order), batch * _POOL):
+        pool = sorted(order[first : first + batch * _POOL], key=len)
+        batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
+    last = batches.pop()  # the one that may be short would shift the borders of all after it
+    random.shuffle(batches)
+    return [sentence for group in [*batches, last] for sentence in group]
+
+
+def save_tagger(tagger: SequenceTagger, path: Path) -> None:
+    """Write the native model file, whole.
+
+    :raises ModelError: its weights are not finite: the training diverged.
+    """
+    write_whole(path, dump_tagger(tagger, str(path)))
+
+
+def load_own_tagger(path: Path) -> SequenceTagger:
+    """Open the native model file of an epoch, whoever wrote it.
+
+    :raises MissingError: it is not there; an older version of this program wrote pickles.
+    :raises ModelError: it is no such file.
+    """
+    try:
+        return load_tagger(path.read_bytes(), str(path))
+    except ModelError as error:
+        raise ModelError(f"{error}; {train_anew(path.parent)}") from None
+    except OSError:
+        raise MissingError(
+            f"{path}: the last epoch's tagger is not there; {train_anew(path.parent)}"
+        ) from None
+
+
+def _dataset(sentences: Sequence[Sentence]) -> FlairDatapointDataset[FlairSentence]:
+    return FlairDatapointDataset([_sentence(sentence) for sentence in sentences])
+
+
+def _sentence(sentence: Sentence) -> FlairSentence:
+    found = FlairSentence(list(sentence.tokens))
+    for span in spans(sentence.tags):
+        found[span.start : span.end].add_label(LABEL, span.type)
+    return found

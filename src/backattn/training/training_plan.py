@@ -1,0 +1,185 @@
+"""The models of a recipe's stage one: who trains them, in the order in which one builds on the other.
+
+Loads nothing: the packages of a training are imported when it begins.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from backattn.common.atomic_files import is_file
+from backattn.common.errors import MissingError, RecipeError
+from backattn.models.model_digests import missing_models
+from backattn.models.training_manifest import MANIFEST
+from backattn.recipe import (
+    FairseqRecipe,
+    ModelTranslator,
+    Recipe,
+    load_english,
+    load_recipe,
+    model_path,
+    trained_by,
+)
+from backattn.training.training_job import is_whole
+
+SHARED_ENGLISH = "english"
+
+
+class Report(Protocol):
+    """What a training tells of its result."""
+
+    def to_text(self) -> str:
+        """For a person."""
+
+    def to_json(self) -> dict[str, object]:
+        """For a machine."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that a recipe needs.
+
+    :param lang: the recipe that describes it.
+    :param folder: of its result.
+    :param own: the recipe that was asked for describes it.
+    :param files: one of them lies there where somebody has put a model of his own.
+    :param run: ``run(threads, replace)``; see the trainings' own functions.
+    """
+
+    kind: Literal["translator", "English tagger", "character language models"]
+    lang: str
+    folder: Path
+    own: bool
+    files: tuple[str, ...]
+    run: Callable[[int | None, bool], Report]
+
+    def state(self) -> Literal["there", "to train", "brought"]:
+        """``there``: a training, of whatever settings, has left it; ``brought``: somebody has put it in."""
+        if is_file(self.folder / MANIFEST):
+            return "there" if is_whole(self.folder) else "to train"
+        return "brought" if any(is_file(self.folder / name) for name in self.files) else "to train"
+
+
+def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
+    """All trainings that the models of a recipe come from, in the order in which they must be done.
+
+    A model of the hub, or that no recipe of ``pipelines/`` describes, has none. Nor has a translator whose
+    weights another one began with, when that one is there and this one is not.
+
+    :param replace: what is there may be trained anew, so that the other one's is needed as well.
+    :raises RecipeError: another recipe that describes a model cannot be read.
+    """
+    return [
+        *_translator(recipe, recipe.name, (), replace),
+        *_english(recipe),
+        *_charlm(recipe),
+    ]
+
+
+def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
+    """The models of a recipe that are not there, and that none of the trainings makes."""
+    charlm = recipe.embeddings.charlm
+    places = {"charlm": model_path(charlm.checkpoint if charlm else "")}
+    if isinstance(recipe.translator, ModelTranslator):
+        places["translator"] = model_path(recipe.translator.checkpoint)
+    if recipe.english:
+        places["english"] = model_path(recipe.english.checkpoint).parent
+    made = {training.folder for training in found}
+    missing = missing_models(recipe)
+    missing.pop("links", None)  # no model: made from the translations, when they are there
+    return [error for name, error in missing.items() if places.get(name) not in made]
+
+
+def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:
+    """Of its ``[translator.training]``, or of the recipe's in whose folder the translator lies."""
+    translator = recipe.translator
+    if not isinstance(translator, FairseqRecipe) or translator.hub:
+        return
+    training = translator.training
+    mine = _translator_training(recipe, translator, asked) if training else None
+    own = (*children, recipe.name)
+    other = _described(training.parent if training else translator.checkpoint, own)
+    if other:
+        # A parent that is gone is not trained for a child that is there.
+        there = mine is not None and mine.state() in (("brought",) if replace else ("brought", "there"))
+        if not there or _translator_training(*other, asked).state() != "to train":
+            yield from _translator(other[0], asked, own, replace)
+    if mine:
+        yield mine
+
+
+def _described(checkpoint: str, but: tuple[str, ...]) -> tuple[Recipe, FairseqRecipe] | None:
+    """The recipe that trains a translator, none of ``but``, and its table; None where that is brought."""
+    if checkpoint and (name := trained_by(checkpoint)) not in but:
+        with suppress(MissingError):  # no recipe has that name
+            other = load_recipe(name)
+            table = other.translator
+            if isinstance(table, FairseqRecipe) and table.training and _same(table.checkpoint, checkpoint):
+                return other, table
+    return None
+
+
+def _translator_training(recipe: Recipe, translator: FairseqRecipe, asked: str) -> Training:
+    folder = model_path(translator.checkpoint)
+
+    def run(threads: int | None, replace: bool) -> Report:
+        from backattn.training.translator.train import train_translator
+
+        return train_translator(recipe, folder=folder, threads=threads, progress=True, replace=replace)
+
+    files = ("checkpoint.pt", "config.json")
+    return Training("translator", recipe.name, folder, recipe.name == asked, files, run)
+
+
+def _english(recipe: Recipe) -> Iterator[Training]:
+    english, lang = recipe.english, recipe.name
+    if english is None or english.hub:
+        return
+    if english.training is None:
+        with suppress(MissingError, RecipeError):  # there is none, or it describes no training
+            shared = load_english(SHARED_ENGLISH)
+            if _same(shared.checkpoint, english.checkpoint):
+                english, lang = shared, SHARED_ENGLISH
+    if english.training is None:
+        return
+    described, folder = english, model_path(english.checkpoint).parent
+
+    def run(threads: int | None, replace: bool) -> Report:
+        from backattn.training.english.train import train_english
+
+        return train_english(
+            described, lang=lang, folder=folder, threads=threads, progress=True, replace=replace
+        )
+
+    files = (model_path(english.checkpoint).name,)
+    yield Training("English tagger", lang, folder, lang == recipe.name, files, run)
+
+
+def _charlm(recipe: Recipe) -> Iterator[Training]:
+    charlm = recipe.embeddings.charlm
+    if "charlm" not in recipe.tagger.embeddings or charlm is None or charlm.hub:
+        return
+    described = recipe
+    if charlm.training is None:
+        with suppress(MissingError):
+            other = load_recipe(trained_by(charlm.checkpoint))
+            table = other.embeddings.charlm
+            if table and table.training and _same(table.checkpoint, charlm.checkpoint):
+                described = other
+        if described is recipe:
+            return
+    folder = model_path(charlm.checkpoint)
+
+    def run(threads: int | None, replace: bool) -> Report:
+        from backattn.training.charlm.train import train_charlm
+
+        return train_charlm(described, folder=folder, threads=threads, progress=True, replace=replace)
+
+    files = ("forward.safetensors",)
+    yield Training("character language models", described.name, folder, described is recipe, files, run)
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(one) and model_path(one) == model_path(other)

@@ -1,0 +1,1 @@
+"""Train a fairseq translator from parallel text."""

@@ -1,0 +1,75 @@
+"""Epochs of a training -> one checkpoint. Knows fairseq's file format, not fairseq."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from backattn.common.errors import ModelError
+from backattn.models.safe_checkpoint import refuse_code
+from backattn.models.training_manifest import train_anew
+from backattn.recipe import TranslatorTraining
+
+# The state that a killed training goes on from, in the work folder.
+STATE = "state.pt"
+
+
+def all_epochs(training: TranslatorTraining) -> range:
+    """The epochs of a training, from 1."""
+    return range(1, len(training.learning_rates) + 1)
+
+
+def averaged_epochs(training: TranslatorTraining) -> range:
+    """The epochs whose weights make the result: the last ``training.average``, or all."""
+    return all_epochs(training)[-training.average :]
+
+
+def epoch_weights(work: Path, epoch: int) -> Path:
+    """Where the weights of one epoch lie in the work folder."""
+    return work / f"epoch{epoch}.pt"
+
+
+def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
+    """Write the average of some epochs (of one alone: its very weights) as a fairseq checkpoint.
+
+    It holds weights and fairseq's own settings, no optimiser state and no machine's path; it loads
+    under ``weights_only=True`` with ``argparse.Namespace`` allowed.
+
+    :returns: the number of parameters; tied weights count once.
+    :raises ModelError: a file of the work folder is damaged, or holds code instead of data.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        model = _average([epoch_weights(work, epoch) for epoch in epochs])
+        state = refuse_code(work / STATE, advice=train_anew(work))
+    try:
+        state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
+        kept = {key: state[key] for key in ("args", "cfg", "criterion", "task_state")}
+        # fairseq adds an entry each time that a training is resumed; whether it was killed must not show.
+        kept["optimizer_history"] = state["optimizer_history"][-1:]
+    except (KeyError, TypeError, AttributeError):
+        raise ModelError(f"{work / STATE}: damaged; {train_anew(work)}") from None
+    torch.save({**kept, "model": model, "extra_state": {}, "last_optimizer_state": None}, path)
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in model.values()}.values())
+
+
+def _average(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Mean of the weights of several epochs: a flatter, better place than the last one alone.
+
+    Weights that share their storage go on sharing it.
+    """
+    states = [refuse_code(path, advice=train_anew(path.parent))["model"] for path in paths]
+    means: dict[int, Tensor] = {}
+    result = {}
+    try:
+        for name, tensor in states[-1].items():
+            if tensor.data_ptr() not in means:
+                mean = torch.stack([state[name].float() for state in states]).mean(0)
+                means[tensor.data_ptr()] = mean.to(tensor.dtype)
+            result[name] = means[tensor.data_ptr()]
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise ModelError(
+            f"{paths[-1]}: does not fit the epochs before; {train_anew(paths[-1].parent)}"
+        ) from None
+    return result

@@ -1,0 +1,43 @@
+"""Train the sentencepiece model that both sides of a translator share."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+from backattn.common.errors import ModelError
+
+# Share of the characters of the text that get a piece of their own; Chinese has many rare ones.
+_CHARACTER_COVERAGE = 0.9998
+# Bytes of the longest line; sentencepiece skips longer ones without a word.
+_LONGEST_LINE = 1 << 20
+
+
+def train_vocabulary(lines: Iterable[str], path: Path, size: int) -> None:
+    """Train a joint BPE model on lines of tokens separated by spaces, both languages together.
+
+    Names that both languages write alike become the same pieces: the translator learns to copy them.
+
+    :param size: number of pieces; a small text may give fewer.
+    :raises ModelError: there is too little text for any model, or too many characters for ``size``.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            hard_vocab_limit=False,
+            character_coverage=_CHARACTER_COVERAGE,
+            max_sentence_length=_LONGEST_LINE,
+            num_threads=1,  # the merges must not depend on the machine
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{path}: no vocabulary of {size} pieces can be made of this text: {reason}"
+        ) from None
+    path.write_bytes(model.getvalue())

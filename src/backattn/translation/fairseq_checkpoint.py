@@ -1,0 +1,157 @@
+"""fairseq's checkpoints and hub archives -> its models. The opening half of the fairseq door.
+
+Every file is a stranger's: it is read as plain data, and only the models that this project knows are built.
+"""
+
+import tarfile
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+
+from backattn.common.atomic_files import is_file
+from backattn.common.errors import MissingError, ModelError, RecipeError
+from backattn.common.regular_files import open_regular
+from backattn.common.safe_text import listed, quoted, shortened
+from backattn.models.import_logging import untouched_logging
+from backattn.models.safe_checkpoint import PLAIN_CLASSES, BoundedBuilding, refuse_code
+from backattn.models.safe_tar import plain_members
+from backattn.recipe import FairseqRecipe
+
+with untouched_logging():
+    from fairseq import checkpoint_utils, file_utils
+    from fairseq.data import Dictionary
+    from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+    from fairseq.models.fconv import FConvModel
+    from fairseq.models.transformer import TransformerModel
+    from fairseq.tasks.translation import TranslationConfig, TranslationTask
+
+_FOREIGN = "expected an fconv or transformer model of fairseq's translation task"
+
+
+def load_models(
+    files: Sequence[Path], recipe: FairseqRecipe, target: str = "en"
+) -> tuple[list[Any], Dictionary, Dictionary]:
+    """The models of checkpoints that lie in one folder, and that folder's two dictionaries.
+
+    :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
+    """
+    overrides: dict[str, Any] = {
+        # What a checkpoint may say beyond its model: files to begin from, a score of each validation.
+        "encoder_embed_path": None, "decoder_embed_path": None, "eval_bleu": False,
+    }  # fmt: skip
+    models: list[Any] = []
+    task: Any = None
+    known = dictionaries(files[0].parent, recipe, target)
+    with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
+        for file in files:
+            state = refuse_code(file)
+            try:
+                _refuse_foreign(file, state)
+                # Given a path, fairseq would rather open a file called checkpoint-shard0.pt beside it.
+                state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
+                # Made here, and not of a checkpoint's settings, where a path with `${` or `:` in it is none.
+                task = task or TranslationTask(
+                    TranslationConfig(source_lang=recipe.source, target_lang=target),
+                    *map(_read_dictionary, known),
+                )
+                with BoundedBuilding(file, state):
+                    (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task(
+                        [str(file)], task=task, state=state
+                    )
+            except ModelError:
+                raise
+            except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
+                reason = shortened(" ".join(repr(error).split()))
+                raise ModelError(
+                    f"{file}: fairseq cannot build this model with the dictionaries beside it: {reason}"
+                ) from error
+            models.append(model)
+    return models, task.source_dictionary, task.target_dictionary
+
+
+def _read_dictionary(path: Path) -> Dictionary:
+    with TextIOWrapper(cast(IO[bytes], open_regular(path)), encoding="utf-8") as file:
+        return Dictionary.load(file)
+
+
+def _refuse_foreign(file: Path, state: Mapping[str, Any]) -> None:
+    """Refuse other models and tasks of fairseq before they are built: nobody has read what those run."""
+    args, cfg = state.get("args"), state.get("cfg")
+    model, task = _setting(cfg, "model"), _setting(cfg, "task")
+    models = [_setting(args, "arch"), _setting(model, "_name"), _setting(model, "arch")]
+    tasks = [_setting(args, "task"), _setting(task, "_name")]
+    known = {**MODEL_REGISTRY, **ARCH_MODEL_REGISTRY}
+    named = [str(name) for name in models if name is not None]
+    strange = [name for name in named if known.get(name) not in (FConvModel, TransformerModel)]
+    strange += [str(name) for name in tasks if name not in (None, "translation")]
+    if strange or not named:
+        raise ModelError(f"{file}: {_FOREIGN}; found {listed(strange) or 'no name of a model'}")
+
+
+def _setting(settings: Any, name: str) -> Any:
+    return settings.get(name) if isinstance(settings, Mapping) else getattr(settings, name, None)
+
+
+def hub_folder(hub: str) -> Path:
+    """The folder of one of fairseq's public models, fetched and unpacked into fairseq's own cache.
+
+    :raises RecipeError: fairseq has no such model into English.
+    :raises MissingError: the archive is not in the cache and cannot be fetched.
+    :raises ModelError: the archive is damaged, or holds what is no file of a model.
+    """
+    archive = _hub_archives().get(hub)
+    if archive is None:
+        known = listed(sorted(_hub_archives()))
+        raise RecipeError(f"translator.hub: fairseq has no {quoted(hub)}; expected one of {known}")
+    cache = file_utils.PYTORCH_FAIRSEQ_CACHE
+    # fairseq asks the network even for what it has; without one it would find nothing.
+    for there in sorted(cache.glob(f"{file_utils.url_to_filename(archive)}.*")):
+        if there.is_dir():
+            return Path(there)
+    try:
+        with plain_members():
+            found: str | None = file_utils.load_archive_file(archive)
+    except ModelError as error:
+        raise ModelError(f"{hub}: {archive}: refused, {error}; delete it from {cache}") from None
+    except RuntimeError:  # five times no answer in time
+        found = None
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+        raise ModelError(
+            f"{hub}: {archive}: damaged ({shortened(str(error))}); delete it from {cache} to fetch it anew"
+        ) from None
+    if found is None:
+        raise MissingError(
+            f"{hub}: {archive} cannot be fetched and is not in {cache}; go online, or point "
+            "translator.checkpoint at a folder of your own"
+        )
+    return Path(found)
+
+
+def _hub_archives() -> dict[str, str]:
+    """fairseq's public models into English: name -> address of the archive."""
+    return {
+        name: entry["path"]
+        for name, entry in TransformerModel.hub_models().items()
+        if "-en" in name and isinstance(entry, dict) and entry.get("bpe") == "fastbpe"
+    }
+
+
+def dictionaries(folder: Path, recipe: FairseqRecipe, target: str = "en") -> list[Path]:
+    """Where the dictionaries of the two sides lie."""
+    return [folder / f"dict.{language}.txt" for language in (recipe.source, target)]
+
+
+def need(*paths: Path) -> None:
+    """:raises MissingError: one of these files of a translator is not there."""
+    for path in paths:
+        if not is_file(path):
+            raise MissingError(
+                f"{path}: not there; a translator's folder has a checkpoint, two dictionaries and its "
+                "pieces: copy it whole, or make one with `backattn translator train LANG`"
+            )

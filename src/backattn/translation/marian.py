@@ -1,0 +1,170 @@
+"""Marian models of transformers (opus-mt) as translators. The translator's half of the transformers door."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache, MarianConfig, MarianMTModel
+
+from backattn.common.atomic_files import is_file
+from backattn.common.device import takes_bfloat16
+from backattn.common.errors import ModelError
+from backattn.common.json_files import read_table
+from backattn.common.safe_text import quoted
+from backattn.models.hub import build, fetch, read_weights
+from backattn.models.transformers_folder import (
+    ADVICE,
+    CONFIG,
+    PICKLE,
+    SAFETENSORS,
+    SOURCE_PIECES,
+    TARGET_PIECES,
+    TARGET_VOCABULARY,
+    VOCABULARY,
+    marian_files,
+    marian_settings,
+)
+from backattn.recipe import TransformersRecipe
+from backattn.translation.attention_merging import UNKNOWN
+from backattn.translation.beam_search import Symbols
+from backattn.translation.detokenised import RawTextSpelling, Side
+from backattn.translation.tokenisation import Vocabulary
+from backattn.translation.translate import PieceModel, SearchTranslator
+
+_FEWEST_POSITIONS = 2
+_INSTEAD = "copy its folder and name that as translator.checkpoint"
+
+
+class MarianTranslator(SearchTranslator):
+    """A Marian model: raw text in, raw text out.
+
+    :param source, target: how the two sides are spelled.
+    """
+
+    def __init__(
+        self, model: Any, source: Side, target: Side, recipe: TransformersRecipe, *, opened: str, device: str
+    ) -> None:
+        config = model.config
+        model = model.eval().to(device)
+        if device.startswith("cuda"):
+            model = model.half()
+        elif takes_bfloat16(recipe.precision, device):
+            model = model.bfloat16()
+        beam = min(recipe.beam, len(target.numbers) - 1)
+        # One position is that of EOS, or of what a translation begins with.
+        longest = config.max_position_embeddings - 1
+        pieces = PieceModel(
+            spelling=RawTextSpelling(source, target, recipe.source),
+            start=partial(_Stepwise, model, recipe.layers == "last"),
+            beam=beam,
+            symbols=Symbols(config.eos_token_id, (config.pad_token_id,)),
+            end=config.eos_token_id,
+            padding=config.pad_token_id,
+            pads_left=False,  # its positions are counted from the left
+            longest=(longest, longest),
+        )
+        super().__init__(pieces, recipe, opened=opened, device=device)
+
+    @classmethod
+    def load(cls, folder: Path, recipe: TransformersRecipe, *, device: str) -> "MarianTranslator":
+        """Open a folder as ``save_pretrained`` of a model and of its tokenizer leave it.
+
+        :param device: ``cpu`` (float32) or ``cuda`` (float16).
+        :raises MissingError: one of its files is not there.
+        :raises ModelError: it is damaged, or not of the kind.
+        """
+        settings, files = marian_settings(folder), marian_files(folder)
+        # Only "eager" attention says where it looks.
+        safe = SAFETENSORS in files
+        weights = read_weights(folder, [SAFETENSORS if safe else PICKLE])
+        model = build(
+            folder, MarianMTModel, MarianConfig, settings, weights,
+            attn_implementation="eager", dtype=torch.float32,
+        )  # fmt: skip
+        config = model.config
+        _check_config(folder, config, model.lm_head.out_features)
+        own = folder / TARGET_VOCABULARY
+        shared = config.share_encoder_decoder_embeddings or TARGET_VOCABULARY not in files
+        source = _side(folder / VOCABULARY, folder / SOURCE_PIECES, config.vocab_size)
+        target = _side(
+            folder / VOCABULARY if shared else own, folder / TARGET_PIECES, model.lm_head.out_features
+        )
+        opened = "safetensors" if safe else "plain data (weights_only)"
+        return cls(model, source, target, recipe, opened=opened, device=device)
+
+    @classmethod
+    def from_hub(cls, recipe: TransformersRecipe, *, device: str) -> "MarianTranslator":
+        """The model that ``recipe.hub`` names.
+
+        :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.
+        """
+        folder = fetch(recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD)
+        if not is_file(folder / SAFETENSORS):
+            folder = fetch(recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD)
+        return cls.load(folder, recipe, device=device)
+
+
+def _check_config(folder: Path, config: Any, size: int) -> None:
+    """:raises ModelError: a special piece is none of the vocabulary, or nothing can be read."""
+    for key in ("eos_token_id", "pad_token_id", "decoder_start_token_id"):
+        number = getattr(config, key)
+        if type(number) is not int or not 0 <= number < size:
+            raise ModelError(
+                f"{folder / CONFIG}: {key}: expected a number below {size}, found {quoted(number)}; {ADVICE}"
+            )
+    if config.max_position_embeddings < _FEWEST_POSITIONS:
+        raise ModelError(f"{folder / CONFIG}: max_position_embeddings: no sentence fits; {ADVICE}")
+
+
+def _side(vocabulary: Path, pieces: Path, size: int) -> Side:
+    """:raises ModelError: the vocabulary is damaged, or of a model of another size."""
+    numbers = read_table(vocabulary, ADVICE)
+    if not all(type(number) is int and 0 <= number < size for number in numbers.values()):
+        raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {ADVICE}")
+    if UNKNOWN not in numbers:
+        raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {ADVICE}")
+    return Side(Vocabulary.load(pieces, ADVICE), numbers, numbers[UNKNOWN])
+
+
+class _Stepwise:
+    """A :class:`~backattn.translation.beam_search.Decoder` over transformers' own.
+
+    :param last: attention of the last layer alone, not averaged over the layers (eq. 3).
+    :param tokens: padded sources. *Shape:* (sentences, source)
+    """
+
+    def __init__(self, model: Any, last: bool, tokens: Tensor) -> None:
+        self._model, self._last = model, last
+        self._mask = tokens.ne(model.config.pad_token_id).long()
+        self._encoded = model.get_encoder()(input_ids=tokens, attention_mask=self._mask).last_hidden_state
+        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self._steps = 0
+
+    def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the next piece, and the attention, the mean over its heads."""
+        rows: Any = order.flatten()  # declared as a LongTensor, which no function of torch is said to give
+        read = pieces.reshape(-1, 1)
+        if self._steps == 0:
+            read = torch.full_like(read, self._model.config.decoder_start_token_id)
+        else:
+            self._cache.self_attention_cache.reorder_cache(rows)
+            # The beams of a sentence look at one source: an order within sentences changes nothing there.
+            if self._steps == 1 or len(rows) != len(self._mask):
+                self._cache.cross_attention_cache.reorder_cache(rows)
+                self._mask = self._mask[rows]
+        self._steps += 1
+        found = self._model.get_decoder()(
+            input_ids=read,
+            encoder_hidden_states=self._encoded,  # read in the first step alone, then from the cache
+            encoder_attention_mask=self._mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            output_attentions=True,
+        )
+        scores = self._model.lm_head(found.last_hidden_state[:, -1]) + self._model.final_logits_bias
+        looked = found.cross_attentions[-1:] if self._last else found.cross_attentions
+        # shape: (layers, hypotheses, heads, source)
+        attention = torch.stack([layer[:, :, -1] for layer in looked])
+        return scores.float().log_softmax(-1), attention.float().mean((0, 2))

@@ -1,0 +1,187 @@
+"""Text -> tokens -> a translator's pieces."""
+
+import html
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import sentencepiece
+from sacremoses import MosesDetokenizer, MosesTokenizer
+
+from backattn.common.atomic_files import is_file
+from backattn.common.errors import MissingError, ModelError
+from backattn.common.regular_files import read_regular
+from backattn.recipe import Unit
+from backattn.translation.attention_merging import (
+    CONTINUED,
+    UNKNOWN,
+    Words,
+    words_of_bpe,
+    words_of_sentencepieces,
+)
+
+# Different tokens whose pieces are remembered.
+_REMEMBERED = 1 << 17
+_WORD_END = "</w>"
+
+
+class TokenPieces(Protocol):
+    """Cuts source tokens into pieces, and puts target pieces together to words."""
+
+    def pieces(self, token: str) -> list[str]:
+        """The pieces of one source token, at least one."""
+
+    def words(self, pieces: Sequence[str]) -> Words:
+        """The English words of target pieces."""
+
+
+class Vocabulary:
+    """A sentencepiece model, of one language or of both."""
+
+    def __init__(self, model: bytes) -> None:
+        self._model = sentencepiece.SentencePieceProcessor()
+        self._model.LoadFromSerializedProto(model)
+        self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
+
+    @classmethod
+    def load(cls, path: Path, advice: str = "`backattn translator train LANG` makes one") -> "Vocabulary":
+        """Read a sentencepiece model.
+
+        :param advice: what a user does where there is none.
+        :raises MissingError: there is no such file.
+        :raises ModelError: it is no sentencepiece model.
+        """
+        if not is_file(path):
+            raise MissingError(f"{path}: no sentencepiece model there; {advice}")
+        try:
+            return cls(read_regular(path))
+        except (RuntimeError, OSError):
+            raise ModelError(
+                f"{path}: not a sentencepiece model; put the translator's own file there"
+            ) from None
+
+    def pieces(self, token: str) -> list[str]:
+        """The pieces of one token, at least one; the first begins with ``▁``. Many are remembered.
+
+        A token that normalisation leaves nothing of (a zero-width space) becomes ``<unk>``.
+        """
+        return list(self._encode(token))
+
+    def text_pieces(self, text: str) -> list[str]:
+        """The pieces of a whole text, which nobody asks for twice; else as :meth:`pieces`."""
+        return list(self._pieces(text))
+
+    def words(self, pieces: Sequence[str]) -> Words:
+        """The words of sentencepieces."""
+        return words_of_sentencepieces(pieces)
+
+    def _pieces(self, token: str) -> tuple[str, ...]:
+        return tuple(self._model.encode(token, out_type=str)) or (UNKNOWN,)
+
+
+class BpeCodes:
+    """The Moses words and fastBPE codes of fairseq's public models.
+
+    Moses may cut a source token further (``Baden @-@ Württemberg``) and writes ``'`` as ``&apos;``;
+    :meth:`words` undoes both on the English side.
+
+    :param codes: the merges, best first.
+    :param language: source language, for Moses.
+    """
+
+    def __init__(self, codes: Iterable[tuple[str, str]], language: str) -> None:
+        self._ranks = {pair: rank for rank, pair in enumerate(codes)}
+        self._language = language
+        self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
+
+    @classmethod
+    def load(cls, path: Path, language: str) -> "BpeCodes":
+        """Read a file of fastBPE codes: two symbols and a count a line.
+
+        :raises MissingError: there is no such file.
+        :raises ModelError: it is no file of codes.
+        """
+        try:
+            rows = [line.split() for line in read_regular(path).decode("utf-8").splitlines()]
+        except OSError:
+            raise MissingError(f"{path}: no BPE codes there; fetch the model's archive again") from None
+        except UnicodeDecodeError:
+            rows = []
+        if not rows or any(len(row) != 3 for row in rows):
+            raise ModelError(f"{path}: expected lines of two symbols and a count (fastBPE codes)")
+        return cls(((left, right) for left, right, _ in rows), language)
+
+    def pieces(self, token: str) -> list[str]:
+        """The pieces of one token, at least one; all but a Moses word's last end in ``@@``."""
+        return list(self._encode(token))
+
+    def words(self, pieces: Sequence[str]) -> Words:
+        """The words of BPE pieces, Moses' escapes and cut hyphens undone."""
+        words = words_of_bpe(pieces)
+        return Words(tuple(map(html.unescape, words.texts)), words.owners)
+
+    def _pieces(self, token: str) -> tuple[str, ...]:
+        words = _tokeniser(self._language).tokenize(token, aggressive_dash_splits=True, escape=True)
+        return tuple(piece for word in words for piece in self._cut(word)) or (UNKNOWN,)
+
+    def _cut(self, word: str) -> list[str]:
+        symbols = [*word[:-1], word[-1] + _WORD_END]
+        while len(symbols) > 1:
+            pairs = set(itertools.pairwise(symbols)) & self._ranks.keys()
+            if not pairs:
+                break
+            symbols = _merge(symbols, min(pairs, key=self._ranks.__getitem__))
+        return [*(symbol + CONTINUED for symbol in symbols[:-1]), symbols[-1].removesuffix(_WORD_END)]
+
+
+def _merge(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
+    """Join every occurrence of a pair, from the left."""
+    merged: list[str] = []
+    joinable = False
+    for symbol in symbols:
+        if joinable and (merged[-1], symbol) == pair:
+            merged[-1] += symbol
+            joinable = False
+        else:
+            merged.append(symbol)
+            joinable = True
+    return merged
+
+
+def tokenise(text: str, language: str, unit: Unit) -> list[str]:
+    """Split raw text the way the corpora are split: into words (Moses), or into characters."""
+    return split_characters(text) if unit == "character" else split_words(text, language)
+
+
+def split_words(text: str, language: str) -> list[str]:
+    """Moses words; nothing is escaped."""
+    tokens: list[str] = _tokeniser(language).tokenize(text, escape=False)
+    return tokens
+
+
+def split_characters(text: str) -> list[str]:
+    """Every character but white space is a token."""
+    return [character for character in text if not character.isspace()]
+
+
+def letters(text: str) -> str:
+    """What a text says, whoever split it into tokens: "do n't" and "don 't" are "don't"."""
+    return "".join(text.split())
+
+
+def detokenise(words: Sequence[str], language: str = "en") -> str:
+    """Moses words -> text, as it is written and as BLEU wants it."""
+    text: str = _detokeniser(language).detokenize(list(words), unescape=False)
+    return text
+
+
+@lru_cache
+def _tokeniser(language: str) -> MosesTokenizer:
+    return MosesTokenizer(language)
+
+
+@lru_cache
+def _detokeniser(language: str) -> MosesDetokenizer:
+    return MosesDetokenizer(language)

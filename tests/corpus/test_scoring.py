@@ -1,0 +1,132 @@
+"""Scores against seqeval's own report, and golden rows."""
+
+import json
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.metrics import classification_report
+from seqeval.scheme import IOBES
+
+from backattn.corpus.scoring import Counts, Score, legal_spans, score, span_f1, total
+from backattn.corpus.tags import Span, from_spans
+
+ANY_TAG = st.sampled_from(["O", *(f"{p}-{t}" for p in "BIES" for t in ("PER.NAM", "PER.NOM", "LOC.NAM"))])
+
+
+@st.composite
+def tag_pairs(draw, tag=ANY_TAG):
+    """Gold and predicted tags of the same lengths, legal or not."""
+    lengths = draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
+    sides = [[draw(st.lists(tag, min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
+    return sides[0], sides[1]
+
+
+@st.composite
+def legal_tags(draw, length):
+    tags, position = [], 0
+    while position < length:
+        size = draw(st.integers(1, length - position))
+        entity = draw(st.sampled_from(["", "X", "Y"]))
+        tags += from_spans([Span(0, size, entity)] if entity else [], size)
+        position += size
+    return tags
+
+
+def report(gold, predicted):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return classification_report(
+            gold, predicted, mode="strict", scheme=IOBES, output_dict=True, zero_division=0
+        )
+
+
+# gold, predicted, (tp, fp, fn)
+GOLDEN = [
+    (["O"], ["O"], (0, 0, 0)),
+    (["O"], ["S-X"], (0, 1, 0)),
+    (["S-X"], ["O"], (0, 0, 1)),
+    (["S-X"], ["S-X"], (1, 0, 0)),
+    (["S-X"], ["S-Y"], (0, 1, 1)),
+    (["B-X", "E-X"], ["B-X", "E-X"], (1, 0, 0)),
+    (["B-X", "I-X", "E-X"], ["B-X", "E-X", "O"], (0, 1, 1)),
+    # Strict: what does not begin with B and end with E is no entity at all.
+    (["B-X", "E-X"], ["I-X", "E-X"], (0, 0, 1)),
+    (["B-X", "E-X"], ["B-X", "I-X"], (0, 0, 1)),
+    (["B-X", "E-X"], ["B-X", "E-Y"], (0, 0, 1)),
+]
+
+
+@pytest.mark.parametrize(("gold", "predicted", "counts"), GOLDEN)
+def test_golden(gold, predicted, counts):
+    assert score([gold], [predicted]).overall == Counts(*counts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tag_pairs())
+def test_equals_seqeval_and_sentences_sum_to_it(pair):
+    found, theirs = score(*pair), report(*pair)
+    overall = total(found.sentences)
+    assert overall == found.overall == total(found.types.values())
+    if found.types:
+        micro = theirs["micro avg"]
+        assert overall.precision == pytest.approx(micro["precision"])
+        assert overall.recall == pytest.approx(micro["recall"])
+        assert overall.f1 == pytest.approx(micro["f1-score"])
+        assert overall.support == micro["support"]
+    for name, counts in found.types.items():
+        assert counts.f1 == pytest.approx(theirs[name]["f1-score"])
+        assert counts.support == theirs[name]["support"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_fast_f1_equals_the_score_on_legal_tags(data):
+    lengths = data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
+    gold, predicted = ([data.draw(legal_tags(n)) for n in lengths] for _ in range(2))
+    assert span_f1(legal_spans(gold), legal_spans(predicted)) == score(gold, predicted).overall.f1
+
+
+@settings(max_examples=50, deadline=None)
+@given(tag_pairs())
+def test_groups_part_the_types(pair):
+    found = score(*pair, {"NE": ".NAM", "NM": ".NOM"})
+    assert found.group("NE") + found.group("NM") == found.overall
+    assert found.group("NM") == found.types.get("PER.NOM", Counts())
+
+
+def test_group_leaves_the_other_types_out():
+    found = score([["S-PER.NAM", "S-PER.NOM"]], [["S-PER.NAM", "S-LOC.NAM"]], {"NE": ".NAM", "NM": ".NOM"})
+    assert found.group("NE") == Counts(tp=1, fp=1)
+    assert found.group("NM") == Counts(fn=1)
+
+
+def test_round_trip_through_json():
+    found = score([["S-X", "O"], ["S-Y"]], [["S-X", "S-Y"], ["O"]], {"all": "X"}, {"seed": 3})
+    value = json.loads(json.dumps(found.to_json()))
+    assert Score.from_json(value) == found
+    assert value["overall"]["f1"] == pytest.approx(0.5)
+    assert value["types"]["Y"] == {
+        "precision": 0,
+        "recall": 0,
+        "f1": 0,
+        "support": 1,
+        "tp": 0,
+        "fp": 1,
+        "fn": 1,
+    }
+
+
+def test_signature_is_one_line_with_all_facts():
+    signature = score([["O"]], [["O"]], about={"inputs": "words", "seed": 7}).signature
+    assert signature.startswith("scheme:IOBES|mode:strict|average:micro|seqeval:1.")
+    assert signature.endswith("|inputs:words|seed:7")
+    assert "\n" not in signature
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="differ in their number of sentences or tokens"):
+        score([["O", "O"]], [["O"]])
+    with pytest.raises(ValueError, match="a tag begins with 'X'; expected B-"):
+        score([["O"]], [["X-PER"]])
