@@ -10,7 +10,7 @@ import pytest
 
 from backattn.common.errors import MissingError, RecipeError, StaleError
 from backattn.embeddings.fasttext import FastText
-from backattn.experiments.grid import Grid
+from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.plan import make_plan
@@ -43,7 +43,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 @pytest.fixture
 def run(recipe: Recipe) -> Run:
     """One that reads nothing but the vectors."""
-    return train_grid(recipe, CORPUS, Grid(("words",), ("all",), (1,)), device="cpu").whole()[0]
+    return train_grid(recipe, CORPUS, RunGrid(("words",), ("all",), (1,)), device="cpu").whole()[0]
 
 
 def tag(run: Run, text: str) -> str:

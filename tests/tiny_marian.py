@@ -8,7 +8,7 @@ import torch
 from transformers import MarianConfig, MarianMTModel
 
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import Vocabulary
+from backattn.translation.tokenisation import SentencePieceModel
 from tiny_translator import TEXT
 
 CHINESE = (
@@ -32,7 +32,7 @@ def make_marian(
     names = []
     for side, text in (("source", tuple(lines)), ("target", TEXT)):
         train_vocabulary(text, folder / f"{side}.spm", pieces)
-        vocabulary = Vocabulary.load(folder / f"{side}.spm")
+        vocabulary = SentencePieceModel.load(folder / f"{side}.spm")
         known = {piece for line in text for piece in vocabulary.pieces(line)}
         known |= {piece for line in text for word in line.split() for piece in vocabulary.pieces(word)}
         names.append(sorted(known))

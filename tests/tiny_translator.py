@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from backattn.recipe import FairseqRecipe
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import Vocabulary
+from backattn.translation.tokenisation import SentencePieceModel
 
 TEXT = (
     "der alte Mann wohnt in Bremen und die junge Frau fährt morgen nach Köln",
@@ -71,7 +71,7 @@ def make_translator(folder: Path, kind: str = "fconv", *, source: str = "de", se
     """Write checkpoint.pt, two dictionaries and joint.model of a ``fconv`` or ``transformer``."""
     folder.mkdir(parents=True, exist_ok=True)
     train_vocabulary(TEXT, folder / "joint.model", 150)
-    write_dictionaries(folder, source, Vocabulary.load(folder / "joint.model").pieces)
+    write_dictionaries(folder, source, SentencePieceModel.load(folder / "joint.model").pieces)
     write_checkpoint(folder / "checkpoint.pt", kind, source=source, seed=seed)
     return folder
 

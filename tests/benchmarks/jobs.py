@@ -13,7 +13,7 @@ import torch
 from msgspec import structs
 
 from backattn.corpus import Corpus
-from backattn.experiments.grid import Grid
+from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import fitting_jobs, train_grid
 from backattn.recipe import Recipe
 from benchmarks.materials import workplace
@@ -34,7 +34,7 @@ while time.perf_counter() < end:
     steps += 1
 print(steps)
 """
-GRID = Grid(inputs=("words",), sentences=("all",), seeds=(1, 2, 3, 4, 5))
+GRID = RunGrid(inputs=("words",), sentences=("all",), seeds=(1, 2, 3, 4, 5))
 
 
 def rows(repeats: int) -> Iterator[Row]:

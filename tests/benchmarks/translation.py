@@ -33,7 +33,7 @@ from backattn.translation import Translation
 from backattn.translation.attention_merging import Array, copy_unknown, cut_segments, merge_pieces
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.fairseq_fconv import ConvolutionalModel, Dense
-from backattn.translation.tokenisation import Vocabulary, detokenise, tokenise
+from backattn.translation.tokenisation import SentencePieceModel, detokenise, tokenise
 from benchmarks.materials import TRANSLATOR, Tokens, sources
 from benchmarks.measure import Row, compare, condition, rate
 from tiny_translator import make_translator
@@ -86,7 +86,7 @@ class FairseqGenerate:
         self, model: Path, recipe: FairseqRecipe, sentences: Sequence[Tokens], batching: Sequence[str]
     ) -> None:
         self.batching, self.sentences = batching, sentences
-        self.vocabulary = Vocabulary.load(model / "joint.model")
+        self.vocabulary = SentencePieceModel.load(model / "joint.model")
         self.printed = ""
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)

@@ -31,10 +31,10 @@ from msgspec import structs
 from backattn.common.errors import MissingError
 from backattn.recipe import TranslatorTraining, load_recipe
 from backattn.training.translator import fairseq_trainer
-from backattn.training.translator.parallel_corpus import Pair, TrainingText, read_pairs
+from backattn.training.translator.parallel_corpus import SentencePair, TrainingText, read_pairs
 from backattn.training.translator.subword_data import PieceFiles, prepare
 from backattn.translation.fairseq import FairseqTranslator
-from backattn.translation.tokenisation import Vocabulary, detokenise, tokenise
+from backattn.translation.tokenisation import SentencePieceModel, detokenise, tokenise
 from benchmarks.materials import invented
 from benchmarks.measure import Ratios, Row
 from benchmarks.translation import quiet
@@ -78,18 +78,18 @@ def rows(repeats: int) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _pairs(training: TranslatorTraining) -> tuple[str, list[Pair]]:
+def _pairs(training: TranslatorTraining) -> tuple[str, list[SentencePair]]:
     news = next(file for file in training.parallel if file.exclude)
     try:
         found, _ = read_pairs(structs.replace(news, limit=PAIRS + HELD_OUT))
         return f"{PAIRS} pairs of {Path(news.path).stem}", found
     except MissingError:
         text = [" ".join(tokens) for tokens in invented(PAIRS + HELD_OUT)]
-        return f"{PAIRS} invented pairs", [Pair(line, line) for line in text]
+        return f"{PAIRS} invented pairs", [SentencePair(line, line) for line in text]
 
 
 def _pieces(
-    folder: Path, pairs: Sequence[Pair], training: TranslatorTraining, count: int = PAIRS
+    folder: Path, pairs: Sequence[SentencePair], training: TranslatorTraining, count: int = PAIRS
 ) -> PieceFiles:
     folder.mkdir()
     text = TrainingText(tuple(pairs[:count]), tuple(pairs[count:]), (), ())
@@ -171,7 +171,9 @@ def _quality(side: str) -> None:
             files = _pieces(Path(name) / "ours", pairs, training, LONG_PAIRS)
             last, model = _ours(files, training)
         dictionary = fairseq_trainer.build_dictionary(files)
-        vocabulary = Vocabulary.load(Path(name) / ("peer" if side == "fairseq" else "ours") / "joint.model")
+        vocabulary = SentencePieceModel.load(
+            Path(name) / ("peer" if side == "fairseq" else "ours") / "joint.model"
+        )
         translator = FairseqTranslator([model], dictionary, dictionary, vocabulary, recipe, device="cpu")
         held_out = pairs[LONG_PAIRS:]
         found = translator.translate([tuple(tokenise(pair.foreign, "es", "word")) for pair in held_out])

@@ -14,10 +14,10 @@ import pytest
 from msgspec import structs
 
 from backattn.common.errors import BackattnError, RecipeError, StaleError
-from backattn.common.jobs import side_by_side
+from backattn.common.jobs import run_parallel
 from backattn.embeddings.fasttext import FastText
 from backattn.experiments import runs as experiments
-from backattn.experiments.grid import Cell, Grid
+from backattn.experiments.grid import Cell, RunGrid
 from backattn.experiments.runs import fitting_jobs, train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.plan import make_plan
@@ -30,20 +30,20 @@ from users_folder import fill, make_home, run
 
 WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
 CORPUS = make_corpus(WORDS)
-GRID = Grid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
+GRID = RunGrid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
 
 
 class TestSideBySide:
     @pytest.mark.parametrize("jobs", [1, 9])
     def test_every_task_is_done_once(self, tmp_path: Path, jobs: int) -> None:
         ticks: list[None] = []
-        outcomes = side_by_side(Square(tmp_path), [0, 1, 2], jobs, lambda: ticks.append(None))
+        outcomes = run_parallel(Square(tmp_path), [0, 1, 2], jobs, lambda: ticks.append(None))
         assert outcomes == [None] * 3
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "0", "1": "1", "2": "4"}
         assert ticks
 
     def test_a_failure_is_told_and_touches_no_other(self, tmp_path: Path) -> None:
-        known, unknown, killed, *others = side_by_side(Square(tmp_path), [3, 4, 5, 1, 2], 2, lambda: None)
+        known, unknown, killed, *others = run_parallel(Square(tmp_path), [3, 4, 5, 1, 2], 2, lambda: None)
         assert isinstance(known, StaleError)
         assert (str(known), known.exit_status) == ("three is stale", 1)
         assert isinstance(unknown, RuntimeError)
@@ -58,11 +58,11 @@ class TestSideBySide:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Though the server is older than both."""
-        side_by_side(Square(tmp_path), [0], 1, lambda: None)
+        run_parallel(Square(tmp_path), [0], 1, lambda: None)
         for number in ("7", "8"):
             monkeypatch.setenv("BACKATTN_CACHE", number)
             monkeypatch.chdir(tmp_path)
-            assert side_by_side(Square(Path()), [7], 1, lambda: None) == [None]
+            assert run_parallel(Square(Path()), [7], 1, lambda: None) == [None]
             assert (tmp_path / "7").read_text() == f"{tmp_path} {number}"
 
     def test_an_interruption_ends_all(self, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ class TestSideBySide:
 
         before = children()
         with pytest.raises(KeyboardInterrupt):
-            side_by_side(Square(tmp_path), [6, 1, 6, 2], 2, interrupt)
+            run_parallel(Square(tmp_path), [6, 1, 6, 2], 2, interrupt)
         assert children() == before
         assert not (tmp_path / "2").exists()
 
@@ -83,11 +83,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from backattn.common.jobs import side_by_side, start_server
+from backattn.common.jobs import run_parallel, start_server
 sys.path.insert(0, sys.argv[1])
 from job_tasks import Threads
 start_server(("backattn.experiments.runs", "backattn.tagger.training"))
-print(side_by_side(Threads(sys.argv[2]), [1, 2, 3], 3, lambda: None), "torch" in sys.modules)
+print(run_parallel(Threads(sys.argv[2]), [1, 2, 3], 3, lambda: None), "torch" in sys.modules)
 """
 
 
@@ -136,7 +136,7 @@ def left_behind(cache: Path) -> dict[str, bytes]:
 
 
 def test_a_runs_recipe_says_where_the_models_lie_now(recipe: Recipe, tmp_path: Path) -> None:
-    grid = Grid(("words+transfer",), ("all",), (1,))
+    grid = RunGrid(("words+transfer",), ("all",), (1,))
     (run,) = train_grid(recipe, CORPUS, grid, device="cpu").whole()
     (tmp_path / "moved.pt").write_bytes(b"model")
     moved = structs.replace(recipe, english=structs.replace(recipe.english, checkpoint="moved.pt"))
@@ -166,7 +166,7 @@ def test_side_by_side_equals_one_after_the_other(
     assert left_behind(tmp_path) == together
     assert len([name for name in together if name.endswith("weights.safetensors")]) == 4
     # What is finished is only read: no process is started for it.
-    monkeypatch.setattr(experiments, "side_by_side", None)
+    monkeypatch.setattr(experiments, "run_parallel", None)
     assert train_grid(recipe, CORPUS, GRID, device="cpu", jobs=2).whole() == alone
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_store_is_found_before_it_is_learnt_from(recipe: Recipe, tmp_p
     path = embed(frozen, tmp_path)
     data, three, four = path.read_bytes(), *(np.float16(x).tobytes() * 99 for x in (3, 4))
     path.write_bytes(data.replace(three, four, 1))
-    errors = train_grid(frozen, CORPUS, Grid(("words",), ("all",), (1, 2)), device="cpu").errors
+    errors = train_grid(frozen, CORPUS, RunGrid(("words",), ("all",), (1, 2)), device="cpu").errors
     assert [str(error) for error in errors] == [
         f"{path}: vectors differs from its digest; delete it, then `backattn features` makes it anew"
     ] * 2
@@ -216,19 +216,19 @@ def test_words_alone_are_one_run_whatever_the_fusion(recipe: Recipe) -> None:
     gated = train_grid(fused, CORPUS, GRID, device="cpu").whole()
     assert [a.folder == b.folder for a, b in zip(plain, gated, strict=True)] == [True, False] * 2
     with pytest.raises(RecipeError, match=r"tagger\.fusion: gate for the inputs transfer"):
-        train_grid(fused, CORPUS, Grid(("words", "transfer"), ("all",), (9,)), device="cpu")
+        train_grid(fused, CORPUS, RunGrid(("words", "transfer"), ("all",), (9,)), device="cpu")
 
 
 FINISHED = """
 import json, sys
 from pathlib import Path
 from backattn.experiments.runs import train_grid
-from backattn.experiments.grid import Grid
+from backattn.experiments.grid import RunGrid
 from backattn.recipe import from_json
 sys.path.insert(0, sys.argv[1])
 from fakes import make_corpus
 recipe, words, *grid = json.loads(sys.argv[2])
-trained = train_grid(from_json(recipe, "toy"), make_corpus(words), Grid(*grid), device="auto", jobs=2)
+trained = train_grid(from_json(recipe, "toy"), make_corpus(words), RunGrid(*grid), device="auto", jobs=2)
 print(*(run.folder for run in trained.whole()), sep="\\n")
 """
 
@@ -245,7 +245,7 @@ def test_a_finished_grid_is_answered_without_torch(recipe: Recipe, tmp_path: Pat
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failing_run_does_not_lose_the_others(recipe: Recipe, tmp_path: Path, jobs: int) -> None:
-    first = train_grid(recipe, CORPUS, Grid(("words",), ("all",), (1,)), device="cpu").runs[0]
+    first = train_grid(recipe, CORPUS, RunGrid(("words",), ("all",), (1,)), device="cpu").runs[0]
     lost = RunFolder(first.folder)
     lost.epochs.write_text("{}\n")
     trained = train_grid(recipe, CORPUS, GRID, device="cpu", jobs=jobs)
@@ -272,7 +272,7 @@ def test_the_last_runs_leave_no_core_idle(runs: int, cores: int, jobs: int) -> N
 
 
 def test_a_grid_has_each_run_once() -> None:
-    grid = Grid(inputs=("words",), sentences=("all",), seeds=(2, 1, 2))
+    grid = RunGrid(inputs=("words",), sentences=("all",), seeds=(2, 1, 2))
     assert grid.cells() == [Cell("all", 2, "words"), Cell("all", 1, "words")]
     assert str(grid.cells()[0]) == "words, all sentences, seed 2"
 

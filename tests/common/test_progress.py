@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from backattn.common.progress import hidden, tell
-from backattn.experiments.grid import Grid
+from backattn.common.progress import bar_disabled, log_line
+from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import train_grid
 from fakes import make_corpus, make_recipe
 
@@ -25,8 +25,8 @@ def test_a_bar_or_lines_and_never_both(
 ) -> None:
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    for _ in tqdm(range(3), disable=hidden(progress), file=stream, desc="bar"):
-        tell("line", progress)
+    for _ in tqdm(range(3), disable=bar_disabled(progress), file=stream, desc="bar"):
+        log_line("line", progress)
     assert ("bar" in stream.getvalue()) == (progress and terminal)
     assert stream.getvalue().count("line") == (3 if progress and not terminal else 0)
 
@@ -40,7 +40,7 @@ def test_each_run_of_a_grid_is_told_once(
     corpus = make_corpus(["anna singt in ulm", "ben singt"], test=["emil singt"])
     for expected in (3, 0):  # the second time, nothing is to do
         runs = train_grid(
-            recipe, corpus, Grid(("words",), ("all",), (1, 2, 3)), device="cpu", jobs=jobs
+            recipe, corpus, RunGrid(("words",), ("all",), (1, 2, 3)), device="cpu", jobs=jobs
         ).whole()
         told = capsys.readouterr().err
         assert [told.count(run.folder.name) for run in runs] == [int(expected > 0)] * 3

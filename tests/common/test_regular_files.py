@@ -24,7 +24,7 @@ from backattn.features.word_alignment_io import read_linked_pairs
 from backattn.recipe import AlignmentRecipe, ColumnFormat, load_recipe
 from backattn.report.runs import find_runs
 from backattn.store.reader import StoreReader
-from backattn.translation.tokenisation import BpeCodes, Vocabulary
+from backattn.translation.tokenisation import BpeCodes, SentencePieceModel
 from bounds import bounded
 
 # Regular files by their kind, of size 0. The first goes on for a quarter of a terabyte, the second is memory.
@@ -34,7 +34,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: list(text_lines(path, "mend it")),
     "links": lambda path: read_linked_pairs(AlignmentRecipe(path=str(path)), "alignment"),
     "vectors": FastText,
-    "pieces": Vocabulary.load,
+    "pieces": SentencePieceModel.load,
     "bpe": lambda path: BpeCodes.load(path, "de"),
     "json": lambda path: read_table(path, "mend it"),
     "store": StoreReader,

@@ -14,7 +14,7 @@ from run_folders import make_run
 from backattn.common.errors import BackattnError, MissingError, ModelError, RecipeError
 from backattn.common.safe_text import quoted
 from backattn.report.runs import read_record
-from backattn.report.tables import Report, make_report
+from backattn.report.tables import ReportFiles, make_report
 from hostile import places
 
 VALUES = (
@@ -30,7 +30,7 @@ def runs(tmp_path: Path) -> Path:
     return folder
 
 
-def figures(report: Report) -> Any:
+def figures(report: ReportFiles) -> Any:
     """All numbers of a report."""
     (lang,) = report.to_json()["langs"].values()
     return lang["tables"]

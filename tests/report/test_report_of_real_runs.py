@@ -10,7 +10,7 @@ from msgspec import structs
 
 from backattn.corpus import Corpus, Sentence
 from backattn.experiments.alignment import AlignmentReport, AlignmentScore, keep_alignment
-from backattn.experiments.grid import Grid, parse_grid, parse_sizes
+from backattn.experiments.grid import RunGrid, parse_grid, parse_sizes
 from backattn.experiments.runs import train_grid
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
@@ -18,7 +18,7 @@ from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
 from backattn.report.inspection import inspect
-from backattn.report.lineage import Origin
+from backattn.report.lineage import StoreLineage
 from backattn.report.tables import make_report
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder
@@ -89,10 +89,10 @@ def test_every_fusion_has_the_one_base(cache: Path) -> None:
     """`words` always runs as fusion = output; the others are compared with it all the same."""
     build(toy())
     for fusion in ("output", "input", "gate"):
-        grid = Grid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1,))
+        grid = RunGrid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1,))
         train_grid(toy(fusion=fusion), CORPUS, grid, device="cpu").whole()
     train_grid(
-        toy(), CORPUS, Grid(inputs=("transfer",), sentences=("all",), seeds=(1,)), device="cpu"
+        toy(), CORPUS, RunGrid(inputs=("transfer",), sentences=("all",), seeds=(1,)), device="cpu"
     ).whole()
     (table,) = make_report(["toy"], cache).langs[0].tables
     assert [(row.model, row.base, bool(row.difference)) for row in table.rows] == [
@@ -115,7 +115,7 @@ def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
         recipe = toy()
         recipe = structs.replace(recipe, translator=structs.replace(recipe.translator, checkpoint=checkpoint))
         build(recipe)
-        grid = Grid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
+        grid = RunGrid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
         train_grid(recipe, CORPUS, grid, device="cpu").whole()
         links = AlignmentScore(10, 10, round(score / 2), 10)
         report = AlignmentReport("gold", 1, 10, 10, {"translator": {"foreign word": links}})
@@ -123,7 +123,7 @@ def test_lift_over_the_quality_of_the_translator(cache: Path) -> None:
 
     def found() -> list[float | None]:
         (table,) = make_report(["toy"], cache).langs[0].tables
-        assert table.origin(table.rows[0]) == Origin()  # words owe nothing to a translator
+        assert table.origin(table.rows[0]) == StoreLineage()  # words owe nothing to a translator
         return sorted((table.origin(row).bleu for row in table.rows[1:]), key=str)
 
     assert found() == [15.6, 4.5]
@@ -161,7 +161,7 @@ def test_a_stand_in_for_a_has_its_own_alignment_error_rate(cache: Path) -> None:
         changed = structs.replace(recipe.transfer, attention=attention)
         other = structs.replace(recipe, transfer=changed)
         build(other)
-        train_grid(other, CORPUS, Grid(("words+transfer",), ("all",), (1,)), device="cpu").whole()
+        train_grid(other, CORPUS, RunGrid(("words+transfer",), ("all",), (1,)), device="cpu").whole()
 
     def found() -> dict[tuple[str, ...], float | None]:
         (table,) = make_report(["toy"], cache).langs[0].tables

@@ -16,7 +16,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.experiments.grid import parse_sizes
 from backattn.recipe import load_recipe
 from backattn.report.comparison import OVERALL, LangReport, build_tables
-from backattn.report.lineage import Origin
+from backattn.report.lineage import StoreLineage
 from backattn.report.runs import find_runs
 from backattn.report.significance import paired_bootstrap
 from backattn.report.tables import make_report
@@ -328,7 +328,7 @@ def test_a_t_that_its_recipe_does_not_make_any_more_is_told(runs: Path, tmp_path
     make_run(runs, "words+transfer", store="2-aa", recipe={})
     (run,) = find_runs(tmp_path, "es").finished
     for current, setting in ((False, ("store=2-aa",)), (True, ()), (None, ())):
-        (table,) = build_tables([run], {"2-aa": Origin({"transfer.eos": "drop"}, current)})
+        (table,) = build_tables([run], {"2-aa": StoreLineage({"transfer.eos": "drop"}, current)})
         assert table.rows[0].setting == setting
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from backattn.corpus import Sentence
-from backattn.tagger.vocabulary import Vocabulary, build_vocabulary, singletons
+from backattn.tagger.vocabulary import TaggerVocabulary, build_vocabulary, singletons
 
 SAMPLE = (
     Sentence(("Haus", "am", "See"), ("O", "O", "S-LOC")),
@@ -47,4 +47,4 @@ def test_singletons_are_counted_as_looked_up():
 
 def test_round_trip_through_json():
     vocabulary = build_vocabulary(SAMPLE)
-    assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+    assert TaggerVocabulary.from_json(vocabulary.to_json()) == vocabulary

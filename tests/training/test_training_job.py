@@ -9,7 +9,7 @@ import pytest
 
 from backattn.common.digests import canonical_json, file_digest
 from backattn.common.errors import BusyError, ModelError, RecipeError
-from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged
+from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
 from backattn.training.training_job import (
     WorkFolder,
     data_digest,
@@ -27,7 +27,7 @@ def work_of(folder: Path, **changes: object) -> WorkFolder:
 
 def train(work: WorkFolder, step: Callable[[str], None] = lambda name: None) -> bool:
     """As the trainings do it; gives whether anything was to do, and tells of each step."""
-    with work.alone():
+    with work.locked():
         if not work.needed():
             return False
         path = work.claim()
@@ -75,7 +75,7 @@ def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None
 
     def trained(lang: str, epochs: int) -> bool:
         work = dataclasses.replace(work_of(tmp_path, epochs=epochs), lang=lang, replace=True)
-        with work.alone():
+        with work.locked():
             if not work.needed():
                 return False
             work.claim()
@@ -157,7 +157,7 @@ def test_another_trainings_work_is_left_where_it_is(tmp_path: Path) -> None:
 
 
 def test_two_at_a_time(tmp_path: Path) -> None:
-    with work_of(tmp_path).alone(), pytest.raises(BusyError):
+    with work_of(tmp_path).locked(), pytest.raises(BusyError):
         train(work_of(tmp_path))
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
 def test_what_does_not_fit_is_damage(tmp_path: Path, value: object) -> None:
     path = tmp_path / "epochs.json"
     path.write_text(json.dumps(value))
-    with pytest.raises(ModelError) as caught, told_if_damaged(path):
+    with pytest.raises(ModelError) as caught, damage_as_model_error(path):
         [float(epoch["loss"]) for epoch in json.loads(path.read_text())["epochs"]]
     assert str(caught.value).startswith(f"{path}: damaged (")
     assert str(caught.value).endswith(f"; delete {tmp_path} to train anew")

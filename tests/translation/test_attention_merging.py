@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn.translation.attention_merging import (
-    Words,
+    MergedWords,
     copy_unknown,
     cut_segments,
     join_segments,
@@ -19,7 +19,7 @@ from backattn.translation.attention_merging import (
 )
 
 
-def merge_by_loops(attention: np.ndarray, owners: list[int], tokens: int, words: Words) -> np.ndarray:
+def merge_by_loops(attention: np.ndarray, owners: list[int], tokens: int, words: MergedWords) -> np.ndarray:
     """Sum the rows of a source token, average the columns of an English word, one number at a time."""
     n = len(words.texts)
     result = np.zeros((tokens + 1, n + 1))
@@ -33,14 +33,14 @@ def merge_by_loops(attention: np.ndarray, owners: list[int], tokens: int, words:
 
 
 @st.composite
-def sentences(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int, Words]:
+def sentences(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int, MergedWords]:
     """Attention over pieces with EOS, the owners of its rows, m, and the words of its columns."""
     fertility = draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
     spelling = draw(st.lists(st.integers(1, 3), max_size=6))
     owners = [token for token, count in enumerate(fertility) for _ in range(count)]
     columns = [word for word, count in enumerate(spelling) for _ in range(count)]
     columns += [len(spelling)] * draw(st.integers(0, 1))
-    words = Words(tuple(f"w{i}" for i in range(len(spelling))), tuple(columns))
+    words = MergedWords(tuple(f"w{i}" for i in range(len(spelling))), tuple(columns))
     random = np.random.default_rng(draw(st.integers(0, 1000)))
     attention = random.random((len(owners) + 1, len(columns) + 1), dtype=np.float32)
     return attention / attention.sum(0), owners, len(fertility), words
@@ -48,7 +48,7 @@ def sentences(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int, Words]:
 
 @settings(deadline=None)
 @given(sentences())
-def test_merging_equals_brute_force(sentence: tuple[np.ndarray, list[int], int, Words]) -> None:
+def test_merging_equals_brute_force(sentence: tuple[np.ndarray, list[int], int, MergedWords]) -> None:
     attention, owners, tokens, words = sentence
     merged = merge_pieces(attention, owners, tokens, words)
     assert merged.dtype == np.float32
@@ -61,18 +61,18 @@ def test_merging_by_hand() -> None:
     attention = np.array(
         [[0.1, 0.2, 0.3, 0.0], [0.2, 0.2, 0.1, 0.0], [0.3, 0.4, 0.5, 0.0], [0.4, 0.2, 0.1, 1.0]], np.float32
     )
-    merged = merge_pieces(attention, [0, 0, 1], 2, Words(("a", "b"), (0, 1, 1)))
+    merged = merge_pieces(attention, [0, 0, 1], 2, MergedWords(("a", "b"), (0, 1, 1)))
     np.testing.assert_allclose(merged, [[0.3, 0.4, 0.0], [0.3, 0.45, 0.0], [0.4, 0.15, 1.0]], atol=1e-7)
 
 
 def test_merging_refuses_a_shape_that_does_not_fit() -> None:
     with pytest.raises(ValueError, match="2 source and 1 target"):
-        merge_pieces(np.zeros((4, 2), np.float32), [0, 1], 2, Words(("a",), (0,)))
+        merge_pieces(np.zeros((4, 2), np.float32), [0, 1], 2, MergedWords(("a",), (0,)))
 
 
 def test_an_empty_translation_has_the_eos_column_alone() -> None:
     words = words_of_sentencepieces(["▁"])
-    assert words == Words((), (0,))
+    assert words == MergedWords((), (0,))
     merged = merge_pieces(np.full((3, 2), 1 / 3, np.float32), [0, 1], 2, words)
     assert merged.shape == (3, 1)
     for eos in ("drop", "renormalise", "keep"):
@@ -101,7 +101,7 @@ def test_segments_are_even() -> None:
 @settings(deadline=None)
 @given(sentences(), st.integers(1, 3))
 def test_joined_segments_are_block_diagonal(
-    sentence: tuple[np.ndarray, list[int], int, Words], count: int
+    sentence: tuple[np.ndarray, list[int], int, MergedWords], count: int
 ) -> None:
     """Parts translated apart sit in their own rows; EOS rows become one, EOS columns are averaged."""
     attention, owners, tokens, words = sentence
@@ -144,7 +144,7 @@ def final_by_loops(attention: np.ndarray, eos: str, normalise: str) -> list[list
 @pytest.mark.parametrize("normalise", ["none", "source"])
 @pytest.mark.parametrize("eos", ["drop", "renormalise", "keep"])
 def test_every_policy_equals_brute_force(
-    eos: str, normalise: str, sentence: tuple[np.ndarray, list[int], int, Words], zeros: bool
+    eos: str, normalise: str, sentence: tuple[np.ndarray, list[int], int, MergedWords], zeros: bool
 ) -> None:
     attention = merge_pieces(*sentence)
     if zeros:  # all of the first column's mass on EOS; a source token that nobody looked at
@@ -161,7 +161,7 @@ def test_every_policy_equals_brute_force(
 @settings(deadline=None)
 @given(sentence=sentences())
 def test_columns_sum_to_one_when_no_mass_is_dropped(
-    eos: str, sentence: tuple[np.ndarray, list[int], int, Words]
+    eos: str, sentence: tuple[np.ndarray, list[int], int, MergedWords]
 ) -> None:
     found = token_attention(merge_pieces(*sentence), eos=eos, normalise="none")  # type: ignore[arg-type]
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
@@ -180,7 +180,7 @@ def test_columns_sum_to_one_when_no_mass_is_dropped(
     ],
 )
 def test_words_of_sentencepieces(pieces: list[str], texts: tuple[str, ...], owners: tuple[int, ...]) -> None:
-    assert words_of_sentencepieces(pieces) == Words(texts, owners)
+    assert words_of_sentencepieces(pieces) == MergedWords(texts, owners)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_words_of_sentencepieces(pieces: list[str], texts: tuple[str, ...], owne
     ],
 )
 def test_words_of_bpe(pieces: list[str], texts: tuple[str, ...], owners: tuple[int, ...]) -> None:
-    assert words_of_bpe(pieces) == Words(texts, owners)
+    assert words_of_bpe(pieces) == MergedWords(texts, owners)
 
 
 def test_unknown_words_become_the_source_token_they_looked_at_most() -> None:

@@ -5,33 +5,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.detokenised import RawTextSpelling, Side, cut_text, overlaps
-from backattn.translation.tokenisation import Vocabulary, detokenise
+from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary, cut_text, overlaps
+from backattn.translation.tokenisation import SentencePieceModel, detokenise
 from tiny_marian import CHINESE
 from tiny_translator import TEXT
 
 
 @pytest.fixture(scope="module")
-def german(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
+def german(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceModel:
     path = tmp_path_factory.mktemp("german") / "model"
     train_vocabulary(TEXT, path, 150)
-    return Vocabulary.load(path)
+    return SentencePieceModel.load(path)
 
 
 @pytest.fixture(scope="module")
-def chinese(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
+def chinese(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceModel:
     path = tmp_path_factory.mktemp("chinese") / "model"
     train_vocabulary(CHINESE, path, 60)
-    return Vocabulary.load(path)
+    return SentencePieceModel.load(path)
 
 
-def spelling_of(source: Vocabulary, target: Vocabulary, language: str) -> RawTextSpelling:
-    def side(vocabulary: Vocabulary, text: tuple[str, ...]) -> Side:
+def spelling_of(source: SentencePieceModel, target: SentencePieceModel, language: str) -> RawTextTokenizer:
+    def side(vocabulary: SentencePieceModel, text: tuple[str, ...]) -> SideVocabulary:
         known = sorted({piece for line in text for piece in vocabulary.pieces(line)})
-        return Side(vocabulary, {piece: number for number, piece in enumerate(["<unk>", *known])}, 0)
+        return SideVocabulary(
+            vocabulary, {piece: number for number, piece in enumerate(["<unk>", *known])}, 0
+        )
 
     text = CHINESE if language == "zh" else TEXT
-    return RawTextSpelling(side(source, text), side(target, TEXT), language)
+    return RawTextTokenizer(side(source, text), side(target, TEXT), language)
 
 
 @settings(deadline=None)
@@ -58,7 +60,9 @@ def test_who_spells_what_equals_a_reading_character_by_character(tokens: list[in
         st.text("abrhein 日ﬁ½\u200b\u0301'\",.▁-", min_size=1, max_size=8), min_size=1, max_size=6
     )
 )
-def test_every_piece_has_a_token_and_every_token_its_text(german: Vocabulary, tokens: list[str]) -> None:
+def test_every_piece_has_a_token_and_every_token_its_text(
+    german: SentencePieceModel, tokens: list[str]
+) -> None:
     found = cut_text(detokenise(tokens, "de"), tokens, german)
     text = "".join(piece.replace("▁", "") for _, piece in found)
     alone = [german.pieces(token) for token in tokens]
@@ -74,7 +78,7 @@ def test_every_piece_has_a_token_and_every_token_its_text(german: Vocabulary, to
     }
 
 
-def test_german_is_written_with_spaces_and_cut_as_a_whole(german: Vocabulary) -> None:
+def test_german_is_written_with_spaces_and_cut_as_a_whole(german: SentencePieceModel) -> None:
     tokens = ("am", "Rhein", ",", "an", "der", "Elbe", "!")
     text = "am Rhein, an der Elbe!"
     found = cut_text(detokenise(tokens, "de"), tokens, german)
@@ -82,7 +86,9 @@ def test_german_is_written_with_spaces_and_cut_as_a_whole(german: Vocabulary) ->
     assert [owners for owners, piece in found if piece in (",", "!")] == [(2,), (6,)]
 
 
-def test_a_chinese_piece_spells_several_characters(chinese: Vocabulary, german: Vocabulary) -> None:
+def test_a_chinese_piece_spells_several_characters(
+    chinese: SentencePieceModel, german: SentencePieceModel
+) -> None:
     tokens = tuple("我们去不来梅")
     (segment,) = spelling_of(chinese, german, "zh").segments(tokens, 100)
     pieces = chinese.pieces("我们去不来梅")
@@ -92,7 +98,7 @@ def test_a_chinese_piece_spells_several_characters(chinese: Vocabulary, german: 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_tokens_that_share_a_piece_are_in_one_segment(
-    chinese: Vocabulary, german: Vocabulary, limit: int
+    chinese: SentencePieceModel, german: SentencePieceModel, limit: int
 ) -> None:
     spelling, tokens = spelling_of(chinese, german, "zh"), tuple("我们住在北京,他在不来梅工作。")
     (whole,) = spelling.segments(tokens, 1000)
@@ -102,42 +108,44 @@ def test_tokens_that_share_a_piece_are_in_one_segment(
     assert max(len(part.pieces) for part in parts) <= limit
 
 
-def test_what_normalisation_leaves_nothing_of_is_an_unknown_piece(german: Vocabulary) -> None:
+def test_what_normalisation_leaves_nothing_of_is_an_unknown_piece(german: SentencePieceModel) -> None:
     (segment,) = spelling_of(german, german, "de").segments(("\u200b", "\u200b"), 100)
     assert (segment.pieces, segment.owners) == ((0,), ((0, 1),))
 
 
-def test_english_is_read_in_moses_words(german: Vocabulary) -> None:
+def test_english_is_read_in_moses_words(german: SentencePieceModel) -> None:
     text = "the old man, Anna, lives in Bremen"
     pieces = german.pieces(text)
-    side = Side(german, {piece: number for number, piece in enumerate(["<unk>", *sorted(set(pieces))])}, 0)
-    words = RawTextSpelling(side, side, "de").written([side.number(piece) for piece in pieces])
+    side = SideVocabulary(
+        german, {piece: number for number, piece in enumerate(["<unk>", *sorted(set(pieces))])}, 0
+    )
+    words = RawTextTokenizer(side, side, "de").written([side.number(piece) for piece in pieces])
     assert words.texts == tuple(text.replace(",", " ,").split())
     assert all(isinstance(owner, tuple) and len(owner) == 1 for owner in words.owners)
 
 
-def test_a_piece_of_two_words_belongs_to_both_and_a_last_space_to_none(german: Vocabulary) -> None:
+def test_a_piece_of_two_words_belongs_to_both_and_a_last_space_to_none(german: SentencePieceModel) -> None:
     names = ["▁it's", ",", "<unk>", "▁", "▁end."]
-    target = Side(german, {name: number for number, name in enumerate(names)}, 2)
-    words = RawTextSpelling(target, target, "de").written([0, 1, 3, 2, 4, 3])
+    target = SideVocabulary(german, {name: number for number, name in enumerate(names)}, 2)
+    words = RawTextTokenizer(target, target, "de").written([0, 1, 3, 2, 4, 3])
     assert words.texts == ("it", "'s", ",", "<unk>", "end", ".")
     assert words.owners == ((0, 1), (2,), (3,), (3,), (4, 5), 6)
 
 
-def test_a_word_with_an_unknown_piece_stays_one_word(german: Vocabulary) -> None:
+def test_a_word_with_an_unknown_piece_stays_one_word(german: SentencePieceModel) -> None:
     """The whole of it is to become a source token."""
-    target = Side(german, {"▁M": 0, "<unk>": 1, "ller": 2, "▁lives": 3, ",": 4}, 1)
-    words = RawTextSpelling(target, target, "de").written([0, 1, 2, 4, 3, 1])
+    target = SideVocabulary(german, {"▁M": 0, "<unk>": 1, "ller": 2, "▁lives": 3, ",": 4}, 1)
+    words = RawTextTokenizer(target, target, "de").written([0, 1, 2, 4, 3, 1])
     assert words.texts == ("M<unk>ller", ",", "lives<unk>")
     assert words.owners == ((0,), (0,), (0,), (1,), (2,), (2,))
 
 
 @pytest.mark.parametrize("language", ["zh", "zh_CN", "zh-Hant", "ja_JP", "th"])
-def test_some_languages_are_written_without_spaces(german: Vocabulary, language: str) -> None:
+def test_some_languages_are_written_without_spaces(german: SentencePieceModel, language: str) -> None:
     assert spelling_of(german, german, language)._text(("2", "0", "去", "北")) == "20去北"
 
 
-def test_what_is_given_has_a_piece_for_each_token(german: Vocabulary) -> None:
+def test_what_is_given_has_a_piece_for_each_token(german: SentencePieceModel) -> None:
     """Also where normalisation leaves nothing of one: a column of A without any would be no number."""
     words, pieces = spelling_of(german, german, "de").given(("\u200b", "Anna", "\u200b", "lives", "▁"))
     assert len(words.owners) == len(pieces)
@@ -145,6 +153,6 @@ def test_what_is_given_has_a_piece_for_each_token(german: Vocabulary) -> None:
     assert [owners[0] for owners in words.owners] == sorted(owners[0] for owners in words.owners)  # type: ignore[index]
 
 
-def test_nothing_written_is_no_word(german: Vocabulary) -> None:
+def test_nothing_written_is_no_word(german: SentencePieceModel) -> None:
     words = spelling_of(german, german, "de").written([])
     assert (words.texts, words.owners) == ((), ())

@@ -19,9 +19,9 @@ from backattn.common.errors import MissingError, ModelError, RecipeError
 from backattn.translation import Translation
 from backattn.translation.attention_merging import cut_segments, words_of_sentencepieces
 from backattn.translation.beam_search import Symbols
-from backattn.translation.fairseq import DictionarySpelling, FairseqTranslator
+from backattn.translation.fairseq import FairseqSubwordTokenizer, FairseqTranslator
 from backattn.translation.fairseq_fconv import ConvolutionalModel
-from backattn.translation.tokenisation import BpeCodes, Vocabulary
+from backattn.translation.tokenisation import BpeCodes, SentencePieceModel
 from tiny_translator import SENTENCES, make_recipe, make_translator
 
 KINDS = ("fconv", "transformer")
@@ -44,8 +44,8 @@ def load(folder: Path, **changes: Any) -> FairseqTranslator:
     return FairseqTranslator.load(folder, make_recipe(**changes), device="cpu")
 
 
-def dictionaries_of(translator: FairseqTranslator) -> DictionarySpelling:
-    assert isinstance(translator.model.spelling, DictionarySpelling)
+def dictionaries_of(translator: FairseqTranslator) -> FairseqSubwordTokenizer:
+    assert isinstance(translator.model.spelling, FairseqSubwordTokenizer)
     return translator.model.spelling
 
 
@@ -80,7 +80,7 @@ def by_brute_force(folder: Path, tokens: tuple[str, ...], beam: int) -> tuple[tu
             [str(folder / "checkpoint.pt")], arg_overrides={"data": str(folder)}
         )
     model.eval()
-    vocabulary = Vocabulary.load(folder / "joint.model")
+    vocabulary = SentencePieceModel.load(folder / "joint.model")
     pieces = [(owner, piece) for owner, token in enumerate(tokens) for piece in vocabulary.pieces(token)]
     indices = [task.source_dictionary.index(piece) for _, piece in pieces]
     source = torch.tensor([[*indices, task.source_dictionary.eos()]])
@@ -130,7 +130,7 @@ def test_attention_is_the_mean_over_all_layers(folders: dict[str, Path], kind: s
 def test_a_long_source_is_its_segments_translated_alone(folders: dict[str, Path], kind: str) -> None:
     tokens = SENTENCES[2] + SENTENCES[4]
     translator = load(folders[kind], segment_pieces=20)
-    pieces = Vocabulary.load(folders[kind] / "joint.model").pieces
+    pieces = SentencePieceModel.load(folders[kind] / "joint.model").pieces
     owners = [sorted({o for o, _ in s}) for s in cut_segments([pieces(t) for t in tokens], 20)]
     whole = translator.translate([tokens])[0]
     parts = translator.translate([tuple(tokens[o] for o in group) for group in owners])
@@ -191,7 +191,7 @@ def test_refuses_numbers_that_are_not_finite(folders: dict[str, Path], kind: str
     translator = load(folders[kind])
     weight = translator.models[0].encoder.embed_tokens.weight
     known = dictionaries_of(translator).source.index(
-        Vocabulary.load(folders[kind] / "joint.model").pieces("Rhein")[0]
+        SentencePieceModel.load(folders[kind] / "joint.model").pieces("Rhein")[0]
     )
     weight.data[known] = torch.nan
     with pytest.raises(ModelError, match=r"not finite for the sentence 'am Rhein'.*CPU"):

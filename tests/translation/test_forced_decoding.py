@@ -11,11 +11,11 @@ from fairseq import checkpoint_utils
 
 from backattn.common.errors import ModelError
 from backattn.recipe import FairseqRecipe
-from backattn.translation.beam_search import Symbols, beam_search, read_given
+from backattn.translation.beam_search import Symbols, beam_search, force_decode
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.fairseq_checkpoint import load_models
 from backattn.translation.fairseq_decoder import prepare, starter
-from backattn.translation.tokenisation import Vocabulary
+from backattn.translation.tokenisation import SentencePieceModel
 from tiny_translator import make_translator
 
 KINDS = ("fconv", "transformer")
@@ -52,7 +52,7 @@ def by_teacher_forcing(folder: Path, pair: Pair, layers: str) -> np.ndarray:
             [str(folder / "checkpoint.pt")], arg_overrides={"data": str(folder)}
         )
     model.eval()
-    vocabulary, dictionary = Vocabulary.load(folder / "joint.model"), task.target_dictionary
+    vocabulary, dictionary = SentencePieceModel.load(folder / "joint.model"), task.target_dictionary
     sides = [[(o, p) for o, token in enumerate(side) for p in vocabulary.pieces(token)] for side in pair]
     source, english = ([dictionary.index(piece) for _, piece in side] for side in sides)
     inputs = torch.tensor([[*source, dictionary.eos()]])
@@ -117,7 +117,7 @@ def test_the_best_hypothesis_forced_looks_where_it_looked(
     symbols = Symbols(target.eos(), (target.pad(), target.bos()))
     with torch.inference_mode():
         best = beam_search(start(sources), torch.tensor([9, 20, 1, 14]), beam, symbols)
-        forced = read_given(start(sources), [found.pieces for found in best], beam, target.eos(), "cpu")
+        forced = force_decode(start(sources), [found.pieces for found in best], beam, target.eos(), "cpu")
     assert len({len(found.pieces) for found in best}) > 1
     for found, again in zip(best, forced, strict=True):
         assert again.pieces == found.pieces
@@ -140,7 +140,7 @@ def test_the_last_layer_changes_where_a_translation_looked_and_not_what_it_says(
 def test_the_last_layer_of_an_ensemble_of_twins(folders: dict[str, Path], kind: str) -> None:
     """Two fconv models go through fairseq's own decoder."""
     recipe, folder = make_recipe(layers="last"), folders[kind]
-    pieces = Vocabulary.load(folder / "joint.model")
+    pieces = SentencePieceModel.load(folder / "joint.model")
     models = [load_models([folder / "checkpoint.pt"], recipe) for _ in range(2)]
     twins = FairseqTranslator(
         [loaded[0][0] for loaded in models], *models[0][1:], pieces, recipe, device="cpu"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backattn.common.errors import MissingError, ModelError
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import BpeCodes, Vocabulary, detokenise, tokenise
+from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, detokenise, tokenise
 from tiny_translator import TEXT
 
 
@@ -30,7 +30,7 @@ def test_training_is_deterministic_and_writes_one_file(model: Path, tmp_path: Pa
 
 
 def test_names_that_both_sides_write_alike_are_alike(model: Path) -> None:
-    vocabulary = Vocabulary.load(model)
+    vocabulary = SentencePieceModel.load(model)
     pieces = [piece for token in ("Anna", "Weber") for piece in vocabulary.pieces(token)]
     assert vocabulary.words(pieces).texts == ("Anna", "Weber")
 
@@ -38,7 +38,7 @@ def test_names_that_both_sides_write_alike_are_alike(model: Path) -> None:
 def test_every_chinese_character_has_a_piece(tmp_path: Path) -> None:
     lines = [" ".join(chr(0x4E00 + 7 * i + k) for k in range(9)) for i in range(300)]
     train_vocabulary([*lines, *TEXT], tmp_path / "zh.model", 4000)
-    vocabulary = Vocabulary.load(tmp_path / "zh.model")
+    vocabulary = SentencePieceModel.load(tmp_path / "zh.model")
     tokens = {token for line in lines for token in line.split()}
     alphabet = {piece.strip("▁") for token in tokens for piece in vocabulary.pieces(token)}
     assert len(tokens & alphabet) > 0.99 * len(tokens)
@@ -48,24 +48,24 @@ def test_every_chinese_character_has_a_piece(tmp_path: Path) -> None:
 @given(token=st.text(min_size=1, max_size=8))
 def test_every_token_has_pieces(model: Path, token: str) -> None:
     """Whatever the token, a first piece starts a word; normalisation may leave nothing, never no piece."""
-    pieces = Vocabulary.load(model).pieces(token)
+    pieces = SentencePieceModel.load(model).pieces(token)
     assert pieces == ["<unk>"] or pieces[0].startswith("▁")
 
 
 @pytest.mark.parametrize("token", ["\u200b", " ", "\t"])
 def test_a_token_that_normalisation_empties_is_unknown(model: Path, token: str) -> None:
-    assert Vocabulary.load(model).pieces(token) == ["<unk>"]
+    assert SentencePieceModel.load(model).pieces(token) == ["<unk>"]
 
 
 def test_pieces_are_a_copy(model: Path) -> None:
-    vocabulary = Vocabulary.load(model)
+    vocabulary = SentencePieceModel.load(model)
     vocabulary.pieces("Bremen").clear()
     assert vocabulary.pieces("Bremen")
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"joint\.model: no sentencepiece model.*translator train"):
-        Vocabulary.load(tmp_path / "joint.model")
+        SentencePieceModel.load(tmp_path / "joint.model")
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x0a\x00" * 40])
@@ -73,7 +73,7 @@ def test_a_damaged_model_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "joint.model"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"joint\.model: not a sentencepiece model"):
-        Vocabulary.load(path)
+        SentencePieceModel.load(path)
 
 
 @pytest.mark.parametrize(("lines", "size"), [([], 90), (TEXT, 10)])

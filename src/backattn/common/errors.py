@@ -65,7 +65,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
-def of_the_machine(error: Exception) -> bool:
+def is_environment_error(error: Exception) -> bool:
     """Whether an error says nothing about the file that it met: no memory, no right, too many open files.
 
     Nobody must take the file for damaged then, and remove it.

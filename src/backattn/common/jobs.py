@@ -32,7 +32,7 @@ _UNDERSTOOD = (BackattnError, OSError, MemoryError)
 
 
 def start_server(modules: Sequence[str]) -> None:
-    """Begin to import modules for :func:`side_by_side`, while this process goes on.
+    """Begin to import modules for :func:`run_parallel`, while this process goes on.
 
     Without it, or where a server runs already, each process imports what it lacks. The server ends with
     this process.
@@ -43,7 +43,7 @@ def start_server(modules: Sequence[str]) -> None:
     forkserver.ensure_running()
 
 
-def side_by_side(
+def run_parallel(
     work: Callable[[Task], object], tasks: Sequence[Task], jobs: int, tick: Callable[[], None]
 ) -> list[Outcome]:
     """Do all tasks, at most ``jobs`` at a time; gives how each ended, in their order.
@@ -70,7 +70,7 @@ def side_by_side(
                     outcomes[number] = worker.pipe.recv()
                     idle.append(worker)
                 except (EOFError, ConnectionResetError):
-                    outcomes[number] = worker.epitaph(tasks[number])
+                    outcomes[number] = worker.exit_error(tasks[number])
                     idle += [_Worker(work)] if waiting else []
             tick()
     finally:
@@ -105,7 +105,7 @@ class _Worker:
                 self._work = None
             self.pipe.send(task)
 
-    def epitaph(self, task: object) -> BackattnError:
+    def exit_error(self, task: object) -> BackattnError:
         """Why it is gone."""
         self.process.join()
         status = self.process.exitcode or 0

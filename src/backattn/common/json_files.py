@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backattn.common.atomic_files import is_file
-from backattn.common.errors import MissingError, ModelError, of_the_machine
+from backattn.common.errors import MissingError, ModelError, is_environment_error
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import shortened
 
@@ -27,7 +27,7 @@ def read_table(path: Path, advice: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not a table")
     except (ValueError, OSError) as error:
-        if of_the_machine(error):
+        if is_environment_error(error):
             raise
         raise ModelError(f"{path}: damaged ({shortened(str(error))}); {advice}") from None
     return value

@@ -29,7 +29,7 @@ _HUMAN = {"full": 8, "titled": 4, "woman": 1, "man": 1, "known_by_job": 2, "some
 
 
 @dataclass(frozen=True)
-class Pair:
+class TaggedPair:
     """A phrase or sentence in both languages."""
 
     german: Tagged
@@ -65,7 +65,7 @@ class Grammar:
         self._rng = rng
         self._names = names
 
-    def pair(self) -> Pair:
+    def pair(self) -> TaggedPair:
         """A German sentence and its translation."""
         frame = self._rng.choices(FRAMES, [frame.weight for frame in FRAMES])[0]
         return _finished(self._expanded(frame.german, frame.english))
@@ -76,7 +76,7 @@ class Grammar:
             return self.pair().english
         return _finished(self._expanded("", self._rng.choice(ENGLISH_FRAMES))).english
 
-    def _expanded(self, german: str, english: str) -> Pair:
+    def _expanded(self, german: str, english: str) -> TaggedPair:
         """Fill the slots of the German side, and those of the English side that have a kind."""
         fillers = {
             name: self._filler(kind, form) for name, kind, form in _SLOT.findall(german + english) if kind
@@ -89,9 +89,9 @@ class Grammar:
                 filled += getattr(fillers[slot[1]], name) if slot else [(word, "O")]
             return tuple(filled)
 
-        return Pair(side(german, "german"), side(english, "english"))
+        return TaggedPair(side(german, "german"), side(english, "english"))
 
-    def _filler(self, kind: str, form: str) -> Pair:
+    def _filler(self, kind: str, form: str) -> TaggedPair:
         mixtures = {"any": _ANY, "agent": _AGENT, "human": _HUMAN}
         while kind in mixtures:
             (kind,) = self._rng.choices(list(mixtures[kind]), list(mixtures[kind].values()))
@@ -125,20 +125,20 @@ class Grammar:
                     "number": words.NUMBERS,
                 }
                 item = self._rng.choice(lists[kind])
-                return Pair(_tagged(item.german), _tagged(item.english))
+                return TaggedPair(_tagged(item.german), _tagged(item.english))
 
-    def _person(self, kind: str, form: str) -> Pair:
+    def _person(self, kind: str, form: str) -> TaggedPair:
         woman = kind == "woman" or (kind != "man" and self._rng.random() < 0.5)
         first = self._rng.choice(self._names.women if woman else self._names.men).german
         last = self._rng.choice(self._names.surnames).german
         name = {"full": f"{first} {last}", "titled": last, "surname": last}.get(kind, first)
-        person = Pair(_tagged(name, "PER"), _tagged(name, "PER"))
+        person = TaggedPair(_tagged(name, "PER"), _tagged(name, "PER"))
         if kind != "titled":
             return person
         nominative, other, english = _TITLES["f" if woman else "m"]
-        return _joined(Pair(_tagged(nominative if form == "nom" else other), _tagged(english)), person)
+        return _joined(TaggedPair(_tagged(nominative if form == "nom" else other), _tagged(english)), person)
 
-    def _described(self, nouns: Sequence[Item], form: str, *, adjectives: bool = True) -> Pair:
+    def _described(self, nouns: Sequence[Item], form: str, *, adjectives: bool = True) -> TaggedPair:
         """A noun with its article, and at times with an adjective, at times one of nationality."""
         noun = self._rng.choice(nouns)
         chance = self._rng.random() if adjectives else 1.0
@@ -148,7 +148,7 @@ class Grammar:
         adjective = self._rng.choice(self._names.nationalities if national else words.ADJECTIVES)
         ending = "e" if form == "nom" or (form == "acc" and noun.gender != "m") else "en"
         kind = "MISC" if national else ""
-        return Pair(
+        return TaggedPair(
             (*_article(noun, form), *_tagged(adjective.german + ending, kind), *_tagged(noun.german)),
             (("the", "O"), *_tagged(adjective.english, kind), *_tagged(noun.english)),
         )
@@ -165,30 +165,30 @@ def _article(item: Item, form: str) -> Tagged:
     return () if item.gender == "-" else ((_DEFINITE[item.gender][form or "nom"], "O"),)
 
 
-def _noun_phrase(item: Item, form: str, *, kind: str = "", article: bool = False) -> Pair:
+def _noun_phrase(item: Item, form: str, *, kind: str = "", article: bool = False) -> TaggedPair:
     """Article and noun or name; ``article`` sets the English one even where the item has none."""
     the: Tagged = (("the", "O"),) if article or item.article else ()
-    return Pair(
+    return TaggedPair(
         (*_article(item, form), *_tagged(item.german, kind)),
         (*the, *_tagged(item.english, kind)),
     )
 
 
-def _place(item: Item, form: str) -> Pair:
+def _place(item: Item, form: str) -> TaggedPair:
     """A place, with its preposition where the form is in, to or from."""
     goes = "nach" if item.gender == "-" else "in"
     german, case = {"in": ("in", "dat"), "to": (goes, "acc"), "from": ("aus", "dat")}.get(form, ("", form))
     english = form if german else ""
     name = _noun_phrase(item, case, kind="LOC")
-    return _joined(Pair(_tagged(german), _tagged(english)), name)
+    return _joined(TaggedPair(_tagged(german), _tagged(english)), name)
 
 
-def _joined(one: Pair, other: Pair) -> Pair:
-    return Pair(one.german + other.german, one.english + other.english)
+def _joined(one: TaggedPair, other: TaggedPair) -> TaggedPair:
+    return TaggedPair(one.german + other.german, one.english + other.english)
 
 
-def _finished(pair: Pair) -> Pair:
-    return Pair(_polished(pair.german), _polished(pair.english))
+def _finished(pair: TaggedPair) -> TaggedPair:
+    return TaggedPair(_polished(pair.german), _polished(pair.english))
 
 
 def _polished(sentence: Tagged) -> Tagged:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from backattn.common.device import pick_device
 from backattn.corpus.formats import read_corpus
 from backattn.demo.sample import write_sample
-from backattn.experiments.grid import Grid
+from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import train_grid
 from backattn.features.pipeline import make_features
 from backattn.features.plan import make_plan
@@ -54,7 +54,7 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
         for built in (made.translation, made.transfer):
             say(f"  {built.path}: {built.sentences} sentences, {built.computed} computed")
     with step(f"5/6 stage two: base and +BAN on {len(corpus.train)} labelled sentences, {len(SEEDS)} seeds"):
-        grid = Grid(inputs=("words", "words+transfer"), sentences=(0,), seeds=SEEDS)
+        grid = RunGrid(inputs=("words", "words+transfer"), sentences=(0,), seeds=SEEDS)
         runs = train_grid(recipe, corpus, grid, device="auto", jobs=None).whole()
     with step("6/6 report"):
         report = make_report(["sample"], cache_root())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backattn.common.atomic_files import write_whole_text
-from backattn.demo.grammar import Grammar, Names, Pair, Tagged
+from backattn.demo.grammar import Grammar, Names, Tagged, TaggedPair
 
 SEED = 1
 KNOWN_NAMES = 0.25  # share of the names that the German training set may use
@@ -78,7 +78,7 @@ def _distinct(draw: Callable[[], _T], name: Callable[[_T], str], count: int, see
     return drawn
 
 
-def _german_text(pair: Pair) -> str:
+def _german_text(pair: TaggedPair) -> str:
     return _text(pair.german)
 
 

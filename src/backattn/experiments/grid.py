@@ -55,7 +55,7 @@ Size = SampleSize | Share
 
 
 @dataclass(frozen=True)
-class Grid:
+class RunGrid:
     """Which runs are wanted.
 
     :param sentences: sizes of the nested training samples.
@@ -76,7 +76,7 @@ class Grid:
         return list(dict.fromkeys(cells))
 
 
-def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: SampleSize) -> Grid:
+def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: SampleSize) -> RunGrid:
     """Read the comma-separated options of ``backattn train``.
 
     :param sentences: numbers, percentages (of all training sentences) or ``all``.
@@ -88,7 +88,7 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: Sa
     for name in names:
         if name not in known:
             raise RecipeError(f"--inputs {name}: expected one of {', '.join(known)}")
-    return Grid(
+    return RunGrid(
         inputs=tuple(names),  # type: ignore[arg-type]
         sentences=parse_sizes(sentences, default=default_sentences),
         seeds=_numbers("--seeds", seeds.split(","), "numbers"),

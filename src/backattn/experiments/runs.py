@@ -21,17 +21,17 @@ from backattn.common.atomic_files import is_file, write_whole_text
 from backattn.common.digests import digest
 from backattn.common.errors import StaleError
 from backattn.common.file_lock import writer_lock
-from backattn.common.jobs import side_by_side, start_server
-from backattn.common.progress import hidden, tell
+from backattn.common.jobs import run_parallel, start_server
+from backattn.common.progress import bar_disabled, log_line
 from backattn.corpus import Corpus
-from backattn.experiments.grid import Cell, Grid
+from backattn.experiments.grid import Cell, RunGrid
 from backattn.features.plan import make_plan
 from backattn.recipe import EmbeddingName, Recipe, TaggerRecipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
 from backattn.tagger.frozen_features import Inputs
 from backattn.tagger.run import Run, RunFolder, finished_run, read_run
-from backattn.tagger.run_spec import make_request, read_by
+from backattn.tagger.run_spec import effective_recipe, make_request
 
 # The store of T among the stores of a recipe; the others have the names of the embeddings.
 TRANSFER: Literal["transfer"] = "transfer"
@@ -78,7 +78,7 @@ class StoredVectors:
 
 
 def train_grid(
-    recipe: Recipe, corpus: Corpus, grid: Grid, *, device: str, threads: int = 1, jobs: int | None = 1
+    recipe: Recipe, corpus: Corpus, grid: RunGrid, *, device: str, threads: int = 1, jobs: int | None = 1
 ) -> Trained:
     """Train what is not there yet. A run that fails does not keep the others from theirs.
 
@@ -109,7 +109,7 @@ def train_grid(
     outcomes: dict[Cell, Exception | None] = {}
     if min(jobs, len(ahead)) > 1:
         with _bar([folders[cell] for cell in ahead], recipe.tagger.epochs) as tick:
-            outcomes.update(zip(ahead, side_by_side(trainer.train, ahead, jobs, tick), strict=True))
+            outcomes.update(zip(ahead, run_parallel(trainer.train, ahead, jobs, tick), strict=True))
     # What is finished already is only read and compared.
     errors = {cell: outcomes[cell] if cell in outcomes else trainer.attempt(cell) for cell in folders}
     return Trained(
@@ -236,7 +236,7 @@ def _bar(folders: Sequence[Path], epochs: int) -> Iterator[Callable[[], None]]:
     """One progress bar for runs in several processes, read from what they leave on the disk."""
     files = [RunFolder(folder) for folder in folders]
     told = set[Path]()
-    with tqdm(total=epochs * len(files), unit="epoch", disable=hidden(True)) as bar:
+    with tqdm(total=epochs * len(files), unit="epoch", disable=bar_disabled(True)) as bar:
 
         def tick() -> None:
             bar.n = sum(run.count_epochs() for run in files)
@@ -245,7 +245,7 @@ def _bar(folders: Sequence[Path], epochs: int) -> Iterator[Callable[[], None]]:
             for path in finished:
                 if path not in told:
                     told.add(path)
-                    tell(f"{path.name}: finished, {len(told)} of {len(files)} runs", progress=True)
+                    log_line(f"{path.name}: finished, {len(told)} of {len(files)} runs", progress=True)
 
         yield tick
 
@@ -277,7 +277,7 @@ def fresh_stores(recipe: Recipe, corpus: Corpus, inputs: Sequence[Inputs]) -> di
 
 def _read(recipe: Recipe, inputs: Inputs) -> tuple[_StoreName, ...]:
     """Names of the stores that runs on these inputs read (``random`` takes its width from that of T)."""
-    embeddings = read_by(inputs, recipe.tagger).embeddings
+    embeddings = effective_recipe(inputs, recipe.tagger).embeddings
     return embeddings if inputs == "words" else (TRANSFER, *embeddings)
 
 

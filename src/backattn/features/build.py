@@ -23,7 +23,7 @@ from backattn.common.atomic_files import is_own_file, remove_files, remove_lefto
 from backattn.common.digests import digest
 from backattn.common.errors import MissingError, ModelError, StoreError, UnreadableError
 from backattn.common.file_lock import writer_lock
-from backattn.common.progress import hidden, tell
+from backattn.common.progress import bar_disabled, log_line
 from backattn.corpus import Sentence
 from backattn.embeddings import Embedder
 from backattn.english import EnglishTagger
@@ -264,7 +264,7 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
 def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
     """Shards of about ``size`` tokens, longest sentences first; shows the progress."""
     ordered = sorted(missing, key=lambda s: (-len(s), s.key))
-    with tqdm(total=len(ordered), desc=label, unit="sentence", disable=hidden(bool(ordered))) as bar:
+    with tqdm(total=len(ordered), desc=label, unit="sentence", disable=bar_disabled(bool(ordered))) as bar:
         part: list[Sentence] = []
         tokens = done = 0
         told = time.monotonic()
@@ -276,7 +276,7 @@ def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Se
                 bar.update(len(part))
                 done += len(part)
                 if time.monotonic() - told > _TELL_SECONDS:
-                    tell(f"{label}: {done} of {len(ordered)} sentences", progress=True)
+                    log_line(f"{label}: {done} of {len(ordered)} sentences", progress=True)
                     told = time.monotonic()
                 part, tokens = [], 0
         if part:

@@ -30,7 +30,7 @@ class _Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary(_Checked):
+class ItemDictionary(_Checked):
     """A flair ``Dictionary``: the number of an item is its place.
 
     :param unknown: every other item has number 0; without that, it is an error.
@@ -45,7 +45,7 @@ class Vocabulary(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words(_Checked):
+class WordEmbeddingsConfig(_Checked):
     """``WordEmbeddings``; the vector after those of ``vocab`` is that of all other words."""
 
     kind: Literal["WordEmbeddings"] = "WordEmbeddings"
@@ -78,7 +78,7 @@ class OneHot(_Checked):
 
     kind: Literal["OneHotEmbeddings"] = "OneHotEmbeddings"
     name: str
-    vocabulary: Vocabulary
+    vocabulary: ItemDictionary
     embedding_length: int
     stable: bool
     SIZES = ("embedding_length",)
@@ -105,7 +105,7 @@ class Characters(_Checked):
 
     kind: Literal["CharacterEmbeddings"] = "CharacterEmbeddings"
     name: str
-    vocabulary: Vocabulary
+    vocabulary: ItemDictionary
     char_embedding_dim: int
     hidden_size_char: int
     SIZES = ("char_embedding_dim", "hidden_size_char")
@@ -134,7 +134,7 @@ class CharacterModel(_Checked):
 
     kind: Literal["FlairEmbeddings"] = "FlairEmbeddings"
     name: str
-    vocabulary: Vocabulary
+    vocabulary: ItemDictionary
     is_forward_lm: bool
     recurrent_type: Literal["LSTM", "GRU"]
     embedding_size: int
@@ -177,7 +177,7 @@ class CharacterModel(_Checked):
             yield from _linear("lm.decoder", self.width, characters)
 
 
-Embedding = Words | OneHot | Characters | CharacterModel
+Embedding = WordEmbeddingsConfig | OneHot | Characters | CharacterModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ class Description(_Checked):
     format: int = FORMAT
     embeddings: tuple[Embedding, ...]
     stacked: bool
-    labels: Vocabulary
+    labels: ItemDictionary
     tag_type: str
     tag_format: Literal["BIOES", "BIO"]
     rnn_type: Literal["LSTM", "GRU", "RNN"]

@@ -26,9 +26,9 @@ from backattn.models.flair_config import (
     Characters,
     Description,
     Embedding,
+    ItemDictionary,
     OneHot,
-    Vocabulary,
-    Words,
+    WordEmbeddingsConfig,
 )
 from backattn.models.safetensors_model import TAGGER
 
@@ -173,12 +173,12 @@ def _describe(embedding: Any) -> Embedding:
     raise ValueError(f"{kind.__name__} is none of the embeddings that it knows")
 
 
-def _describe_words(words: WordEmbeddings) -> Words:
+def _describe_words(words: WordEmbeddings) -> WordEmbeddingsConfig:
     _require_text(words, None)
     vocab = sorted(words.vocab, key=words.vocab.__getitem__)
     if [words.vocab[word] for word in vocab] != list(range(len(vocab))):
         raise ValueError("its WordEmbeddings number the words with gaps")
-    return Words(
+    return WordEmbeddingsConfig(
         name=words.name,
         vocab=tuple(vocab),
         embedding_length=words.embedding_length,
@@ -215,7 +215,7 @@ def describe_character_model(embedding: FlairEmbeddings) -> CharacterModel:
 
 def _build_embedding(part: Embedding) -> Any:
     match part:
-        case Words():
+        case WordEmbeddingsConfig():
             return WordEmbeddings(
                 None,
                 vocab={word: row for row, word in enumerate(part.vocab)},
@@ -264,13 +264,13 @@ def build_character_embeddings(part: CharacterModel) -> FlairEmbeddings:
     )
 
 
-def _vocabulary(dictionary: Dictionary) -> Vocabulary:
+def _vocabulary(dictionary: Dictionary) -> ItemDictionary:
     if dictionary.item2idx != {item: number for number, item in enumerate(dictionary.idx2item)}:
         raise ValueError("a dictionary of it numbers its items twice or with gaps")
-    return Vocabulary(items=tuple(dictionary.get_items()), unknown=dictionary.add_unk)
+    return ItemDictionary(items=tuple(dictionary.get_items()), unknown=dictionary.add_unk)
 
 
-def _dictionary(vocabulary: Vocabulary) -> Dictionary:
+def _dictionary(vocabulary: ItemDictionary) -> Dictionary:
     dictionary = Dictionary(add_unk=False)
     for item in vocabulary.items:
         dictionary.add_item(item)

@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from backattn.common.errors import MissingError, ModelError, of_the_machine
+from backattn.common.errors import MissingError, ModelError, is_environment_error
 from backattn.common.safe_text import listed, quoted, shortened
 from backattn.models.transformers_folder import ADVICE, CONFIG
 
@@ -94,7 +94,7 @@ def opening(folder: Path | str) -> Iterator[None]:
 def _is_of_the_model(error: BaseException) -> bool:
     """A panic of the tokenizers' library is no Exception, so that nobody goes on after it."""
     if isinstance(error, Exception):
-        return not of_the_machine(error)
+        return not is_environment_error(error)
     return type(error).__name__ == "PanicException"
 
 

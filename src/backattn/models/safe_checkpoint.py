@@ -21,7 +21,7 @@ import torch
 from omegaconf.base import ContainerMetadata, Metadata
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from backattn.common.errors import ModelError, of_the_machine
+from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import plain, quoted
 
@@ -60,7 +60,7 @@ _NUMBERS_OF_A_BYTE, _TENSORS_OF_ONE = 2, 10
 _SMALL_NUMBERS, _SMALL_TENSORS = 1 << 24, 1000
 
 
-def refuse_code(path: Path, *, advice: str = "fetch or train it again") -> Mapping[str, Any]:
+def load_safely(path: Path, *, advice: str = "fetch or train it again") -> Mapping[str, Any]:
     """Read a checkpoint as plain data, whatever the environment says about fairseq's own reading.
 
     To be called inside ``torch.serialization.safe_globals(PLAIN_CLASSES)``.
@@ -87,7 +87,7 @@ def refuse_code(path: Path, *, advice: str = "fetch or train it again") -> Mappi
             f"{path}: refused, {reason}; only fairseq checkpoints of plain data are opened"
         ) from None
     except Exception as error:  # a reader of hostile bytes: whatever it stumbles over is in the file
-        if of_the_machine(error):  # or not
+        if is_environment_error(error):  # or not
             raise
         raise ModelError(f"{path}: damaged or no checkpoint; {advice}") from None
     for name, value in settings:

@@ -6,7 +6,7 @@ from pathlib import Path
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import shortened
-from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged, train_anew
+from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest, train_anew
 
 _SHOWN = 24  # characters of a digest: its two ends
 
@@ -23,7 +23,7 @@ def require_as_trained(folder: Path, digests: Mapping[str, str]) -> None:
     manifest = folder / MANIFEST
     if not is_file(manifest):
         return
-    with told_if_damaged(manifest):
+    with damage_as_model_error(manifest):
         written = dict(read_manifest(folder).get("files", {}))
     for name, found in digests.items():
         expected = written.get(name, found)

@@ -22,7 +22,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def told_if_damaged(path: Path) -> Iterator[None]:
+def damage_as_model_error(path: Path) -> Iterator[None]:
     """What does not fit while a file of a training is made out, is damage of that file.
 
     :raises ModelError: in place of the error.

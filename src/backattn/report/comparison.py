@@ -18,7 +18,7 @@ from backattn.common.digests import canonical_json
 from backattn.common.errors import ModelError
 from backattn.common.nested_dict import flatten
 from backattn.recipe import Recipe
-from backattn.report.lineage import Origin, recipe_keys
+from backattn.report.lineage import StoreLineage, recipe_keys
 from backattn.report.row_labels import SHOWN_ID, common_settings, settings_of
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
@@ -139,7 +139,7 @@ class Table:
     rows: tuple[Row, ...]
     support: Mapping[str, int]
     signature: str
-    origins: Mapping[str, Origin] = field(default_factory=dict)
+    origins: Mapping[str, StoreLineage] = field(default_factory=dict)
     common: tuple[str, ...] = ()
     earlier: bool = False
 
@@ -149,9 +149,9 @@ class Table:
         groups = dict.fromkeys(name for row in self.rows for name in row.measures if name != OVERALL)
         return [*groups, OVERALL]
 
-    def origin(self, row: Row) -> Origin:
+    def origin(self, row: Row) -> StoreLineage:
         """Where the T of a row came from; nothing is known of a row without one."""
-        return self.origins.get(row.store or "", Origin())
+        return self.origins.get(row.store or "", StoreLineage())
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ class LangReport:
 
 def build_tables(
     runs: Sequence[RunRecord],
-    origins: Mapping[str, Origin] | None = None,
+    origins: Mapping[str, StoreLineage] | None = None,
     recipe: Recipe | None = None,
     today: str = "",
 ) -> tuple[Table, ...]:
@@ -191,7 +191,7 @@ def build_tables(
 
 
 def _table(
-    corpus: str, runs: Sequence[RunRecord], origins: Mapping[str, Origin], reference: Mapping[str, Any]
+    corpus: str, runs: Sequence[RunRecord], origins: Mapping[str, StoreLineage], reference: Mapping[str, Any]
 ) -> Table:
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:

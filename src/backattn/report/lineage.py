@@ -21,7 +21,7 @@ _UNTOLD = frozenset({"batch_tokens", "training", "sha256", "separator", "order",
 
 
 @dataclass(frozen=True)
-class Origin:
+class StoreLineage:
     """Where the vectors of one store came from.
 
     :param keys: dotted key of the recipe -> value, of all that the store was made with; empty where no run
@@ -39,14 +39,14 @@ class Origin:
     aer: float | None = None
 
 
-def store_origins(runs: Sequence[RunRecord]) -> dict[str, Origin]:
+def store_origins(runs: Sequence[RunRecord]) -> dict[str, StoreLineage]:
     """The origin of each store by its id, from the recipes that the runs keep beside them.
 
     Where two runs read one store, the first whose recipe can be read speaks: so that one store never has two
     origins. Quality is told only where the recipe still names that very store, by the digests of the models
     that lie there now: so no store gets the figures of a translator that was trained in its place.
     """
-    found: dict[str, Origin] = {}
+    found: dict[str, StoreLineage] = {}
     for run in runs:
         new = {store: name for store, name in run.stores.items() if store not in found}
         recipe = _recipe(run.folder) if new else None
@@ -55,7 +55,7 @@ def store_origins(runs: Sequence[RunRecord]) -> dict[str, Origin]:
         keys = recipe_keys(recipe)
         for store, name in new.items():
             own = {key: value for key, value in keys.items() if _made_with(key, name)}
-            found[store] = Origin(own, *(_quality(recipe, store) if name == TRANSFER else ()))
+            found[store] = StoreLineage(own, *(_quality(recipe, store) if name == TRANSFER else ()))
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from backattn.recipe import Recipe
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
-from backattn.report.lineage import Origin
+from backattn.report.lineage import StoreLineage
 from backattn.report.markup import document, element, text
 from backattn.report.paper_comparison import paper_grid, paper_notes
 from backattn.report.plots import Point, Series, legend, line_chart, spread_mark
@@ -13,7 +13,7 @@ from backattn.report.significance import Difference
 from backattn.report.text_tables import (
     DIFFERENCE,
     INTERVAL,
-    Grid,
+    TextTable,
     corpus_name,
     findings,
     left_out_notes,
@@ -57,7 +57,7 @@ def _table_section(table: Table, recipe: Recipe | None) -> list[str]:
     ]
 
 
-def grid_html(grid: Grid, classes: dict[tuple[int, int], str] | None = None) -> str:
+def grid_html(grid: TextTable, classes: dict[tuple[int, int], str] | None = None) -> str:
     """A table that scrolls by itself on a narrow screen.
 
     :param classes: style of single cells, by row and column.
@@ -75,7 +75,7 @@ def grid_html(grid: Grid, classes: dict[tuple[int, int], str] | None = None) -> 
     return element("div", element("table", whole), {"class": "scroll"})
 
 
-def _cell(name: str, value: str, column: int, grid: Grid, style: str = "") -> str:
+def _cell(name: str, value: str, column: int, grid: TextTable, style: str = "") -> str:
     names = " ".join(part for part in ("words" if column in grid.text_columns else "", style) if part)
     return element(name, text(value), {"class": names} if names else None)
 
@@ -169,7 +169,7 @@ def _lift_by_translator(table: Table) -> list[str]:
     """What a better translator is worth: a line for each model whose rows differ in the translator."""
     charts: list[tuple[str, str]] = []
     shown: dict[str, Series] = {}
-    qualities: dict[str, Callable[[Origin], float | None]] = {
+    qualities: dict[str, Callable[[StoreLineage], float | None]] = {
         "BLEU of the translator": lambda origin: origin.bleu,
         "alignment error rate of A": lambda origin: origin.aer,
     }

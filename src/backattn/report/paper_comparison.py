@@ -11,7 +11,7 @@ from backattn.common.atomic_files import is_file
 from backattn.common.errors import BackattnError
 from backattn.recipe import EmbeddingName, PaperFigure, PaperRecipe, Recipe, data_path
 from backattn.report.comparison import OVERALL, Row, Table
-from backattn.report.text_tables import INTERVAL, NOTHING, Grid, difference_cells, spread
+from backattn.report.text_tables import INTERVAL, NOTHING, TextTable, difference_cells, spread
 from backattn.training.training_plan import trainings, untrained
 
 # Names in the paper's rows -> tables of a recipe, and what may stand in these.
@@ -22,7 +22,7 @@ _EMBEDDINGS: dict[str, tuple[EmbeddingName, str]] = {
 }
 
 
-def paper_grid(table: Table, paper: PaperRecipe) -> Grid:
+def paper_grid(table: Table, paper: PaperRecipe) -> TextTable:
     """Each model of the paper and of ours, without and with Back Attention; a dash where there is none.
 
     Only our runs on all training sentences stand here: the paper has no others.
@@ -50,7 +50,9 @@ def paper_grid(table: Table, paper: PaperRecipe) -> Grid:
         )
         for name, row in shown
     )  # fmt: skip
-    return Grid(f"Beside {paper.name}, all training sentences", header, rows, range(2 if settings else 1))
+    return TextTable(
+        f"Beside {paper.name}, all training sentences", header, rows, range(2 if settings else 1)
+    )
 
 
 def paper_notes(table: Table, recipe: Recipe) -> tuple[str, ...]:

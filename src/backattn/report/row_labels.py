@@ -8,7 +8,7 @@ from backattn.common.digests import canonical_json
 from backattn.common.nested_dict import flatten
 from backattn.common.safe_text import plain
 from backattn.recipe import EmbeddingName, TaggerRecipe, as_json
-from backattn.report.lineage import Origin
+from backattn.report.lineage import StoreLineage
 from backattn.report.runs import RunRecord
 
 SHOWN_ID = 12  # letters of a store's id
@@ -21,7 +21,7 @@ _TOLD = ("seed", "inputs", "sentences", "tagger.sentences", "tagger.epochs", "co
 
 
 def settings_of(
-    runs: Sequence[RunRecord], origins: Mapping[str, Origin], reference: Mapping[str, Any]
+    runs: Sequence[RunRecord], origins: Mapping[str, StoreLineage], reference: Mapping[str, Any]
 ) -> list[tuple[str, ...]]:
     """What the recipe or, without one, others have otherwise, as ``key=value``: no two rows look the same.
 
@@ -71,15 +71,15 @@ def _untold(keys: Iterable[str]) -> set[str]:
     return {key for key in keys if not any(_is_told(key, name) for name in _TOLD)}
 
 
-def _replaced(run: RunRecord, origins: Mapping[str, Origin]) -> list[str]:
+def _replaced(run: RunRecord, origins: Mapping[str, StoreLineage]) -> list[str]:
     """The store of T, where it is none that its recipe makes now, or nobody knows its recipe."""
-    unknown = Origin(current=False if origins else None)
+    unknown = StoreLineage(current=False if origins else None)
     gone = run.store is not None and origins.get(run.store, unknown).current is False
     return [_setting("transfer", run.store)] if gone else []
 
 
 def _store_settings(
-    runs: Sequence[RunRecord], origins: Mapping[str, Origin], reference: Mapping[str, Any]
+    runs: Sequence[RunRecord], origins: Mapping[str, StoreLineage], reference: Mapping[str, Any]
 ) -> list[list[str]]:
     """What each row's stores were made with, where the recipe says otherwise (where rows differ, without)."""
     made: list[dict[str, Any]] = []

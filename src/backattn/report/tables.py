@@ -23,7 +23,7 @@ from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_n
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 from backattn.report.text_tables import (
-    Grid,
+    TextTable,
     corpus_name,
     findings,
     left_out_notes,
@@ -39,7 +39,7 @@ _BACKTICK = r"\u0060"
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class ReportFiles:
     """What ``backattn report`` says.
 
     :param written: the files, LANG by LANG: Markdown, JSON, HTML; none where only some runs were asked for,
@@ -74,7 +74,7 @@ class Report:
 
 def make_report(
     langs: Sequence[str], cache: Path, *, overrides: Sequence[str] = (), sizes: Sequence[Size] = ()
-) -> Report:
+) -> ReportFiles:
     """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
 
     Nothing is written unless every LANG has a run. The runs alone make the tables; the recipe, where its
@@ -93,8 +93,8 @@ def make_report(
     names = dict.fromkeys(map(recipe_name, langs))
     reports = tuple(_lang_report(name, _recipe(named[name], overrides), cache, sizes) for name in names)
     if sizes or overrides:
-        return Report(reports, ())
-    return Report(reports, tuple(path for report in reports for path in _write(report, cache)))
+        return ReportFiles(reports, ())
+    return ReportFiles(reports, tuple(path for report in reports for path in _write(report, cache)))
 
 
 def markdown(report: LangReport) -> str:
@@ -197,7 +197,7 @@ def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
     return tuple(texts)
 
 
-def _grid_markdown(grid: Grid) -> str:
+def _grid_markdown(grid: TextTable) -> str:
     """A table with aligned columns: as easy to read in a terminal as on a page."""
     cells = [[_cell(text) for text in row] for row in (grid.header, *grid.rows)]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(grid.header))]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backattn.report.comparison import OVERALL, LangReport, Measure, Row, Table
-from backattn.report.lineage import Origin
+from backattn.report.lineage import StoreLineage
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 
 NOTHING = "–"
@@ -18,7 +18,7 @@ _MOST_FINDINGS = 12
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of texts.
 
     :param text_columns: which columns hold words and not figures.
@@ -30,7 +30,7 @@ class Grid:
     text_columns: range
 
 
-def score_grid(table: Table) -> Grid:
+def score_grid(table: Table) -> TextTable:
     """Training sentences x models, as the paper's Tables 3 to 5, with what T adds."""
     measures = table.measures
     settings = any(row.setting for row in table.rows)
@@ -51,7 +51,7 @@ def score_grid(table: Table) -> Grid:
         )
         for row in table.rows
     )  # fmt: skip
-    return Grid("Test F1", header, rows, range(1, 3 if settings else 2))
+    return TextTable("Test F1", header, rows, range(1, 3 if settings else 2))
 
 
 def _lead(row: Row, settings: bool) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def _lead(row: Row, settings: bool) -> tuple[str, ...]:
     return (f"{row.sentences:,}", row.model, *([", ".join(row.setting)] if settings else []))
 
 
-def type_grid(table: Table) -> Grid:
+def type_grid(table: Table) -> TextTable:
     """Test F1 of each entity type; the header says how many entities the test set has."""
     settings = any(row.setting for row in table.rows)
     header = (
@@ -73,12 +73,12 @@ def type_grid(table: Table) -> Grid:
         )
         for row in table.rows
     )  # fmt: skip
-    return Grid(
+    return TextTable(
         "Test F1 by entity type (entities in the test set)", header, rows, range(1, 3 if settings else 2)
     )
 
 
-def run_grid(table: Table) -> Grid:
+def run_grid(table: Table) -> TextTable:
     """Every run by itself."""
     settings = any(row.setting for row in table.rows)
     header = (
@@ -98,7 +98,7 @@ def run_grid(table: Table) -> Grid:
         for row in table.rows
         for index, run in enumerate(row.runs)
     )
-    return Grid("Runs", header, rows, range(2 if settings else 1))
+    return TextTable("Runs", header, rows, range(2 if settings else 1))
 
 
 def notes(table: Table) -> tuple[str, ...]:
@@ -225,7 +225,7 @@ def _translators(table: Table) -> list[str]:
     return [name for name, values in found.items() if any(value is not None for value in values)]
 
 
-def _quality(origin: Origin, name: str) -> str:
+def _quality(origin: StoreLineage, name: str) -> str:
     value, digits = (origin.bleu, 1) if name == BLEU else (origin.aer, 3)
     return NOTHING if value is None else f"{value:.{digits}f}"
 

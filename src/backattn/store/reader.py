@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backattn.common.errors import MissingError, StoreError, UnreadableError, of_the_machine
+from backattn.common.errors import MissingError, StoreError, UnreadableError, is_environment_error
 from backattn.common.regular_files import open_regular
 from backattn.store.digests import array_digest
 from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
@@ -68,7 +68,7 @@ class StoreReader(Mapping[bytes, Entry]):
         except (StoreError, MemoryError):
             raise
         except Exception as error:  # an index that was made to harm may hold anything
-            if of_the_machine(error):
+            if is_environment_error(error):
                 reason = getattr(error, "strerror", None) or error
                 raise UnreadableError(
                     f"{path}: cannot be read ({reason}); mend that, then run the same command again"

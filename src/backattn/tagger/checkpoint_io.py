@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from backattn.common.atomic_files import is_file, write_whole
-from backattn.common.errors import MissingError, ModelError, of_the_machine
+from backattn.common.errors import MissingError, ModelError, is_environment_error
 from backattn.common.json_files import parse
 from backattn.common.safe_text import shortened
 from backattn.tagger.run import ADVICE
@@ -38,7 +38,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("its description is not a table")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
-        if of_the_machine(error):
+        if is_environment_error(error):
             raise
         reason = shortened(f"{type(error).__name__}: {error}")
         raise ModelError(f"{path}: damaged ({reason}); {ADVICE}") from None

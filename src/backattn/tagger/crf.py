@@ -77,8 +77,8 @@ class BioesCrf(nn.Module):
             # shape: (k, 1, b) + (k, k, 1) -> (k, b)
             scores.append((scores[-1].unsqueeze(1) + transitions.unsqueeze(2)).amax(0) + emission)
         # The way back is many small steps: on a GPU each would cost more than one copy of everything.
-        ways = torch.stack(scores).transpose(1, 2).contiguous().cpu().numpy()
-        tags = _trace_back(ways, transitions.T.cpu().numpy(), end.cpu().numpy(), lengths.cpu().numpy())
+        best_scores = torch.stack(scores).transpose(1, 2).contiguous().cpu().numpy()
+        tags = _trace_back(best_scores, transitions.T.cpu().numpy(), end.cpu().numpy(), lengths.cpu().numpy())
         return torch.from_numpy(tags).to(emissions.device)
 
 
@@ -108,28 +108,31 @@ class _LogLikelihood(torch.autograd.Function):
         # shape: (b, m, 1) and ()
         highest, steepest = emissions.amax(2, keepdim=True).double(), transitions.max().double()
         emitted = (emissions - highest).exp()
-        move = (transitions.double() - steepest).exp()
+        transition = (transitions.double() - steepest).exp()
         ends = torch.stack([start, end]).double().exp()
         # shape: (2, k, k), (2, b, m, k): from the left and from the right
-        moves, both = torch.stack([move, move.T]), torch.stack([emitted, reorder(emitted, order)])
+        both_transitions, both_emissions = (
+            torch.stack([transition, transition.T]),
+            torch.stack([emitted, reorder(emitted, order)]),
+        )
         # The sums over all ways to a tag without its own emission, and with it. shape: (2, b, k)
-        before = ends.unsqueeze(1).expand(-1, len(lengths), -1)
-        befores, afters, totals = [], [], []
-        for emission in both.unbind(2):
-            after = before * emission
-            total = after.sum(2, keepdim=True)
-            after = after / total
-            befores.append(before)
-            afters.append(after)
+        prediction = ends.unsqueeze(1).expand(-1, len(lengths), -1)
+        predicted, updated, totals = [], [], []
+        for emission in both_emissions.unbind(2):
+            update = prediction * emission
+            total = update.sum(2, keepdim=True)
+            update = update / total
+            predicted.append(prediction)
+            updated.append(update)
             totals.append(total)
-            before = after @ moves
+            prediction = update @ both_transitions
         # shape: (b, m, k)
-        left_before, left = torch.stack(befores, 2)[0], torch.stack(afters, 2)[0]
-        right = reorder(torch.stack(afters, 2)[1], order)
+        left_prediction, left = torch.stack(predicted, 2)[0], torch.stack(updated, 2)[0]
+        right = reorder(torch.stack(updated, 2)[1], order)
         # shape: (b, m)
         inside = torch.arange(emissions.shape[1], device=lengths.device) < lengths.unsqueeze(1)
         sentences = torch.arange(len(lengths), device=lengths.device)
-        ctx.save_for_backward(left_before, left, right, move, gold, inside, sentences, lengths)
+        ctx.save_for_backward(left_prediction, left, right, transition, gold, inside, sentences, lengths)
         grown = (torch.stack(totals, 2)[0].log() + highest).squeeze(2) + steepest
         log_sum = (grown * inside).sum(1) - steepest + (left[sentences, lengths - 1] @ ends[1]).log()
         score = _path_score(emissions, transitions, start, end, gold, inside, lengths)
@@ -139,16 +142,16 @@ class _LogLikelihood(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Observed less expected: each tag at each token, and each pair of tags over all tokens."""
-        left_before, left, right, move, gold, inside, sentences, lengths = ctx.saved_tensors
-        k = len(move)
+        left_prediction, left, right, transition, gold, inside, sentences, lengths = ctx.saved_tensors
+        k = len(transition)
         # shape: (b, m, 1)
         weight = (gradient.unsqueeze(1) * inside).unsqueeze(2)
         # shape: (b, m, k)
-        ways = left_before * right
-        scale = weight / ways.sum(2, keepdim=True)
-        tags = (ways * -scale).to(gradient.dtype).scatter_add_(2, gold.unsqueeze(2), weight)
+        marginals = left_prediction * right
+        scale = weight / marginals.sum(2, keepdim=True)
+        tags = (marginals * -scale).to(gradient.dtype).scatter_add_(2, gold.unsqueeze(2), weight)
         # shape: (k, k)
-        expected = move * (left[:, :-1].reshape(-1, k).T @ (right * scale)[:, 1:].reshape(-1, k))
+        expected = transition * (left[:, :-1].reshape(-1, k).T @ (right * scale)[:, 1:].reshape(-1, k))
         steps = (gold[:, :-1] * k + gold[:, 1:]).reshape(-1)
         pairs = (-expected).to(gradient.dtype).view(-1).index_add_(0, steps, weight[:, 1:].reshape(-1))
         return tags, pairs.view(k, k), tags[:, 0].sum(0), tags[sentences, lengths - 1].sum(0), None, None

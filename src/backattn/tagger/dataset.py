@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backattn.tagger.frozen_features import RowSource, Sources
-from backattn.tagger.vocabulary import Vocabulary
+from backattn.tagger.vocabulary import TaggerVocabulary
 
 # Training shuffles all sentences, then sorts by length inside pools of this many batches: little padding,
 # and still another batch for every sentence in every epoch.
@@ -134,7 +134,7 @@ class Encoded:
 
 def encode(
     sentences: Sequence[tuple[str, ...]],
-    vocabulary: Vocabulary,
+    vocabulary: TaggerVocabulary,
     tags: Sequence[tuple[str, ...]] | None = None,
 ) -> Encoded:
     """Number sentences, and their gold tags when there are any."""

@@ -16,7 +16,7 @@ from backattn.tagger.dataset import Encoded, encode, prediction_order
 from backattn.tagger.frozen_features import Sources, StoredFeatures, make_sources
 from backattn.tagger.network import Fusion, NetworkShape, Tagger
 from backattn.tagger.run import Run, RunFolder, read_json, read_run
-from backattn.tagger.vocabulary import Vocabulary
+from backattn.tagger.vocabulary import TaggerVocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class TaggerModel:
 
     run: Run
     network: Tagger
-    vocabulary: Vocabulary
+    vocabulary: TaggerVocabulary
     shape: NetworkShape
 
     @property
@@ -48,7 +48,7 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
     run, files = read_run(folder), RunFolder(folder)
     weights, about = read_tensors(files.weights)
     try:
-        vocabulary = Vocabulary.from_json(read_json(files.vocabulary))
+        vocabulary = TaggerVocabulary.from_json(read_json(files.vocabulary))
         told = about["shape"]
         shape = NetworkShape(**{**told, "tags": tuple(told["tags"]), "embeddings": dict(told["embeddings"])})
         _check_fit(run, shape, vocabulary, weights)
@@ -60,7 +60,9 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
     return TaggerModel(run, network.to(device).eval(), vocabulary, shape)
 
 
-def _check_fit(run: Run, shape: NetworkShape, vocabulary: Vocabulary, weights: Mapping[str, Tensor]) -> None:
+def _check_fit(
+    run: Run, shape: NetworkShape, vocabulary: TaggerVocabulary, weights: Mapping[str, Tensor]
+) -> None:
     """Compare what the files say of each other, before a network of that shape takes memory.
 
     :raises ValueError: they differ.
@@ -116,7 +118,7 @@ def _check_given(model: TaggerModel, name: str, features: StoredFeatures | None,
 
 
 def decode(
-    network: Tagger, vocabulary: Vocabulary, encoded: Encoded, sources: Sources
+    network: Tagger, vocabulary: TaggerVocabulary, encoded: Encoded, sources: Sources
 ) -> list[tuple[str, ...]]:
     """The best legal tags of every sentence, in order. Leaves the network in evaluation mode."""
     network.eval()

@@ -14,7 +14,7 @@ from backattn.tagger.dataset import Encoded, encode
 from backattn.tagger.frozen_features import Inputs, RowSource, Sources, StoredFeatures, make_sources
 from backattn.tagger.network import TRANSFER, NetworkShape, Standardise, Tagger
 from backattn.tagger.run_spec import random_width, sample_size
-from backattn.tagger.vocabulary import Vocabulary, build_vocabulary, singletons
+from backattn.tagger.vocabulary import TaggerVocabulary, build_vocabulary, singletons
 
 # Deviation that T is brought to before it stands beside r^s, whose states begin about as small. Measured on
 # CoNLL-2002 Spanish (1,000 sentences, 20 epochs, made-up T that knows three tags in four; dev F1 0.65
@@ -38,7 +38,7 @@ class Setup:
     """
 
     corpus: Corpus
-    vocabulary: Vocabulary
+    vocabulary: TaggerVocabulary
     shape: NetworkShape
     network: Tagger
     sources: Sources
@@ -122,7 +122,9 @@ def fit_standardise(
     module.scale.fill_(deviation / variance**0.5 if variance > 0 else 1.0)
 
 
-def _shape(recipe: TaggerRecipe, vocabulary: Vocabulary, inputs: Inputs, sources: Sources) -> NetworkShape:
+def _shape(
+    recipe: TaggerRecipe, vocabulary: TaggerVocabulary, inputs: Inputs, sources: Sources
+) -> NetworkShape:
     return NetworkShape(
         words=0 if inputs == "transfer" else vocabulary.n_words,
         word_dimensions=recipe.word_dimensions,

@@ -33,7 +33,7 @@ def make_request(
     :param identity: what is not otherwise known here (digest of the corpus, ...).
     :raises RecipeError: the recipe asks for more sentences than there are, or for a fusion without a BiLSTM.
     """
-    recipe = read_by(inputs, recipe)
+    recipe = effective_recipe(inputs, recipe)
     return {
         **identity,
         "inputs": inputs,
@@ -45,7 +45,7 @@ def make_request(
     }
 
 
-def read_by(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
+def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
     """The recipe without the fusion or the embeddings that these inputs never read.
 
     So those cannot make two runs of one. The rest stays, even where nothing reads it (the words' part, of

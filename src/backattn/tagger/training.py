@@ -22,9 +22,9 @@ from tqdm import tqdm
 from backattn.common.atomic_files import write_whole
 from backattn.common.device import bound_kernel_caches, return_big_blocks, threads_of_torch
 from backattn.common.digests import canonical_json
-from backattn.common.errors import ModelError, of_the_machine
+from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.file_lock import writer_lock
-from backattn.common.progress import hidden, tell
+from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import shortened
 from backattn.corpus import Corpus
 from backattn.corpus.scoring import Score, legal_spans, score, span_f1
@@ -36,7 +36,7 @@ from backattn.tagger.optimisation import Annealing, sgd_step
 from backattn.tagger.prediction import decode
 from backattn.tagger.preparation import Setup, prepare
 from backattn.tagger.run import Run, RunFolder, check_request, finished_run
-from backattn.tagger.run_spec import make_request, model_name, read_by
+from backattn.tagger.run_spec import effective_recipe, make_request, model_name
 
 # As in stage one: no thread that watches the bar.
 tqdm.monitor_interval = 0
@@ -75,7 +75,7 @@ def train_run(
     return_big_blocks()
     files = RunFolder(folder)
     request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
-    recipe = read_by(inputs, recipe)
+    recipe = effective_recipe(inputs, recipe)
     files.refuse_link()
     with writer_lock(files.lock), threads_of_torch(threads), torch.random.fork_rng():
         run = finished_run(folder, request)
@@ -127,9 +127,11 @@ class _Training:
         sentences = len(self.setup.train)
         total = self.recipe.epochs * sentences
         name = self.files.path.name
-        tell(name, progress)
+        log_line(name, progress)
         done = state.epoch * sentences
-        with tqdm(total=total, initial=done, desc=name, unit="sentence", disable=hidden(progress)) as bar:
+        with tqdm(
+            total=total, initial=done, desc=name, unit="sentence", disable=bar_disabled(progress)
+        ) as bar:
             while state.epoch < self.recipe.epochs:
                 state = self._after_epoch(state, bar)
         return self._finish(state)
@@ -147,7 +149,7 @@ class _Training:
             self.network.load_state_dict(tensors, strict=False)  # buffers are made, not learnt
             return _State.from_json(about["state"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if of_the_machine(error):
+            if is_environment_error(error):
                 raise
             reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
             raise ModelError(

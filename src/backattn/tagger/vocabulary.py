@@ -20,7 +20,7 @@ _FIRST_CHARACTER = 2
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class TaggerVocabulary:
     """What the tagger knows by number.
 
     :param words: word forms; number i + 1 is ``words[i]``, 0 is every other word.
@@ -63,7 +63,7 @@ class Vocabulary:
         return {name: list(value) for name, value in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Sequence[str]]) -> "Vocabulary":
+    def from_json(cls, value: Mapping[str, Sequence[str]]) -> "TaggerVocabulary":
         """The inverse of :meth:`to_json`."""
         return cls(tuple(value["words"]), tuple(value["characters"]), tuple(value["tags"]))
 
@@ -80,18 +80,18 @@ class Vocabulary:
         return {tag: number for number, tag in enumerate(self.tags)}
 
 
-def build_vocabulary(sample: Sequence[Sentence]) -> Vocabulary:
+def build_vocabulary(sample: Sequence[Sentence]) -> TaggerVocabulary:
     """The vocabulary of a training sample; its words with case kept and digits as 0."""
     tokens = [token for sentence in sample for token in sentence.tokens]
     types = sorted({tag[2:] for sentence in sample for tag in sentence.tags if tag != "O"})
-    return Vocabulary(
+    return TaggerVocabulary(
         words=tuple(sorted({digits_to_zero(token) for token in tokens})),
         characters=tuple(sorted({character for token in tokens for character in token})),
         tags=("O", *(f"{prefix}-{name}" for name in types for prefix in "BIES")),
     )
 
 
-def singletons(vocabulary: Vocabulary, sample: Sequence[Sentence]) -> NDArray[np.bool_]:
+def singletons(vocabulary: TaggerVocabulary, sample: Sequence[Sentence]) -> NDArray[np.bool_]:
     """Which words the sample has exactly once; in training they teach the unknown word.
 
     :returns: *Shape:* (n_words,)

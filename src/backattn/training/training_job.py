@@ -32,7 +32,7 @@ from backattn.common.errors import RecipeError
 from backattn.common.file_lock import writer_lock
 from backattn.common.nested_dict import differences
 from backattn.common.safe_text import listed, quoted, shortened
-from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged
+from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
 from backattn.recipe import data_path
 
 # Keys of a request: the digest of a data file (:func:`data_digest`), or of a file of the translator whose
@@ -65,7 +65,7 @@ class WorkFolder:
         return self.folder.with_name(self.folder.name + ".work")
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep others out; at a good end, the work folder goes, unless it is another training's.
 
         :raises BusyError: another process trains into the same folder.
@@ -252,7 +252,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _has_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    with told_if_damaged(folder / MANIFEST):
+    with damage_as_model_error(folder / MANIFEST):
         files = dict(manifest.get("files", {}))
         return all(is_file(folder / n) and file_digest(folder / n) == d for n, d in files.items())
 

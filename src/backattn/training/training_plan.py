@@ -27,7 +27,7 @@ from backattn.training.training_job import is_whole
 SHARED_ENGLISH = "english"
 
 
-class Report(Protocol):
+class TrainingReport(Protocol):
     """What a training tells of its result."""
 
     def to_text(self) -> str:
@@ -53,7 +53,7 @@ class Training:
     folder: Path
     own: bool
     files: tuple[str, ...]
-    run: Callable[[int | None, bool], Report]
+    run: Callable[[int | None, bool], TrainingReport]
 
     def state(self) -> Literal["there", "to train", "brought"]:
         """``there``: a training, of whatever settings, has left it; ``brought``: somebody has put it in."""
@@ -124,7 +124,7 @@ def _described(checkpoint: str, but: tuple[str, ...]) -> tuple[Recipe, FairseqRe
 def _translator_training(recipe: Recipe, translator: FairseqRecipe, asked: str) -> Training:
     folder = model_path(translator.checkpoint)
 
-    def run(threads: int | None, replace: bool) -> Report:
+    def run(threads: int | None, replace: bool) -> TrainingReport:
         from backattn.training.translator.train import train_translator
 
         return train_translator(recipe, folder=folder, threads=threads, progress=True, replace=replace)
@@ -146,7 +146,7 @@ def _english(recipe: Recipe) -> Iterator[Training]:
         return
     described, folder = english, model_path(english.checkpoint).parent
 
-    def run(threads: int | None, replace: bool) -> Report:
+    def run(threads: int | None, replace: bool) -> TrainingReport:
         from backattn.training.english.train import train_english
 
         return train_english(
@@ -172,7 +172,7 @@ def _charlm(recipe: Recipe) -> Iterator[Training]:
             return
     folder = model_path(charlm.checkpoint)
 
-    def run(threads: int | None, replace: bool) -> Report:
+    def run(threads: int | None, replace: bool) -> TrainingReport:
         from backattn.training.charlm.train import train_charlm
 
         return train_charlm(described, folder=folder, threads=threads, progress=True, replace=replace)

@@ -25,7 +25,7 @@ UNKNOWN = "<unk>"
 
 
 @dataclass(frozen=True)
-class Words:
+class MergedWords:
     """The English words that target pieces make up.
 
     :param texts: the n words, none of them empty.
@@ -36,7 +36,7 @@ class Words:
     owners: tuple[Owner, ...]
 
 
-def words_of_sentencepieces(pieces: Sequence[str]) -> Words:
+def words_of_sentencepieces(pieces: Sequence[str]) -> MergedWords:
     """Group sentencepieces: ``▁`` starts a word, and so does the first piece whatever it is.
 
     A ``▁`` that stands alone goes with the word after it, so that no word is empty; at the end of the
@@ -54,10 +54,10 @@ def words_of_sentencepieces(pieces: Sequence[str]) -> Words:
         owners.append(len(texts) if starts else len(texts) - 1)
         if text:
             texts[-1] += text
-    return Words(tuple(texts), tuple(owners))
+    return MergedWords(tuple(texts), tuple(owners))
 
 
-def words_of_bpe(pieces: Sequence[str]) -> Words:
+def words_of_bpe(pieces: Sequence[str]) -> MergedWords:
     """Group BPE pieces: ``@@`` at the end of a piece says that its word goes on.
 
     ``@-@``, the hyphen that Moses cuts out, joins its neighbours again.
@@ -72,7 +72,7 @@ def words_of_bpe(pieces: Sequence[str]) -> Words:
         owners.append(len(texts) - 1)
         texts[-1] += "-" if piece == "@-@" else piece.removesuffix(CONTINUED) or piece
         goes_on = hyphen or piece.endswith(CONTINUED)
-    return Words(tuple(texts), tuple(owners))
+    return MergedWords(tuple(texts), tuple(owners))
 
 
 def cut_segments(pieces: Sequence[Sequence[str]], limit: int) -> list[list[tuple[int, str]]]:
@@ -95,7 +95,7 @@ def cut_segments(pieces: Sequence[Sequence[str]], limit: int) -> list[list[tuple
     return segments
 
 
-def merge_pieces(attention: Array, owners: Sequence[Owner], tokens: int, words: Words) -> Array:
+def merge_pieces(attention: Array, owners: Sequence[Owner], tokens: int, words: MergedWords) -> Array:
     """Bring the attention of one (segment of a) sentence from pieces to tokens, EOS last on both sides.
 
     :param attention: p source and q target pieces, each followed by EOS. *Shape:* (p + 1, q + 1)

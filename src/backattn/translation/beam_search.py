@@ -144,7 +144,7 @@ def beam_search(decoder: Decoder, limits: Tensor, beam: int, symbols: Symbols) -
     raise AssertionError("unreachable: every sentence has a limit")
 
 
-def read_given(
+def force_decode(
     decoder: Decoder, translations: Sequence[Sequence[int]], beam: int, eos: int, device: str
 ) -> list[Hypothesis]:
     """Decode a batch by force: where does the decoder look to write what is given?

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from backattn.translation.attention_merging import (
     UNKNOWN,
     WORD_START,
+    MergedWords,
     Owner,
-    Words,
     cut_segments,
     words_of_sentencepieces,
 )
 from backattn.translation.segments import Segment
-from backattn.translation.tokenisation import Vocabulary, detokenise, split_words
+from backattn.translation.tokenisation import SentencePieceModel, detokenise, split_words
 
 # Languages that write no space between words.
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
@@ -30,7 +30,7 @@ Cut = list[tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class SideVocabulary:
     """One side of a model.
 
     :param vocabulary: cuts text into pieces.
@@ -38,7 +38,7 @@ class Side:
     :param unknown: the number of all others.
     """
 
-    vocabulary: Vocabulary
+    vocabulary: SentencePieceModel
     numbers: Mapping[str, int]
     unknown: int
 
@@ -47,13 +47,13 @@ class Side:
         return self.numbers.get(piece, self.unknown)
 
 
-class RawTextSpelling:
-    """Pieces of raw text (a ``Spelling``).
+class RawTextTokenizer:
+    """Pieces of raw text (a ``SubwordTokenizer``).
 
     :param language: of the source: how its tokens are written as text.
     """
 
-    def __init__(self, source: Side, target: Side, language: str) -> None:
+    def __init__(self, source: SideVocabulary, target: SideVocabulary, language: str) -> None:
         self._source, self._target, self._language = source, target, language
         self._names = {number: piece for piece, number in target.numbers.items()}
 
@@ -75,7 +75,7 @@ class RawTextSpelling:
             for cut in cut_segments(_kept_together(pieces), limit)
         ]
 
-    def written(self, pieces: Sequence[int]) -> Words:
+    def written(self, pieces: Sequence[int]) -> MergedWords:
         """The Moses words of what was written."""
         symbols = [self._names.get(number, UNKNOWN) for number in pieces]
         bare = [_PLACEHOLDER if symbol == UNKNOWN else _bare(symbol) for symbol in symbols]
@@ -88,23 +88,23 @@ class RawTextSpelling:
             return words_of_sentencepieces(symbols)
         texts = tuple(word.replace(_PLACEHOLDER, UNKNOWN) for word in words)
         owners = overlaps(list(map(len, bare)), list(map(len, words)))
-        return Words(texts, tuple(owner or len(texts) for owner in owners))
+        return MergedWords(texts, tuple(owner or len(texts) for owner in owners))
 
-    def given(self, english: tuple[str, ...]) -> tuple[Words, tuple[int, ...]]:
+    def given(self, english: tuple[str, ...]) -> tuple[MergedWords, tuple[int, ...]]:
         """English tokens as text, and its pieces; an unknown one for a token that is spelled by none."""
         pieces = cut_text(detokenise(english), english, self._target.vocabulary)
         spelled = {number for owner, _ in pieces for number in owner}
         pieces += [((number,), UNKNOWN) for number in range(len(english)) if number not in spelled]
         pieces.sort(key=lambda piece: piece[0])
         owners: tuple[Owner, ...] = tuple(owner for owner, _ in pieces)
-        return Words(english, owners), tuple(self._target.number(piece) for _, piece in pieces)
+        return MergedWords(english, owners), tuple(self._target.number(piece) for _, piece in pieces)
 
     def _text(self, tokens: Sequence[str]) -> str:
         unspaced = re.split("[-_]", self._language)[0].lower() in _UNSPACED
         return "".join(tokens) if unspaced else detokenise(tokens, self._language)
 
 
-def cut_text(text: str, tokens: Sequence[str], vocabulary: Vocabulary) -> Cut:
+def cut_text(text: str, tokens: Sequence[str], vocabulary: SentencePieceModel) -> Cut:
     """The pieces of a text, each with the tokens that it spells, at least one.
 
     Where text and tokens are not spelled alike (a normalisation across their border), each token is cut by

@@ -10,12 +10,12 @@ from backattn.common.digests import file_digest
 from backattn.models.import_logging import untouched_logging
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import FairseqRecipe
-from backattn.translation.attention_merging import Words, cut_segments
+from backattn.translation.attention_merging import MergedWords, cut_segments
 from backattn.translation.beam_search import Symbols
 from backattn.translation.fairseq_checkpoint import dictionaries, hub_folder, load_models, need
 from backattn.translation.fairseq_decoder import prepare, starter
 from backattn.translation.segments import Segment
-from backattn.translation.tokenisation import BpeCodes, TokenPieces, Vocabulary
+from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, TokenPieces
 from backattn.translation.translate import PieceModel, SearchTranslator
 
 with untouched_logging():
@@ -24,8 +24,8 @@ with untouched_logging():
 _OPENED = "plain data (weights_only, closed list of classes)"
 
 
-class DictionarySpelling:
-    """Pieces by the dictionaries of fairseq (a ``Spelling``).
+class FairseqSubwordTokenizer:
+    """Pieces by the dictionaries of fairseq (a ``SubwordTokenizer``).
 
     :param source, target: of the two sides.
     :param pieces: cuts tokens, puts target pieces together.
@@ -49,14 +49,14 @@ class DictionarySpelling:
             for cut in cuts
         ]
 
-    def written(self, pieces: Sequence[int]) -> Words:
+    def written(self, pieces: Sequence[int]) -> MergedWords:
         """The words of target pieces."""
         return self._pieces.words([self.target[index] for index in pieces])
 
-    def given(self, english: tuple[str, ...]) -> tuple[Words, tuple[int, ...]]:
+    def given(self, english: tuple[str, ...]) -> tuple[MergedWords, tuple[int, ...]]:
         """Words and their target pieces."""
         pieces = [(owner, piece) for owner, word in enumerate(english) for piece in self._pieces.pieces(word)]
-        words = Words(english, tuple(owner for owner, _ in pieces))
+        words = MergedWords(english, tuple(owner for owner, _ in pieces))
         return words, tuple(self.target.index(piece) for _, piece in pieces)
 
 
@@ -87,7 +87,7 @@ class FairseqTranslator(SearchTranslator):
         # fairseq counts EOS among its positions, the recipe does not.
         longest = [min(model.max_positions()[side] for model in models) - 1 for side in (0, 1)]
         model = PieceModel(
-            spelling=DictionarySpelling(source, target, pieces),
+            spelling=FairseqSubwordTokenizer(source, target, pieces),
             start=starter(self.models, beam, reduced=reduced, last=last),
             beam=beam,
             symbols=Symbols(target.eos(), (target.pad(), *map(target.index, meaningless))),
@@ -115,7 +115,7 @@ class FairseqTranslator(SearchTranslator):
         need(*files)
         there = [path for path in (*files, pieces_file) if is_file(path)]
         require_as_trained(folder, {path.name: file_digest(path) for path in there})
-        pieces = Vocabulary.load(pieces_file)
+        pieces = SentencePieceModel.load(pieces_file)
         return cls(*load_models([checkpoint], recipe, target), pieces, recipe, device=device)
 
     @classmethod

@@ -18,7 +18,7 @@ from backattn.common.errors import MissingError, ModelError, RecipeError
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import listed, quoted, shortened
 from backattn.models.import_logging import untouched_logging
-from backattn.models.safe_checkpoint import PLAIN_CLASSES, BoundedBuilding, refuse_code
+from backattn.models.safe_checkpoint import PLAIN_CLASSES, BoundedBuilding, load_safely
 from backattn.models.safe_tar import plain_members
 from backattn.recipe import FairseqRecipe
 
@@ -50,7 +50,7 @@ def load_models(
     with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
         for file in files:
-            state = refuse_code(file)
+            state = load_safely(file)
             try:
                 _refuse_foreign(file, state)
                 # Given a path, fairseq would rather open a file called checkpoint-shard0.pt beside it.

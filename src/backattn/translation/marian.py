@@ -29,8 +29,8 @@ from backattn.models.transformers_folder import (
 from backattn.recipe import TransformersRecipe
 from backattn.translation.attention_merging import UNKNOWN
 from backattn.translation.beam_search import Symbols
-from backattn.translation.detokenised import RawTextSpelling, Side
-from backattn.translation.tokenisation import Vocabulary
+from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary
+from backattn.translation.tokenisation import SentencePieceModel
 from backattn.translation.translate import PieceModel, SearchTranslator
 
 _FEWEST_POSITIONS = 2
@@ -44,7 +44,14 @@ class MarianTranslator(SearchTranslator):
     """
 
     def __init__(
-        self, model: Any, source: Side, target: Side, recipe: TransformersRecipe, *, opened: str, device: str
+        self,
+        model: Any,
+        source: SideVocabulary,
+        target: SideVocabulary,
+        recipe: TransformersRecipe,
+        *,
+        opened: str,
+        device: str,
     ) -> None:
         config = model.config
         model = model.eval().to(device)
@@ -56,7 +63,7 @@ class MarianTranslator(SearchTranslator):
         # One position is that of EOS, or of what a translation begins with.
         longest = config.max_position_embeddings - 1
         pieces = PieceModel(
-            spelling=RawTextSpelling(source, target, recipe.source),
+            spelling=RawTextTokenizer(source, target, recipe.source),
             start=partial(_Stepwise, model, recipe.layers == "last"),
             beam=beam,
             symbols=Symbols(config.eos_token_id, (config.pad_token_id,)),
@@ -118,14 +125,14 @@ def _check_config(folder: Path, config: Any, size: int) -> None:
         raise ModelError(f"{folder / CONFIG}: max_position_embeddings: no sentence fits; {ADVICE}")
 
 
-def _side(vocabulary: Path, pieces: Path, size: int) -> Side:
+def _side(vocabulary: Path, pieces: Path, size: int) -> SideVocabulary:
     """:raises ModelError: the vocabulary is damaged, or of a model of another size."""
     numbers = read_table(vocabulary, ADVICE)
     if not all(type(number) is int and 0 <= number < size for number in numbers.values()):
         raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {ADVICE}")
     if UNKNOWN not in numbers:
         raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {ADVICE}")
-    return Side(Vocabulary.load(pieces, ADVICE), numbers, numbers[UNKNOWN])
+    return SideVocabulary(SentencePieceModel.load(pieces, ADVICE), numbers, numbers[UNKNOWN])
 
 
 class _Stepwise:

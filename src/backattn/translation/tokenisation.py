@@ -17,7 +17,7 @@ from backattn.recipe import Unit
 from backattn.translation.attention_merging import (
     CONTINUED,
     UNKNOWN,
-    Words,
+    MergedWords,
     words_of_bpe,
     words_of_sentencepieces,
 )
@@ -33,11 +33,11 @@ class TokenPieces(Protocol):
     def pieces(self, token: str) -> list[str]:
         """The pieces of one source token, at least one."""
 
-    def words(self, pieces: Sequence[str]) -> Words:
+    def words(self, pieces: Sequence[str]) -> MergedWords:
         """The English words of target pieces."""
 
 
-class Vocabulary:
+class SentencePieceModel:
     """A sentencepiece model, of one language or of both."""
 
     def __init__(self, model: bytes) -> None:
@@ -46,7 +46,9 @@ class Vocabulary:
         self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
 
     @classmethod
-    def load(cls, path: Path, advice: str = "`backattn translator train LANG` makes one") -> "Vocabulary":
+    def load(
+        cls, path: Path, advice: str = "`backattn translator train LANG` makes one"
+    ) -> "SentencePieceModel":
         """Read a sentencepiece model.
 
         :param advice: what a user does where there is none.
@@ -73,7 +75,7 @@ class Vocabulary:
         """The pieces of a whole text, which nobody asks for twice; else as :meth:`pieces`."""
         return list(self._pieces(text))
 
-    def words(self, pieces: Sequence[str]) -> Words:
+    def words(self, pieces: Sequence[str]) -> MergedWords:
         """The words of sentencepieces."""
         return words_of_sentencepieces(pieces)
 
@@ -117,10 +119,10 @@ class BpeCodes:
         """The pieces of one token, at least one; all but a Moses word's last end in ``@@``."""
         return list(self._encode(token))
 
-    def words(self, pieces: Sequence[str]) -> Words:
+    def words(self, pieces: Sequence[str]) -> MergedWords:
         """The words of BPE pieces, Moses' escapes and cut hyphens undone."""
         words = words_of_bpe(pieces)
-        return Words(tuple(map(html.unescape, words.texts)), words.owners)
+        return MergedWords(tuple(map(html.unescape, words.texts)), words.owners)
 
     def _pieces(self, token: str) -> tuple[str, ...]:
         words = _tokeniser(self._language).tokenize(token, aggressive_dash_splits=True, escape=True)

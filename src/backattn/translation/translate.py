@@ -14,21 +14,34 @@ from torch import Tensor
 from backattn.common.errors import ModelError
 from backattn.recipe import ModelTranslator
 from backattn.translation import Translation
-from backattn.translation.attention_merging import Array, Words, copy_unknown, join_segments, merge_pieces
-from backattn.translation.beam_search import Decoder, Hypothesis, NotFinite, Symbols, beam_search, read_given
+from backattn.translation.attention_merging import (
+    Array,
+    MergedWords,
+    copy_unknown,
+    join_segments,
+    merge_pieces,
+)
+from backattn.translation.beam_search import (
+    Decoder,
+    Hypothesis,
+    NotFinite,
+    Symbols,
+    beam_search,
+    force_decode,
+)
 from backattn.translation.segments import MOST_SENTENCES, Segment, make_batches
 
 
-class Spelling(Protocol):
+class SubwordTokenizer(Protocol):
     """Tokens on both sides <-> pieces, as the numbers that a model has for them."""
 
     def segments(self, tokens: tuple[str, ...], limit: int) -> list[Segment]:
         """A source of at least one token, cut into segments of at most ``limit`` pieces."""
 
-    def written(self, pieces: Sequence[int]) -> Words:
+    def written(self, pieces: Sequence[int]) -> MergedWords:
         """The English words of the pieces that a model wrote."""
 
-    def given(self, english: tuple[str, ...]) -> tuple[Words, tuple[int, ...]]:
+    def given(self, english: tuple[str, ...]) -> tuple[MergedWords, tuple[int, ...]]:
         """English words that a model is to write, and their pieces."""
 
 
@@ -45,7 +58,7 @@ class PieceModel:
     :param longest: most pieces of a source and of a translation, EOS not among them.
     """
 
-    spelling: Spelling
+    spelling: SubwordTokenizer
     start: Callable[[Tensor], Decoder]
     beam: int
     symbols: Symbols
@@ -78,7 +91,7 @@ class _Given:
     """
 
     source: Segment
-    words: Words
+    words: MergedWords
     pieces: tuple[int, ...]
 
 
@@ -144,7 +157,7 @@ class SearchTranslator:
         model = self.model
         decoder = model.start(self._inputs([pair.source for pair in batch]))
         pieces = [pair.pieces for pair in batch]
-        read = read_given(decoder, pieces, model.beam, model.symbols.eos, self._device)
+        read = force_decode(decoder, pieces, model.beam, model.symbols.eos, self._device)
         return [
             merge_pieces(
                 self._over_pieces(pair.source, found), pair.source.owners, len(pair.source.tokens), pair.words

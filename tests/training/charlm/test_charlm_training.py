@@ -419,5 +419,5 @@ class TestParts:
     def test_the_best_epoch(self, seed: int) -> None:
         generator = random.Random(seed)
         values = [float(generator.randint(1, 4)) for _ in range(generator.randint(1, 6))]
-        epochs = tuple(module.EpochFigures(perplexity=1.0, dev_perplexity=v, seconds=0) for v in values)
+        epochs = tuple(module.CharLmEpoch(perplexity=1.0, dev_perplexity=v, seconds=0) for v in values)
         assert module.best_epoch(epochs) == values.index(min(values))

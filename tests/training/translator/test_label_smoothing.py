@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from backattn.training.translator.label_smoothing import smoothed_loss
+from backattn.training.translator.label_smoothing import label_smoothed_loss
 
 PADDING = 1
 
@@ -38,7 +38,7 @@ def test_loss_and_gradient_equal_the_definition(rows: int, pieces: int, epsilon:
     if expected[0].requires_grad:
         expected[0].backward()
     lean = logits.clone().requires_grad_()
-    loss, nll = smoothed_loss(lean, target, epsilon, PADDING)
+    loss, nll = label_smoothed_loss(lean, target, epsilon, PADDING)
     loss.backward()
     assert loss.item() == pytest.approx(expected[0].item(), rel=1e-5, abs=1e-6)
     assert nll.item() == pytest.approx(expected[1].item(), rel=1e-5, abs=1e-6)
@@ -53,7 +53,7 @@ def test_it_is_fairseqs_own_loss_however_many_rows() -> None:
     expected = fairseq.label_smoothed_nll_loss(
         torch.log_softmax(theirs, -1), target, 0.1, ignore_index=PADDING
     )
-    found = smoothed_loss(ours, target, 0.1, PADDING)
+    found = label_smoothed_loss(ours, target, 0.1, PADDING)
     torch.testing.assert_close(found, expected)
     (expected[0] / 7).backward()
     (found[0] / 7).backward()
@@ -63,13 +63,13 @@ def test_it_is_fairseqs_own_loss_however_many_rows() -> None:
 def test_reduced_precision_keeps_the_sums_exact() -> None:
     logits, target = example(300, 40, seed=2)
     rounded = logits.bfloat16()
-    loss, nll = smoothed_loss(rounded, target, 0.1, PADDING)
-    torch.testing.assert_close((loss, nll), smoothed_loss(rounded.float(), target, 0.1, PADDING))
+    loss, nll = label_smoothed_loss(rounded, target, 0.1, PADDING)
+    torch.testing.assert_close((loss, nll), label_smoothed_loss(rounded.float(), target, 0.1, PADDING))
     assert rounded.dtype is torch.bfloat16
 
 
 def test_without_gradients_nothing_is_kept() -> None:
     logits, target = example(5, 4, seed=3)
     with torch.no_grad():
-        loss, _ = smoothed_loss(logits, target, 0.1, PADDING)
+        loss, _ = label_smoothed_loss(logits, target, 0.1, PADDING)
     assert not loss.requires_grad

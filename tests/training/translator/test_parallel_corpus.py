@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.corpus import evenly_spread
 from backattn.recipe import DictionaryFile, ParallelFile, TranslatorTraining
-from backattn.training.translator.parallel_corpus import Pair, read_pairs, read_training_text
+from backattn.training.translator.parallel_corpus import SentencePair, read_pairs, read_training_text
 from bounds import bounded
 
 
@@ -23,7 +23,7 @@ def write(path: Path, *lines: str) -> str:
 def test_columns_in_any_order_with_a_header(tmp_path: Path) -> None:
     path = write(tmp_path / "names.tsv", "type\ten\tde", "city\tMunich\tMünchen", "city\tCologne\tKöln")
     pairs, empty = read_pairs(ParallelFile(path=path, header=True, foreign=2, english=1))
-    assert pairs == [Pair("München", "Munich"), Pair("Köln", "Cologne")]
+    assert pairs == [SentencePair("München", "Munich"), SentencePair("Köln", "Cologne")]
     assert empty == 0
 
 
@@ -31,7 +31,7 @@ def test_line_aligned_files(tmp_path: Path) -> None:
     foreign = write(tmp_path / "a.de", "eins", "", "drei")
     english = write(tmp_path / "a.en", "one", "two", "three")
     pairs, empty = read_pairs(ParallelFile(path=foreign, english_path=english))
-    assert (pairs, empty) == ([Pair("eins", "one"), Pair("drei", "three")], 1)
+    assert (pairs, empty) == ([SentencePair("eins", "one"), SentencePair("drei", "three")], 1)
 
 
 @pytest.mark.parametrize("key", [{"header": True}, {"group": 2}, {"only": ("a",)}, {"exclude": ("a",)}])
@@ -43,25 +43,31 @@ def test_line_aligned_files_have_no_columns_to_speak_of(tmp_path: Path, key: dic
 
 def test_empty_cells_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "names.tsv", "Rom\tRome", "\tParis", "Wien\t ", "Prag\tPrague")
-    assert read_pairs(ParallelFile(path=path)) == ([Pair("Rom", "Rome"), Pair("Prag", "Prague")], 2)
+    assert read_pairs(ParallelFile(path=path)) == (
+        [SentencePair("Rom", "Rome"), SentencePair("Prag", "Prague")],
+        2,
+    )
 
 
 def test_groups_are_taken_alone_or_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "news.tsv", "a\tA\t2012", "b\tB\t2013", "c\tC\t2014")
     only, _ = read_pairs(ParallelFile(path=path, group=2, only=("2012", "2014")))
     rest, _ = read_pairs(ParallelFile(path=path, group=2, exclude=("2013",)))
-    assert only == rest == [Pair("a", "A"), Pair("c", "C")]
+    assert only == rest == [SentencePair("a", "A"), SentencePair("c", "C")]
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "windows.tsv"
     path.write_bytes(b"\xef\xbb\xbfeins\tone\r\nzwei\ttwo\r\n")
-    assert read_pairs(ParallelFile(path=str(path)))[0] == [Pair("eins", "one"), Pair("zwei", "two")]
+    assert read_pairs(ParallelFile(path=str(path)))[0] == [
+        SentencePair("eins", "one"),
+        SentencePair("zwei", "two"),
+    ]
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     path = write(tmp_path / "odd.tsv", "eins\u2028zwei\tone\x85two")
-    assert read_pairs(ParallelFile(path=path))[0] == [Pair("eins\u2028zwei", "one\x85two")]
+    assert read_pairs(ParallelFile(path=path))[0] == [SentencePair("eins\u2028zwei", "one\x85two")]
 
 
 @given(size=st.integers(0, 60), limit=st.integers(0, 70))
@@ -84,7 +90,7 @@ def training(tmp_path: Path, lines: list[str], **options: int) -> TranslatorTrai
 def test_held_out_pairs_leave_the_training_by_either_side(tmp_path: Path) -> None:
     lines = ["a\tA", "v1\tother", "other\tV2", "t1\tT1", "b\tB", "\tV1", "t1 \tx", "T1\tt1"]
     text = read_training_text(training(tmp_path, lines, repeat=2))
-    kept = [Pair("a", "A"), Pair("b", "B"), Pair("T1", "t1")]
+    kept = [SentencePair("a", "A"), SentencePair("b", "B"), SentencePair("T1", "t1")]
     assert list(text.train) == kept * 2
     assert (len(text.valid), len(text.test)) == (2, 1)
     (counts,) = text.files
@@ -168,7 +174,7 @@ GLOSSES = {
     "老师": "teacher", "白薯": "sweet potato", "乒": "ping", "照": "according to", "王": "Wang",
     "盲人": "blind person",
 }  # fmt: skip
-ENTRIES = [Pair(*entry) for entry in GLOSSES.items()]
+ENTRIES = [SentencePair(*entry) for entry in GLOSSES.items()]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -214,7 +220,7 @@ def test_dictionaries_train_beside_the_parallel_text_less_what_is_held_out(tmp_p
             parallel=(files["train"],), dictionaries=(dictionary,), valid=files["valid"], test=files["test"]
         )
     )
-    assert text.train == (Pair("你好", "hello"), *ENTRIES[1:], *ENTRIES[1:])
+    assert text.train == (SentencePair("你好", "hello"), *ENTRIES[1:], *ENTRIES[1:])
     counts = text.files[1]
     assert (counts.pairs, counts.repeat, counts.empty, counts.held_out) == (5, 2, 1, 1)
 
@@ -258,7 +264,7 @@ def test_remarks_within_remarks_are_left_out(tmp_path: Path) -> None:
         "师 师 [shi1] /(a (b [c (d)] e) f) teacher [g]/",
         "生 生 [x] /" + "(" * 40 + ")" * 40 + "life/",
     )
-    assert read_pairs(DictionaryFile(path=path)) == ([Pair("师", "teacher")], 1)
+    assert read_pairs(DictionaryFile(path=path)) == ([SentencePair("师", "teacher")], 1)
 
 
 def test_a_file_that_unpacks_to_far_more_than_text_does_is_refused(tmp_path: Path) -> None:

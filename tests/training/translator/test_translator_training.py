@@ -37,7 +37,7 @@ from backattn.training.translator import train as module
 from backattn.training.translator.checkpoint_averaging import averaged_epochs
 from backattn.training.translator.train import TranslatorReport, read_report, train_translator
 from backattn.translation.fairseq import FairseqTranslator
-from backattn.translation.tokenisation import Vocabulary, tokenise
+from backattn.translation.tokenisation import SentencePieceModel, tokenise
 
 WORDS = {
     "der": "the", "Hund": "dog", "Baum": "tree", "Fluss": "river", "sieht": "sees", "liebt": "loves",
@@ -151,7 +151,7 @@ def target_pieces(recipe: Recipe, folder: Path) -> int:
     }  # fmt: skip
     gone = {side for split in ("valid", "test") for row in rows[split] for side in row}
     kept = [row for row in rows["train"] if all(row) and not gone & set(row) and len(row[0]) < 200]
-    vocabulary = Vocabulary.load(folder / "joint.model")
+    vocabulary = SentencePieceModel.load(folder / "joint.model")
     return sum(
         1 + sum(len(vocabulary.pieces(word)) for word in tokenise(english, "en", "word"))
         for _, english in kept

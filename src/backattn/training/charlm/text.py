@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from backattn.common.errors import CorpusError
-from backattn.common.progress import hidden
+from backattn.common.progress import bar_disabled
 from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.recipe import TextFile, Unit, data_path
@@ -104,7 +104,7 @@ def _read_file(
     raw = list(_cells(file, purpose.key))
     full = [line for line in raw if line]
     taken = evenly_spread(full, file.limit)
-    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=hidden(progress))
+    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=bar_disabled(progress))
     lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
     tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
     kept = [line for line in tokens if letters(line) not in held_out]

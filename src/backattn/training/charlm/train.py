@@ -19,13 +19,13 @@ from backattn.common.device import threads_of_torch
 from backattn.common.digests import canonical_json, digest
 from backattn.common.errors import CorpusError, MissingError, ModelError, RecipeError
 from backattn.common.json_files import read_table
-from backattn.common.progress import hidden, tell
+from backattn.common.progress import bar_disabled, log_line
 from backattn.corpus.formats import read_corpus
 from backattn.embeddings.charlm_hub import dump_model, load_model
 from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS
 from backattn.models.flair_config import FORMAT
 from backattn.models.safetensors_model import SUFFIX
-from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged, train_anew
+from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest, train_anew
 from backattn.recipe import CharLmTraining, Recipe, as_json
 from backattn.training.charlm.flair_trainer import (
     negative_log_likelihood,
@@ -41,7 +41,7 @@ _PACKAGES = ("backattn", "torch", "flair", "sacremoses")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochFigures:
+class CharLmEpoch:
     """One epoch of one direction.
 
     :param perplexity: of a character of the training text, with dropout.
@@ -75,7 +75,7 @@ class CharLmReport:
     dev_characters: int
     dev_unknown: int
     files: tuple[TextCounts, ...]
-    epochs: Mapping[str, tuple[EpochFigures, ...]]
+    epochs: Mapping[str, tuple[CharLmEpoch, ...]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -174,7 +174,7 @@ def train_models(
         f"{purpose.key}.checkpoint",
     )
     work = WorkFolder(folder=place, request=make_request(training, purpose), lang=lang, replace=replace)
-    with work.alone(), threads_of_torch(threads):
+    with work.locked(), threads_of_torch(threads):
         if work.needed():
             text = read_text(training.files, purpose, progress=progress)
             _require_enough(text, training, purpose.key)
@@ -190,7 +190,7 @@ def read_report(folder: Path) -> CharLmReport:
     :raises ModelError: it is damaged.
     """
     manifest = read_manifest(folder)
-    with told_if_damaged(folder / MANIFEST):
+    with damage_as_model_error(folder / MANIFEST):
         value = dict(manifest["report"])
         files = tuple(TextCounts(**file) for file in value.pop("files"))
         epochs = value.pop("epochs")
@@ -198,7 +198,7 @@ def read_report(folder: Path) -> CharLmReport:
         return CharLmReport(**{**value, "folder": folder}, files=files, epochs=epochs)
 
 
-def best_epoch(epochs: tuple[EpochFigures, ...]) -> int:
+def best_epoch(epochs: tuple[CharLmEpoch, ...]) -> int:
     """Number of the epoch with the lowest dev perplexity, from 0; of equals, the first."""
     return min(range(len(epochs)), key=lambda i: epochs[i].dev_perplexity)
 
@@ -214,7 +214,7 @@ def _require_enough(text: Text, training: CharLmTraining, key: str) -> None:
 
 def _train(
     text: Text, training: CharLmTraining, work: Path, progress: bool
-) -> dict[str, tuple[EpochFigures, ...]]:
+) -> dict[str, tuple[CharLmEpoch, ...]]:
     """One model file an epoch; goes on after the last one that is there."""
     pick_flair_device()
     found = {direction: _read_epochs(work, direction) for direction in DIRECTIONS}
@@ -225,7 +225,7 @@ def _train(
         initial=done * size,
         unit="character",
         unit_scale=True,
-        disable=hidden(progress),
+        disable=bar_disabled(progress),
     )
     with bar:
         for direction in DIRECTIONS:
@@ -236,7 +236,7 @@ def _train(
 
 def _train_direction(
     direction: str,
-    epochs: tuple[EpochFigures, ...],
+    epochs: tuple[CharLmEpoch, ...],
     text: Text,
     training: CharLmTraining,
     work: Path,
@@ -255,7 +255,7 @@ def _train_direction(
         path = _model(work, direction, epoch + 1)
         write_whole(path, dump_model(model, str(path)))
         total, characters = negative_log_likelihood(model, text.dev)
-        figures = EpochFigures(
+        figures = CharLmEpoch(
             perplexity=_perplexity(loss, path),
             dev_perplexity=_perplexity(total / characters, path),
             seconds=round(time.monotonic() - start, 1),
@@ -263,7 +263,7 @@ def _train_direction(
         epochs = (*epochs, figures)
         write_whole_text(_state(work, direction), canonical_json({"epochs": list(map(asdict, epochs))}))
         bar.set_postfix(dev=f"{figures.dev_perplexity:.3f}")
-        tell(
+        log_line(
             f"{direction}, epoch {epoch + 1}/{training.epochs}: perplexity {figures.dev_perplexity:.3f} "
             f"on dev, {figures.seconds:.0f} s",
             progress,
@@ -281,7 +281,7 @@ def _perplexity(loss: float, path: Path) -> float:
 
 
 def _finish(
-    training: CharLmTraining, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[EpochFigures, ...]]
+    training: CharLmTraining, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[CharLmEpoch, ...]]
 ) -> None:
     result = work.fresh_result()
     for direction, own in epochs.items():
@@ -353,14 +353,14 @@ def _read_model(work: Path, direction: str, epoch: int) -> bytes:
     return data
 
 
-def _read_epochs(work: Path, direction: str) -> tuple[EpochFigures, ...]:
+def _read_epochs(work: Path, direction: str) -> tuple[CharLmEpoch, ...]:
     path = _state(work, direction)
     if not path.exists():
         return ()
     table = read_table(path, train_anew(work))
-    with told_if_damaged(path):
+    with damage_as_model_error(path):
         return _epochs(table["epochs"])
 
 
-def _epochs(values: Any) -> tuple[EpochFigures, ...]:
-    return tuple(EpochFigures(**value) for value in values)
+def _epochs(values: Any) -> tuple[CharLmEpoch, ...]:
+    return tuple(CharLmEpoch(**value) for value in values)

@@ -12,7 +12,7 @@ import numpy as np
 from backattn.common.atomic_files import write_whole
 from backattn.common.errors import ModelError
 from backattn.english.flair import FlairTagger
-from backattn.models.flair_config import CharacterModel, Characters, Description, OneHot, Words
+from backattn.models.flair_config import CharacterModel, Characters, Description, OneHot, WordEmbeddingsConfig
 from backattn.models.safetensors_model import SUFFIX, TAGGER
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import cache_root
@@ -106,7 +106,7 @@ def probes(description: Description) -> list[tuple[str, ...]]:
 def _vocabularies(description: Description) -> Iterator[tuple[str, ...]]:
     for embedding in description.embeddings:
         match embedding:
-            case Words():
+            case WordEmbeddingsConfig():
                 yield embedding.vocab
             case OneHot() | Characters() | CharacterModel():
                 yield embedding.vocabulary.items

@@ -21,7 +21,7 @@ from backattn.common.device import pick_device, threads_of_torch
 from backattn.common.digests import file_digest
 from backattn.common.errors import MissingError, RecipeError
 from backattn.common.json_files import parse
-from backattn.common.progress import hidden, tell
+from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import quoted
 from backattn.corpus import Corpus, Sentence
 from backattn.embeddings.charlm import local_files, unpack_directions
@@ -29,7 +29,7 @@ from backattn.embeddings.charlm_hub import open_embeddings
 from backattn.english import EnglishTagger
 from backattn.english.flair import FlairTagger
 from backattn.models.safetensors_model import SUFFIX
-from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged
+from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import EnglishCharLm, EnglishRecipe, EnglishTraining, as_json, cache_root, model_path
 from backattn.training.charlm.text import Purpose
@@ -139,7 +139,7 @@ def train_english(
         **({"charlm": _what_they_are(training.charlm, read())} if training.charlm else {}),
     }
     work = WorkFolder(folder=place, request=request, lang=lang, replace=replace)
-    with work.alone(), threads_of_torch(threads):
+    with work.locked(), threads_of_torch(threads):
         if work.needed():
             data = read()
             # First: what cannot be made leaves no unfinished training behind.
@@ -170,7 +170,7 @@ def read_report(folder: Path) -> EnglishReport:
     :raises ModelError: it is damaged.
     """
     manifest = read_manifest(folder)
-    with told_if_damaged(folder / MANIFEST):
+    with damage_as_model_error(folder / MANIFEST):
         value = manifest["report"]
         return EnglishReport(
             folder=folder,
@@ -265,7 +265,11 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
         tagger = new_tagger(data.train, training, folder=work, language_models=own)
     device = pick_device("auto")
     bar = tqdm(
-        total=training.epochs, initial=len(epochs), desc="english", unit="epoch", disable=hidden(progress)
+        total=training.epochs,
+        initial=len(epochs),
+        desc="english",
+        unit="epoch",
+        disable=bar_disabled(progress),
     )
     with bar:
         for epoch in range(len(epochs), training.epochs):
@@ -279,7 +283,7 @@ def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -
             write_whole_text(work / _STATE, json.dumps(epochs))
             bar.set_postfix(loss=f"{loss:.3f}", dev=f"{100 * dev.f1:.2f}")
             bar.update()
-            tell(
+            log_line(
                 f"epoch {epoch + 1}/{training.epochs}: loss {loss:.3f}, F1 {100 * dev.f1:.2f} on dev, "
                 f"{seconds:.0f} s",
                 progress,
@@ -344,5 +348,5 @@ def _read_epochs(work: Path) -> list[dict[str, float]]:
     path = work / _STATE
     if not path.exists():
         return []
-    with told_if_damaged(path):
+    with damage_as_model_error(path):
         return [{key: float(epoch[key]) for key in _FIGURES} for epoch in parse(path.read_text("utf-8"))]

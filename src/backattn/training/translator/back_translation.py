@@ -15,7 +15,7 @@ from tqdm import tqdm
 from backattn.common.atomic_files import is_file, write_whole_text
 from backattn.common.device import pick_device
 from backattn.common.errors import CorpusError, ModelError, RecipeError
-from backattn.common.progress import hidden
+from backattn.common.progress import bar_disabled
 from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import quoted
 from backattn.models.training_manifest import train_anew
@@ -23,7 +23,12 @@ from backattn.recipe import BackTranslation, FairseqRecipe, Recipe, TranslatorTr
 from backattn.training.english.column_files import read_english_file
 from backattn.training.translator.checkpoint_averaging import averaged_epochs
 from backattn.training.translator.fairseq_trainer import train_model, write_model
-from backattn.training.translator.parallel_corpus import BackTranslationCounts, Pair, TrainingText, read_pairs
+from backattn.training.translator.parallel_corpus import (
+    BackTranslationCounts,
+    SentencePair,
+    TrainingText,
+    read_pairs,
+)
 from backattn.training.translator.subword_data import PieceFiles, prepare
 from backattn.translation import Translation
 from backattn.translation.fairseq import FairseqTranslator
@@ -115,7 +120,11 @@ def translate_back(
     if missing:
         reverse = _reverse(recipe, training, back, text, folder, progress)
         bar = tqdm(
-            missing, desc="translate back", unit_scale=_CHUNK, unit=" sentences", disable=hidden(progress)
+            missing,
+            desc="translate back",
+            unit_scale=_CHUNK,
+            unit=" sentences",
+            disable=bar_disabled(progress),
         )
         for path, chunk in bar:
             translations = reverse.translate([tuple(split_words(sentence, "en")) for sentence in chunk])
@@ -124,7 +133,7 @@ def translate_back(
     foreign = (line for path, chunk in zip(paths, chunks, strict=True) for line in _lines(path, len(chunk)))
     train, counts = list(text.train), []
     for own in english:
-        pairs = [Pair(next(foreign), sentence) for sentence in own.sentences]
+        pairs = [SentencePair(next(foreign), sentence) for sentence in own.sentences]
         kept = [pair for pair in pairs if pair.foreign]
         train += kept * own.repeat
         counts.append(
@@ -174,8 +183,8 @@ def _reverse(
     return FairseqTranslator.load(model, asked, device=pick_device("auto"), target=source)
 
 
-def _turned(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    return tuple(Pair(pair.english, pair.foreign) for pair in pairs)
+def _turned(pairs: Sequence[SentencePair]) -> tuple[SentencePair, ...]:
+    return tuple(SentencePair(pair.english, pair.foreign) for pair in pairs)
 
 
 def _written(translation: Translation, language: str, unit: Unit) -> str:

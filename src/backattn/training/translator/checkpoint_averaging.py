@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from backattn.common.errors import ModelError
-from backattn.models.safe_checkpoint import refuse_code
+from backattn.models.safe_checkpoint import load_safely
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining
 
@@ -42,7 +42,7 @@ def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
     """
     with torch.serialization.safe_globals([argparse.Namespace]):
         model = _average([epoch_weights(work, epoch) for epoch in epochs])
-        state = refuse_code(work / STATE, advice=train_anew(work))
+        state = load_safely(work / STATE, advice=train_anew(work))
     try:
         state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
         kept = {key: state[key] for key in ("args", "cfg", "criterion", "task_state")}
@@ -59,7 +59,7 @@ def _average(paths: Sequence[Path]) -> dict[str, Tensor]:
 
     Weights that share their storage go on sharing it.
     """
-    states = [refuse_code(path, advice=train_anew(path.parent))["model"] for path in paths]
+    states = [load_safely(path, advice=train_anew(path.parent))["model"] for path in paths]
     means: dict[int, Tensor] = {}
     result = {}
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochFigures:
+class TranslatorEpoch:
     """What one epoch cost and brought. Losses are in bits a target piece, end of sentence included.
 
     :param loss: training loss with label smoothing.

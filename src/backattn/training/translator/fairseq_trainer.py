@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from backattn.common.device import pick_device, takes_bfloat16
 from backattn.common.errors import ModelError, RecipeError
-from backattn.common.progress import hidden, tell
+from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import quoted, shortened
 from backattn.models.import_logging import untouched_logging
-from backattn.models.safe_checkpoint import PLAIN_CLASSES, refuse_code
+from backattn.models.safe_checkpoint import PLAIN_CLASSES, load_safely
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining, model_path
 from backattn.training.translator.checkpoint_averaging import (
@@ -35,9 +35,9 @@ from backattn.training.translator.checkpoint_averaging import (
     epoch_weights,
     write_checkpoint,
 )
-from backattn.training.translator.epoch_metrics import EpochFigures, EpochSums
+from backattn.training.translator.epoch_metrics import EpochSums, TranslatorEpoch
 from backattn.training.translator.initialisation import take_over
-from backattn.training.translator.label_smoothing import smoothed_loss
+from backattn.training.translator.label_smoothing import label_smoothed_loss
 from backattn.training.translator.subword_data import PieceFiles
 
 with untouched_logging():
@@ -98,7 +98,7 @@ class _Criterion(LabelSmoothedCrossEntropyCriterion):  # type: ignore[misc]
     def compute_loss(self, model: Any, net_output: Any, sample: Any, reduce: bool = True) -> Any:
         """Loss and negative log-likelihood, both summed over the batch."""
         logits = net_output[0]
-        return smoothed_loss(
+        return label_smoothed_loss(
             logits.view(-1, logits.shape[-1]),
             model.get_targets(sample, net_output).view(-1),
             self.eps,
@@ -108,7 +108,7 @@ class _Criterion(LabelSmoothedCrossEntropyCriterion):  # type: ignore[misc]
 
 def train_model(
     files: PieceFiles, training: TranslatorTraining, *, work: Path, progress: bool
-) -> tuple[EpochFigures, ...]:
+) -> tuple[TranslatorEpoch, ...]:
     """Train all epochs, going on from the state in ``work`` if there is one.
 
     The seed is set anew for every update, so a training that was killed ends with the same numbers as
@@ -124,7 +124,7 @@ def train_model(
             while run.epoch <= len(training.learning_rates):
                 run.train_epoch(bar)
                 done = run.figures[-1]
-                tell(
+                log_line(
                     f"epoch {done.epoch}/{len(training.learning_rates)}: perplexity {done.perplexity:.2f}, "
                     f"{done.valid_perplexity:.2f} held out, {done.seconds:.0f} s",
                     progress,
@@ -137,7 +137,7 @@ class _Run:
 
     def __init__(self, files: PieceFiles, training: TranslatorTraining, work: Path) -> None:
         self.training, self.work = training, work
-        self.figures: list[EpochFigures] = []
+        self.figures: list[TranslatorEpoch] = []
         dictionary = build_dictionary(files)
         cfg = _configuration(training, files)
         reduced = takes_bfloat16(training.precision, pick_device("auto"))
@@ -196,11 +196,11 @@ class _Run:
                 "lower translator.training.learning_rates and train anew"
             ) from None
 
-    def _finish_epoch(self, epoch: int, sums: EpochSums) -> EpochFigures:
+    def _finish_epoch(self, epoch: int, sums: EpochSums) -> TranslatorEpoch:
         self.task.sums = EpochSums()
         for sample in self.trainer.get_valid_iterator("valid").next_epoch_itr(shuffle=False):
             self.trainer.valid_step(sample)
-        return EpochFigures(
+        return TranslatorEpoch(
             epoch=epoch,
             learning_rate=self.training.learning_rates[epoch - 1],
             updates=self.updates,
@@ -233,12 +233,12 @@ class _Run:
         path = self.work / STATE
         if not path.exists():
             return
-        refuse_code(path, advice=train_anew(self.work))
+        load_safely(path, advice=train_anew(self.work))
         try:
             extra = self.trainer.load_checkpoint(str(path))
             self.batches.load_state_dict(extra["train_iterator"])
             self.task.sums = EpochSums(**extra["sums"])
-            self.figures = [EpochFigures(**figures) for figures in extra["figures"]]
+            self.figures = [TranslatorEpoch(**figures) for figures in extra["figures"]]
         except Exception as error:  # whatever fairseq stumbles over is in the file
             reason = shortened(" ".join(repr(error).split()))
             raise ModelError(f"{path}: damaged ({reason}); {train_anew(self.work)}") from error
@@ -342,7 +342,7 @@ def _bar(run: _Run, training: TranslatorTraining, progress: bool) -> "tqdm[Any]"
         total=total,
         initial=run.updates,
         unit="update",
-        disable=hidden(progress),
+        disable=bar_disabled(progress),
         file=sys.stderr,
         mininterval=2,
     )

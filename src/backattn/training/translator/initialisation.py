@@ -17,7 +17,7 @@ from backattn.common.digests import file_digest
 from backattn.common.errors import MissingError, ModelError, RecipeError
 from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import quoted
-from backattn.models.safe_checkpoint import refuse_code
+from backattn.models.safe_checkpoint import load_safely
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import model_path, trained_by
 
@@ -78,7 +78,7 @@ def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> in
         child's are tied.
     """
     checkpoint = parent / _CHECKPOINT
-    weights: Mapping[str, Tensor] = refuse_code(checkpoint)["model"]
+    weights: Mapping[str, Tensor] = load_safely(checkpoint)["model"]
     if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise ModelError(f"{checkpoint}: damaged, its model is no table of weights; train it again")
     known = {piece: row for row, piece in enumerate(_pieces(parent / _DICTIONARY))}

@@ -9,7 +9,9 @@ from torch import Tensor
 _ROWS = 128
 
 
-def smoothed_loss(logits: Tensor, target: Tensor, epsilon: float, padding: int) -> tuple[Tensor, Tensor]:
+def label_smoothed_loss(
+    logits: Tensor, target: Tensor, epsilon: float, padding: int
+) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross entropy and plain negative log-likelihood, each summed over the rows.
 
     With V pieces, p = softmax(logits) and e = epsilon / (V - 1), a row costs
@@ -34,7 +36,7 @@ class _SmoothedLoss(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, epsilon: float, padding: int
     ) -> tuple[Tensor, Tensor]:
-        """See :func:`smoothed_loss`."""
+        """See :func:`label_smoothed_loss`."""
         each = epsilon / (logits.shape[1] - 1)
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         loss, nll = torch.zeros(2, dtype=torch.float64, device=logits.device)

@@ -18,7 +18,7 @@ from backattn.recipe import DictionaryFile, ParallelFile, TranslatorTraining, da
 _T = TypeVar("_T")
 
 
-class Pair(NamedTuple):
+class SentencePair(NamedTuple):
     """A foreign sentence and its English translation, both without surrounding white space."""
 
     foreign: str
@@ -75,9 +75,9 @@ class TrainingText:
         for what is held out.
     """
 
-    train: tuple[Pair, ...]
-    valid: tuple[Pair, ...]
-    test: tuple[Pair, ...]
+    train: tuple[SentencePair, ...]
+    valid: tuple[SentencePair, ...]
+    test: tuple[SentencePair, ...]
     files: tuple[FileCounts, ...]
     translated_back: tuple[BackTranslationCounts, ...] = ()
     other_english: frozenset[str] = frozenset()
@@ -100,7 +100,7 @@ def read_training_text(training: TranslatorTraining) -> TrainingText:
             raise CorpusError(f"{data_path(part.path)}: no pair to hold out: all lines have an empty side")
     foreign = {pair.foreign for pair in [*valid, *test]}
     english = {pair.english for pair in [*valid, *test]}
-    train: list[Pair] = []
+    train: list[SentencePair] = []
     files = []
     other_english: set[str] = set()
     sources: list[ParallelFile | DictionaryFile] = [*training.parallel, *training.dictionaries]
@@ -120,16 +120,16 @@ def read_training_text(training: TranslatorTraining) -> TrainingText:
     )
 
 
-def read_pairs(file: ParallelFile | DictionaryFile) -> tuple[list[Pair], int]:
+def read_pairs(file: ParallelFile | DictionaryFile) -> tuple[list[SentencePair], int]:
     """Read one parallel file or dictionary; also return how many lines had an empty side.
 
     :raises CorpusError: names the file and line of a missing column or an undecodable byte.
     """
     if isinstance(file, DictionaryFile):
-        pairs = [Pair(entry.simplified, entry.gloss) for entry in read_entries(file)]
+        pairs = [SentencePair(entry.simplified, entry.gloss) for entry in read_entries(file)]
     else:
         rows = _aligned_rows(file) if file.english_path else _column_rows(file)
-        pairs = [Pair(foreign, english) for foreign, english in rows]
+        pairs = [SentencePair(foreign, english) for foreign, english in rows]
     full = [pair for pair in pairs if pair.foreign and pair.english]
     return evenly_spread(full, file.limit), len(pairs) - len(full)
 

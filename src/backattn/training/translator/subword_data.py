@@ -12,13 +12,13 @@ from backattn.common.atomic_files import write_whole_text
 from backattn.common.digests import canonical_json
 from backattn.common.errors import CorpusError, ModelError
 from backattn.common.json_files import read_table
-from backattn.common.progress import hidden
+from backattn.common.progress import bar_disabled
 from backattn.common.regular_files import read_regular
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining, Unit
 from backattn.training.translator.parallel_corpus import TrainingText
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import Vocabulary, tokenise
+from backattn.translation.tokenisation import SentencePieceModel, tokenise
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def prepare(
     )
     lines = (" ".join(tokens) for f, e in text.train for tokens in (source[f], target[e]))
     train_vocabulary(lines, work / "joint.model", training.pieces)
-    vocabulary = Vocabulary.load(work / "joint.model")
+    vocabulary = SentencePieceModel.load(work / "joint.model")
     counts: dict[str, Any] = {"files": [dataclasses.asdict(file) for file in text.files]}
     for split, pairs in (("train", text.train), ("valid", text.valid)):
         rows = [(_pieces(vocabulary, source[f]), _pieces(vocabulary, target[e])) for f, e in pairs]
@@ -105,12 +105,12 @@ def prepare(
 def _sides(text: TrainingText, column: int, language: str, progress: bool) -> "tqdm[str]":
     """Every different text of one side once: names and news lines may be repeated many times."""
     unique = dict.fromkeys(pair[column] for pair in [*text.train, *text.valid])
-    return tqdm(unique, desc=f"tokenise {language}", unit="line", disable=hidden(progress))
+    return tqdm(unique, desc=f"tokenise {language}", unit="line", disable=bar_disabled(progress))
 
 
 def _fits(row: tuple[list[str], list[str]], training: TranslatorTraining) -> bool:
     return max(map(len, row)) <= training.max_pieces
 
 
-def _pieces(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[str]:
+def _pieces(vocabulary: SentencePieceModel, tokens: Sequence[str]) -> list[str]:
     return [piece for token in tokens for piece in vocabulary.pieces(token)]

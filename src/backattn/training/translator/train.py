@@ -17,8 +17,8 @@ from tqdm import tqdm
 from backattn.common.atomic_files import is_file, publish_folder
 from backattn.common.device import pick_device, threads_of_torch
 from backattn.common.errors import RecipeError
-from backattn.common.progress import hidden
-from backattn.models.training_manifest import MANIFEST, read_manifest, told_if_damaged
+from backattn.common.progress import bar_disabled
+from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
 from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
 from backattn.training.training_job import (
     WorkFolder,
@@ -30,10 +30,10 @@ from backattn.training.training_job import (
 )
 from backattn.training.translator.back_translation import read_english, translate_back
 from backattn.training.translator.checkpoint_averaging import all_epochs, averaged_epochs
-from backattn.training.translator.epoch_metrics import EpochFigures
+from backattn.training.translator.epoch_metrics import TranslatorEpoch
 from backattn.training.translator.fairseq_trainer import train_model, write_model
 from backattn.training.translator.initialisation import parent_digests, parent_files
-from backattn.training.translator.parallel_corpus import Pair, read_training_text
+from backattn.training.translator.parallel_corpus import SentencePair, read_training_text
 from backattn.training.translator.subword_data import PieceFiles, prepare
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.tokenisation import detokenise, tokenise
@@ -71,7 +71,7 @@ class TranslatorReport:
     held_out: int
     too_long: int
     parameters: int
-    epochs: tuple[EpochFigures, ...]
+    epochs: tuple[TranslatorEpoch, ...]
     bleu: float
     bleu_signature: str
     test_sentences: int
@@ -139,7 +139,7 @@ def train_translator(
     # What is not kept cannot be had from the work folder later.
     claimed = {**identity, "keep": True} if training.keep else identity
     work = WorkFolder(folder=place, request=claimed, name=_IDENTITY, lang=recipe.name, replace=replace)
-    with work.alone(), threads_of_torch(threads):
+    with work.locked(), threads_of_torch(threads):
         if work.needed(identity) or not _kept(place, identity, training):
             _train(recipe, training, identity=identity, work=work, progress=progress)
     return read_report(folder)
@@ -151,7 +151,7 @@ def read_report(folder: Path) -> TranslatorReport:
     :raises ModelError: it is damaged.
     """
     figures = read_manifest(folder)
-    with told_if_damaged(folder / MANIFEST):
+    with damage_as_model_error(folder / MANIFEST):
         pairs, bleu = figures["pairs"], figures["bleu"]
         return TranslatorReport(
             folder=folder,
@@ -161,7 +161,7 @@ def read_report(folder: Path) -> TranslatorReport:
             held_out=sum(file["held_out"] for file in pairs["files"]),
             too_long=pairs["too_long"],
             parameters=figures["parameters"],
-            epochs=tuple(EpochFigures(**epoch) for epoch in figures["epochs"]),
+            epochs=tuple(TranslatorEpoch(**epoch) for epoch in figures["epochs"]),
             bleu=bleu["score"],
             bleu_signature=bleu["signature"],
             test_sentences=bleu["sentences"],
@@ -306,7 +306,7 @@ def _train(
 
 
 def _bleu(
-    recipe: Recipe, training: TranslatorTraining, test: Sequence[Pair], folder: Path, progress: bool
+    recipe: Recipe, training: TranslatorTraining, test: Sequence[SentencePair], folder: Path, progress: bool
 ) -> dict[str, Any]:
     """Translate the held-out test pairs with the model just made, as stage one will, and score them."""
     pairs = list(test)[: training.test_limit or None]
@@ -314,7 +314,9 @@ def _bleu(
     sources = [tuple(tokenise(pair.foreign, table.source, recipe.corpus.unit)) for pair in pairs]
     translator = FairseqTranslator.load(folder, table, device=pick_device("auto"))
     english: list[str] = []
-    with tqdm(total=len(pairs), desc="translate for BLEU", unit="sentence", disable=hidden(progress)) as bar:
+    with tqdm(
+        total=len(pairs), desc="translate for BLEU", unit="sentence", disable=bar_disabled(progress)
+    ) as bar:
         for start in range(0, len(sources), _BLEU_CHUNK):
             translations = translator.translate(sources[start : start + _BLEU_CHUNK])
             english += [detokenise(translation.english) for translation in translations]
