@@ -1,6 +1,5 @@
 """What is received, or a user's own, is not followed, overwritten or deleted: links, pipes, folders."""
 
-import dataclasses
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from backattn.common import atomic_files
 from backattn.common.atomic_files import new_partial, write_text, write_whole
@@ -354,7 +354,7 @@ class TestRuns:
         from tagger.tagger_samples import TINY, DictVectors
         from tagger.tagger_samples import make_corpus as make_tagged
 
-        corpus, tiny = make_tagged(), dataclasses.replace(TINY, epochs=1)
+        corpus, tiny = make_tagged(), structs.replace(TINY, epochs=1)
         return train_run(
             corpus, DictVectors(corpus), tiny, inputs="words", seed=3, folder=folder, identity={}
         )
