@@ -19,12 +19,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from backattn.common.errors import MissingError, ModelError
 from backattn.embeddings.bert import Bert
 from backattn.models.model_digests import embedding_files, translator_files
-from backattn.recipe import BertRecipe, load_recipe
+from backattn.recipe import BertRecipe, TransformersRecipe, load_recipe
 from backattn.training.translator.vocabulary import train_vocabulary
 from backattn.translation.marian import MarianTranslator
 from tiny_bert import NAMES, save_encoder
 from tiny_marian import make_marian
-from tiny_translator import TEXT, make_recipe
+from tiny_translator import TEXT
 
 SENTENCES = [("abc", "the", "ding"), ("a",), ("zebra", "\u200b", "Köln", "e"), ("ab", "cd") * 30]
 _NOTED: list[str] = []
@@ -59,7 +59,9 @@ def load(folder: Path, **settings: object) -> Bert:
 
 
 def translate(folder: Path) -> MarianTranslator:
-    return MarianTranslator.load(folder, make_recipe(), device="cpu")
+    return MarianTranslator.load(
+        folder, TransformersRecipe(checkpoint="x", source="de", beam=3, max_len_b=4), device="cpu"
+    )
 
 
 def edit(path: Path, **values: object) -> None:
@@ -231,7 +233,7 @@ def recipe_of(folder: Path) -> Any:
 
 
 def translator_recipe(folder: Path) -> Any:
-    return load_recipe("de", [f'translator.checkpoint="{folder}"'])
+    return load_recipe("de", ["translator.kind=transformers", f'translator.checkpoint="{folder}"'])
 
 
 def shard(folder: Path, place: Path) -> Path:

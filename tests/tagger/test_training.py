@@ -469,9 +469,7 @@ class TestRefusals:
         frozen = make_recipe(tagger={"word_dimensions": 0, "embeddings": ["fasttext"]}, **tables)
         assert frozen.tagger.word_dimensions == 0
         for tagger in ({"word_dimensions": 0}, {"word_dimensions": -1, "embeddings": ["fasttext"]}):
-            with pytest.raises(
-                RecipeError, match=r"toy: tagger\.word_dimensions: expected more than 0, found"
-            ):
+            with pytest.raises(RecipeError, match=r"toy: tagger\.word_dimensions: expected .* or more"):
                 make_recipe(tagger=tagger, **tables)
 
     def test_no_run(self, tmp_path):
