@@ -19,10 +19,12 @@ from backattn.common import atomic_files
 from backattn.common.atomic_files import new_partial, write_text, write_whole
 from backattn.common.errors import BackattnError, ModelError, StoreError
 from backattn.common.file_lock import writer_lock
+from backattn.corpus.formats import read_corpus
 from backattn.demo.sample import write_sample
 from backattn.features import build
 from backattn.features.gc import collect_garbage
 from backattn.features.plan import Plan, make_plan
+from backattn.recipe import load_recipe
 from backattn.store.reader import StoreReader
 from fakes import FakeTranslator, make_corpus, make_recipe
 from store_samples import make_entries, write
@@ -461,3 +463,34 @@ def test_a_partial_file_does_not_reach_another_program(tmp_path: Path) -> None:
         )
         os.close(descriptor)
     assert f"'{descriptor}'" not in shown.stdout
+
+
+def test_a_folder_of_results_that_is_a_link(tmp_path: Path) -> None:
+    """Their names are known, so a cache that was received could replace a user's own report."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "report.md").write_bytes(PRECIOUS)
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy/report").symlink_to(own)
+    with pytest.raises(StoreError, match=r"report\.md: cannot be written \(.*is a link, expected a folder"):
+        write_text(tmp_path / "toy/report/report.md", "a report")
+    assert (own / "report.md").read_bytes() == PRECIOUS
+
+
+@pytest.mark.parametrize("place", ["projection", "projection/{}"])
+def test_a_folder_of_projections_that_is_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    home = make_home(tmp_path, monkeypatch)
+    build_stores()
+    stem = make_plan(load_recipe("toy"), read_corpus(load_recipe("toy").corpus)).transfer.path.stem
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "predictions.dev.tsv").write_bytes(PRECIOUS)
+    link = home / "cache/toy" / place.format(stem)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(own)
+    status, _, errors = run("project", "toy")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "is a link, expected a folder of the cache's own" in errors
+    assert [path.read_bytes() for path in own.iterdir()] == [PRECIOUS]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backattn.common.errors import MissingError, RecipeError, StaleError
+from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
 from backattn.embeddings.fasttext import FastText
 from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import train_grid
@@ -111,3 +111,12 @@ def test_a_run_of_a_version_with_other_keys_says_so(run: Run) -> None:
         r"this is [0-9.+a-z]+: .* tag with that version, or train again",
     ):
         TextTagger(run.folder)
+
+
+def test_embeddings_that_the_recipe_does_not_name_are_told(run: Run) -> None:
+    files = RunFolder(run.folder)
+    recipe = json.loads(files.recipe.read_text("utf-8"))
+    recipe["tagger"] |= {"embeddings": [], "word_dimensions": 10}
+    files.recipe.write_text(json.dumps(recipe), "utf-8")
+    with pytest.raises(ModelError, match=r"has read 'fasttext', which tagger\.embeddings of its"):
+        tag(run, "anna singt\n")

@@ -371,3 +371,37 @@ def wait_until(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("waited for a minute")
+
+
+# What Python's own helpers import before they have looked at any path that they are told.
+EARLY_MODULES = ("multiprocessing/__init__", "random", "signal", "threading", "selectors", "struct", "json")
+
+
+def test_no_module_of_the_current_folder_runs(tmp_path: Path) -> None:
+    """It may be a repository that somebody sent, and `python -c` looks there first, for all modules."""
+    for name in EARLY_MODULES:
+        path = tmp_path / "here" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n", encoding="utf-8")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from backattn.common.jobs import run_parallel, start_server\n"
+        "from job_tasks import Square\n"
+        "from pathlib import Path\n"
+        "if __name__ == '__main__':\n"
+        "    start_server(['json'])\n"
+        f"    print(side_by_side(Square(Path({str(tmp_path)!r})), [1], 1, lambda: None))\n",
+        encoding="utf-8",
+    )
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "src")]
+    answer = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path / "here",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+    assert (answer.returncode, answer.stdout) == (0, "[None]\n"), answer.stderr

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,39 @@ def test_what_takes_a_files_place_between_look_and_open_is_not_waited_for(
     monkeypatch.setattr(os, "stat", lambda path: looked)
     with bounded(), pytest.raises(OSError, match="not a regular file"):
         open_regular(pipe)
+
+
+@pytest.mark.parametrize("reader", sorted({*READERS} - {"recipe"}))
+def test_a_file_that_was_never_written_is_not_read(reader: str, place: Path) -> None:
+    """A terabyte of zeros that takes four kilobytes, in an archive as on the disk."""
+    path = place / "run.json"
+    path.write_bytes(b"1 1\n")
+    os.truncate(path, 1 << 40)
+    with suppress(OSError):  # of which the command line makes its line
+        answer(READERS[reader], path)
+    with bounded(), pytest.raises(OSError, match=r"1,099,511,627,776 bytes, of which only \S+ were written"):
+        file_digest(path)
+
+
+def test_one_with_holes_is_read(tmp_path: Path) -> None:
+    """`cp --sparse` and `rsync --sparse` make some of zeros, as a store of T may have many."""
+    path = tmp_path / "store"
+    with path.open("wb") as file:
+        for start in range(0, 1200 << 20, 10 << 20):
+            file.seek(start)
+            file.write(b"1" * (1 << 20))
+    with open_regular(path) as opened:
+        assert opened.read(2) == b"11"
+
+
+def test_a_corpus_has_an_end(place: Path) -> None:
+    path = place / "huge"
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)
+        file.write(b"x" * (80 << 20))
+    with bounded(), pytest.raises(BackattnError) as caught:
+        parse_column_file(path, ColumnFormat())
+    assert "cannot be read (1,073,741,825 bytes, expected at most 1,073,741,824)" in str(caught.value)
 
 
 def test_files_are_read_whole(tmp_path: Path) -> None:

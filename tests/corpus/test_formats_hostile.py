@@ -215,3 +215,21 @@ def test_evenly_spread_refuses_less_than_nothing() -> None:
     for items in ([], [1, 2]):
         with pytest.raises(ValueError, match="a limit is 0 or more, not -1"):
             evenly_spread(items, -1)
+
+
+def test_a_token_of_any_length_is_no_token(tmp_path: Path) -> None:
+    """BPE looks at it as often as it has letters, and its neighbours get as many characters."""
+    path = tmp_path / "x"
+    path.write_text(f"{'a' * 10_000} O\n", "utf-8")
+    assert len(parse_column_file(path, ColumnFormat()).sentences) == 1
+    path.write_text(f"a O\n{'a' * 10_001} O\n", "utf-8")
+    with pytest.raises(CorpusError, match=r"x:2: found a token of 10,001 characters, expected"):
+        parse_column_file(path, ColumnFormat())
+
+
+def test_types_without_number_are_no_types(tmp_path: Path) -> None:
+    """A CRF of a hundred thousand types would take a terabyte."""
+    path = tmp_path / "x"
+    path.write_text("".join(f"a B-{number}\n\n" for number in range(1001)), "utf-8")
+    with pytest.raises(CorpusError, match="found 1,001 entity types, expected at most 1,000; name"):
+        parse_column_file(path, ColumnFormat())

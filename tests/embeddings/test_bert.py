@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from backattn.common.errors import MissingError, ModelError
 from backattn.embeddings.bert import Bert, join_windows, window_starts
 from backattn.recipe import BertRecipe
+from bounds import bounded
 from hub_cache import run_offline
 from tiny_bert import save_bert, save_encoder, save_roberta
 
@@ -27,6 +28,8 @@ SENTENCES = [
     ("abc", "the", "ding"), ("the",), ("a", "b", "c", "d", "e", "abcde", "eeee"), ("zebra", "\u200b", "a"),
     ("\u200b",), ("ab", "cd") * 6,
 ]  # fmt: skip
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 TOKENS = st.text("abcdez\u200b", min_size=1, max_size=6)
 
 
@@ -276,3 +279,27 @@ def test_the_hub_is_its_cache_when_nobody_is_online(models: dict[str, Path], tmp
     for line, name in zip(refused, ("someone/else", "../escape/x"), strict=True):
         assert line.startswith(f"MissingError {name}: cannot be fetched from the hub")
         assert line.endswith("name that as embeddings.bert.checkpoint")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": [REPLACE] * 40}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "ByteLevel"}] * 40}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES] * 40}},
+        {"normalizer": {**REPLACE, "content": "a" * (1 << 20)}},
+    ],
+    ids=["replace", "bytes", "more-bytes", "long"],
+)
+def test_a_tokenizer_does_not_make_a_letter_a_book(
+    models: dict[str, Path], tmp_path: Path, steps: dict[str, object]
+) -> None:
+    """Each of forty steps doubles a text: a terabyte of one letter, of a file of four kilobytes."""
+    folder = Path(shutil.copytree(models["bert"], tmp_path / "model"))
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **steps}), "utf-8")
+    with (
+        bounded(),
+        pytest.raises(ModelError, match=r"tokenizer\.json: .* make a text 16,384 times as"),
+    ):
+        load(folder)

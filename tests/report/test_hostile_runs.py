@@ -132,3 +132,12 @@ def test_a_run_that_cannot_be_read_hides_no_other(cache: Path, monkeypatch: pyte
     monkeypatch.setattr(runs, "read_record", read)
     (warning,) = make_report(["es"], cache).warnings
     assert "odd: cannot be read (Permission denied)" in warning
+
+
+def test_types_without_number_do_not_hold_up_the_report(tmp_path: Path) -> None:
+    """The report compares each with all others."""
+    odd = make_run(tmp_path / "es/runs", types={f"T{number}": (1, 0, 0) for number in range(3001)})
+    make_run(tmp_path / "es/runs", seed=2)
+    runs = find_runs(tmp_path, "es")
+    assert (len(runs.finished), [run.name for run in runs.damaged]) == (1, [odd.name])
+    assert "3,001 entity types, expected at most 3,000" in runs.damaged[0].reason

@@ -192,6 +192,17 @@ def test_a_shape_that_the_weights_do_not_have_takes_no_memory(run: Path, key: st
     assert "its files do not fit together" in refusal(lambda: load_run(run))
 
 
+@pytest.mark.parametrize("tag", ["B-x\nfake\tO", "", "B", "X-PER", "B-", "B-a b", "O\nO"])
+def test_a_tag_that_would_forge_lines_is_named(run: Path, tag: str) -> None:
+    """Tags are written between lines and columns, of which others make corpora."""
+    tensors, about = read_tensors(run / "weights.safetensors")
+    vocabulary = json.loads((run / "vocabulary.json").read_text("utf-8"))
+    about["shape"]["tags"][-1] = vocabulary["tags"][-1] = tag
+    write_tensors(run / "weights.safetensors", tensors, about)
+    (run / "vocabulary.json").write_text(json.dumps(vocabulary), "utf-8")
+    assert "together (ValueError: a tag is not of BIOES)" in refusal(lambda: load_run(run))
+
+
 def test_weights_of_another_kind_are_named(run: Path) -> None:
     tensors, about = read_tensors(run / "weights.safetensors")
     for change in (

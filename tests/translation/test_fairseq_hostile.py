@@ -4,10 +4,12 @@ Each hostile file would make the folder ``harm`` if it had its way.
 """
 
 import argparse
+import codecs
 import io
 import os
 import pickle
 import shutil
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -347,6 +349,94 @@ def test_a_compressed_checkpoint_is_not_unpacked(copied: Callable[[str], Path]) 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * 10**8)
     assert "checkpoint.pt: damaged or no checkpoint" in refusal(lambda: load(path.parent))
+
+
+def central_directory(archive: bytes) -> tuple[int, bytes]:
+    """Where it begins, and itself, of a small archive without a comment."""
+    size, begin = struct.unpack("<II", archive[-10:-2])
+    return begin, archive[begin : begin + size]
+
+
+def packed(path: Path) -> bytes:
+    """A checkpoint of torch, packed."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in stored.namelist():
+            archive.writestr(name, stored.read(name))
+    return made.getvalue()
+
+
+def two_directories(archive: bytes) -> bytes:
+    """Python finds the second one, in which nothing is packed; torch finds the first."""
+    begin, directory = central_directory(archive)
+    harmless = bytearray(directory)
+    place = 0
+    while place < len(harmless):
+        harmless[place + 20 : place + 28] = struct.pack("<II", 1, 1)
+        place += 46 + sum(struct.unpack("<HHH", harmless[place + 28 : place + 34]))
+    return archive[:begin] + directory + bytes(harmless) + archive[-22:]
+
+
+@pytest.mark.parametrize("hide", [two_directories, lambda archive: archive + b"PK\5\6"])
+def test_what_python_sees_of_an_archive_is_what_torch_reads(
+    copied: Callable[[str], Path], hide: Callable[[bytes], bytes]
+) -> None:
+    path = copied("fconv") / "checkpoint.pt"
+    state = read(path)
+    torch.save({**state, "more": torch.zeros(1 << 20)}, path)
+    path.write_bytes(hide(packed(path)))
+    assert read(path)["more"].shape == (1 << 20,)  # torch unpacks it
+    assert "checkpoint.pt: damaged or no checkpoint" in refusal(lambda: load(path.parent))
+
+
+class Call:
+    """Unpickling it calls one of the functions that torch's safe reader knows."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments
+
+
+def digits_of_digits(times: int) -> object:
+    value: object = Call(codecs.encode, "ab" * 8, "latin1")
+    for _ in range(times):
+        value = Call(codecs.encode, value, "hex")
+    return value
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("value", [Call(bytearray, 1 << 30), digits_of_digits(26)])
+def test_a_pickle_does_not_grow(copied: Callable[[str], Path], zipped: bool, value: object) -> None:
+    folder = copied("fconv")
+    state = {**read(folder / "checkpoint.pt"), "more": value}
+    torch.save(state, folder / "checkpoint.pt", _use_new_zipfile_serialization=zipped)
+    with bounded():
+        assert "checkpoint.pt: " in refusal(lambda: load(folder))
+
+
+def test_weights_that_the_file_does_not_hold_are_refused(copied: Callable[[str], Path]) -> None:
+    """They would be whatever lies in memory, and as many as a few bytes claim."""
+    folder = copied("fconv")
+    state = read(folder / "checkpoint.pt")
+    state["model"]["more"] = Call(torch.Tensor, 1 << 14, 1 << 10)
+    torch.save(state, folder / "checkpoint.pt")
+    assert "checkpoint.pt: damaged or no checkpoint" in refusal(lambda: load(folder))
+
+
+def test_a_checkpoint_is_read_once(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is built is what was looked at, whatever lies there a moment later."""
+    folder, reads = copied("fconv"), []
+    real = torch.load
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        reads.append(options.get("weights_only"))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", counted)
+    assert load(folder).translate([("am", "Rhein")])
+    assert reads == [True]
 
 
 def test_a_shard_beside_a_checkpoint_is_not_opened(copied: Callable[[str], Path], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from backattn.translation import Translation
 from backattn.translation.beam_search import beam_search
 from backattn.translation.marian import MarianTranslator
 from backattn.translation.tokenisation import detokenise
+from bounds import bounded
 from hub_cache import run_offline
 from tiny_english import TINY, make_sentences
 from tiny_marian import CHINESE, make_marian
@@ -266,12 +269,40 @@ class TestRefused:
             load(folder)
         assert not (tmp_path / "ran").exists()
 
+    @pytest.mark.parametrize("kind", ["packed", "grown", "claimed"])
+    def test_a_pickle_takes_no_more_memory_than_it_has_bytes(
+        self, folders: dict[str, Path], tmp_path: Path, kind: str
+    ) -> None:
+        folder = Path(shutil.copytree(folders["pickle"], tmp_path / "model"))
+        path = folder / "pytorch_model.bin"
+        if kind == "packed":
+            torch.save({"weight": torch.zeros(1 << 28)}, path)
+            with zipfile.ZipFile(path) as stored:
+                parts = {name: stored.read(name) for name in stored.namelist()}
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                for name, data in parts.items():
+                    archive.writestr(name, data)
+            del parts
+        else:
+            call = (bytearray, 1 << 30) if kind == "grown" else (torch.Tensor, 1 << 14, 1 << 12)
+            torch.save({"weight": Call(*call)}, path)
+        with bounded(), pytest.raises(ModelError, match="transformers cannot open this model"):
+            load(folder)
+
     def test_numbers_that_are_not_finite(self, folders: dict[str, Path]) -> None:
         translator = load(folders["shared"])
         model = translator.model.start.args[0]  # type: ignore[attr-defined]
         model.final_logits_bias.fill_(torch.nan)
         with pytest.raises(ModelError, match="not finite for the sentence 'Köln'"):
             translator.translate([("Köln",)])
+
+
+class Call:
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments
 
 
 class Malicious:

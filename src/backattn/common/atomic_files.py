@@ -5,6 +5,7 @@ folder is followed, and so that processes side by side never share one. Its writ
 nobody holds was left by a process that was killed, and the next one to write that file removes it.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -42,6 +43,16 @@ def is_own_file(path: Path) -> bool:
 def is_own_folder(path: Path) -> bool:
     """Whether a folder lies at a path itself, and not behind a link there."""
     return path.is_dir() and not path.is_symlink()
+
+
+def make_own_folder(folder: Path) -> None:
+    """Make a folder of a cache, where it is not there.
+
+    :raises OSError: it cannot be made, or a link lies there: what that leads to may be anybody's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a link, expected a folder of the cache's own", str(folder))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -208,7 +219,7 @@ def write_text(path: Path, text: str) -> None:
     :raises StoreError: the disk or the folder refuses; the old file stays.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_own_folder(path.parent)
         # A lone surrogate (a broken token) must not stop a report.
         write_whole(path, text.encode("utf-8", errors="replace"))
     except OSError as error:

@@ -10,8 +10,8 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -27,6 +27,7 @@ Task = TypeVar("Task")
 Outcome = Exception | None
 
 _TICK = 1.0  # seconds
+_SAFE_PATH = "PYTHONSAFEPATH"
 # These cross to another process and stay what they are; the command line has a line for each.
 _UNDERSTOOD = (BackattnError, OSError, MemoryError)
 
@@ -40,7 +41,25 @@ def start_server(modules: Sequence[str]) -> None:
     :param modules: what the work imports; an import must start no thread and touch no GPU.
     """
     forkserver.set_forkserver_preload(list(modules))
-    forkserver.ensure_running()
+    with _safe_path():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Around the start of Python's helpers (the server, its tracker of resources).
+
+    They are started as ``python -c``, which looks into the current folder first, also for modules of the
+    standard library: a ``random.py`` there would run.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+        if before is not None:
+            os.environ[_SAFE_PATH] = before
 
 
 def run_parallel(
@@ -90,7 +109,8 @@ class _Worker:
         self.process: BaseProcess = forked.Process(
             target=_serve, args=(theirs, os.getcwd(), dict(os.environ)), daemon=True
         )
-        self.process.start()
+        with _safe_path():
+            self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def begin(self, task: Task) -> None:

@@ -9,8 +9,9 @@ from backattn.common.errors import MissingError, ModelError, is_environment_erro
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import shortened
 
-# Larger ones are none of ours: the scores of a run, sentence by sentence, are some megabytes.
-_LARGEST = 1 << 28
+# Larger ones are none of ours: the scores of a run, sentence by sentence, are some megabytes. Python takes
+# twenty-five times as much for a file of empty lists.
+_LARGEST = 1 << 26
 
 
 def read_table(path: Path, advice: str) -> dict[str, Any]:

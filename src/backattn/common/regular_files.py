@@ -7,6 +7,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+# What is read whole is no larger: the largest taggers have half of it.
+MOST_BYTES = 1 << 32
+# A file that is larger must have been written: at least one byte of so many, the others may be holes, which
+# some tools make of zeros.
+_SMALL = 1 << 30
+_HOLES = 16
+
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file to read its bytes.
@@ -14,7 +21,8 @@ def open_regular(path: Path) -> BinaryIO:
     A file of size 0 is empty, whatever it would give: the kernel's own files (``/proc/kmsg``,
     ``/proc/self/mem``) claim to be regular, and are of that size.
 
-    :raises OSError: there is none, or it is a pipe, a device, a socket or a folder.
+    :raises OSError: there is none, or it is a pipe, a device, a socket or a folder; or it is large and
+        nearly all of it was never written: a few bytes of an archive may become a terabyte so.
     """
     # Looked at before it is opened, because to open a device may already do something; and after, because
     # another file may have taken its place, which O_NONBLOCK then does not wait for.
@@ -24,6 +32,7 @@ def open_regular(path: Path) -> BinaryIO:
         status = os.fstat(descriptor)
         _require_regular(path, status)
         if status.st_size:
+            _require_written(path, descriptor, status.st_size)
             return os.fdopen(descriptor, "rb")
     except OSError:
         os.close(descriptor)
@@ -32,10 +41,34 @@ def open_regular(path: Path) -> BinaryIO:
     return BytesIO()
 
 
-def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file; as :func:`open_regular`."""
+def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
+    """All bytes of a regular file.
+
+    :raises OSError: as :func:`open_regular`; or there are more than ``most``.
+    """
     with open_regular(path) as file:
-        return file.read()
+        size = file.seek(0, os.SEEK_END)
+        if size > most:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, expected at most {most:,}", str(path))
+        file.seek(0)
+        return file.read(most)
+
+
+def _require_written(path: Path, descriptor: int, size: int) -> None:
+    if size <= _SMALL:
+        return
+    place = written = 0
+    try:
+        while written * _HOLES < size:
+            place = os.lseek(descriptor, place, os.SEEK_DATA)
+            begin, place = place, os.lseek(descriptor, place, os.SEEK_HOLE)
+            written += place - begin
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a file system that does not tell
+            written = size
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if written * _HOLES < size:
+        raise OSError(errno.EINVAL, f"{size:,} bytes, of which only {written:,} were written", str(path))
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:

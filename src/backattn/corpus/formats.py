@@ -17,13 +17,17 @@ from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import listed, plain, quoted, shortened
 from backattn.corpus import SPLITS, Corpus, Sentence
-from backattn.corpus.tags import OUTSIDE, TagError, is_type, to_bioes
+from backattn.corpus.tags import MOST_TYPES, OUTSIDE, TagError, is_type, to_bioes
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 
 _BLANKS = " \t"
+# Some sixty million tokens; in memory they take twenty times as much.
+_MOST_BYTES = 1 << 30
 # A file of sentences longer than this on average has lost the empty lines between them. One among others may
 # be so long: CoNLL-2002 has one of 1,238 tokens.
 LONGEST_MEAN = 1000
+# Characters of a token: a word takes the memory of its longest neighbour, and time by the square of its own.
+LONGEST_TOKEN = 10_000
 # Python calls these encodings of text too, but no corpus is written in them, and what they decode to
 # may be anything: lone surrogates, other strings' escapes, work that grows with the square of a line.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
@@ -83,7 +87,7 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
     if not is_file(path):  # a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
-        data = read_regular(path)
+        data = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put a column file there") from None
     reader = _Reader(path, format)
@@ -97,6 +101,12 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
         raise CorpusError(
             f"{path}:1: found {tokens:,} tokens in {_count(len(sentences), 'sentence')}, expected an empty "
             "line after each sentence; put them in"
+        )
+    types = {tag[2:] for tag in set().union(*(sentence.tags for sentence in sentences))}
+    if len(types) > MOST_TYPES:
+        raise CorpusError(
+            f"{path}:1: found {len(types):,} entity types, expected at most {MOST_TYPES:,}; name the column "
+            "of the tags in the recipe's format (tag)"
         )
     return ColumnFile(sentences, reader.documents, reader.orphans, hashlib.sha256(data).hexdigest())
 
@@ -204,6 +214,10 @@ class _Reader:
                 number, quoted(token), "a token, not a separator of documents",
                 f'set docstart = "{_DOCSTART}" in the recipe\'s format',
             )  # fmt: skip
+        if len(token) > LONGEST_TOKEN:
+            raise self._error(
+                number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
+            )
         if not token.strip(_BLANKS):
             raise self._error(number, "an empty token", "some text in the token column", "mend the line")
         return self._known.setdefault(token, token)

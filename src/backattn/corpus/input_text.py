@@ -12,7 +12,7 @@ from typing import TextIO, cast
 
 from backattn.common.errors import CorpusError, MissingError
 from backattn.common.safe_text import quoted
-from backattn.corpus.formats import LONGEST_MEAN, split_columns
+from backattn.corpus.formats import LONGEST_MEAN, LONGEST_TOKEN, split_columns
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.recipe import ColumnFormat, Unit
 
@@ -56,9 +56,19 @@ def read_lines(
             raise _columns(f"{name}:{number}: {row} lines in a row have a tag, as here {quoted(tag)}")
         if single == read >= _ENOUGH and empty:
             raise _columns(f"{name}:{number}: every line so far is one token, some lines are empty")
+        _check_lengths(tokens, f"{name}:{number}")
         yield tokens
     if tagged == read and entities:
         raise _columns(f"{name}:{number}: every line has a tag")
+
+
+def _check_lengths(tokens: Collection[str], where: str) -> None:
+    longest = max(map(len, tokens))
+    if longest > LONGEST_TOKEN:
+        raise CorpusError(
+            f"{where}: found a token of {longest:,} characters, expected at most {LONGEST_TOKEN:,}; mend "
+            "the line"
+        )
 
 
 def _columns(found: str) -> CorpusError:
@@ -128,6 +138,7 @@ def read_columns(
             unit == "character" and not format.split_characters and sum(map(str.isalpha, token)) > 1
         ):
             raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
+        _check_lengths([token], f"{name}:{number}")
         pending += token if format.split_characters else [token]
         if not sentences and len(pending) > LONGEST_MEAN:  # the first has lost the empty line at its end
             raise _no_columns(

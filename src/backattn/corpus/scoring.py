@@ -14,8 +14,10 @@ from seqeval.scheme import IOBES, Entities
 
 from backattn.common.safe_text import quoted
 from backattn.common.version import __version__
+from backattn.corpus.tags import MOST_TYPES
 
 _MOST_ENTITIES = 1 << 40  # sums of larger counts could overflow
+_FILES = 3  # of a corpus; each may have types of its own
 # An entity of one sentence: (type, first token, end token exclusive).
 _Entity = tuple[str, int, int]
 
@@ -100,6 +102,8 @@ class Score:
             groups={name: _counts(rows) for name, rows in value["group_sentences"].items()},
             signature=value["signature"],
         )
+        if len(found.types) > _FILES * MOST_TYPES:
+            raise ValueError(f"{len(found.types):,} entity types, expected at most {_FILES * MOST_TYPES:,}")
         whole = value["overall"]
         if not found.sentences or found.overall != _three(whole["tp"], whole["fp"], whole["fn"]):
             raise ValueError("the counts of the sentences are not those of the whole")

@@ -16,6 +16,8 @@ from backattn.common.safe_text import plain, quoted
 from backattn.recipe import Scheme
 
 OUTSIDE = "O"
+# Of entities in a file: a CRF takes memory by the square of its tags.
+MOST_TYPES = 1000
 _TABLE_SIZE = 1 << 14  # a corpus needs a few hundred entries; a file of noise must not fill the memory
 
 

@@ -40,7 +40,7 @@ from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.safe_text import quoted
 from backattn.models.hub import build, fetch, opening, quiet_panics, read_weights, shown
-from backattn.models.transformers_folder import CONFIG, EncoderFolder, read_encoder
+from backattn.models.transformers_folder import CONFIG, TOKENIZER, EncoderFolder, read_encoder, refuse_growth
 from backattn.recipe import BertRecipe, model_path
 
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -275,6 +275,8 @@ class Bert:
 
 def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
     """:raises ModelError: it is damaged."""
+    if TOKENIZER in found.words:
+        refuse_growth(folder / TOKENIZER)
     kind: Any = _TOKENIZERS[found.tokenizer]  # whose types are not declared
     with opening(folder), quiet_panics(), shown(folder, found.words, found.rewritten) as clean:
         # A token is a word of its own: byte-level tokenizers mark that by the space before it.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backattn.common.atomic_files import write_whole_text
+from backattn.common.atomic_files import make_own_folder, write_whole_text
 from backattn.common.digests import digest
 from backattn.common.errors import StoreError
 from backattn.corpus import Corpus
@@ -134,7 +134,7 @@ def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
     """
     path = alignment_path(recipe)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_own_folder(path.parent)
         write_whole_text(path, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error}); free space or fix the folder") from None

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
+from backattn.common.atomic_files import make_own_folder
 from backattn.common.errors import RecipeError, StaleError
 from backattn.common.safe_text import listed, plain, printable
 from backattn.corpus import Corpus, Sentence
@@ -120,7 +121,8 @@ def project(recipe: Recipe, corpus: Corpus) -> Projection:
         tags = [from_spans(found, len(sentence)) for found, sentence in zip(placed, gold, strict=True)]
         scored = score([s.tags for s in gold], tags, recipe.corpus.groups, {**about, "split": name})
         splits[name] = ProjectedSplit(scored, sum(len(e) for _, e in readings), sum(map(len, placed)))
-        folder.mkdir(parents=True, exist_ok=True)
+        make_own_folder(folder.parent)
+        make_own_folder(folder)
         RunFolder(folder).write_predictions(name, gold, tags)
     return Projection(folder, splits)
 

@@ -1,28 +1,36 @@
-"""Files of others: fetched from a hub, and unpickled once somebody vouches for them.
+"""Files of others: fetched from a hub, read as plain data, or unpickled once somebody vouches for them.
 
 flair's own model files are pickles, which can run code when they are opened. Here is the only line of the
-library that opens one; :mod:`~backattn.models.vouchers` says who vouches.
+library that opens one; :mod:`~backattn.models.vouchers` says who vouches. The pickles of translators are
+read by torch's safe reader, which runs nothing.
 """
 
 import io
 import json
 import logging
 import os
+import struct
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, _weights_only_unpickler
 
 from backattn.common.errors import MissingError, ModelError, is_environment_error
+from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import listed, quoted, shortened
 from backattn.models.transformers_folder import ADVICE, CONFIG
+
+_ZIP = b"PK\3\4"
+# How an archive ends: the record of a large one, what says where that lies, and the record of any.
+_END = struct.Struct("<4s 44x Q 4s 4x Q 4x 4s 12x I H")
 
 
 @contextmanager
@@ -38,6 +46,80 @@ def fetching(name: str, instead: str) -> Iterator[None]:
         raise MissingError(
             f"{name}: cannot be fetched from the hub ({first_line(error)}); go online, or {instead}"
         ) from None
+
+
+def load_plain(path: Path) -> Any:
+    """What is in a file of torch, as plain data; its weights are not read yet where its format allows.
+
+    Classes beyond torch's own are those of ``torch.serialization.safe_globals``, inside which this is called.
+
+    :raises pickle.UnpicklingError: it asks for anything else.
+    :raises Exception: it is damaged, in whatever way; or it holds weights that are none of its bytes.
+    """
+    with open_regular(path) as file:
+        zipped = file.read(len(_ZIP)) == _ZIP  # as torch decides it
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            raise ValueError("empty")
+        if zipped:
+            _refuse_bomb(file, size)
+    with _nothing_grows():
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    model = state.get("model", state) if isinstance(state, dict) else None
+    if isinstance(model, dict) and _bytes_of(model.values()) > size:
+        raise ValueError("weights that it does not hold")
+    return state
+
+
+def _refuse_bomb(file: BinaryIO, size: int) -> None:
+    """Refuse an archive that is smaller than what it unpacks to; torch never packs.
+
+    Python finds an archive's directory from its end, torch at the place that the end names: an archive could
+    have one for each.
+
+    :raises ValueError: it is one, or has two directories.
+    """
+    file.seek(max(0, size - _END.size))
+    end = file.read().rjust(_END.size, b"\0")
+    record64, begin64, locator, place64, record, begin, comment = _END.unpack(end)
+    if locator == b"PK\6\7":
+        begin = begin64 if (record64, place64) == (b"PK\6\6", size - _END.size) else -1
+    with zipfile.ZipFile(file) as archive:
+        if (record, begin, comment) != (b"PK\5\6", archive.start_dir, 0):
+            raise ValueError("an archive that torch has not written")
+        if sum(member.file_size for member in archive.infolist()) > size:
+            raise ValueError("compressed")
+
+
+@contextmanager
+def _nothing_grows() -> Iterator[None]:
+    """Inside, torch's safe reader makes nothing that is larger than what it reads.
+
+    It calls ``bytearray`` and ``codecs.encode`` for every pickle, with any argument: a terabyte of zeros; the
+    hexadecimal digits of the digits of the digits.
+    """
+    allowed = _weights_only_unpickler._get_allowed_globals()
+    before = dict(allowed)
+    del allowed["builtins.bytearray"]
+    allowed["_codecs.encode"] = _latin
+    try:
+        yield
+    finally:
+        allowed.clear()
+        allowed.update(before)
+
+
+def _latin(text: str, encoding: str) -> bytes:
+    """How pickles of torch write bytes."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError("bytes in another form than pickles have")
+    return text.encode(encoding)
+
+
+def _bytes_of(weights: Iterable[Any]) -> int:
+    """What tensors take, those that share their numbers once."""
+    stores = (weight.untyped_storage() for weight in weights if isinstance(weight, Tensor))
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 def unpickle(data: bytes) -> Any:
@@ -141,7 +223,7 @@ def read_weights(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, "pt") as file:
+    with open_regular(path), safe_open(path, "pt") as file:
         kind = (file.metadata() or {}).get("format", "pt")
         if kind not in ("pt", "mlx"):  # other frameworks lay some weights out in another order
             raise ModelError(f"{path}: weights for {quoted(kind)}, expected 'pt'; save the model with torch")
@@ -150,7 +232,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _plain_pickle(path: Path) -> dict[str, Tensor]:
     """:raises ModelError: it holds anything but tensors, each with numbers of its own."""
-    weights = torch.load(path, map_location="cpu", weights_only=True)  # no code in a pickle runs
+    weights = load_plain(path)
     if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
         raise ModelError(f"{path}: expected a table of weights by their names; {ADVICE}")
     for key, weight in weights.items():

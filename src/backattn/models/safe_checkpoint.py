@@ -7,23 +7,20 @@ Plain data can still be a program: fairseq hands some of a checkpoint's settings
 import argparse
 import collections
 import math
-import os
 import re
 import typing
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import omegaconf
-import torch
 from omegaconf.base import ContainerMetadata, Metadata
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from backattn.common.errors import ModelError, is_environment_error
-from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import plain, quoted
+from backattn.models.hub import load_plain
 
 # What fairseq's own checkpoints hold, of 2018 as of today. The list is closed.
 PLAIN_CLASSES: list[Any] = [
@@ -70,13 +67,7 @@ def load_safely(path: Path, *, advice: str = "fetch or train it again") -> Mappi
     :raises ModelError: it asks for anything but plain data, or it is damaged.
     """
     try:
-        with open_regular(path) as file:
-            zipped = zipfile.is_zipfile(file)
-            if not file.seek(0, os.SEEK_END):
-                raise ValueError("empty")
-        if zipped:
-            _refuse_bomb(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        state = load_plain(path)
         settings = list(_settings(state))
     except ModelError:
         raise
@@ -99,13 +90,6 @@ def load_safely(path: Path, *, advice: str = "fetch or train it again") -> Mappi
                 "number or a list, as in [(512, 3)] * 20"
             )
     return typing.cast(Mapping[str, Any], state)
-
-
-def _refuse_bomb(path: Path) -> None:
-    """:raises ValueError: the file is smaller than what it unpacks to; torch never packs."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            raise ValueError("compressed")
 
 
 def _settings(state: Any) -> Iterator[tuple[str, Any]]:

@@ -39,6 +39,9 @@ _LARGEST_NUMBER = 1 << 31
 # Marian's are computed one by one when it is opened: a folder must not say a billion. opus-mt: 512 or 1024.
 _MOST_POSITIONS = 1 << 12
 
+# How much longer a text may become before it is cut into pieces. XLM-RoBERTa's: 128 at most.
+_MOST_GROWTH = 1 << 14
+
 # Names of settings that lead to code, or to a file or model elsewhere.
 _FOREIGN = re.compile(
     r"auto_map|.*name_or_path|.*backbone.*|trust_remote_code|custom_.*|transformers_weights", re.I
@@ -298,6 +301,29 @@ def read_settings(path: Path) -> dict[str, Any]:
                     )
             waiting += value.values()
     return table
+
+
+def refuse_growth(path: Path) -> None:
+    """Refuse a ``tokenizer.json`` that makes a letter a book: each of its steps may double a text, or more.
+
+    :raises ModelError: it does, or is damaged.
+    """
+    table = read_table(path, ADVICE)
+    waiting: list[Any] = [table.get("normalizer"), table.get("pre_tokenizer")]
+    growth = 1
+    while waiting and growth <= _MOST_GROWTH:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            content = value.get("content")
+            growth *= (2 if "type" in value else 1) * (1 + len(content) if isinstance(content, str) else 1)
+    if growth > _MOST_GROWTH:
+        raise ModelError(
+            f"{path}: the steps before its pieces may make a text {_MOST_GROWTH:,} times as long, or "
+            f"more; {ADVICE}"
+        )
 
 
 def _known(path: Path, table: Mapping[str, Any], fields: Mapping[str, _Kind]) -> dict[str, Any]:

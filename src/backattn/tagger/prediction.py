@@ -11,12 +11,15 @@ from torch import Tensor
 
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import quoted, shortened
+from backattn.corpus.tags import OUTSIDE, is_type
 from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.dataset import Encoded, encode, prediction_order
 from backattn.tagger.frozen_features import Sources, StoredFeatures, make_sources
 from backattn.tagger.network import Fusion, NetworkShape, Tagger
 from backattn.tagger.run import Run, RunFolder, read_json, read_run
 from backattn.tagger.vocabulary import TaggerVocabulary
+
+_PREFIXES = ("B-", "I-", "E-", "S-")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,8 @@ def _check_fit(
     pairs = tuple(weights["crf.chain.transitions"].shape)
     if pairs != (len(shape.tags), len(shape.tags)) or shape.tags != vocabulary.tags:
         raise ValueError(f"{pairs} transitions, {len(shape.tags)} and {len(vocabulary.tags)} tags")
+    if not all(tag == OUTSIDE or (tag[:2] in _PREFIXES and is_type(tag[2:])) for tag in shape.tags):
+        raise ValueError("a tag is not of BIOES")  # it would be written between lines and columns
     if not all(isinstance(text, str) for part in vocabulary.to_json().values() for text in part):
         raise ValueError("the vocabulary is not of texts")
     if shape.words not in (0, vocabulary.n_words) or shape.alphabet != vocabulary.n_characters:

@@ -6,9 +6,11 @@ Every file is a stranger's: it is read as plain data, and only the models that t
 import tarfile
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any, cast
 
 import torch
@@ -53,8 +55,9 @@ def load_models(
             state = load_safely(file)
             try:
                 _refuse_foreign(file, state)
-                # Given a path, fairseq would rather open a file called checkpoint-shard0.pt beside it.
-                state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
+                # Given a path alone, fairseq would rather open a file called checkpoint-shard0.pt beside it.
+                with reading_once(state):
+                    state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
                 # Made here, and not of a checkpoint's settings, where a path with `${` or `:` in it is none.
                 task = task or TranslationTask(
                     TranslationConfig(source_lang=recipe.source, target_lang=target),
@@ -73,6 +76,20 @@ def load_models(
                 ) from error
             models.append(model)
     return models, task.source_dictionary, task.target_dictionary
+
+
+@contextmanager
+def reading_once(state: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, fairseq's reader of checkpoints gets what was read and looked at already.
+
+    It would read the file again, which may be another one by then, and as a pickle that runs where the
+    environment says so (``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``).
+    """
+    checkpoint_utils.torch = SimpleNamespace(**{**vars(torch), "load": lambda *_, **__: dict(state)})
+    try:
+        yield
+    finally:
+        checkpoint_utils.torch = torch
 
 
 def _read_dictionary(path: Path) -> Dictionary:

@@ -39,6 +39,7 @@ from backattn.training.translator.epoch_metrics import EpochSums, TranslatorEpoc
 from backattn.training.translator.initialisation import take_over
 from backattn.training.translator.label_smoothing import label_smoothed_loss
 from backattn.training.translator.subword_data import PieceFiles
+from backattn.translation.fairseq_checkpoint import reading_once
 
 with untouched_logging():
     from fairseq import options
@@ -233,9 +234,10 @@ class _Run:
         path = self.work / STATE
         if not path.exists():
             return
-        load_safely(path, advice=train_anew(self.work))
+        state = load_safely(path, advice=train_anew(self.work))
         try:
-            extra = self.trainer.load_checkpoint(str(path))
+            with reading_once(state):
+                extra = self.trainer.load_checkpoint(str(path))
             self.batches.load_state_dict(extra["train_iterator"])
             self.task.sums = EpochSums(**extra["sums"])
             self.figures = [TranslatorEpoch(**figures) for figures in extra["figures"]]
