@@ -54,7 +54,7 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
         for built in (made.translation, made.transfer):
             say(f"  {built.path}: {built.sentences} sentences, {built.computed} computed")
     with step(f"5/6 stage two: base and +BAN on {len(corpus.train)} labelled sentences, {len(SEEDS)} seeds"):
-        grid = RunGrid(inputs=("words", "words+transfer"), sentences=(0,), seeds=SEEDS)
+        grid = RunGrid(inputs=("words", "words+transfer"), sentences=("all",), seeds=SEEDS)
         runs = train_grid(recipe, corpus, grid, device="auto", jobs=None).whole()
     with step("6/6 report"):
         report = make_report(["sample"], cache_root())
