@@ -43,7 +43,9 @@ class Key:
     def to_text(self) -> str:
         """Format the key on one line, with its meaning below."""
         indent = " " * 4
-        below = textwrap.wrap(self.meaning, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+        below = textwrap.wrap(
+            self.meaning, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
         return "\n".join([f"{self.name}  ({self.values})", *below])
 
 
