@@ -1,4 +1,4 @@
-"""The project's own JSON, read back with the distrust that any file deserves."""
+"""Read the JSON files of the project, which may be damaged or hostile."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from backattn.common.errors import MissingError, ModelError, is_environment_erro
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import shortened
 
-# Larger ones are none of ours: the scores of a run, sentence by sentence, are some megabytes.
+# Larger than any file of the project: the scores of a run, sentence by sentence, take some megabytes.
 _LARGEST = 1 << 28
 
 
 def read_table(path: Path, advice: str) -> dict[str, Any]:
-    """Read a file that holds one JSON table.
+    """Read a file that holds one JSON object.
 
-    :param advice: what a user does about a missing or damaged one.
+    :param advice: what to do if it is missing or damaged, for the message.
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged.
     """
@@ -34,7 +34,7 @@ def read_table(path: Path, advice: str) -> dict[str, Any]:
 
 
 def read_json_text(path: Path) -> str:
-    """The text of a file of JSON.
+    """Read the text of a JSON file.
 
     :raises ValueError: it is not UTF-8, or larger than any that this project writes.
     :raises OSError: it is no regular file, or cannot be read.
@@ -47,9 +47,9 @@ def read_json_text(path: Path) -> str:
 
 
 def parse(text: str) -> Any:
-    """One JSON value.
+    """Parse one JSON value.
 
-    :raises ValueError: it is none, or nested too deep.
+    :raises ValueError: it is not JSON, or nested too deep.
     """
     try:
         return json.loads(text)
