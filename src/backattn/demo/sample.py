@@ -2,9 +2,9 @@
 
 It models the situation that the method is made for. The German training set is small and has a quarter of the
 names; the German test set, the English training text and the parallel text have all of them. In many
-sentences the context does not distinguish a name from a noun, or one kind of name from another (``Alle reden über
-Essen .``), so that only knowledge of the name helps. A gain here shows that the method works, not how much it
-gains on real text, where translations and the English tagger are worse.
+sentences the context does not distinguish a name from a noun, or one kind of name from another (``Alle reden
+über Essen .``), so that only knowledge of the name helps. A gain here shows that the method works, not how
+much it gains on real text, where translations and the English tagger are worse.
 """
 
 import random
