@@ -21,29 +21,29 @@ export PYTHONUTF8 := 1
 
 need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the recipes: $(basename $(notdir $(wildcard pipelines/*.toml))))))
 
-# The files of the tests are shared out among so many processes, each with one thread of torch.
+# Number of processes that share the test files, each with one thread of torch.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test test-fast faults lint audit bench models features check train report corpus align project translator charlm english clean
 
 help:
-	@echo 'make demo                    install, run both stages on the embedded sample, print and save a result'
+	@echo 'make demo                    install, run both stages on the embedded sample, print and save a table'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
-	@echo 'make test-fast               the tests that train no model: two minutes'
-	@echo 'make faults                  kills, full disks, damage: half an hour of faults on the cache'
-	@echo 'make audit                   are holes known in the versions that are installed? asks an online service'
-	@echo 'make corpus LANG=es          statistics of a data set'
-	@echo 'make models LANG=es          train all models of a recipe: the next two lines, in order'
-	@echo 'make translator LANG=es      train the translator that the recipe names'
-	@echo 'make english                 train the English tagger'
+	@echo 'make test-fast               the tests that train no model (two minutes)'
+	@echo 'make faults                  test the cache against kills, full disks and damage (half an hour)'
+	@echo 'make audit                   ask an online service about known holes in the pinned versions'
+	@echo 'make corpus LANG=es          print statistics of a corpus'
+	@echo 'make models LANG=es          train all models of a recipe that are missing'
+	@echo 'make translator LANG=es      train the translator of a recipe'
+	@echo 'make english                 train the English tagger that all languages share'
 	@echo 'make features LANG=es        stage one: translate, tag, write the feature cache'
-	@echo 'make check LANG=es           is the cache what corpus and recipe ask for?'
+	@echo 'make check LANG=es           compare the cache with corpus and recipe'
 	@echo 'make train LANG=es           stage two: train the taggers'
-	@echo 'make report LANG=es          tables of the runs'
-	@echo 'make align LANG=es           alignment error rate of the translator'
-	@echo 'make project LANG=es         English tags through A, with no training'
-	@echo 'make charlm LANG=es          train the character language models that the recipe names'
+	@echo 'make report LANG=es          print and write tables of the runs'
+	@echo 'make align LANG=es           measure the alignment error rate of the translator'
+	@echo 'make project LANG=es         project English tags through A, with no training'
+	@echo 'make charlm LANG=es          train the character language models of a recipe'
 	@echo 'Options of a command go into ARGS: make train LANG=es ARGS="--seeds 1,2"'
 
 install: $(STAMP)
@@ -52,7 +52,7 @@ install: $(STAMP)
 # environments would fetch a second torch of several GB.
 $(STAMP): requirements.txt requirements-build.txt pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), f"Python 3.11 is needed, this is {sys.version}: make PYTHON=..."'
-	@echo 'Installing into .venv: torch, fairseq (which compiles), flair; some minutes, once.'
+	@echo 'Installing into .venv: torch, fairseq (which compiles), flair; a few minutes, once.'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --requirement requirements-build.txt
 	$(PIP) --no-build-isolation --requirement requirements.txt

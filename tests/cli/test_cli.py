@@ -175,7 +175,7 @@ def test_a_missing_package_of_stage_one_is_one_line(home: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "backattn: stage one needs the package flair, which is not installed; "
-        "install backattn[features] as the README says at its beginning\n"
+        "install backattn[features] as the beginning of the README describes\n"
     )
 
 

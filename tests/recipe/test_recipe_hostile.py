@@ -172,10 +172,10 @@ def test_any_override_is_taken_or_refused_in_a_line(tmp_path: Path, override: st
         ("x." * 1200 + "y = 1", "not readable as TOML: a line with more than 1,000 dots"),
         ("# " + "x" * 2**17, "not readable as TOML: longer than 131,072 characters"),
         ("[translator.training]\nparallel = []\nvalid={path=''}\ntest={path=''}",
-         "translator.training.parallel: expected a list of tables, at least one; found []"),
+         "translator.training.parallel: expected a non-empty list of tables; found []"),
         (
             "[english.training]\nfiles = []",
-            "english.training.files: expected a list of tables, at least one; found []",
+            "english.training.files: expected a non-empty list of tables; found []",
         ),
     ],
     ids=quoted,
@@ -209,7 +209,7 @@ test = { path = "c" }
     [
         (
             "translator.training.learning_rates=[]",
-            "learning_rates: expected a list, each a number above 0, at least one",
+            "learning_rates: expected a non-empty list, each entry a number above 0",
         ),
         (
             "translator.training.learning_rates=[0.5, -1]",
@@ -218,11 +218,11 @@ test = { path = "c" }
         ("translator.training.learning_rates=[nan]", "learning_rates[0]: expected a finite number"),
         (
             "translator.training.valid={path='b', foreign=-1}",
-            "valid.foreign: expected a whole number, 0 or more; found -1",
+            "valid.foreign: expected a whole number of at least 0; found -1",
         ),
         ("translator.training.test={path='b', group=-2}", "test.group: expected a column from 0, or -1"),
-        ("translator.max_len_a=-1", "translator.max_len_a: expected a number, 0 or more; found -1"),
-        ("translator.source=../../x", "translator.source: expected a language code, as de or zh_CN"),
+        ("translator.max_len_a=-1", "translator.max_len_a: expected a number of at least 0; found -1"),
+        ("translator.source=../../x", "translator.source: expected a language code such as de or zh_CN"),
         ("translator.source=--user-dir=x", "translator.source: expected a language code"),
         ("translator.source=", "translator.source: expected a language code"),
         ("corpus.groups={NE=1}", "corpus.groups.NE: expected text; found 1"),
@@ -230,10 +230,10 @@ test = { path = "c" }
         ("corpus.format.types." + "a." * 50000 + "b=1", ": nested too deep; found {'a': {"),
         ("a." * 50000 + "b=1", ": nested too deep; found {"),
         ("x" * 10**6, "expected KEY=VALUE"),
-        ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected a whole number, 1 or more; found '999"),
+        ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected a whole number of at least 1; found '999"),
         (
             "tagger.epochs=3\nhidden = 4",
-            r"tagger.epochs: expected a whole number, 1 or more; found '3\nhidden = 4'",
+            r"tagger.epochs: expected a whole number of at least 1; found '3\nhidden = 4'",
         ),
         ("name=../../x", "name: expected letters, digits"),
     ],
@@ -279,7 +279,9 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "zero.toml").symlink_to("/dev/zero")
     (tmp_path / "folder.toml").mkdir()
     for name in ("pipe", "zero", "folder"):
-        with pytest.raises(RecipeError, match=rf"{name}\.toml: not a file; name a recipe"):
+        with pytest.raises(
+            RecipeError, match=rf"{name}\.toml: not a regular file; expected the name or path of a recipe"
+        ):
             load_recipe(str(tmp_path / f"{name}.toml"))
     for name in ("none", "x" * 300):
         with pytest.raises((MissingError, RecipeError)) as caught:

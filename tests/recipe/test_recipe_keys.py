@@ -76,7 +76,7 @@ def test_defaults_are_those_of_a_recipe_that_says_nothing() -> None:
     }
     for name, value in entries(bare):
         if value is not None and name not in ("name", "translator.checkpoint"):
-            default = "must be given" if name in given else f"default {json.dumps(value)}"
+            default = "required" if name in given else f"default {json.dumps(value)}"
             assert told[name].partition("; kind ")[0] == default
 
 
@@ -101,9 +101,14 @@ def test_like_tables_stand_once_and_whole_where_they_are_asked_for() -> None:
 def test_the_command() -> None:
     result = CliRunner().invoke(main, ["keys", "tagger.fusion"])
     assert result.output.startswith(
-        'tagger.fusion  ("output" | "input" | "both" | "gate"; default "output")\n    where T goes: `output`'
+        'tagger.fusion  ("output" | "input" | "both" | "gate"; default "output")\n'
+        "    where T is concatenated: `output`"
     )
     table = json.loads(CliRunner().invoke(main, ["keys", "transfer", "--json"]).output)
-    assert table["transfer.eos"]["meaning"] == "what becomes of the translator's end of the sentence."
-    with pytest.raises(RecipeError, match=r"'tagg': no key of a recipe; its tables are corpus, translator,"):
+    assert table["transfer.eos"]["meaning"].startswith(
+        "what to do with the end-of-sentence mark (EOS) in A: `drop`"
+    )
+    with pytest.raises(
+        RecipeError, match=r"'tagg': no such key; the tables of a recipe are corpus, translator,"
+    ):
         recipe_keys("tagg")

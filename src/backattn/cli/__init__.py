@@ -1,7 +1,7 @@
-"""The command line. One short function a command; the work is in the library.
+"""The command line: one short function for each command; the work is done in the library.
 
-Heavy packages are imported inside the commands that need them: ``check``, and a ``features`` that has
-nothing to do, must not wait for torch.
+Heavy packages are imported inside the commands that need them, so that ``check``, and a ``features`` with
+nothing to compute, need not wait for torch.
 """
 
 import os
@@ -9,7 +9,7 @@ import os
 import click
 
 from backattn.cli.basics import corpus, demo, keys, recipes, sample
-from backattn.cli.error_handling import OneLine
+from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.stage_one import check, features, gc, pairs, show
 from backattn.cli.stage_two import inspect, project, report, tag, train
@@ -20,20 +20,20 @@ from backattn.common.version import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="backattn")
 def main() -> None:
-    """Named entity recognition with what an English tagger knows (Back Attention).
+    """Named entity recognition for languages with little labelled data, by Back Attention.
 
-    LANG is the name of a recipe in pipelines/ (de for pipelines/de.toml) or the path of one. Corpora
-    lie below data/ (or $BACKATTN_DATA), everything that is made below cache/ (or $BACKATTN_CACHE).
+    LANG is the name of a recipe in pipelines/ (de for pipelines/de.toml) or the path of a recipe.
+    Corpora lie below data/ (or $BACKATTN_DATA), all results below cache/ (or $BACKATTN_CACHE).
 
     \b
-    The way from a corpus to scores:
-      backattn models de              once, where no translator or English tagger is at hand
-      backattn features de            stage one: the expensive models, once for each sentence
-      backattn train de               stage two: many small taggers on the cached features
-      backattn report de              tables of the runs
+    From a corpus to scores:
+      backattn models de              train the translator and the English tagger, once
+      backattn features de            stage one: run these models once for each sentence
+      backattn train de               stage two: train small taggers on the cached features
+      backattn report de              print tables of the runs
     """
 
 

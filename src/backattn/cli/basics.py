@@ -1,4 +1,4 @@
-"""What there is, and a first trial of all of it."""
+"""Commands that list recipes and keys, print corpus statistics, and run the demo."""
 
 from dataclasses import asdict
 
@@ -17,7 +17,7 @@ def recipes() -> None:
     """List the recipes of pipelines/."""
     found = available_recipes()
     if not found:
-        raise MissingError(f"{PIPELINES}: no recipes there; run from the folder that holds {PIPELINES}/")
+        raise MissingError(f"{PIPELINES}: found no recipes; run from the folder that contains {PIPELINES}/")
     click.echo("\n".join(map(printable, found)))
 
 
@@ -25,7 +25,7 @@ def recipes() -> None:
 @click.argument("table", default="")
 @json_option
 def keys(table: str, as_json: bool) -> None:
-    """Explain every key of a recipe, or those of TABLE alone (tagger, translator.training)."""
+    """Explain every key of a recipe, or only those of TABLE (tagger, translator.training)."""
     found = recipe_keys(table)
     answer({key.name: asdict(key) for key in found}, "\n".join(key.to_text() for key in found), as_json)
 
@@ -43,18 +43,18 @@ def corpus(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 def sample() -> None:
-    """Write the embedded sample's corpora below cache/sample/data."""
+    """Write the corpora of the embedded sample to cache/sample/data."""
     from backattn.demo.sample import write_sample
 
     folder = cache_root() / "sample" / "data"
     write_sample(folder)
-    click.echo(f"{printable(str(folder))}: the sample's corpora; next: backattn translator train sample")
+    click.echo(f"{printable(str(folder))}: wrote the corpora of the sample; next: backattn models sample")
 
 
 @click.command()
 @threads_option
 def demo(threads: int | None) -> None:
-    """Both stages on the embedded sample, from nothing to a table; a few minutes on two cores."""
+    """Run both stages on the embedded sample, with models trained for it; a few minutes on two cores."""
     from backattn.demo.run import run_demo
 
     run_demo(threads=threads, say=lambda line: click.echo(line))

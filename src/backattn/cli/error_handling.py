@@ -1,6 +1,6 @@
-"""A user's mistake is one line on standard error and an exit status, never a traceback.
+"""Report a user's mistake as one line on standard error and an exit status, never as a traceback.
 
-Whatever a command, click or another package writes meanwhile is printable.
+All output of a command, of click and of other packages is made printable (:mod:`~backattn.common.safe_text`).
 """
 
 import os
@@ -14,48 +14,48 @@ import click
 from backattn.common.errors import BackattnError, out_of_memory
 from backattn.common.safe_text import one_line, printable_output
 
-# What `pip install backattn` leaves out and `backattn[features]` brings.
-_STAGE_ONE = {
+# Packages that `backattn[features]` installs and `backattn` alone does not.
+_STAGE_ONE_PACKAGES = {
     "fairseq", "flair", "huggingface_hub", "omegaconf", "sacrebleu", "sacremoses", "sentencepiece",
     "transformers",
 }  # fmt: skip
 
-# What is finished is kept in shards, epochs and runs.
-_GOES_ON = "run the same command again: it goes on from what is finished"
-_SMALLER = (
+# Finished shards, epochs and runs are kept.
+_RESUME = "run the same command again: it goes on from what is finished"
+_LESS_MEMORY = (
     "set batch_tokens (of translator, english or the embeddings) or tagger.batch lower (--set KEY=VALUE)"
 )
 
 
-class OneLine(click.Group):
-    """A user's mistake is one line on standard error and the error's exit status, never a traceback."""
+class ErrorHandlingGroup(click.Group):
+    """A group of commands that reports errors which a user can mend as one line with an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; print what the user can mend as one line."""
+        """Run the command; print errors that the user can mend as one line."""
         try:
             with _usage_on_one_line():
                 return super().invoke(ctx)
         except BackattnError as error:
-            _say(str(error))
+            _print_error(str(error))
             ctx.exit(error.exit_status)
         except KeyboardInterrupt:
             _stop()
         except (MemoryError, RuntimeError, OSError) as error:
             if not out_of_memory(error):
                 raise
-            _say(f"out of memory; {_SMALLER}, then {_GOES_ON}")
+            _print_error(f"out of memory; {_LESS_MEMORY}, then {_RESUME}")
             ctx.exit(2)
         except ModuleNotFoundError as error:
-            if error.name not in _STAGE_ONE:
+            if error.name not in _STAGE_ONE_PACKAGES:
                 raise
-            _say(
+            _print_error(
                 f"stage one needs the package {error.name}, which is not installed; "
-                "install backattn[features] as the README says at its beginning"
+                "install backattn[features] as the beginning of the README describes"
             )
             ctx.exit(2)
 
     def make_context(self, *arguments: Any, **named: Any) -> click.Context:
-        """Read the command line; Ctrl-C may come as early as here."""
+        """Parse the command line; Ctrl-C may come as early as here."""
         try:
             with _usage_on_one_line():
                 return super().make_context(*arguments, **named)
@@ -63,7 +63,7 @@ class OneLine(click.Group):
             _stop()
 
     def main(self, *arguments: Any, **named: Any) -> Any:
-        """Everything, the printing of a help text included."""
+        """Run the command line with printable output, help texts included."""
         with printable_output():
             return self._main(*arguments, **named)
 
@@ -72,9 +72,11 @@ class OneLine(click.Group):
             return super().main(*arguments, **named)
         except KeyboardInterrupt:
             _stop()
-        except OSError as error:  # of the machine, not of the input: a full disk, a folder without rights
-            _say(f"{error.filename or 'output'}: {error.strerror or error}; mend that, then {_GOES_ON}")
-            if not error.filename:  # what is still to be written would fail once more when Python ends
+        except OSError as error:  # of the environment, not of the input: a full disk, a folder without rights
+            _print_error(
+                f"{error.filename or 'output'}: {error.strerror or error}; mend that, then {_RESUME}"
+            )
+            if not error.filename:  # writing the remaining output would fail once more when Python ends
                 with suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(2)
@@ -82,7 +84,7 @@ class OneLine(click.Group):
 
 @contextmanager
 def _usage_on_one_line() -> Iterator[None]:
-    """Click's own message on a wrong command line quotes it, line feeds and all."""
+    """Shorten click's message on a wrong command line, which quotes it with its line feeds, to one line."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -92,10 +94,10 @@ def _usage_on_one_line() -> Iterator[None]:
 
 
 def _stop() -> NoReturn:
-    _say(f"stopped; {_GOES_ON}")
+    _print_error(f"stopped; {_RESUME}")
     sys.exit(130)
 
 
-def _say(message: str) -> None:
-    with suppress(OSError):  # where nobody can be told, the exit status still says it
+def _print_error(message: str) -> None:
+    with suppress(OSError):  # standard error is closed; the exit status remains
         click.echo(f"backattn: {message}", err=True)

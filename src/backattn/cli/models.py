@@ -1,4 +1,4 @@
-"""The models that stage one needs: made, converted and measured."""
+"""Commands that train, convert and measure the models of stage one."""
 
 from pathlib import Path
 
@@ -20,11 +20,9 @@ from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 
 @click.command()
 @recipe_options
-@click.option("--dry-run", is_flag=True, help="Only say which models are there.")
+@click.option("--dry-run", is_flag=True, help="Only print which models exist.")
 @replace_option
-@click.option(
-    "--others", is_flag=True, help="Let --replace reach the models that other recipes describe, too."
-)
+@click.option("--others", is_flag=True, help="Apply --replace to models that other recipes describe as well.")
 @threads_option
 @json_option
 def models(
@@ -36,10 +34,10 @@ def models(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Train every model that LANG's stage one needs and that a recipe describes, one after the other.
+    """Train all models that stage one of LANG needs and that a recipe describes.
 
-    These are the translator (before it the one whose weights it begins with), the English tagger and,
-    where the tagger reads them, character language models. What is there is left as it is.
+    These are the translator (after its parent, whose weights initialise it), the English tagger and,
+    where tagger.embeddings names them, character language models. Existing models are kept.
     """
     from backattn.training.training_plan import trainings, untrained
 
@@ -48,22 +46,21 @@ def models(
     missing = untrained(recipe, found)
     if missing and not dry_run:  # before hours of training
         raise MissingError("; ".join(map(str, missing)))
-    told = []
+    answers = []
     try:
         for training in found:
             state, replaced = training.state(), replace and (training.own or others)
-            # Another recipe's model may be of other settings than that recipe has now.
-            asked = state == "to train" or (state == "there" and (training.own or replaced))
-            made = training.run(threads, replaced) if asked and not dry_run else None
+            # The model of another recipe may have other settings than that recipe has now.
+            wanted = state == "to train" or (state == "there" and (training.own or replaced))
+            made = training.run(threads, replaced) if wanted and not dry_run else None
             about = {"kind": training.kind, "recipe": training.lang, "folder": str(training.folder)}
-            told.append({**about, "state": state, "report": made and made.to_json()})
+            answers.append({**about, "state": state, "report": made and made.to_json()})
             if not as_json:
-                said = f"\n{made.to_text()}" if made else f" {state}"
-                about_it = printable(f"{training.kind} of {training.lang} ({training.folder}):")
-                click.echo(about_it + said)
+                result = f"\n{made.to_text()}" if made else f" {state}"
+                click.echo(printable(f"{training.kind} of {training.lang} ({training.folder}):") + result)
     finally:
         if as_json:
-            answer(told, "", as_json)
+            answer(answers, "", as_json)
     if not as_json:
         for error in missing:
             click.echo(f"missing: {error}")
@@ -73,7 +70,7 @@ def models(
 
 @click.group()
 def translator() -> None:
-    """The translator of a recipe."""
+    """Train the translator of a recipe."""
 
 
 @translator.command("train")
@@ -84,7 +81,7 @@ def translator() -> None:
 def translator_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
-    """Train the fairseq translator that the recipe describes; goes on after a kill."""
+    """Train the fairseq translator that the recipe describes. A killed training goes on."""
     from backattn.training.translator.train import train_translator
 
     recipe = load_recipe(lang, overrides)
@@ -95,7 +92,7 @@ def translator_train(
 
 @click.group()
 def charlm() -> None:
-    """The character language models of a recipe."""
+    """Train the character language models of a recipe."""
 
 
 @charlm.command("train")
@@ -106,7 +103,7 @@ def charlm() -> None:
 def charlm_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
-    """Train both directions of the character language model that the recipe describes, with flair."""
+    """Train the character language models that the recipe describes, in both directions, with flair."""
     from backattn.training.charlm.train import train_charlm
 
     recipe = load_recipe(lang, overrides)
@@ -117,7 +114,7 @@ def charlm_train(
 
 @click.group()
 def english() -> None:
-    """The English tagger."""
+    """Train or convert an English tagger."""
 
 
 @english.command("train")
@@ -129,7 +126,7 @@ def english() -> None:
 def english_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
-    """Train the flair English tagger that pipelines/english.toml (or LANG's) describes."""
+    """Train the English tagger that pipelines/english.toml (or the recipe LANG) describes, with flair."""
     recipe = load_english(lang, overrides)
     from backattn.training.english.train import train_english
 
@@ -148,13 +145,13 @@ def english_train(
 @english.command("convert")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--sha256", default="", metavar="HEX", help="Digest that SOURCE must have.")
-@click.option("--trust", is_flag=True, help="Open SOURCE whatever its digest. It can run code.")
+@click.option("--sha256", default="", metavar="HEX", help="sha256 that SOURCE must have.")
+@click.option("--trust", is_flag=True, help="Open SOURCE whatever its sha256. It can run code.")
 @json_option
 def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_json: bool) -> None:
-    """Turn the flair file SOURCE (a pickle) into TARGET, a safetensors file, in which nothing can run.
+    """Convert the flair file SOURCE (a pickle) to the safetensors file TARGET, which cannot run code.
 
-    Opens SOURCE once, and writes TARGET when both give the same states and tags.
+    SOURCE is opened once; TARGET is written if both give the same states and tags.
     """
     from backattn.training.english.convert import convert_tagger
 
@@ -167,7 +164,7 @@ def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_jso
 @device_option
 @json_option
 def align(lang: str, overrides: tuple[str, ...], device: str, as_json: bool) -> None:
-    """Measure A: the translator's alignment error rate on gold alignments, beside the diagonal's."""
+    """Measure the alignment error rate of A on gold alignments, and that of the diagonal."""
     from backattn.common.device import pick_device
     from backattn.experiments.alignment import keep_alignment, measure_alignment
     from backattn.features.pipeline import load_translator

@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and how they answer."""
+"""Options that several commands share, and the printing of answers."""
 
 import dataclasses
 import json
@@ -17,12 +17,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def recipe_options(command: _F) -> _F:
-    """LANG, and ``--set`` for single values of its recipe."""
+    """Add the argument LANG and the option ``--set``."""
     return click.argument("lang")(set_option(command))
 
 
 def trust_options(command: _F) -> _F:
-    """``--trust``, and ``--trust-sha256`` (as ``trusted``) for single files."""
+    """Add the options ``--trust`` and ``--trust-sha256`` (as ``trusted``)."""
     return _trust(_trust_sha256(command))
 
 
@@ -35,45 +35,45 @@ def _digests(ctx: click.Context, option: click.Parameter, values: tuple[str, ...
 
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Replace one value of the recipe, as in tagger.epochs=3. May be given often.",
+    help="Replace one value of the recipe, as in tagger.epochs=3. May be repeated.",
 )  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for a machine.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: the GPU where there is one."
+    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
 )
 _trust = click.option(
     "--trust", is_flag=True,
-    help="Open a flair model (a pickle: it can run code), whatever its sha256.",
+    help="Open flair models whatever their sha256. They are pickles, which can run code.",
 )  # fmt: skip
 _trust_sha256 = click.option(
     "--trust-sha256", "trusted", multiple=True, metavar="HEX", callback=_digests,
-    help="Open a flair model that has this sha256. May be given often.",
+    help="Open a flair model (a pickle) that has this sha256. May be repeated.",
 )  # fmt: skip
 only_option = click.option(
     "--only", "part", type=click.Choice(["all", "transfer", "embeddings"]), default="all", show_default=True,
-    help="transfer: the translations and T; embeddings: the frozen features, which need no translator.",
+    help="transfer: translations and T; embeddings: frozen embeddings, which need no translator.",
 )  # fmt: skip
 replace_option = click.option(
     "--replace", is_flag=True,
-    help="Train anew where a finished model has other settings or data. What has learnt from it is "
-    "then of no use.",
+    help="Train anew where a finished model has other settings or data. Stores and runs that were made "
+    "with the old model are then out of date.",
 )  # fmt: skip
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
 
 
 def load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Corpus]:
-    """The recipe of LANG and its corpus."""
+    """Load the recipe of LANG and its corpus."""
     recipe = load_recipe(lang, overrides)
     return recipe, read_corpus(recipe.corpus)
 
 
 def answer(value: Any, text: str, as_json: bool) -> None:
-    """Print the text for a person, or the value for a machine."""
+    """Print the text, or the value as JSON."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
 
 
 def plain(value: Any) -> Any:
-    """A dataclass, or a tuple of them, as plain JSON values."""
+    """Convert a dataclass, or a tuple of dataclasses, to plain JSON values."""
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     return json.loads(json.dumps(dataclasses.asdict(value), default=str))

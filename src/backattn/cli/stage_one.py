@@ -1,4 +1,4 @@
-"""Stage one: the stores, made, checked, explained and freed."""
+"""Commands of stage one: compute, check, describe and clean up the feature stores."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from backattn.common.safe_text import data_output, printable
 @click.command()
 @recipe_options
 @only_option
-@click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be computed, and for how long.")
 @device_option
 @trust_options
 @json_option
@@ -29,9 +29,9 @@ def features(
     lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool,
     trusted: frozenset[str], as_json: bool,
 ) -> None:  # fmt: skip
-    """Stage one: translate the corpus, tag the translation, cache T = A R; compute the embeddings.
+    """Stage one: translate the corpus, tag the translations, cache T = A R, and compute embeddings.
 
-    Computes what is missing of the stores that the recipe asks for.
+    Computes only the sentences that the stores of the recipe lack. A killed run goes on.
     """
     from backattn.features.check import check as check_plan
     from backattn.features.check import refuse_corrupt
@@ -69,9 +69,9 @@ def features(
 def check(
     ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, as_json: bool
 ) -> None:
-    """Is the cache what this corpus and this recipe ask for?
+    """Compare the cache with the corpus and the recipe.
 
-    Exit status: 0 fresh, 1 stale or missing, 2 corrupt, or no recipe, corpus or model to compare with.
+    Exit status: 0 fresh; 1 stale or missing; 2 corrupt, or the recipe, the corpus or a model is missing.
     """
     from backattn.features.check import check as check_plan
     from backattn.features.plan import make_plan
@@ -86,7 +86,7 @@ def check(
 @click.argument("store", type=click.Path(path_type=Path))
 @json_option
 def show(store: Path, as_json: bool) -> None:
-    """Where each number of a STORE comes from: corpora, models, recipe, versions, device, date, commit."""
+    """Show where a STORE comes from: corpora, models, recipe, versions, device, date and commit."""
     from backattn.common.atomic_files import is_file
     from backattn.common.errors import MissingError
     from backattn.store.provenance import to_json, to_text
@@ -105,9 +105,9 @@ def show(store: Path, as_json: bool) -> None:
 @click.command()
 @recipe_options
 def pairs(lang: str, overrides: tuple[str, ...]) -> None:
-    """Print each sentence and its translation, `words ||| words`, for a word aligner.
+    """Print each sentence and its translation as `words ||| words`, the input of word aligners.
 
-    Its links can stand in A's place: transfer.attention = "links", and transfer.links says where they are.
+    The links of an aligner can replace A: transfer.attention = "links", with the files in transfer.links.
     """
     from backattn.features.plan import make_plan
     from backattn.features.word_alignment_io import translated_pairs
@@ -120,11 +120,14 @@ def pairs(lang: str, overrides: tuple[str, ...]) -> None:
 @click.command()
 @recipe_options
 @only_option
-@click.option("--others", is_flag=True, help="Remove the stores of all other recipes of this LANG as well.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--others", is_flag=True, help="Remove the stores of other recipes of this LANG as well.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @json_option
 def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: bool, as_json: bool) -> None:
-    """Free what the cache of LANG no longer needs: leftovers, sentences that left the corpus."""
+    """Delete what LANG no longer needs: leftovers of killed runs, sentences that left the corpus.
+
+    Links and files that backattn did not make are left alone, and named.
+    """
     from backattn.features.gc import collect_garbage
     from backattn.features.plan import make_plan
 

@@ -1,4 +1,4 @@
-"""Stage two: runs, what they say of new text, and what they say together."""
+"""Commands of stage two: train runs, report on them, tag new text, inspect and project."""
 
 import os
 from pathlib import Path
@@ -26,21 +26,23 @@ from backattn.recipe import cache_root
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
 @click.option(
     "--sentences", default="all", show_default=True,
-    help="Comma-separated: numbers of training sentences (nested samples), shares as 5%, or all "
-    "(as many as tagger.sentences says).",
+    help="Comma-separated: numbers of training sentences (nested samples), percentages as 5%, or all "
+    "(the value of tagger.sentences).",
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1),
-              help="Runs side by side; default: as many as fill the cores, one on a GPU.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
+              help="Runs at the same time; default: as many as the cores allow, one on a GPU.")  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each run."
+)
 @device_option
 @json_option
 def train(
     lang: str, overrides: tuple[str, ...], inputs: str, seeds: str, sentences: str, jobs: int | None,
     threads: int, device: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Stage two: train the taggers on the cached features. A killed training goes on.
+    """Stage two: train taggers on the cached features. A killed training goes on.
 
-    A run that fails does not stop the others. The numbers depend on --threads, but not on --jobs.
+    A run that fails does not stop the others. The results depend on --threads, but not on --jobs.
     """
     from backattn.experiments.grid import parse_grid
     from backattn.experiments.runs import train_grid
@@ -60,17 +62,17 @@ def train(
 @set_option
 @click.option(
     "--sentences",
-    help="Only runs of so many training sentences: numbers, shares as 5%, or all (as many as "
-    "tagger.sentences says). Printed, not written.",
+    help="Only runs of these numbers of training sentences: numbers, percentages as 5%, or all (the value of "
+    "tagger.sentences). The report is printed, not written.",
 )  # fmt: skip
 @json_option
 def report(
     langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, as_json: bool
 ) -> None:  # fmt: skip
-    """Tables of the runs: mean and deviation over the seeds, and what T adds.
+    """Print and write tables of the runs: mean and standard deviation over the seeds, and what T adds.
 
-    A row's Setting is what differs from the recipe; with --set, from the recipe with these values (printed,
-    not written).
+    The column Setting names the keys in which a row differs from the recipe. With --set, rows are compared
+    with the recipe with these values, and the report is printed, not written.
     """
     from backattn.experiments.grid import parse_sizes
     from backattn.report.tables import make_report
@@ -83,7 +85,7 @@ def report(
 
 
 class _RunPath(click.Path):
-    """The folder of a run; its name alone will do where only one run below the cache is called so."""
+    """The folder of a run; its name is enough where only one run below the cache has that name."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -101,20 +103,20 @@ class _RunPath(click.Path):
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
-    help="lines: a sentence a line; columns: a token a line, as in the files of the run's corpus.",
+    help="lines: one sentence a line; columns: one token a line, in the columns of the run's corpus.",
 )  # fmt: skip
 @device_option
 @trust_options
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True,
-              help="Sentences read before an answer is given.")  # fmt: skip
+              help="Sentences to read before tags are printed.")  # fmt: skip
 def tag(
     run: Path, file: Path | None, form: Any, device: str, trust: bool, trusted: frozenset[str], batch: int
 ) -> None:
     """Tag new text with a trained RUN (a folder below cache/LANG/runs, or its name), through both stages.
 
-    FILE (or standard input) is UTF-8, already split into tokens; Chinese is split into characters.
-    Prints token and BIOES tag in two columns. What is plainly of the other format is refused.
-    A model that is a pickle needs --trust-sha256 or --trust: a digest in RUN itself vouches for nothing.
+    FILE (or standard input) is UTF-8 text that is already tokenised; Chinese is split into characters.
+    Prints token and BIOES tag in two columns. A file that is clearly of the other format is refused.
+    A model that is a pickle needs --trust-sha256 or --trust: a digest in RUN itself does not count.
     """
     from backattn.corpus.input_text import open_text
     from backattn.models.vouchers import Vouchers
@@ -128,14 +130,14 @@ def tag(
 @click.command()
 @recipe_options
 @click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
-@click.option("--run", type=_RunPath(), help="Show this run's predictions too.")
+@click.option("--run", type=_RunPath(), help="Also show the predictions of this run.")
 @json_option
 def inspect(
     lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, as_json: bool
 ) -> None:
-    """Show how one SENTENCE was translated, attended to and tagged; writes a page for each.
+    """Show the translation, attention and tags of each SENTENCE, and write a page for it.
 
-    SENTENCE is a place in the corpus, such as test:12 (from 1), or the exact tokens with spaces between.
+    SENTENCE is a place in the corpus such as test:12 (from 1), or the exact tokens separated by spaces.
     """
     from backattn.report.inspection import inspect as inspect_sentences
 
@@ -148,7 +150,7 @@ def inspect(
 @recipe_options
 @json_option
 def project(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Zero-shot: bring the English tags home through A, with no training; scores them on dev and test.
+    """Project the English tags to the source tokens through A, with no training; score dev and test.
 
     Needs the stores of `backattn features`.
     """

@@ -1,1 +1,1 @@
-"""What stands at the bottom: errors, files, digests, locks, devices, jobs. Imports nothing of the project."""
+"""Errors, files, digests, locks, devices, jobs and safe text. Imports no other package of the project."""

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole: a reader sees all of the new one, or the old one.
+"""Write files and folders atomically: a reader sees the whole new one, or the old one.
 
-A file is written under a random name that did not exist before, so that no link which lies in a received
-folder is followed, and so that processes side by side never share one. Its writer holds a lock on it: what
-nobody holds was left by a process that was killed, and the next one to write that file removes it.
+A file is written under a new random name, so that no link in a received folder is followed and concurrent
+processes never share one. Its writer holds a lock on it: an unlocked partial file was left by a killed
+process, and the next writer of that file removes it.
 """
 
 import errno
@@ -17,15 +17,15 @@ from pathlib import Path
 
 from backattn.common.errors import StoreError
 
-# Ends the name of what is not finished yet.
+# Suffix of an unfinished file or folder.
 PARTIAL = ".partial"
-# Follows the name of the file or folder that it is to be, or was: eight random digits.
+# Eight random digits, between the name of the finished file or folder and the suffix.
 _RANDOM = r"\.[0-9a-f]{8}"
 _PARTIAL_NAME = re.compile(rf".+{_RANDOM}{re.escape(PARTIAL)}", re.DOTALL)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path leads to a regular file: a pipe or a device may never end, and has no size."""
+    """Return whether a path leads to a regular file; a pipe or a device may never end, and has no size."""
     try:
         return path.is_file()
     except OSError:  # a name too long, a folder that may not be entered
@@ -33,7 +33,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a regular file lies at a path itself, and not behind a link there."""
+    """Return whether a path is a regular file, and not a link to one."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -41,7 +41,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Whether a folder lies at a path itself, and not behind a link there."""
+    """Return whether a path is a folder, and not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -71,16 +71,15 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_whole_text(path: Path, text: str) -> None:
-    """As :func:`write_whole`, in UTF-8."""
+    """Write text in UTF-8 with :func:`write_whole`."""
     write_whole(path, text.encode("utf-8"))
 
 
 @contextmanager
 def new_partial(path: Path) -> Iterator[tuple[Path, int]]:
-    """A new file beside ``path``, to be filled and renamed to it: its path, and its descriptor to close.
+    """Create a partial file beside ``path``, to be filled and renamed; yield its path and open descriptor.
 
-    It is removed when the block fails. Leftovers of processes that were killed while they wrote ``path`` are
-    removed first.
+    It is removed when the block fails. Leftovers of killed writers of ``path`` are removed first.
     """
     remove_leftovers(path.parent, path.name)
     partial, descriptor = _create(path)
@@ -100,7 +99,7 @@ def _create(path: Path) -> tuple[Path, int]:
             descriptor = os.open(partial, flags, 0o666)
             if _hold(descriptor):
                 return partial, descriptor
-            os.close(descriptor)  # another process looks whether it is a leftover: it may remove it
+            os.close(descriptor)  # another process checks whether it is a leftover, and may remove it
             partial.unlink(missing_ok=True)
 
 
@@ -109,20 +108,20 @@ def _hold(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks: nobody can take one, so nobody removes it
+    except OSError:  # a file system without locks: no process can lock the file, so none removes it
         return True
     return os.fstat(descriptor).st_nlink > 0
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file's name is one that :func:`new_partial` gives."""
+    """Return whether a name is one that :func:`new_partial` gives."""
     return _PARTIAL_NAME.fullmatch(name) is not None
 
 
 def is_leftover(path: Path, *, remove: bool = False) -> bool:
-    """Whether a partial file was left by a process that was killed: nobody holds its lock.
+    """Return whether a partial file was left by a killed process: no process holds its lock.
 
-    :param remove: remove it then.
+    :param remove: remove it if so.
     """
     if not (is_partial(path.name) and is_own_file(path)):
         return False
@@ -132,7 +131,7 @@ def is_leftover(path: Path, *, remove: bool = False) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), path.lstat()):  # its writer has ended just now
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):  # its writer has just renamed it
             return False
         if remove:
             path.unlink()
@@ -144,25 +143,25 @@ def is_leftover(path: Path, *, remove: bool = False) -> bool:
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove what killed processes have left in a folder.
+    """Remove the partial files of killed processes from a folder.
 
-    :param name: only of writing this file.
+    :param name: only those of this file.
     """
     for path in _entries(folder, rf"{re.escape(name) or '.+'}{_RANDOM}{re.escape(PARTIAL)}"):
         is_leftover(path, remove=True)
 
 
 def remove_files(folder: Path, names: str) -> None:
-    """Remove regular files from a folder, then the folder if nothing else is in it; a link stays whole.
+    """Remove regular files from a folder, then the folder if it is empty; links are kept.
 
-    :param names: regular expression of their names.
+    :param names: regular expression that the names match.
     """
     if not is_own_folder(folder):
         return
     for path in _entries(folder, names):
         if is_own_file(path):
             path.unlink()
-    with suppress(OSError):  # it holds other things
+    with suppress(OSError):  # it is not empty
         folder.rmdir()
 
 
@@ -170,7 +169,7 @@ def _entries(folder: Path, names: str) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(e.path) for e in entries if re.fullmatch(names, e.name, re.DOTALL))
-    except OSError:  # not there, or not ours to look into
+    except OSError:  # missing, or not readable
         return []
 
 
@@ -179,16 +178,16 @@ def _random() -> str:
 
 
 def strange_folder(folder: Path, manifest: str) -> bool:
-    """Whether a folder holds something, but not the manifest of what would take its place."""
+    """Return whether a folder has content, but not the manifest of the folder that would replace it."""
     if not folder.exists() or (folder / manifest).exists():
         return False
     return not folder.is_dir() or any(folder.iterdir())
 
 
 def publish_folder(finished: Path, folder: Path) -> None:
-    """Put a finished folder in its place; an older one goes only when the new one is complete.
+    """Move a finished folder into its place; an older one is removed only afterwards.
 
-    :param folder: no link, and nobody else publishes or discards it now.
+    :param folder: not a link; no other process may publish or discard it at the same time.
     """
     old = _set_aside(folder)
     finished.rename(folder)
@@ -196,13 +195,13 @@ def publish_folder(finished: Path, folder: Path) -> None:
 
 
 def discard_folder(folder: Path) -> None:
-    """Remove a folder that nobody needs any more; a kill leaves it whole, or under another name."""
+    """Remove a folder; a kill leaves it complete, or under another name."""
     if not folder.is_symlink():
         shutil.rmtree(_set_aside(folder), ignore_errors=True)
 
 
 def _set_aside(folder: Path) -> Path:
-    """Move a folder, if it is there, to a name that nobody gives; what kills have left there goes."""
+    """Move a folder, if it exists, to an unused name; remove folders that killed processes set aside."""
     name, end = f".{folder.name}", f".replaced{PARTIAL}"
     for path in _entries(folder.parent, rf"{re.escape(name)}{_RANDOM}{re.escape(end)}"):
         if is_own_folder(path):
@@ -214,7 +213,7 @@ def _set_aside(folder: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file so that a reader sees all of it or the old one.
+    """Write a UTF-8 file with its folders, atomically.
 
     :raises StoreError: the disk or the folder refuses; the old file stays.
     """

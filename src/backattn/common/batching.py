@@ -1,13 +1,14 @@
-"""Sentences of unlike length -> batches that pad little and fit into memory."""
+"""Group sentences of different lengths into batches with little padding that fit into memory."""
 
 from collections.abc import Iterator, Sequence
 
 
 def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Positions of the longest first, cut where a batch with its padding would be too big.
+    """Yield batches of positions, longest sentences first.
 
-    :param lengths: of all; their unit (tokens, pieces, characters) is that of ``most``.
-    :param most: length of the longest times size of a batch; one that is longer alone is a batch of its own.
+    :param lengths: lengths of all sentences, in the unit of ``most`` (tokens, pieces, characters).
+    :param most: largest size of a batch with its padding: its greatest length times its number of sentences.
+        A longer sentence is a batch of its own.
     """
     batch: list[int] = []
     for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -1,4 +1,4 @@
-"""Which device computes, by its torch name, and how much its libraries may keep."""
+"""Choose the device and its number format, and bound the memory that torch and the C library keep."""
 
 import ctypes
 import functools
@@ -12,17 +12,17 @@ import torch
 
 from backattn.common.errors import RecipeError
 
-# Measured on Spanish, 400 sentences against 4,000, peak memory: stage one +47 % with 1,024 of them, +7 %
-# with 16 and smaller batches; stage two +18 % and +9 % (narrow vectors; +15 % with d = 512). Translation
-# is as fast with 16, an epoch of training takes 5 % longer.
+# Compiled kernels to keep. Measured on Spanish, growth of peak memory from 400 to 4,000 sentences: stage one
+# +47 % with 1,024 of them, +7 % with 16 and smaller batches; stage two +18 % and +9 % (narrow vectors; +15 %
+# with d = 512). Translation is as fast with 16, an epoch of training takes 5 % longer.
 _KERNELS = 16
-# Bytes, and what <malloc.h> calls these settings. Measured as above, stage two, three runs: +10 % (8 to 16)
+# Keys of mallopt in <malloc.h>, and bytes. Measured as above, stage two, three runs: +10 % (8 to 16)
 # without, +9 % (8 to 9) with them, in as much processor time; 1 MB costs a quarter more of it and more.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2_000_000), (-1, 64_000_000)
 
 
 def pick_device(wanted: str) -> str:
-    """``auto`` is the GPU where there is one; ``cpu`` and ``cuda`` (``cuda:1``) are taken at their word.
+    """Return the torch name of a device: ``auto`` is a GPU if there is one; others are checked.
 
     :raises RecipeError: torch does not know or does not have that device.
     """
@@ -39,16 +39,15 @@ def pick_device(wanted: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """The device in words, for an artefact's provenance."""
+    """Return the name of the device for the provenance of an artefact."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
 def takes_bfloat16(precision: str, device: str) -> bool:
-    """Whether a recipe's ``precision`` asks for bfloat16 and torch has kernels for it on the device.
+    """Return whether to compute in bfloat16: the recipe wants it, and torch has kernels for it on the device.
 
-    Where it has none (an x86 processor before AVX-512), it multiplies number by number, a linear layer and a
-    convolution in 8 and 26 times the time of float32, and an LSTM fails. So float32, which is more exact, is
-    taken in its place, and that is said.
+    Without such kernels (an x86 processor before AVX-512) a linear layer takes 8 and a convolution 26 times
+    as long as in float32, and an LSTM fails. Then float32, which is more exact, is used, and a line says so.
     """
     wanted = precision == "bfloat16"
     taken = wanted and has_bfloat16(device)
@@ -58,25 +57,25 @@ def takes_bfloat16(precision: str, device: str) -> bool:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether torch has kernels for bfloat16 on a device."""
+    """Return whether torch has kernels for bfloat16 on a device."""
     if device.startswith("cuda"):
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # torch asks this itself before it multiplies, but does not promise to keep the name.
+    # torch itself calls this before a product, but it is not public: torch's version range is bounded.
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return ask is not None and bool(ask())
 
 
 @functools.cache
 def _say_float32() -> None:
-    if multiprocessing.parent_process() is None:  # which has said it for all
+    if multiprocessing.parent_process() is None:  # a parent has printed it already
         message = 'float32 is computed where precision = "bfloat16": torch has no kernels for that here'
         print(f"backattn: {message}", file=sys.stderr)
 
 
 @contextmanager
 def threads_of_torch(count: int | None) -> Iterator[None]:
-    """Let torch use so many CPU threads, and put its old number back; None leaves its own choice."""
+    """Set the number of CPU threads of torch, and restore it; None keeps torch's own choice."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -86,22 +85,21 @@ def threads_of_torch(count: int | None) -> Iterator[None]:
 
 
 def bound_kernel_caches() -> None:
-    """Let torch's CPU library remember few compiled kernels, where the user has not said how many.
+    """Bound the caches of compiled kernels in torch's CPU library, unless the user has set them.
 
-    It keeps one for every shape that it meets, 1,024 at first, and hardly a batch has the shape of another:
-    the memory of a run would grow with the corpus. To be called before anything is computed: the library
-    looks once.
+    By default it keeps 1,024 kernels, one for each shape, and batches hardly share shapes: the memory of a
+    run would grow with the corpus. Call this before any computation: the library reads the settings once.
     """
     for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(variable, str(_KERNELS))
 
 
 def return_big_blocks() -> None:
-    """Let the C library give blocks above 2 MB back to the system as soon as they are free.
+    """Make the C library return freed blocks above 2 MB to the system at once.
 
-    glibc raises that border by itself, to 32 MB at most. What is below stays in its heap, and the heap of a
-    training, where hardly two batches have the same size, goes on growing with their number. For stage
-    two: stage one, with its larger blocks, would be a quarter slower. Other C libraries are left alone.
+    glibc raises this threshold by itself, up to 32 MB. Smaller blocks stay in its heap, and the heap of a
+    training, whose batches hardly ever have equal sizes, grows with their number. Only for stage two: stage
+    one, with its larger blocks, would be a quarter slower. Other C libraries are not changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:

@@ -1,7 +1,7 @@
-"""What a thing is called: digests over canonical JSON and file bytes. No pickle, no fallback.
+"""Compute digests of canonical JSON and of file bytes. No pickle, no fallback.
 
-Everything that the project caches is named after its content, so that equal inputs share a name on
-every machine and a changed input can never be mistaken for the old one.
+The cache names everything after its content, so that equal inputs have the same name on every machine and a
+changed input is never mistaken for the old one.
 """
 
 import hashlib
@@ -13,26 +13,26 @@ from backattn.common.regular_files import open_regular
 
 DIGEST_BYTES = 32
 _READ_BYTES = 1 << 20
-# json.dumps would make one for each call: half of the time that a sentence's key takes.
+# json.dumps would build an encoder for each call: half of the time of a sentence key.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: object) -> str:
-    """Serialise to the one JSON text of a value: sorted keys, no spaces, no NaN.
+    """Serialise a value to its canonical JSON text: sorted keys, no spaces, no NaN.
 
-    :raises TypeError: for a value that JSON does not know; nothing is guessed or stringified.
+    :raises TypeError: for a value that is not JSON; nothing is converted to text.
     :raises ValueError: for NaN and infinity.
     """
     return _ENCODER.encode(value)
 
 
 def digest(value: object) -> str:
-    """Sha256 (64 hexadecimal digits) of the canonical JSON of ``value``."""
+    """Return the sha256 (64 hexadecimal digits) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """Sha256 (64 hexadecimal digits) of a file's bytes."""
+    """Return the sha256 (64 hexadecimal digits) of the bytes of a file."""
     state = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(_READ_BYTES):
@@ -41,8 +41,8 @@ def file_digest(path: Path) -> str:
 
 
 def sentence_key(tokens: Sequence[str]) -> bytes:
-    """The 32 bytes that name a sentence: sha256 over its exact token sequence, labels left out.
+    """Return the key of a sentence: sha256 (32 bytes) of its exact token sequence, without labels.
 
-    JSON keeps the token borders, so ``["a b"]`` and ``["a", "b"]`` have different keys.
+    JSON keeps the token boundaries, so ``["a b"]`` and ``["a", "b"]`` have different keys.
     """
     return hashlib.sha256(canonical_json(list(tokens)).encode("utf-8")).digest()

@@ -1,4 +1,4 @@
-"""One base error, and a subclass for each party who must act.
+"""Errors that a user can mend, with a subclass for each kind of remedy.
 
 The command line prints the message of a :class:`BackattnError` as one line and exits with its
 ``exit_status``; any other exception is a defect and keeps its traceback.
@@ -8,7 +8,7 @@ import errno
 
 from backattn.common.safe_text import one_line
 
-_OF_THE_MACHINE = {
+_ENVIRONMENT_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE,
 }  # fmt: skip
 _NO_MEMORY = (
@@ -17,57 +17,57 @@ _NO_MEMORY = (
 
 
 class BackattnError(Exception):
-    """Base of everything that a user can mend. The message is one line that says what to do."""
+    """Base of errors that a user can mend. The message is one line that says what to do."""
 
     exit_status = 2
 
     def __init__(self, message: str) -> None:
-        # Whatever a file or a path smuggled into it: line feeds, terminal escapes, megabytes.
+        # A file or path may have brought line feeds, terminal escapes or megabytes into it.
         super().__init__(one_line(message))
 
 
 class CorpusError(BackattnError):
-    """The data must change: names the file, the line, what was found and what was expected."""
+    """The data is wrong: names the file, the line, what was found and what was expected."""
 
 
 class RecipeError(BackattnError):
-    """The recipe (or an option that overrides it) must change: names the file and the key."""
+    """The recipe, or an option that overrides it, is wrong: names the file and the key."""
 
 
 class MissingError(BackattnError):
-    """Something must be fetched or made first: names it, and the command or place that gives it."""
+    """A file or model is missing: names it, and the command or place to get it."""
 
 
 class ModelError(BackattnError):
-    """A checkpoint cannot be used, trusted, or gives unusable numbers: names the file or sentence."""
+    """A model cannot be used or trusted, or gives unusable numbers: names the file or sentence."""
 
 
 class StoreError(BackattnError):
-    """A store is corrupt, foreign or of another version: names the file and what rebuilds it."""
+    """A store is corrupt, not ours or of another version: names the file and how to rebuild it."""
 
 
 class UnreadableError(StoreError):
-    """The machine does not let us read a store now: no right to, no memory. It may well be whole."""
+    """A store cannot be read now, for lack of permission or memory; it may be intact."""
 
 
 class StaleError(BackattnError):
-    """A store is older than the corpus or the recipe: names the command that brings it up to date."""
+    """A store does not match the corpus or the recipe: names the command that updates it."""
 
     exit_status = 1
 
 
 class BusyError(BackattnError):
-    """Another live process holds the lock: names it."""
+    """Another running process holds a lock: names the process."""
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Python's own, the system's, or one of torch's, which says so in words (oneDNN: in a riddle)."""
+    """Return whether an error means that memory ran out: Python's own, or a message of torch or oneDNN."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def is_environment_error(error: Exception) -> bool:
-    """Whether an error says nothing about the file that it met: no memory, no right, too many open files.
+    """Return whether an error comes from the environment, not from the file: memory, permissions, open files.
 
-    Nobody must take the file for damaged then, and remove it.
+    The file must then not be treated as damaged, and removed.
     """
-    return out_of_memory(error) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE)
+    return out_of_memory(error) or (isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRNOS)

@@ -1,4 +1,4 @@
-"""One writer at a time, by a lock that a dead process does not keep."""
+"""Lock a file so that one process writes at a time; the lock of a dead process is released."""
 
 import errno
 import fcntl
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from backattn.common.errors import BusyError, StoreError
 
-# A link at the name of a lock may lead to a user's own file, and to open a pipe may wait for ever.
+# A link in place of a lock may lead to a file of the user, and opening a pipe may wait for ever.
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-# What a lock file says, and nothing else: another file's text is not to be lost. Zeros come of a power cut.
-_SAYS = re.compile(rb"(process \d+ on [^\n]*\n?)?\0*")
+# Content of a lock file; a file of other content must not be overwritten. A power cut leaves zeros.
+_CONTENT = re.compile(rb"(process \d+ on [^\n]*\n?)?\0*")
 _MOST_BYTES = 512
 
 
@@ -24,9 +24,9 @@ _MOST_BYTES = 512
 def writer_lock(path: Path) -> Iterator[None]:
     """Hold the lock file at ``path``; the kernel frees it when the process ends, however it ends.
 
-    :raises BusyError: another process holds it; says which.
-    :raises StoreError: the lock file cannot be made: a read-only folder, a full disk; or what lies there is
-        no lock file: a link, a pipe, a file of other content.
+    :raises BusyError: another process holds it; names the process.
+    :raises StoreError: the lock file cannot be created (a read-only folder, a full disk), or a link, a pipe
+        or a file of other content lies in its place.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,14 +47,14 @@ def _lock(path: Path) -> FileIO:
         file = FileIO(os.open(path, _FLAGS, 0o666), "a+")
         try:
             _acquire(path, file)
-            # `gc` takes lock files away: a lock on a file that is no longer at its path locks nothing.
+            # `gc` removes lock files: a lock on a file that is no longer at its path has no effect.
             if _is_at(path, file):
                 break
         except BaseException:
             file.close()
             raise
         file.close()
-    with suppress(OSError):  # the lock holds on a full disk too, which `gc` is to make free
+    with suppress(OSError):  # the lock also works on a full disk, on which `gc` must run
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return file
@@ -68,11 +68,11 @@ def _acquire(path: Path, file: FileIO) -> None:
         busy = False
     except BlockingIOError:
         busy = True
-    said = os.pread(file.fileno(), _MOST_BYTES, 0)
-    if not _SAYS.fullmatch(said):
+    content = os.pread(file.fileno(), _MOST_BYTES, 0)
+    if not _CONTENT.fullmatch(content):
         raise _no_lock(path, "a file of other content")
     if busy:
-        holder = said.decode("utf-8", "replace").strip("\0\n ") or "another process"
+        holder = content.decode("utf-8", "replace").strip("\0\n ") or "another process"
         raise BusyError(f"{path}: held by {holder}; wait for it to end, then run again")
 
 

@@ -1,8 +1,8 @@
-"""Tasks side by side, each in a process of its own.
+"""Run tasks in parallel, each in a process of its own.
 
-Threads of OpenMP and a CUDA context do not live through a fork, and a process that is spawned imports torch
-anew. So processes are forked from a server that has imported what the work needs and has computed nothing:
-three of them are ready in a second. (The one thread there is, OpenBLAS's, sees to forks itself.)
+Threads of OpenMP and a CUDA context do not survive a fork, and a spawned process imports torch anew. So
+processes are forked from a server that has imported the modules of the work and computed nothing: three of
+them start in a second. (Its only thread, that of OpenBLAS, handles forks itself.)
 """
 
 import multiprocessing
@@ -23,22 +23,22 @@ from backattn.common.errors import BackattnError
 from backattn.common.safe_text import printable_output
 
 Task = TypeVar("Task")
-# How a task ended: None, or what it raised.
+# Result of a task: None, or the exception that it raised.
 Outcome = Exception | None
 
 _TICK = 1.0  # seconds
 _SAFE_PATH = "PYTHONSAFEPATH"
-# These cross to another process and stay what they are; the command line has a line for each.
-_UNDERSTOOD = (BackattnError, OSError, MemoryError)
+# Exceptions that survive pickling; the command line prints one line for each.
+_TRANSFERABLE = (BackattnError, OSError, MemoryError)
 
 
 def start_server(modules: Sequence[str]) -> None:
-    """Begin to import modules for :func:`run_parallel`, while this process goes on.
+    """Start a server that imports modules for :func:`run_parallel`, while this process continues.
 
-    Without it, or where a server runs already, each process imports what it lacks. The server ends with
-    this process.
+    Without it, or where a server runs already, each process imports the modules that it lacks. The server
+    ends with this process.
 
-    :param modules: what the work imports; an import must start no thread and touch no GPU.
+    :param modules: modules that the work imports; their import must start no thread and use no GPU.
     """
     forkserver.set_forkserver_preload(list(modules))
     with _safe_path():
@@ -65,13 +65,13 @@ def _safe_path() -> Iterator[None]:
 def run_parallel(
     work: Callable[[Task], object], tasks: Sequence[Task], jobs: int, tick: Callable[[], None]
 ) -> list[Outcome]:
-    """Do all tasks, at most ``jobs`` at a time; gives how each ended, in their order.
+    """Run all tasks, at most ``jobs`` at a time, and return their outcomes in the order of the tasks.
 
-    A task that fails, or whose process is killed, does not touch the others. When this process is interrupted
-    or killed, all others end at once.
+    A task that fails, or whose process is killed, does not affect the others. When this process is
+    interrupted or killed, all others end at once.
 
-    :param work: does one task; it and the tasks are pickled.
-    :param tick: called in this process every second or so, to show how far it is.
+    :param work: runs one task; it and the tasks are pickled.
+    :param tick: called in this process about every second, to show the progress.
     """
     outcomes: list[Outcome] = [None] * len(tasks)
     waiting = list(reversed(range(len(tasks))))
@@ -99,7 +99,7 @@ def run_parallel(
 
 
 class _Worker:
-    """A process that waits at the other end of a pipe for its next task."""
+    """A process that receives tasks through a pipe."""
 
     def __init__(self, work: Callable[[Task], object]) -> None:
         self._work: Callable[[Task], object] | None = work
@@ -114,40 +114,40 @@ class _Worker:
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def begin(self, task: Task) -> None:
-        """Send it a task, and before the first one the work.
+        """Send a task, and the work before the first one.
 
-        The work holds a corpus: sent when the process is made, it would keep us from making the next one
+        The work holds a corpus: sent when the process starts, it would delay the start of the next process
         until this one has done its imports.
         """
-        with suppress(ConnectionError):  # it is gone, as we shall hear
+        with suppress(ConnectionError):  # the process has ended, which the pipe reports
             if self._work is not None:
                 self.pipe.send(self._work)
                 self._work = None
             self.pipe.send(task)
 
     def exit_error(self, task: object) -> BackattnError:
-        """Why it is gone."""
+        """Return the error of a task whose process has ended."""
         self.process.join()
         status = self.process.exitcode or 0
-        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"gone with status {status}"
+        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return BackattnError(
             f"{task}: its process was {cause}; is there enough memory for so many --jobs? "
             "run the same command again: it goes on from what is finished"
         )
 
     def end(self) -> None:
-        """Whatever it does can be stopped at any moment."""
+        """Stop the process; its work may be stopped at any moment."""
         self.process.terminate()
         self.process.join()
 
 
 def _serve(pipe: Connection, folder: str, environment: dict[str, str]) -> None:
-    # Ctrl-C reaches every process of the terminal: the one that started us decides.
+    # Ctrl-C reaches every process of the terminal: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # tqdm's own lock is a semaphore, and a process that is ended would leave it behind.
+    # tqdm's own lock is a semaphore, which a terminated process would leave behind.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Folder and environment of the server are those of the time when it was started.
+    # The server has the folder and environment of the time when it was started.
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -159,18 +159,18 @@ def _serve(pipe: Connection, folder: str, environment: dict[str, str]) -> None:
                 work(task)
                 pipe.send(None)
             except Exception as error:
-                pipe.send(error if isinstance(error, _UNDERSTOOD) else _told(error))
+                pipe.send(error if isinstance(error, _TRANSFERABLE) else _as_runtime_error(error))
 
 
-def _told(error: Exception) -> Exception:
-    """An error of a kind that the other process may not be able to read, in words."""
-    told = RuntimeError(f"{type(error).__name__}: {error}")
-    told.add_note(traceback.format_exc())
-    return told
+def _as_runtime_error(error: Exception) -> Exception:
+    """Convert an error that the parent may be unable to unpickle to text."""
+    converted = RuntimeError(f"{type(error).__name__}: {error}")
+    converted.add_note(traceback.format_exc())
+    return converted
 
 
 def _end_with_parent() -> None:
-    """Whoever kills the command must not find its processes still at work."""
+    """End this process when its parent ends, even by a kill."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

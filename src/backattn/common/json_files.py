@@ -1,4 +1,4 @@
-"""The project's own JSON, read back with the distrust that any file deserves."""
+"""Read the JSON files of the project, which may be damaged or hostile."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ _LARGEST = 1 << 26
 
 
 def read_table(path: Path, advice: str) -> dict[str, Any]:
-    """Read a file that holds one JSON table.
+    """Read a file that holds one JSON object.
 
-    :param advice: what a user does about a missing or damaged one.
+    :param advice: what to do if it is missing or damaged, for the message.
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged.
     """
@@ -35,7 +35,7 @@ def read_table(path: Path, advice: str) -> dict[str, Any]:
 
 
 def read_json_text(path: Path) -> str:
-    """The text of a file of JSON.
+    """Read the text of a JSON file.
 
     :raises ValueError: it is not UTF-8, or larger than any that this project writes.
     :raises OSError: it is no regular file, or cannot be read.
@@ -48,9 +48,9 @@ def read_json_text(path: Path) -> str:
 
 
 def parse(text: str) -> Any:
-    """One JSON value.
+    """Parse one JSON value.
 
-    :raises ValueError: it is none, or nested too deep.
+    :raises ValueError: it is not JSON, or nested too deep.
     """
     try:
         return json.loads(text)

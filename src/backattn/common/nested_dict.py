@@ -1,11 +1,11 @@
-"""Tables of JSON values by dotted keys, and where two of them differ."""
+"""Flatten nested dictionaries to dotted keys, and compare them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of all that tables hold."""
+    """Yield the dotted key and the value of each leaf."""
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
             yield from flatten(item, f"{key}.{name}" if key else str(name))
@@ -14,7 +14,7 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, old and new value of each difference; None stands for a key that is not there."""
+    """Yield the dotted key, the old and the new value of each difference; None for a missing key."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted({*old, *new}):
             yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))

@@ -1,4 +1,4 @@
-"""Opening what must be a regular file, whoever put it there: nothing here can wait or go on for ever."""
+"""Open regular files only: a pipe or a device could block or never end."""
 
 import errno
 import os
@@ -16,16 +16,16 @@ _HOLES = 16
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read its bytes.
+    """Open a regular file for reading in binary mode.
 
-    A file of size 0 is empty, whatever it would give: the kernel's own files (``/proc/kmsg``,
-    ``/proc/self/mem``) claim to be regular, and are of that size.
+    A file of size 0 reads as empty: files of the kernel (``/proc/kmsg``, ``/proc/self/mem``) claim to be
+    regular and of that size, but may have endless content.
 
     :raises OSError: there is none, or it is a pipe, a device, a socket or a folder; or it is large and
         nearly all of it was never written: a few bytes of an archive may become a terabyte so.
     """
-    # Looked at before it is opened, because to open a device may already do something; and after, because
-    # another file may have taken its place, which O_NONBLOCK then does not wait for.
+    # Checked before it is opened, since opening a device may have effects; and afterwards, since another file
+    # may have taken its place (O_NONBLOCK keeps the open from waiting for a pipe).
     _require_regular(path, os.stat(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

@@ -1,8 +1,8 @@
-"""Foreign text for people: what a terminal would obey is escaped, and a message is short and one line.
+"""Escape foreign text for terminals and messages, and shorten messages to one line.
 
-What stands in a user's files reaches the terminal only through :func:`printable`, so that no file can hide,
-colour, reorder or forge a line of it. :func:`printable_output` puts it around standard output and standard
-error for a whole command: click, tqdm, warnings, tracebacks and other packages all write through it.
+Content of files reaches the terminal only through :func:`printable`, so that no file can hide, colour,
+reorder or forge a line. :func:`printable_output` applies it to all output of a command: of
+click, tqdm, warnings, tracebacks and other packages.
 """
 
 import re
@@ -17,15 +17,15 @@ _LONGEST_VALUE = 80
 _LONGEST_MESSAGE = 1500
 _CUT = " ... "
 _NOT_ASCII = re.compile(r"[^ -~]")
-# Format characters that Persian, Hindi and emoji are spelt with: they join letters, and move none.
+# Format characters of Persian, Hindi and emoji: they join letters and do not reorder text.
 _JOINERS = "\u200c\u200d"
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-# The cursor as tqdm moves it: to the beginning of the line, each time a bar is drawn, and a line up.
+# Cursor movements of tqdm: to the beginning of the line each time it draws a bar, and one line up.
 _BAR = re.compile(r"\r|(?:\x1b\[A)+\Z")
 
 
 class _Repr(reprlib.Repr):
-    """``repr`` that reads no more of a value than it shows, however large or deep that is."""
+    """``repr`` that reads only the part of a large or deep value that it shows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Repr(reprlib.Repr):
         self.maxstring = self.maxother = _LONGEST_VALUE
 
     def repr_int(self, value: int, level: int) -> str:
-        """Python refuses to write an integer of more than 4300 digits."""
+        """Describe a large integer: Python refuses to print more than 4300 digits."""
         return repr(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
 
 
@@ -41,23 +41,23 @@ _REPR = _Repr()
 
 
 def quoted(value: object) -> str:
-    """A value as Python would write it, shortened in the middle."""
+    """Return the ``repr`` of a value, shortened in the middle."""
     return shortened(_REPR.repr(value), 2 * _LONGEST_VALUE)
 
 
 def plain(text: str) -> str:
-    """Text without quotes around it, where it is short and has nothing odd; else as :func:`quoted`."""
+    """Return short printable text as it is; any other as :func:`quoted`."""
     harmless = len(text) <= _LONGEST_VALUE and text.isprintable()
     return text if harmless else quoted(text)
 
 
 def listed(names: "list[str] | tuple[str, ...]") -> str:
-    """Names with commas between; a long list is cut."""
+    """Join names with commas; a long list is cut."""
     return shortened(", ".join(map(plain, names[:_LONGEST_VALUE])), 4 * _LONGEST_VALUE)
 
 
 def shortened(text: str, longest: int = 3 * _LONGEST_VALUE) -> str:
-    """Text of at most so many characters, cut in the middle."""
+    """Cut text in the middle to at most so many characters."""
     if len(text) <= longest:
         return text
     half = (longest - len(_CUT)) // 2
@@ -65,19 +65,19 @@ def shortened(text: str, longest: int = 3 * _LONGEST_VALUE) -> str:
 
 
 def one_line(message: str) -> str:
-    """A whole message on one line: what cannot be printed is escaped, and there is an end to it."""
+    """Convert a message to one line of bounded length, with unprintable characters escaped."""
     text = shortened(message, _LONGEST_MESSAGE)
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Text in which a terminal finds nothing to obey, and a reader nothing hidden.
+    r"""Escape characters that control a terminal or are invisible to a reader.
 
-    Letters, marks, signs and blanks of all scripts stay. Control characters (C0 and C1), marks that reorder
-    text, invisible format characters, line separators, lone surrogates and what is no character become
-    ``\uXXXX``, in the spelling of JSON: a JSON text is valid and of equal value afterwards.
+    Letters, marks, signs and spaces of all scripts are kept. Control characters (C0 and C1), marks that
+    reorder text, invisible format characters, line separators, lone surrogates and unassigned code points
+    become ``\uXXXX`` as in JSON, so that a JSON text stays valid and of equal value.
 
-    :param keep: characters that structure the text: line feeds, tabs.
+    :param keep: further characters to keep, such as line feeds and tabs.
     """
     return _NOT_ASCII.sub(lambda found: found[0] if _is_plain(found[0], keep) else _escape(found[0]), text)
 
@@ -98,10 +98,10 @@ def _escape(character: str) -> str:
 
 
 class PrintableStream:
-    """A text stream that writes what is :func:`printable` to another one.
+    """A text stream that passes text through :func:`printable` to another stream.
 
-    :param keep: as for :func:`printable`.
-    :param bars: let tqdm move the cursor, where the stream is a terminal.
+    :param keep: see :func:`printable`.
+    :param bars: let tqdm move the cursor if the stream is a terminal.
     """
 
     def __init__(self, stream: TextIO, *, keep: str = "\n", bars: bool = False) -> None:
@@ -109,14 +109,14 @@ class PrintableStream:
         self._bars = bars and stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write escaped text; an encoding that lacks a letter gets it escaped as well."""
+        """Write escaped text; letters that the encoding lacks are escaped as well."""
         moved = _BAR.match(text) if self._bars else None
         cursor = moved[0] if moved else ""
-        told = cursor + printable(text[len(cursor) :], self._keep)
+        escaped = cursor + printable(text[len(cursor) :], self._keep)
         try:
-            self._stream.write(told)
+            self._stream.write(escaped)
         except UnicodeEncodeError:
-            self._stream.write(_NOT_ASCII.sub(lambda c: c[0] if c[0] in "\r\n\t" else _escape(c[0]), told))
+            self._stream.write(_NOT_ASCII.sub(lambda c: c[0] if c[0] in "\r\n\t" else _escape(c[0]), escaped))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -125,7 +125,7 @@ class PrintableStream:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("buffer", "detach"):  # which would lead around us
+        if name in ("buffer", "detach"):  # they would bypass the escaping
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -138,7 +138,7 @@ def _printable(stream: TextIO, *, bars: bool = False) -> TextIO:
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Let everything that this process writes to standard output and standard error be printable."""
+    """Make all text that this process writes to standard output and standard error printable."""
     before = sys.stdout, sys.stderr
     ours = _printable(sys.stdout), _printable(sys.stderr, bars=True)
     sys.stdout, sys.stderr = ours
@@ -150,14 +150,14 @@ def printable_output() -> Iterator[None]:
         crashed = False
         raise
     finally:
-        # A traceback is still to be written, and must be printable, too; and after a closed pipe click has
-        # put streams of its own there, which must stay to the end.
+        # A traceback that is still to be printed must be printable, too; and after a closed pipe click has
+        # replaced the streams by its own, which must stay to the end.
         if not crashed and (sys.stdout, sys.stderr) == ours:
             sys.stdout, sys.stderr = before
 
 
 def data_output() -> TextIO:
-    """Standard output for data: each character as it is in a file or a pipe, printable on a terminal."""
+    """Return standard output for data: exact in a file or a pipe, printable on a terminal."""
     out: Any = sys.stdout
     if isinstance(out, PrintableStream):
         out = out._stream

@@ -1,4 +1,4 @@
-"""Lines of the text files that a training reads, each with its number."""
+"""Read the lines of text files with their numbers."""
 
 import gzip
 import zlib
@@ -10,9 +10,9 @@ from backattn.common.errors import CorpusError, MissingError
 from backattn.common.regular_files import open_regular
 
 BYTE_ORDER_MARK = "\ufeff"
-# Bytes of a line: longer ones are no sentences, but a file without line feeds or with a hole in it.
+# Bytes of a line; a longer one is a file without line feeds, or a sparse file.
 LONGEST_LINE = 1 << 24
-# Text is packed to a tenth of its size, a thousandth is a bomb; a small file is never one.
+# Text compresses to about a tenth of its size, a decompression bomb to a thousandth; small files pass.
 _MOST_UNPACKED = 50
 _NEVER_TOO_MUCH = 1 << 24
 _BLOCK = 1 << 20
@@ -21,9 +21,9 @@ _BLOCK = 1 << 20
 def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
     """Yield ``(line number, line)``; only a line feed ends a line, other separators are text.
 
-    :param path: a file that gzip has packed ends in ``.gz``.
-    :param remedy: what to do where the file cannot be read.
-    :raises MissingError: it cannot be.
+    :param path: the file; one that ends in ``.gz`` is decompressed.
+    :param remedy: what to do if the file cannot be read, for the message.
+    :raises MissingError: the file cannot be read.
     :raises CorpusError: a line is not UTF-8, or longer than any sentence (names file and line), or the file
         unpacks to far more than text does.
     """
@@ -58,7 +58,7 @@ def _numbered(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int,
 
 
 def _refuse_bomb(path: Path, file: gzip.GzipFile) -> None:
-    """Unpack a file once for its size alone, before a line of it takes memory."""
+    """Decompress a file once to measure its size, before a line of it takes memory."""
     most = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * path.stat().st_size)
     size = 0
     while block := file.read(_BLOCK):

@@ -1,7 +1,7 @@
-"""The sentences of the sample's world: clauses in three German word orders, and fixed frames.
+"""Sentence templates of the sample: clauses in three German word orders, and fixed frames.
 
-``{p:place/in}`` is a slot: its name, the kind of its filler, and the form it takes in German (a case, or
-in, to, from with places). The English side repeats the slot's name where the filler belongs.
+``{p:place/in}`` is a slot: its name, the kind of its filler, and the German form of the filler (a case, or
+in, to, from with places). The English side repeats the name of the slot where the filler belongs.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Clause:
 
     :param subject: kind of the subject.
     :param verb: the finite verb: second in a main clause, last in a subordinate one.
-    :param middle: what stands between.
+    :param middle: the words between verb and end.
     :param end: participle, infinitive, or particle (``an-``: a subordinate clause joins it to the verb).
     :param english: the predicate.
     """
@@ -40,7 +40,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class Frame:
-    """A sentence in both languages; slots of a clause's kind (``{1:main}``) hold one."""
+    """A sentence in both languages; a slot such as ``{1:main}`` holds a clause."""
 
     german: str
     english: str
@@ -129,7 +129,7 @@ FRAMES = (
         "zwischen {x:any/dat} und {y:any/dat} gibt es Streit .", "there is a dispute between {x} and {y} .", 3
     ),
 )
-# Text that only the English tagger sees: it knows more of English than translations.
+# Text for the English tagger only, which so learns from more than translations.
 ENGLISH_FRAMES = (
     "{h:human} , who was born {p:place/in} , never liked {x:any} .",
     "the {p:place} office of {o:org} will be closed {t:time} .",

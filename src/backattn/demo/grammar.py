@@ -1,4 +1,4 @@
-"""From words and frames to tagged sentence pairs: cases, articles, word order, both sides in step."""
+"""Generate tagged sentence pairs from words and frames: cases, articles and word order of both languages."""
 
 import random
 import re
@@ -22,7 +22,7 @@ _TITLES = {  # nominative, other cases, English
     "m": ("Herr", "Herrn", "Mr"),
 }
 _SLOT = re.compile(r"\{(\w+)(?::(\w+)(?:/(\w+))?)?\}")
-# What may stand where only knowledge of the word, not its place in the sentence, tells what it is.
+# Kinds of words for positions whose context does not tell the kind of the word.
 _ANY = {"mass": 5, "surname": 5, "org": 4, "place": 3, "thing": 2, "event": 1}
 _AGENT = {"human": 8, "org": 9, "surname": 3}
 _HUMAN = {"full": 8, "titled": 4, "woman": 1, "man": 1, "known_by_job": 2, "somebody": 3, "national": 1}
@@ -38,7 +38,7 @@ class TaggedPair:
 
 @dataclass(frozen=True)
 class Names:
-    """The names that a text may use."""
+    """The names that a text may contain."""
 
     women: Sequence[Item] = words.WOMEN
     men: Sequence[Item] = words.MEN
@@ -50,15 +50,15 @@ class Names:
     events: Sequence[Item] = words.EVENTS
 
     def share(self, rng: random.Random, part: float) -> "Names":
-        """A random share of the names of every kind."""
+        """Draw a random share of the names of every kind."""
         kinds = {kind.name: getattr(self, kind.name) for kind in fields(self)}
         return Names(**{kind: rng.sample(names, round(len(names) * part)) for kind, names in kinds.items()})
 
 
 class Grammar:
-    """Writes sentences with the names it is given.
+    """Generate sentences with given names.
 
-    :param rng: the only source of chance.
+    :param rng: the only source of randomness.
     """
 
     def __init__(self, rng: random.Random, names: Names) -> None:
@@ -66,12 +66,12 @@ class Grammar:
         self._names = names
 
     def pair(self) -> TaggedPair:
-        """A German sentence and its translation."""
+        """Generate a German sentence and its translation."""
         frame = self._rng.choices(FRAMES, [frame.weight for frame in FRAMES])[0]
         return _finished(self._expanded(frame.german, frame.english))
 
     def english(self) -> Tagged:
-        """An English sentence that need not be a translation."""
+        """Generate an English sentence, with or without a German side."""
         if self._rng.random() < 0.8:
             return self.pair().english
         return _finished(self._expanded("", self._rng.choice(ENGLISH_FRAMES))).english
@@ -139,7 +139,7 @@ class Grammar:
         return _joined(TaggedPair(_tagged(nominative if form == "nom" else other), _tagged(english)), person)
 
     def _described(self, nouns: Sequence[Item], form: str, *, adjectives: bool = True) -> TaggedPair:
-        """A noun with its article, and at times with an adjective, at times one of nationality."""
+        """Generate a noun with its article, sometimes with an adjective, which may be one of nationality."""
         noun = self._rng.choice(nouns)
         chance = self._rng.random() if adjectives else 1.0
         if chance > 0.5:
@@ -166,7 +166,7 @@ def _article(item: Item, form: str) -> Tagged:
 
 
 def _noun_phrase(item: Item, form: str, *, kind: str = "", article: bool = False) -> TaggedPair:
-    """Article and noun or name; ``article`` sets the English one even where the item has none."""
+    """Join article and noun or name; ``article`` adds the English one even if the item has none."""
     the: Tagged = (("the", "O"),) if article or item.article else ()
     return TaggedPair(
         (*_article(item, form), *_tagged(item.german, kind)),
@@ -175,7 +175,7 @@ def _noun_phrase(item: Item, form: str, *, kind: str = "", article: bool = False
 
 
 def _place(item: Item, form: str) -> TaggedPair:
-    """A place, with its preposition where the form is in, to or from."""
+    """Generate a place, with a preposition if the form is in, to or from."""
     goes = "nach" if item.gender == "-" else "in"
     german, case = {"in": ("in", "dat"), "to": (goes, "acc"), "from": ("aus", "dat")}.get(form, ("", form))
     english = form if german else ""

@@ -1,10 +1,10 @@
-"""The embedded sample: a small bilingual world, written by a grammar from lists of names.
+"""Generate the embedded sample: a small bilingual corpus, written by a grammar from lists of names.
 
-It stands for the situation that the method is made for. The German training set is small and knows a
-quarter of the names; the German test set uses all of them, and so do the English training text and the
-parallel text. Many sentences do not tell a name from a noun, or one kind of name from another (``Alle
-reden über Essen .``), so that only knowledge of the name helps. What the method gains here says that it
-works; how much it gains on real text, where translations and the English tagger are worse, it does not say.
+It models the situation that the method is made for. The German training set is small and has a quarter of the
+names; the German test set, the English training text and the parallel text have all of them. In many
+sentences the context does not distinguish a name from a noun, or one kind of name from another (``Alle reden
+über Essen .``), so that only knowledge of the name helps. A gain here shows that the method works, not how
+much it gains on real text, where translations and the English tagger are worse.
 """
 
 import random
@@ -18,7 +18,7 @@ from backattn.demo.grammar import Grammar, Names, Tagged, TaggedPair
 
 SEED = 1
 KNOWN_NAMES = 0.25  # share of the names that the German training set may use
-# Sentences or pairs of each file; what is tested is drawn first.
+# Sentences or pairs of each file; test sets are drawn first.
 GERMAN = {"test": 400, "dev": 150, "train": 150}
 PARALLEL = {"test": 200, "valid": 100, "train": 6000}
 ENGLISH = {"test": 300, "dev": 200, "train": 3000}
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Sample:
-    """What was written: the folder, and file name -> sentences or pairs in it."""
+    """A written sample: its folder, and the number of sentences or pairs of each file."""
 
     folder: Path
     counts: dict[str, int]
@@ -48,7 +48,7 @@ def write_sample(folder: Path, seed: int = SEED) -> Sample:
 
 
 def _write(rng: random.Random) -> dict[str, tuple[int, str]]:
-    """File name -> number of sentences or pairs, and content."""
+    """Return the number of sentences or pairs and the content of each file, by name."""
     everything = Names()
     full, small = Grammar(rng, everything), Grammar(rng, everything.share(rng, KNOWN_NAMES))
     files: dict[str, tuple[int, str]] = {}
@@ -68,7 +68,7 @@ def _write(rng: random.Random) -> dict[str, tuple[int, str]]:
 
 
 def _distinct(draw: Callable[[], _T], name: Callable[[_T], str], count: int, seen: set[str]) -> list[_T]:
-    """Draw until there are so many that were not seen before."""
+    """Draw until ``count`` new items were found."""
     drawn: list[_T] = []
     while len(drawn) < count:
         candidate = draw()
@@ -83,7 +83,7 @@ def _german_text(pair: TaggedPair) -> str:
 
 
 def _text(sentence: Tagged) -> str:
-    """A sentence as it is written: no blank before its punctuation."""
+    """Join a sentence to text, without spaces before punctuation."""
     written = " ".join(token for token, _ in sentence)
     for mark in ".,?:)":
         written = written.replace(f" {mark}", mark)

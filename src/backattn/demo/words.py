@@ -1,8 +1,8 @@
-"""The words of the sample's world: names of every kind, and the nouns and adjectives between them.
+"""Words of the sample: names of every kind, nouns and adjectives.
 
-One item is ``german=english``, or one word where both are the same; ``_`` is a blank inside an item. All
-names of people and organisations are put together at random; several are also common nouns (Berg, Weber,
-Essen), or names of two kinds (Sofia, Hartmann), as names are.
+An item is ``german=english``, or one word where both are the same; ``_`` is a space inside an item. All names
+of people and organisations are combined at random. As in real text, several are also common nouns (Berg,
+Weber, Essen) or names of two kinds (Sofia, Hartmann).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Item:
     """A word or name in both languages.
 
     :param gender: of the German word; ``-`` takes no article.
-    :param article: whether the English side has "the".
+    :param article: whether the English noun phrase begins with "the".
     """
 
     german: str

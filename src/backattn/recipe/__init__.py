@@ -1,4 +1,4 @@
-"""``pipelines/*.toml`` -> immutable classes, one for each table. A configuration is a value."""
+"""Read recipes (``pipelines/*.toml``) into immutable classes, one for each table."""
 
 from backattn.recipe.data_files import (
     ColumnFormat,

@@ -1,6 +1,6 @@
-"""Types of a recipe's values: which range a number has, and which form a text.
+"""Types of a recipe's values: ranges of numbers and patterns of texts.
 
-Each field of a recipe's tables names one of these, so that a range belongs to its table and not to a name.
+Each field of a table names one of these, so that a range belongs to a table and not to the name of a key.
 """
 
 from typing import Annotated
@@ -13,7 +13,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 PositiveNumber = Annotated[float, Meta(gt=0)]
 NaturalNumber = Annotated[float, Meta(ge=0)]
-# A share of one, as a dropout.
+# A fraction, such as a dropout.
 Share = Annotated[float, Meta(ge=0, lt=1)]
 # An F1 as the paper prints it.
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -25,22 +25,25 @@ OptionalDigest = Annotated[str, Meta(pattern=rf"^({_DIGEST})?\Z")]
 Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}\Z")]
 # A row of the paper's tables, as `backattn report` names models.
 PaperModel = Annotated[str, Meta(pattern=r"^(((fastText|CharLM|BERT)\+)*BiLSTM\+CRF)?\Z")]
-# What a person reads in place of a pattern.
+# Descriptions for messages, in place of a pattern or range.
 IN_WORDS = {
     Percent: "an F1 in percent",
     OptionalColumn: "a column from 0, or -1 for none",
     Digest: "a digest of 64 hexadecimal digits",
     OptionalDigest: "a digest of 64 hexadecimal digits",
-    Language: "a language code, as de or zh_CN",
-    PaperModel: "a base as CharLM+BiLSTM+CRF, or BERT or nothing in place of CharLM",
+    Language: "a language code such as de or zh_CN",
+    PaperModel: "a name such as BiLSTM+CRF, CharLM+BiLSTM+CRF or BERT+BiLSTM+CRF",
 }
 
 
 class Table(Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of a recipe: an immutable value whose keys are all known."""
+    """Base of a recipe's tables: immutable, and unknown keys are refused."""
 
 
 def one_of(table: Table, *keys: str) -> None:
-    """:raises ValueError: not exactly one of these keys has a value."""
+    """Require that exactly one of these keys has a value.
+
+    :raises ValueError: none or several have one.
+    """
     if sum(bool(getattr(table, key)) for key in keys) != 1:
         raise ValueError(f"give exactly one of {' and '.join(keys)}")

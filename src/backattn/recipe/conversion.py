@@ -1,7 +1,7 @@
-"""Plain tables -> the classes of a recipe, by msgspec; an error names file, key and what was expected.
+"""Convert plain tables into the classes of a recipe with msgspec; errors name file, key and expected value.
 
-msgspec checks types, ranges and unknown keys. Here its errors get the words of a recipe, and what no recipe
-holds (half a surrogate pair, an integer of 1000 digits, nesting without end) is refused before.
+msgspec checks types, ranges and unknown keys. This module rewrites its errors in the terms of a recipe, and
+first refuses values that no recipe holds (half a surrogate pair, an integer of 1000 digits, deep nesting).
 """
 
 import difflib
@@ -18,7 +18,7 @@ from backattn.recipe.keys import fields_of, in_words, kinds_of, type_at
 from backattn.recipe.schema import Recipe
 
 _T = TypeVar("_T")
-# Kinds that have their names, but that this version cannot read.
+# Kinds with reserved names that this version cannot read.
 _NOT_BUILT = {
     "translator.kind": ("given",),
     "english.kind": ("transformers", "spacy"),
@@ -27,17 +27,17 @@ _NOT_BUILT = {
 _DEEPEST = 16
 # TOML's own integers.
 _INTEGERS = range(-(2**63), 2**63)
-# How msgspec ends a message: with the place of the value.
+# msgspec ends a message with the place of the value.
 _PLACE = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.S)
-# How a message of a class' own check begins that names a key.
+# A message of a class's own check that begins with the name of a key.
 _KEY_FIRST = re.compile(r"\w+(\[\d+\]|\.\w+)*: ")
 
 
 def convert(cls: type[_T], table: Any, where: str, key: str = "") -> _T:
-    """Make a (part of a) recipe of a plain table.
+    """Convert a plain table into a recipe, or into one of its tables.
 
     :param where: the file, for messages.
-    :param key: where in the recipe the table stands; empty for a whole one.
+    :param key: dotted key of the table in the recipe; empty for a whole recipe.
     :raises RecipeError: names ``where``, the key, what was expected and what was found.
     """
     _check_values(table, where, key)
@@ -48,8 +48,7 @@ def convert(cls: type[_T], table: Any, where: str, key: str = "") -> _T:
 
 
 def replace_kinds(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> None:
-    """Another ``kind`` by ``--set`` takes the place of the file's table: of its keys, those that the new kind
-    knows too stay.
+    """Drop keys that a ``kind`` of ``--set`` does not know from the tables of the file.
 
     :param overrides: key and value of each ``--set``.
     """
@@ -79,10 +78,10 @@ def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:
     if missing := re.fullmatch(r"Object missing required field `(.*)`", message, re.S):
         hint = type_at(cls, table, [*steps, missing[1]])
         return f"{dotted}{missing[1]}: missing key; expected {in_words(hint)}"
-    if not re.match(r"(Expected|Invalid) ", message):  # a class' own check
+    if not re.match(r"(Expected|Invalid) ", message):  # raised by a class's own check
         return f"{dotted if _KEY_FIRST.match(message) else f'{at}: ' if at else ''}{message}"
     hint, value = type_at(cls, table, steps), _value(table, steps)
-    if steps[-1:] == ["..."]:  # msgspec does not say which of a table of texts
+    if steps[-1:] == ["..."]:  # msgspec does not name the key of a table of texts
         name, value = next((name, v) for name, v in value.items() if not isinstance(v, str))
         at = f"{at.removesuffix('[...]')}.{plain(name)}"
     if value in _NOT_BUILT.get(at, ()):
@@ -91,7 +90,7 @@ def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:
 
 
 def _value(table: Any, steps: Sequence[str]) -> Any:
-    """The value at a place; the table of it where the last step has no name."""
+    """Return the value at a place; the enclosing table where the last step has no name."""
     for step in steps:
         if isinstance(table, Mapping) and step != "...":
             table = table.get(step)
@@ -101,7 +100,7 @@ def _value(table: Any, steps: Sequence[str]) -> Any:
 
 
 def _check_values(value: Any, where: str, key: str, depth: int = 0) -> None:
-    """Refuse what no recipe holds: a NUL, which no path may have; half a surrogate pair."""
+    """Refuse values that no recipe holds: NUL (illegal in paths), half a surrogate pair, deep nesting."""
     if depth > _DEEPEST:
         raise RecipeError(f"{where}: {key[:100]}: nested too deep; found {quoted(value)}")
     if isinstance(value, Mapping):

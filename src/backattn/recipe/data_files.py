@@ -1,4 +1,4 @@
-"""The recipe's tables of data: where files lie and how to read them."""
+"""Tables of a recipe that describe data files: their paths and their formats."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,22 +10,23 @@ Unit = Literal["word", "character"]
 
 
 class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="columns"):
-    """How to read one column file.
+    """Format of a column file: one token a line, its tag in another column, empty lines between sentences.
 
     :param token: column of the token, from 0; negative counts from the end of the line.
-    :param tag: column of the tag.
-    :param scheme: the tag scheme of the file; everything becomes BIOES.
-    :param orphans: an I- of IOB2 that continues nothing is refused, or (as conlleval reads it) begins an
-        entity and is counted. The released CoNLL-2002 and Weibo files have a few.
-    :param separator: what stands between columns.
-    :param encoding: a Python codec name.
-    :param comment: lines that start with this text are no tokens; empty for none.
-    :param docstart: token of lines that separate documents (``-DOCSTART-``); empty for none.
-    :param segmentation_digit: each token ends in a digit that is no part of it (Weibo).
-    :param split_characters: the file's tokens are words of a language that writes no blanks; each of their
-        characters becomes a token, and an entity keeps its extent.
-    :param types: entity type of the file -> type in the project; "" makes it O. Empty keeps all
-        types as they are; otherwise a type that is not listed is refused.
+    :param tag: column of the tag, counted in the same way.
+    :param scheme: tag scheme of the file; tags are converted to BIOES.
+    :param orphans: what to do with an I- tag of IOB2 that continues no entity: refuse the file, or begin an
+        entity there, as conlleval does, and count it. The released CoNLL-2002 and Weibo files have a few.
+    :param separator: separator of the columns.
+    :param encoding: name of a Python codec.
+    :param comment: skip lines that start with this text; empty for none.
+    :param docstart: token of the lines that separate documents (``-DOCSTART-``), which are skipped; empty for
+        none.
+    :param segmentation_digit: remove the digit that ends each token (Weibo).
+    :param split_characters: split the words of the file into characters, one token each, for languages
+        written without spaces; entities keep their extent.
+    :param types: entity type of the file -> type of the corpus; "" turns it into O. Empty keeps all types;
+        otherwise a type that is not listed is refused.
     """
 
     token: int = 0
@@ -42,11 +43,12 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
 
 
 class CorpusRecipe(Table, frozen=True, kw_only=True):
-    """Where the three splits lie and how to read them.
+    """The corpus: its three files and their format.
 
-    :param source: where a user gets the data; printed when a file is missing.
-    :param unit: what a source token is: a word, or one Chinese character.
-    :param groups: name of a score -> suffix of the entity types it counts (Weibo: NE = ".NAM").
+    :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``.
+    :param source: where to get the data; printed when a file is missing.
+    :param unit: whether a token is a word, or one character (Chinese).
+    :param groups: extra scores: name -> suffix of the entity types that are counted (Weibo: NE = ".NAM").
     """
 
     train: str
@@ -59,16 +61,18 @@ class CorpusRecipe(Table, frozen=True, kw_only=True):
 
 
 class ParallelFile(Table, frozen=True, kw_only=True):
-    """One file of sentence pairs for training a translator.
+    """A file of sentence pairs for training a translator.
 
     :param path: a TSV file; or, with ``english_path``, a file with one foreign sentence a line.
-    :param english_path: the file whose lines are the English side; empty when it is a column.
-    :param foreign, english: columns of the two sides, from 0.
-    :param header: the first line names the columns.
-    :param group: column that says where a pair comes from; -1 when there is none.
-    :param only, exclude: values of ``group`` to take alone, or to leave out.
-    :param repeat: how often the file counts in training.
-    :param limit: take at most so many pairs, evenly spread; 0 takes all.
+    :param english_path: file with one English sentence a line; empty where English is a column of ``path``.
+    :param foreign: column of the foreign sentence, from 0.
+    :param english: column of the English sentence, from 0.
+    :param header: whether the first line names the columns.
+    :param group: column that names the origin of a pair; -1 for none.
+    :param only: use only pairs with these values of ``group``; empty for all.
+    :param exclude: leave out pairs with these values of ``group``.
+    :param repeat: number of times that each pair occurs in an epoch.
+    :param limit: largest number of pairs, taken evenly over the file; 0 for all.
     """
 
     path: str
@@ -84,11 +88,11 @@ class ParallelFile(Table, frozen=True, kw_only=True):
 
 
 class DictionaryFile(Table, frozen=True, kw_only=True):
-    """A bilingual dictionary in the form of CC-CEDICT; each entry gives one short pair.
+    """A bilingual dictionary in the format of CC-CEDICT; each entry gives one short pair.
 
-    :param path: as it is released: plain text, or packed (``.gz``).
-    :param repeat: how often the file counts in training.
-    :param limit: take at most so many entries, evenly spread; 0 takes all.
+    :param path: the file as released: plain text, or compressed (``.gz``).
+    :param repeat: number of times that each entry occurs in an epoch.
+    :param limit: largest number of entries, taken evenly over the file; 0 for all.
     """
 
     path: str
@@ -97,11 +101,12 @@ class DictionaryFile(Table, frozen=True, kw_only=True):
 
 
 class TextFile(Table, frozen=True, kw_only=True):
-    """One file of plain sentences in the source language, one a line.
+    """A file of sentences in one language, one a line.
 
-    :param column: column of the sentence in a TSV file, from 0; -1 takes the whole line.
-    :param header: the first line names the columns.
-    :param limit: take at most so many lines, evenly spread; 0 takes all.
+    :param path: plain text or a TSV file, below ``data/``.
+    :param column: column of the sentence in a TSV file, from 0; -1 for the whole line.
+    :param header: whether the first line names the columns.
+    :param limit: largest number of lines, taken evenly over the file; 0 for all.
     """
 
     path: str
@@ -111,11 +116,12 @@ class TextFile(Table, frozen=True, kw_only=True):
 
 
 class EnglishFile(Table, frozen=True, kw_only=True):
-    """One English column file for training the English tagger.
+    """An English column file.
 
-    :param use: ``train``, ``dev``, ``test``, or ``split`` (every tenth sentence is test, the one
-        before it dev, the rest train).
-    :param limit: take at most so many sentences, evenly spread; 0 takes all.
+    :param path: path of the file, below ``data/``.
+    :param use: whether its sentences are for ``train``, ``dev`` or ``test``; or ``split``: every tenth
+        sentence is test, the one before it dev, the others train.
+    :param limit: largest number of sentences, taken evenly over the file; 0 for all.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""The recipe's tables of frozen features of words, and how character language models are made."""
+"""Tables of a recipe that describe frozen embeddings, and the training of character language models."""
 
 from typing import Literal
 
@@ -9,20 +9,25 @@ from backattn.recipe.data_files import TextFile
 class FastTextRecipe(Table, frozen=True, kw_only=True):
     """fastText vectors of the source words.
 
-    :param vectors: a file in fastText's text format (``.vec``), below ``data/``.
+    :param vectors: a file in fastText's text format (``.vec``), uncompressed, below ``data/``.
     """
 
     vectors: str
 
 
 class CharLmTraining(Table, frozen=True, kw_only=True):
-    """How ``backattn charlm train`` makes both directions, with flair's own trainer.
+    """Training of both directions of a character language model by ``backattn charlm train``, with flair.
 
-    The corpus' training sentences, without their labels, are part of the text.
+    The training sentences of the corpus, without their labels, are part of the text.
 
-    :param files: more text; it is tokenised as the corpus is.
-    :param hidden: width of one direction's states.
-    :param sequence: characters of one step of backpropagation through time.
+    :param files: more text, tokenised in the same way as the corpus.
+    :param hidden: number of LSTM states of one direction.
+    :param dropout: dropout rate of flair's language model.
+    :param sequence: characters of one step of truncated backpropagation through time.
+    :param batch: sequences of a batch.
+    :param learning_rate: learning rate of SGD at the beginning.
+    :param epochs: number of epochs.
+    :param seed: seed of the random numbers.
     """
 
     files: tuple[TextFile, ...] = ()
@@ -40,9 +45,11 @@ class CharLmRecipe(Table, frozen=True, kw_only=True):
 
     :param checkpoint: folder with ``forward.safetensors`` and ``backward.safetensors``; empty when ``hub``
         is given.
-    :param hub: flair's name of both without their direction (``de`` for ``de-forward``, ``de-backward``).
-    :param sha256: digests that the hub's two files must have, forward first; empty for none.
-    :param batch_tokens: source tokens of a batch; does not change the numbers.
+    :param hub: flair's name without the direction (``de`` for ``de-forward``, ``de-backward``); empty when
+        ``checkpoint`` is given.
+    :param sha256: sha256 of the two files of the hub, forward first; empty for any, which needs ``--trust``
+        or ``--trust-sha256``.
+    :param batch_tokens: source tokens of a batch; does not change the results.
     """
 
     checkpoint: str = ""
@@ -54,7 +61,7 @@ class CharLmRecipe(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         one_of(self, "checkpoint", "hub")
         if self.sha256 and not self.hub:
-            raise ValueError("sha256: pins files of the hub, and here is none; take it away")
+            raise ValueError("sha256: pins files of a hub, but hub is empty; remove sha256, or name a hub")
         if len(self.sha256) not in (0, 2):
             raise ValueError(
                 f"sha256: expected two digests, forward first, or none; found {len(self.sha256)}"
@@ -62,17 +69,17 @@ class CharLmRecipe(Table, frozen=True, kw_only=True):
 
 
 class BertRecipe(Table, frozen=True, kw_only=True):
-    """A frozen BERT-like model, through transformers.
+    """A frozen BERT-like encoder of transformers.
 
     :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
-    :param hub: its name on the hub (``bert-base-multilingual-cased``).
+    :param hub: name on the hub (``bert-base-multilingual-cased``); empty when ``checkpoint`` is given.
     :param revision: commit on the hub; empty for the newest, which may change.
-    :param layers: the last layer's states, or the mean of the last four layers'.
-    :param pieces: a token's vector is that of its first piece, or the mean over its pieces.
-    :param window: most pieces that are read at once, special ones ([CLS], [SEP]) included; a longer sentence
-        is read in windows that overlap by half. 0 takes what the model can.
-    :param batch_tokens: pieces of a batch, padding included; does not change the numbers. The default fits a
-        CPU's caches (4000 take half as long again); a GPU takes more.
+    :param layers: states of the last layer, or the mean over the last four layers.
+    :param pieces: vector of a token: that of its first subword piece, or the mean over its pieces.
+    :param window: largest number of pieces in one pass, [CLS] and [SEP] included; longer sentences are read
+        in windows that overlap by half. 0 for the limit of the model.
+    :param batch_tokens: pieces of a batch, padding included; does not change the results. The default fits
+        the caches of a CPU (4000 take half as long again); a GPU takes more.
     """
 
     checkpoint: str = ""
@@ -86,15 +93,18 @@ class BertRecipe(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         one_of(self, "checkpoint", "hub")
         if self.revision and not self.hub:
-            raise ValueError("revision: a commit of the hub, and here is none; take it away")
+            raise ValueError("revision: a commit of a hub, but hub is empty; remove revision, or name a hub")
 
 
 EmbeddingName = Literal["fasttext", "charlm", "bert"]
 
 
 class EmbeddingsRecipe(Table, frozen=True, kw_only=True):
-    """Frozen features of the source words, each kind in a store of its own; :attr:`TaggerRecipe.embeddings`
-    says which of them the tagger reads."""
+    """Frozen features of the source words, each kind in a store of its own; the tagger reads those that
+    ``tagger.embeddings`` names.
+
+    :param dtype: number format of the stores.
+    """
 
     fasttext: FastTextRecipe | None = None
     charlm: CharLmRecipe | None = None

@@ -1,4 +1,4 @@
-"""Every key of a recipe: its type in words, its default, and what the docstring of its table says of it."""
+"""Describe every key of a recipe: type, default, and meaning, from the docstring of its table."""
 
 import inspect
 import json
@@ -31,9 +31,9 @@ _WIDTH = 100
 class Key:
     """One key of a recipe.
 
-    :param name: dotted; ``[]`` stands for each entry of a list of tables.
-    :param values: what it may be, and its default, in words.
-    :param meaning: empty where the name says it.
+    :param name: dotted name; ``[]`` follows the name of a list of tables.
+    :param values: description of its type and default.
+    :param meaning: description of the key; may be empty.
     """
 
     name: str
@@ -41,27 +41,29 @@ class Key:
     meaning: str
 
     def to_text(self) -> str:
-        """The key on a line, its meaning below."""
+        """Format the key on one line, with its meaning below."""
         indent = " " * 4
-        below = textwrap.wrap(self.meaning, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+        below = textwrap.wrap(
+            self.meaning, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
         return "\n".join([f"{self.name}  ({self.values})", *below])
 
 
 def recipe_keys(below: str = "") -> list[Key]:
-    """The keys of a recipe, in the order of its tables; those of like tables stand once.
+    """List the keys of a recipe, in the order of its tables; keys of equal tables are listed once.
 
-    :param below: only this key and those of its table (``tagger``, ``translator.training``).
+    :param below: list only this key and those of its table (``tagger``, ``translator.training``).
     :raises RecipeError: there is no such key.
     """
     found = list(_keys(Recipe, "", below.replace("[]", ""), {}))
     if not found:
         tables = [name for name in fields_of(Recipe) if name != "name"]
-        raise RecipeError(f"{quoted(below)}: no key of a recipe; its tables are {listed(tables)}")
+        raise RecipeError(f"{quoted(below)}: no such key; the tables of a recipe are {listed(tables)}")
     return found
 
 
 def fields_of(hint: Any, value: Any = None) -> dict[str, Any]:
-    """The keys of a table and their types; of a table with kinds, by the kind that a value names.
+    """Return the keys of a table and their types; of a table with kinds, those of the kind in ``value``.
 
     :param hint: a class of the recipe, or a union of such classes.
     """
@@ -77,18 +79,18 @@ def fields_of(hint: Any, value: Any = None) -> dict[str, Any]:
 
 
 def kinds_of(hint: Any) -> dict[str, type[Table]]:
-    """The classes between which ``kind`` chooses, by their kind; empty for a table without one."""
+    """Return the classes of a table with kinds, by kind; empty for a table without kinds."""
     classes = [hint] if inspect.isclass(hint) else typing.get_args(_required(hint))
     tables = [cls for cls in classes if inspect.isclass(cls) and issubclass(cls, Table)]
     return {str(cls.__struct_config__.tag): cls for cls in tables if cls.__struct_config__.tag is not None}
 
 
 def type_at(hint: Any, table: Any, steps: Sequence[str]) -> Any:
-    """The type of a place in a recipe.
+    """Return the type of a place in a recipe.
 
     :param hint: type of the table.
-    :param table: its value, of which the kinds are read.
-    :param steps: keys and numbers of list entries; ``...`` for any key.
+    :param table: its value, which says the kinds of tables.
+    :param steps: keys and indices of list entries; ``...`` for any key.
     """
     for step in steps:
         hint = _required(hint)
@@ -104,40 +106,41 @@ def type_at(hint: Any, table: Any, steps: Sequence[str]) -> Any:
 
 
 def in_words(hint: Any) -> str:
-    """What a value of a type may be, for a reader."""
+    """Describe the values of a type for a message."""
     hint = _required(hint)
     if hint in IN_WORDS:
         return IN_WORDS[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return f"{in_words(arguments[0])}{''.join(_bounds(meta) for meta in arguments[1:])}"
+        meta = arguments[1]
+        if meta.min_length:
+            return in_words(arguments[0]).replace("a list", "a non-empty list", 1)
+        return in_words(arguments[0]) + _bounds(meta)
     if origin is Literal:
         return " | ".join(json.dumps(choice) for choice in arguments)
     if kinds_of(hint) or _table(hint) is not None:
         return "a table"
     if origin in (types.UnionType, typing.Union):
-        return ", or ".join(map(in_words, arguments))
+        return " or ".join(map(in_words, arguments))
     if origin is tuple:
-        return "a list of tables" if _table(arguments[0]) else f"a list, each {in_words(arguments[0])}"
+        return "a list of tables" if _table(arguments[0]) else f"a list, each entry {in_words(arguments[0])}"
     if origin is Mapping:
         return f"a table, each value {in_words(arguments[1])}"
     return _NOUNS[hint]
 
 
 def _bounds(meta: msgspec.Meta) -> str:
-    if meta.min_length:
-        return ", at least one"
     if meta.ge is None:
         return f" above {meta.gt:g}" if meta.gt is not None else ""
     if meta.lt is not None:
-        return f", at least {meta.ge:g} and below {meta.lt:g}"
-    return f" from {meta.ge:g} to {meta.le:g}" if meta.le is not None else f", {meta.ge:g} or more"
+        return f" from {meta.ge:g} to below {meta.lt:g}"
+    return f" from {meta.ge:g} to {meta.le:g}" if meta.le is not None else f" of at least {meta.ge:g}"
 
 
 def _keys(cls: type[Table], prefix: str, below: str, shown: dict[Any, str]) -> Iterator[Key]:
-    """The keys of a table that lie below one.
+    """Yield the keys of a table that lie below a key.
 
-    :param shown: tables whose keys stand there already, and where.
+    :param shown: tables whose keys were listed already -> where.
     """
     meanings = _meanings(cls)
     for field in fields(cls):
@@ -147,7 +150,7 @@ def _keys(cls: type[Table], prefix: str, below: str, shown: dict[Any, str]) -> I
         kinds, many = kinds_of(hint), typing.get_origin(_bare(hint)) is tuple
         table = _table(typing.get_args(_bare(hint))[0] if many else hint)
         if table is None and not kinds:
-            if wanted and name != "name":  # which is that of the file
+            if wanted and name != "name":  # which is the name of the file
                 yield Key(name, f"{in_words(hint)}; {_default(field)}", meaning)
             continue
         name += "[]" * many
@@ -170,11 +173,11 @@ def _keys(cls: type[Table], prefix: str, below: str, shown: dict[Any, str]) -> I
 def _keys_of_kinds(
     kinds: Mapping[str, type[Table]], prefix: str, below: str, shown: dict[Any, str]
 ) -> Iterator[Key]:
-    """The keys of a table whose ``kind`` says which others are legal, each once, with its kinds."""
+    """Yield the keys of a table with several kinds, each once, with the kinds that have it."""
     if f"{prefix}kind.".startswith(f"{below}." if below else ""):
         choices = " | ".join(map(json.dumps, kinds))
-        told = "; ".join(f"{kind}: {_summary(cls, cls)}" for kind, cls in kinds.items())
-        yield Key(f"{prefix}kind", f"{choices}; must be given", told)
+        meaning = " ".join(f"{kind}: {_summary(cls, cls)}" for kind, cls in kinds.items())
+        yield Key(f"{prefix}kind", f"{choices}; required", meaning)
     known: dict[str, list[str]] = {}
     for kind, cls in kinds.items():
         for field in fields(cls):
@@ -190,12 +193,12 @@ def _keys_of_kinds(
 
 
 def _bare(hint: Any) -> Any:
-    """A type without its bounds."""
+    """Return a type without its bounds."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
 def _required(hint: Any) -> Any:
-    """``X`` of ``X | None``."""
+    """Return ``X`` for ``X | None``."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         found = [one for one in typing.get_args(hint) if one is not types.NoneType]
         return found[0] if len(found) == 1 else hint
@@ -203,16 +206,16 @@ def _required(hint: Any) -> Any:
 
 
 def _table(hint: Any) -> type[Table] | None:
-    """The class of a table without a choice of kinds; None for any other type."""
+    """Return the class of a table without a choice of kinds; None for any other type."""
     return hint if inspect.isclass(hint) and issubclass(hint, Table) else None
 
 
 def _default(field: FieldInfo) -> str:
     if field.default is None:
-        return "may be left out"
+        return "optional"
     if field.default is not msgspec.NODEFAULT:
         return f"default {json.dumps(field.default, ensure_ascii=False)}"
-    return "must be given" if field.default_factory is msgspec.NODEFAULT else "default {}"
+    return "required" if field.default_factory is msgspec.NODEFAULT else "default {}"
 
 
 def _meanings(cls: type[Any]) -> dict[str, str]:
@@ -225,7 +228,7 @@ def _meanings(cls: type[Any]) -> dict[str, str]:
 
 def _summary(hint: Any, table: type[Table] | None) -> str:
     if table is None:
-        return "Its kind says which other keys it has."
+        return "The other keys depend on kind."
     return _plain((inspect.getdoc(table) or "").partition("\n\n")[0])
 
 

@@ -1,4 +1,4 @@
-"""``pipelines/*.toml`` -> :class:`Recipe`. A recipe is read once, checked whole and then only passed on.
+"""Load recipes (``pipelines/*.toml``) as :class:`Recipe`, checked completely.
 
 Unknown keys, missing keys and values of the wrong type or range are refused with file and key.
 """
@@ -21,14 +21,14 @@ from backattn.recipe.paths import EPOCHS, model_path
 from backattn.recipe.schema import NAME, EnglishRecipe, Recipe
 
 PIPELINES = Path("pipelines")
-# A recipe is read on one screen. tomllib takes time with the square of a key's dots, and its own errors
-# for what is nested too deep.
+# Far more than a recipe has. The time that tomllib takes grows with the square of a key's dots, and what is
+# nested too deep raises a RecursionError in it.
 _LONGEST = 1 << 17
 _MOST_DOTS = 1000
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read ``pipelines/<name>.toml``, or a path that ends in ``.toml``.
+    """Load ``pipelines/<name>.toml``, or a path that ends in ``.toml``.
 
     :param overrides: ``key.path=value`` texts that replace single values (``tagger.epochs=3``).
     :raises MissingError: there is no such recipe.
@@ -37,17 +37,17 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     table, path = _read(name, overrides)
     if "corpus" not in table:
         raise RecipeError(
-            f"{path}: no [corpus] table: this recipe has no LANG to run; "
+            f"{path}: no [corpus] table, so it cannot be run as LANG; "
             f"choose one of {listed(available_recipes()) or 'none here'}"
         )
-    # A wrong value need not stand in the file.
+    # The wrong value may come from --set.
     return from_json({"name": path.stem, **table}, f"{path} with --set" if overrides else str(path))
 
 
 def recipe_name(lang: str) -> str:
-    """The name that a recipe has by its LANG: itself, or that of its file.
+    """Return the name of a recipe that is given by its name or path.
 
-    :raises RecipeError: it is no name, so that nothing below ``cache/`` can be called so.
+    :raises RecipeError: it is not a valid name of a folder below ``cache/``.
     """
     name = Path(lang).stem if lang.endswith(".toml") else lang
     if not NAME.fullmatch(name):
@@ -59,27 +59,27 @@ def recipe_name(lang: str) -> str:
 
 
 def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
-    """Read the ``[english]`` table alone, with the training that it must hold.
+    """Load only the ``[english]`` table, which must have a training.
 
-    A recipe that only describes an English tagger (``pipelines/english.toml``) needs nothing else.
+    A recipe that only describes an English tagger (``pipelines/english.toml``) needs no other table.
     """
     table, path = _read(name, overrides)
     english = table.get("english")
     if not isinstance(english, dict) or "training" not in english:
         raise RecipeError(
-            f"{path}: no [english.training]: this recipe says nothing about training an English "
-            "tagger; `backattn english train english` does"
+            f"{path}: no [english.training]: this recipe describes no training of an English "
+            "tagger; `backattn english train english` trains the one of pipelines/english.toml"
         )
     return convert(EnglishRecipe, english, str(path), "english")
 
 
 def available_recipes() -> list[str]:
-    """Names of the recipes of ``pipelines/`` that describe a LANG."""
+    """List the recipes of ``pipelines/`` that have a corpus."""
     return sorted(path.stem for path in PIPELINES.glob("*.toml") if _describes_a_lang(path))
 
 
 def trained_by(checkpoint: str) -> str:
-    """The recipe whose training leaves a model there, for a message.
+    """Name the recipe whose training writes a checkpoint, for a message.
 
     ``zh`` for ``zh/translator``, and for one of its epochs (``zh/translator.epochs/3``); ``LANG`` where no
     recipe has that name.
@@ -90,7 +90,7 @@ def trained_by(checkpoint: str) -> str:
 
 
 def _describes_a_lang(path: Path) -> bool:
-    """Looked at, not parsed: a recipe that cannot be read must not hide the others from a message."""
+    """Search without parsing: a recipe that cannot be read must not hide the others from a message."""
     try:
         with open_regular(path) as file:
             return bool(re.search(rb"^\[corpus\]", file.read(_LONGEST), re.M))
@@ -99,12 +99,12 @@ def _describes_a_lang(path: Path) -> bool:
 
 
 def as_json(part: Any) -> dict[str, Any]:
-    """A (part of a) recipe as plain JSON values, for digests and for the artefacts."""
+    """Convert a recipe, or one of its tables, to plain JSON values, for digests and artefacts."""
     return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(part)))
 
 
 def from_json(table: Any, where: str) -> Recipe:
-    """The inverse of :func:`as_json` for a whole recipe (a run folder keeps its own).
+    """Convert plain JSON values to a recipe, the inverse of :func:`as_json`.
 
     :raises RecipeError: names ``where`` and the key.
     """
@@ -116,7 +116,7 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
     path = Path(name) if name.endswith(".toml") else PIPELINES / f"{known}.toml"
     if not is_file(path):
         if os.path.exists(path):
-            raise RecipeError(f"{path}: not a file; name a recipe, or the path of one")
+            raise RecipeError(f"{path}: not a regular file; expected the name or path of a recipe")
         names = listed(available_recipes()) or "none: run from the folder that holds pipelines/"
         raise MissingError(f"{path}: no such recipe; here are {names}")
     try:
@@ -132,7 +132,10 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """:raises ValueError: it is no TOML, or not of the size of a recipe."""
+    """Parse TOML.
+
+    :raises ValueError: it is not TOML, or larger than a recipe may be.
+    """
     if len(text) > _LONGEST:
         raise ValueError(f"longer than {_LONGEST:,} characters")
     if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
@@ -144,7 +147,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _override_value(override: str) -> tuple[str, Any]:
-    """Key and value of a ``--set``."""
+    """Split a ``--set`` into key and value."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise RecipeError(f"--set {plain(override)}: expected KEY=VALUE, as in tagger.epochs=3")
@@ -152,7 +155,7 @@ def _override_value(override: str) -> tuple[str, Any]:
         parsed = _parse(f"value = {text}")
     except ValueError:
         parsed = {}
-    # A bare word is a string: --set transfer.eos=keep. So is a text that would be several lines of TOML.
+    # A bare word is a string: --set transfer.eos=keep. So is text that would be several lines of TOML.
     return dotted, parsed["value"] if parsed.keys() == {"value"} else text
 
 

@@ -1,4 +1,4 @@
-"""Where a recipe's files lie: below ``BACKATTN_DATA``, below ``BACKATTN_CACHE``, or where it says."""
+"""Resolve the paths of a recipe: below ``BACKATTN_DATA`` or ``BACKATTN_CACHE``, or absolute."""
 
 import os
 import re
@@ -7,24 +7,24 @@ from pathlib import Path
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import plain, quoted
 
-# What follows the name of a translator's folder, where a training keeps each epoch beside it.
+# Suffix of the folder beside a translator in which its training keeps each epoch.
 EPOCHS = ".epochs"
-# Variables that a recipe may use without the environment naming them.
+# Values of variables that the environment does not set.
 _VARIABLE_DEFAULTS = {"BACKATTN_DATA": "data", "BACKATTN_CACHE": "cache"}
 
 
 def data_path(text: str) -> Path:
-    """A path of a data file: ``${VARIABLES}`` filled in, relative ones below ``BACKATTN_DATA``."""
+    """Resolve the path of a data file, with ``${VARIABLES}``; a relative one is below ``BACKATTN_DATA``."""
     return _resolve(text, "BACKATTN_DATA")
 
 
 def model_path(text: str) -> Path:
-    """A path of a model: ``${VARIABLES}`` filled in, relative ones below ``BACKATTN_CACHE``."""
+    """Resolve the path of a model, with ``${VARIABLES}``; a relative one is below ``BACKATTN_CACHE``."""
     return _resolve(text, "BACKATTN_CACHE")
 
 
 def cache_root() -> Path:
-    """``BACKATTN_CACHE``, or ``cache/``."""
+    """Return the folder ``BACKATTN_CACHE``, by default ``cache/``."""
     return Path(_variable("BACKATTN_CACHE", "BACKATTN_CACHE"))
 
 
@@ -41,7 +41,7 @@ def _variable(name: str, text: str) -> str:
         raise RecipeError(
             f"{plain(text)}: the environment variable {plain(name)} is not set; set it to a path"
         )
-    # Its name will stand in files of JSON and in messages, which are text.
+    # JSON files and messages contain the path, and are text.
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise RecipeError(
             f"{plain(text)}: the environment variable {plain(name)} is {quoted(value)}, not UTF-8; set it to "

@@ -1,4 +1,4 @@
-"""What a recipe says: one immutable class for each table. Defaults live here and nowhere deeper.
+"""Define the tables of a recipe, one immutable class each. Defaults stand here, and in no other package.
 
 The tables of files are in :mod:`~backattn.recipe.data_files`, those of frozen word features in
 :mod:`~backattn.recipe.embeddings`, those of trainings in :mod:`~backattn.recipe.training`.
@@ -30,26 +30,33 @@ from backattn.recipe.training import EnglishTraining, TranslatorTraining
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
 States = Literal["lstm", "tags"]
-# How many training sentences are learnt from.
+# Number of training sentences.
 SampleSize = Positive | Literal["all"]
 # A name becomes a folder below cache/.
 NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
-    """What the two kinds of translation models have in common: where one lies and how it is asked.
+    """Settings that fairseq and transformers models share: the place of the model and its beam search.
 
-    :param checkpoint: folder of the model; empty when ``hub`` is given.
-    :param hub: name of a public model; empty when ``checkpoint`` is given.
-    :param source: language code of the source side.
+    :param checkpoint: folder of the model; empty when ``hub`` is given. For fairseq it holds
+        ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and ``joint.model``; for transformers, what
+        ``save_pretrained`` writes.
+    :param hub: name of a public model (fairseq: ``transformer.wmt19.de-en``; transformers:
+        ``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
+    :param source: language code of the source side. A transformers model gets Chinese (``zh``) and other
+        languages written without spaces as text without spaces.
     :param beam: width of the beam search.
-    :param max_len_a, max_len_b: a translation has at most a * pieces + b pieces (tight: runaways).
-    :param segment_pieces: a longer source is translated in segments; A becomes block-diagonal. Below the
-        model's own limit it helps a translator that learnt from short sentences.
-    :param batch_tokens: source pieces of a batch, padding included; does not change the numbers.
-    :param layers: A is the mean over the translator's attention layers (eq. 3), or its last layer's alone.
-    :param precision: arithmetic of the products with weights on a CPU (a GPU takes float16). ``bfloat16``
-        gives other numbers, at an equal BLEU, and is faster on processors that know it; others take float32.
+    :param max_len_a: factor of the length limit: a translation has at most max_len_a * source pieces +
+        max_len_b pieces. A tight limit cuts repetitions.
+    :param max_len_b: constant part of that limit.
+    :param segment_pieces: split a source of more pieces into segments and translate each; A becomes
+        block-diagonal. A value below the limit of the model helps where it was trained on short sentences.
+    :param batch_tokens: source pieces of a batch, padding included; does not change the results.
+    :param layers: take A as the mean over the attention layers (eq. 3), or from the last layer alone.
+    :param precision: number format of the matrix products on a CPU (a GPU uses float16). ``bfloat16`` changes
+        the results slightly, at an equal BLEU, and is faster where the processor has it; elsewhere float32 is
+        used.
     """
 
     checkpoint: str = ""
@@ -68,13 +75,7 @@ class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class FairseqRecipe(ModelTranslator, frozen=True, kw_only=True, tag="fairseq"):
-    """A translation model of fairseq: a public one, or one that `backattn translator train` makes.
-
-    :param checkpoint: folder with ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and
-        ``joint.model``; empty when ``hub`` is given.
-    :param hub: one of fairseq's public models (``transformer.wmt19.de-en``); empty when ``checkpoint`` is
-        given.
-    """
+    """A fairseq model: a public one, or one that `backattn translator train` makes."""
 
     training: TranslatorTraining | None = None
 
@@ -82,11 +83,7 @@ class FairseqRecipe(ModelTranslator, frozen=True, kw_only=True, tag="fairseq"):
 class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transformers"):
     """A Marian model of transformers (opus-mt).
 
-    :param checkpoint: folder of the model, as ``save_pretrained`` leaves it; empty when ``hub`` is given.
-    :param hub: its name on the hub (``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
     :param revision: commit on the hub; empty for the newest, which may change.
-    :param source: language code of the source side; Chinese (``zh``) and others that are written so are given
-        to the model without spaces.
     """
 
     revision: str = ""
@@ -94,13 +91,13 @@ class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transf
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.revision and not self.hub:
-            raise ValueError("revision: a commit of the hub, and here is none; take it away")
+            raise ValueError("revision: a commit of a hub, but hub is empty; remove revision, or name a hub")
 
 
 class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="dictionary"):
-    """A dictionary that translates each word for itself, where no translator is good enough.
+    """Word-by-word translation from a dictionary, where no translator is good enough.
 
-    :param dictionary: a file in the form of CC-CEDICT, below ``data/``.
+    :param dictionary: a file in the format of CC-CEDICT, below ``data/``.
     :param source: language code of the source side.
     """
 
@@ -109,8 +106,7 @@ class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class CopyRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="copy"):
-    """No translation, to learn what one is worth: the English tagger reads the source as it is, A is the
-    identity.
+    """No translation, for ablations: the English tagger reads the source tokens, and A is the identity.
 
     :param source: language code of the source side.
     """
@@ -122,14 +118,16 @@ TranslatorRecipe = FairseqRecipe | TransformersRecipe | DictionaryRecipe | CopyR
 
 
 class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="flair"):
-    """The English tagger, a model of flair's architecture.
+    """The English tagger, a flair ``SequenceTagger``. The table may be left out where nothing reads T
+    (`backattn train --inputs words`).
 
     :param checkpoint: a ``.safetensors`` file of ``english train`` or ``english convert``, or a flair file
-        under any other name; empty when ``hub`` is given.
-    :param hub: a flair hub name (``flair/ner-english``); empty when ``checkpoint`` is given.
-    :param sha256: digest that the file must have; empty for none. flair files are pickles, which can run
-        code: one without a pin needs ``--trust``.
-    :param batch_tokens: English tokens of a batch; does not change the numbers.
+        of any other name; empty when ``hub`` is given.
+    :param hub: name on flair's hub (``flair/ner-english``); empty when ``checkpoint`` is given.
+    :param sha256: sha256 that the file must have; empty for any. A flair file is a pickle, which can run
+        code: without a digest here it needs ``--trust-sha256`` or ``--trust``. A digest counts only in a
+        recipe of ``pipelines/``.
+    :param batch_tokens: English tokens of a batch; does not change the results.
     """
 
     checkpoint: str = ""
@@ -143,13 +141,15 @@ class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="fla
 
 
 class AlignmentRecipe(Table, frozen=True, kw_only=True):
-    """Files of sentence pairs whose words are linked, by people or by an aligner.
+    """Word-aligned sentence pairs, made by people or by a word aligner.
 
-    :param path: a file with a sentence pair a line, words with spaces between.
-    :param links_path: a file whose lines hold the links of those pairs; empty when they are a third column.
-    :param separator: what stands between the columns of ``path``.
-    :param order: of the two columns, and of the two numbers of a link: ``3-4`` is sure, ``3p4`` possible.
-    :param first: the number that the first word of a sentence has.
+    :param path: a file with one sentence pair a line, its words separated by spaces.
+    :param links_path: a file with the links of one pair a line; empty where they are the third column of
+        ``path``.
+    :param separator: separator of the columns of ``path``.
+    :param order: order of the two columns, and of the two numbers of a link: ``3-4`` is a sure link, ``3p4``
+        a possible one.
+    :param first: number of the first word of a sentence.
     """
 
     path: str
@@ -160,18 +160,22 @@ class AlignmentRecipe(Table, frozen=True, kw_only=True):
 
 
 class TransferRecipe(Table, frozen=True, kw_only=True):
-    """From A and R to T (section "From pieces to tokens" of the README).
+    """How T is computed from A and R (section "From pieces to tokens" of the README).
 
-    :param states: R is the English tagger's BiLSTM outputs (eq. 4); or what they say: the probability of each
-        of its tags, softmax of the linear layer. That is some twenty numbers instead of hundreds.
-    :param source_states: T also has, beside A R, the states of the English tagger over the source tokens as
-        they are: names are names in every language of one script. T is then twice as wide.
-    :param attention: A is the translator's; or, to learn what that is worth, the uniform or the diagonal one
-        stands in its place, or that of ``links``.
-    :param links: an aligner's (sure) links between each sentence and its translation, as `backattn pairs`
-        prints the two.
-    :param eos: what becomes of the translator's end of the sentence.
-    :param normalise: ``source`` makes each source token's row of A sum to 1.
+    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4), or the probabilities of its
+        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds).
+    :param source_states: append the states of the English tagger over the source tokens to A R, since many
+        names are the same in all languages of one script. T is then twice as wide.
+    :param attention: A: the attention of the translator; or, for ablations, a uniform or diagonal matrix, or
+        the word alignments of ``links``.
+    :param links: sure links of a word aligner between each sentence and its translation, as `backattn pairs`
+        prints them.
+    :param eos: what to do with the end-of-sentence mark (EOS) in A: ``drop`` its row and column;
+        ``renormalise``: drop them and scale each column to sum to 1; ``keep``: count it as a piece of the
+        last token.
+    :param normalise: ``source`` scales each row of A (a source token) to sum to 1; ``none`` leaves
+        A as it is.
+    :param dtype: number format of the store.
     """
 
     states: States = "lstm"
@@ -185,27 +189,36 @@ class TransferRecipe(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.attention == "links" and self.links is None:
             raise ValueError(
-                "attention: 'links' has no table; write one, [transfer.links], with the paths of what "
-                "`backattn pairs` printed and of what an aligner made of it"
+                "attention: 'links' needs a table [transfer.links]; write one, with the path of the output "
+                "of `backattn pairs` and that of the links that an aligner made of it"
             )
 
 
 class TaggerRecipe(Table, frozen=True, kw_only=True):
-    """Stage two: the BiLSTM-CRF of section 3.2. The defaults are the paper's settings.
+    """The BiLSTM-CRF of stage two (section 3.2 of the paper). The defaults are the settings of the paper.
 
-    :param embeddings: frozen features beside the trained word vectors; each needs its ``[embeddings]`` table.
-    :param fusion: where T goes: ``output``, beside the BiLSTM's states (BAN, eq. 7); ``input``, beside the
-        word features (our reading of the abstract of CAN, which augments the representations themselves);
-        ``both``; ``gate``, beside the states after a learnt gate of each token.
-    :param word_dimensions: width of the word vectors trained from scratch; 0 for none, where there are
+    :param embeddings: frozen embeddings, concatenated with the trained word vectors; each needs its table
+        ``[embeddings.NAME]``.
+    :param fusion: where T is concatenated: ``output``, with the states of the BiLSTM (BAN, eq. 7); ``input``,
+        with the word features (our reading of the abstract of CAN, which augments the representations
+        themselves); ``both``; ``gate``, with the states, after a learnt gate for each token.
+    :param word_dimensions: width of the word vectors trained from scratch; 0 for none, which needs
         ``embeddings``.
     :param characters: encoder of the characters of a word; ``none`` for Chinese.
-    :param character_dimensions: width of its result.
-    :param patience: epochs without a lower training loss before the learning rate is annealed.
-    :param anneal: factor of that annealing.
-    :param sentences: train on a nested sample of so many training sentences, or on all of them.
-    :param precision: arithmetic of the BiLSTM's training step. ``bfloat16`` is autocast: other numbers,
-        within the noise of seeds, and up to twice as fast on processors that know it; others take float32.
+    :param character_dimensions: width of the output of that encoder.
+    :param hidden: number of LSTM states of one direction.
+    :param word_dropout: dropout rate of the input of the BiLSTM.
+    :param dropout: dropout rate of r, the input of the linear layer.
+    :param learning_rate: learning rate of SGD at the beginning.
+    :param clip_norm: largest norm of the gradient; a larger one is scaled down.
+    :param patience: number of epochs without a lower training loss before the learning rate is reduced.
+    :param anneal: factor by which the learning rate is reduced.
+    :param batch: sentences of a batch.
+    :param epochs: number of epochs; the one with the best dev F1 is kept.
+    :param sentences: number of training sentences, a sample that lies within every larger one; or all.
+    :param precision: number format of the BiLSTM in a training step. ``bfloat16`` (autocast) changes the
+        results within the noise of seeds and is up to twice as fast where the processor has it; elsewhere
+        float32 is used.
     """
 
     embeddings: tuple[EmbeddingName, ...] = ()
@@ -230,29 +243,30 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
             raise ValueError("word_dimensions: expected 1 or more where there are no embeddings, found 0")
         for number, name in enumerate(self.embeddings):
             if name in self.embeddings[:number]:
-                raise ValueError(f"embeddings[{number}]: {name!r} is there twice; take one away")
+                raise ValueError(f"embeddings[{number}]: {name!r} is listed twice; remove one")
 
 
 class ProjectionRecipe(Table, frozen=True, kw_only=True):
-    """How ``backattn project`` names what the English tagger finds.
+    """How ``backattn project`` maps the entity types of the English tagger to those of the corpus.
 
-    :param types: entity type of the English tagger -> type of the corpus; "" makes it O. Empty keeps all
-        types as they are; otherwise a type that is not listed is refused.
+    :param types: entity type of the English tagger -> type of the corpus; "" turns it into O. Empty keeps all
+        types; otherwise a type that is not listed is refused.
     """
 
     types: Mapping[str, str] = {}
 
 
 class PaperFigure(Table, frozen=True, kw_only=True):
-    """What the paper printed of one model and the same with Back Attention, F1 in percent.
+    """F1 in percent that the paper prints for one model without and with Back Attention.
 
-    What is not known for certain is left out, and prints as a dash.
+    Figures that are not known for certain are left out, and print as a dash.
 
-    :param model: the paper's name of the base (``CharLM+BiLSTM+CRF``); empty where a figure is known, but
-        not of which row it is.
-    :param measure: ``Overall``, or one of ``corpus.groups``; empty where it is not known of which.
-    :param base, ban: without Back Attention, and with it.
-    :param lift: what it adds, in points, where the two are not known themselves.
+    :param model: the paper's name of the model without Back Attention (``CharLM+BiLSTM+CRF``); empty where
+        the row of a figure is not known.
+    :param measure: ``Overall``, or a name of ``corpus.groups``; empty where it is not known.
+    :param base: F1 without Back Attention.
+    :param ban: F1 with Back Attention.
+    :param lift: difference in points, where the two figures are not known.
     """
 
     model: PaperModel = ""
@@ -263,18 +277,18 @@ class PaperFigure(Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.lift is not None and self.base is not None and self.ban is not None:
-            raise ValueError("lift: is ban less base already; take one of the three away")
+            raise ValueError("lift: is already ban - base; remove one of the three")
 
     @property
     def difference(self) -> float | None:
-        """What Back Attention adds, in points."""
+        """The F1 points that Back Attention adds; None where they are not known."""
         return self.lift if self.base is None or self.ban is None else self.ban - self.base
 
 
 class PaperRecipe(Table, frozen=True, kw_only=True):
-    """The paper's table of this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for ``backattn report``.
+    """The paper's results on this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for ``backattn report``.
 
-    :param table: its number there (``Table 4``); empty where that is not known for certain.
+    :param table: number of the table in the paper (``Table 4``); empty where it is not known for certain.
     """
 
     table: str = ""
@@ -282,15 +296,12 @@ class PaperRecipe(Table, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The table's, for a reader."""
+        """Name of the table for a heading."""
         return f"{self.table} of the paper" if self.table else "the paper"
 
 
 class Recipe(Table, frozen=True, kw_only=True):
-    """One LANG: the whole way from column files to scores.
-
-    :param english: may be left out where nothing reads T (``backattn train --inputs words``).
-    """
+    """A recipe: all settings from column files to scores."""
 
     name: str
     corpus: CorpusRecipe
@@ -306,13 +317,13 @@ class Recipe(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError(
-                "name: expected letters, digits, . _ and -, with none of the last two first; "
+                "name: expected letters, digits, . _ and -, not beginning with . or -; "
                 f"found {quoted(self.name)}"
             )
         for number, name in enumerate(self.tagger.embeddings):
             if getattr(self.embeddings, name) is None:
                 raise ValueError(
-                    f"tagger.embeddings[{number}]: {name!r} has no table; write one, [embeddings.{name}]"
+                    f"tagger.embeddings[{number}]: {name!r} needs a table [embeddings.{name}]; write one"
                 )
         measures = ["", "Overall", *self.corpus.groups]
         for number, figure in enumerate(self.paper.figures if self.paper else ()):
@@ -324,26 +335,26 @@ class Recipe(Table, frozen=True, kw_only=True):
 
     @property
     def own_translator(self) -> tuple[FairseqRecipe, TranslatorTraining]:
-        """The translator that a training makes, and how.
+        """The translator that the recipe trains, and its training.
 
-        :raises RecipeError: the recipe describes none.
+        :raises RecipeError: the recipe describes no training of a translator.
         """
         translator = self.translator
         if not isinstance(translator, FairseqRecipe) or translator.training is None:
             raise RecipeError(
-                f"recipe {self.name}: no [translator.training]: it says nothing about training a translator"
+                f"recipe {self.name}: no [translator.training]: it describes no training of a translator"
             )
         return translator, translator.training
 
     @property
     def english_tagger(self) -> EnglishRecipe:
-        """The English tagger, for what cannot do without one.
+        """The English tagger, for commands that need one.
 
         :raises RecipeError: the recipe has no ``[english]``.
         """
         if self.english is None:
             raise RecipeError(
                 f"recipe {self.name}: english: missing table, which T needs; write [english] with kind and "
-                "checkpoint, or take --inputs words"
+                "checkpoint, or use --inputs words"
             )
         return self.english

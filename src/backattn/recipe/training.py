@@ -1,4 +1,4 @@
-"""The recipe's tables of trainings: how the models of stage one are made where none are at hand."""
+"""Tables of a recipe that describe how the models of stage one are trained."""
 
 from typing import Annotated, Literal
 
@@ -8,20 +8,22 @@ from backattn.recipe.constraints import Natural, Positive, PositiveNumber, Share
 from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile
 from backattn.recipe.embeddings import CharLmTraining
 
-# One for each epoch.
+# One rate for each epoch.
 LearningRates = Annotated[tuple[PositiveNumber, ...], Meta(min_length=1)]
 
 
 class BackTranslation(Table, frozen=True, kw_only=True):
-    """English text that is translated back into the foreign language, to be more pairs whose English is real
-    (Sennrich, Haddow and Birch 2016, arXiv:1511.06709).
+    """Back-translation (Sennrich, Haddow and Birch 2016, arXiv:1511.06709): English text is translated into
+    the foreign language, which gives more training pairs.
 
-    Who translates it learns from the very pairs that the translator does, with all of its settings but these.
+    The translator out of English is trained on the same pairs, with the same settings but for these.
 
-    :param parallel: files of any pair of languages, of which the English sides are taken where both sides are
-        there; with ``english = 0`` plain text, a sentence a line.
-    :param columns: column files, of which the tokens of training sentences are: those of the English tagger.
-    :param learning_rates, average: of the training in the other direction.
+    :param parallel: sentence pairs of any languages, of which the English sides are taken; with
+        ``english = 0`` plain text, one sentence a line.
+    :param columns: column files, such as those of the English tagger, of which the tokens of the training
+        sentences are taken.
+    :param learning_rates: learning rates of the translator out of English, one for each epoch.
+    :param average: number of its last epochs whose weights are averaged.
     """
 
     parallel: tuple[ParallelFile, ...] = ()
@@ -31,24 +33,32 @@ class BackTranslation(Table, frozen=True, kw_only=True):
 
 
 class TranslatorTraining(Table, frozen=True, kw_only=True):
-    """How ``backattn translator train`` makes the checkpoint.
+    """Training of a translator by ``backattn translator train``, with fairseq.
 
-    :param dictionaries: more pairs, of words and names, beside those of ``parallel``.
-    :param back_translation: English text for more pairs.
-    :param architecture: fairseq's name of the model (``fconv_iwslt_de_en``, ``transformer_iwslt_de_en``).
+    :param parallel: files of training pairs.
+    :param valid: held-out pairs for the perplexity; they are removed from the training pairs.
+    :param test: held-out pairs for BLEU; they are removed from the training pairs.
+    :param dictionaries: dictionaries whose entries are further training pairs.
+    :param back_translation: English text to translate back into further training pairs.
+    :param architecture: fairseq's name of the architecture (``fconv_iwslt_de_en``,
+        ``transformer_iwslt_de_en``).
     :param pieces: size of the joint sentencepiece vocabulary.
-    :param parent: folder of a translator into English, of the same architecture, whose weights the training
-        begins with; empty to begin with random ones.
-    :param learning_rates: one for each epoch; their number is the number of epochs.
+    :param parent: folder of a translator into English, of the same architecture, whose weights initialise
+        this one; empty for random weights.
+    :param learning_rates: learning rates, one for each epoch; their number is the number of epochs.
+    :param optimizer: fairseq's name of the optimizer.
+    :param clip_norm: largest norm of the gradient; a larger one is scaled down.
+    :param dropout: dropout rate.
+    :param label_smoothing: probability that label smoothing spreads over the vocabulary.
     :param max_tokens: target pieces of a batch.
-    :param max_pieces: longer training pairs are left out, and counted.
-    :param average: how many of the last epochs' checkpoints are averaged into the result.
-    :param keep: every epoch's weights are kept as well, each as a translator of its own with its BLEU:
-        ``<checkpoint>.epochs/3`` beside ``<checkpoint>``. It does not change the numbers.
-    :param precision: arithmetic of the training step; ``bfloat16`` is autocast, on devices that know it;
-        others take float32.
-    :param valid, test: held-out pairs for the perplexity and for BLEU; they are taken out of ``parallel``.
-    :param test_limit: translate only so many test sentences for BLEU; 0 for all.
+    :param max_pieces: training pairs of more pieces are left out, and counted.
+    :param average: number of the last epochs whose weights are averaged into the result.
+    :param keep: also keep the weights of each epoch as a translator with its own BLEU, in
+        ``<checkpoint>.epochs/1``, ``2``, ... This does not change the results.
+    :param precision: number format of a training step; ``bfloat16`` is autocast where the device has it,
+        elsewhere float32 is used.
+    :param seed: seed of the random numbers.
+    :param test_limit: largest number of test sentences to translate for BLEU; 0 for all.
     """
 
     parallel: Annotated[tuple[ParallelFile, ...], Meta(min_length=1)]
@@ -76,9 +86,9 @@ class TranslatorTraining(Table, frozen=True, kw_only=True):
 class EnglishCharLm(Table, frozen=True, kw_only=True):
     """Character language models of English.
 
-    :param checkpoint: their folder, which lies outside of the tagger's.
-    :param training: how `backattn english train` makes them first, of the tagger's own training sentences and
-        the files that are named there; left out where they are there already.
+    :param checkpoint: folder of the models, outside the folder of the tagger.
+    :param training: training of the models by `backattn english train`, before the tagger, on the training
+        sentences of the tagger and on these files; left out where the models exist already.
     """
 
     checkpoint: str
@@ -86,10 +96,21 @@ class EnglishCharLm(Table, frozen=True, kw_only=True):
 
 
 class EnglishTraining(Table, frozen=True, kw_only=True):
-    """How ``backattn english train`` makes the tagger with flair's own trainer.
+    """Training of the English tagger by ``backattn english train``, with flair.
 
-    :param charlm: character language models whose states it reads beside words and characters; they stay as
-        they are.
+    :param files: column files of English sentences with tags.
+    :param charlm: character language models whose states the tagger reads besides words and characters; they
+        are frozen.
+    :param word_dimensions: width of the word embeddings.
+    :param character_dimensions: width of character embeddings, and of one direction of the character LSTM.
+    :param min_count: words that occur less often in the training sentences are treated as unknown.
+    :param hidden: number of LSTM states of one direction; d, the width of R, is twice that.
+    :param dropout: dropout rate.
+    :param optimizer: name of the optimizer.
+    :param learning_rate: learning rate of the first epoch; it falls linearly to a tenth in the last one.
+    :param batch: sentences of a batch.
+    :param epochs: number of epochs; the one with the best dev F1 is kept.
+    :param seed: seed of the random numbers.
     """
 
     files: Annotated[tuple[EnglishFile, ...], Meta(min_length=1)]
