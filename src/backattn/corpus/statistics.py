@@ -7,7 +7,8 @@ from typing import Any
 
 from backattn.common.safe_text import printable
 from backattn.corpus import Corpus, Sentence
-from backattn.corpus.tags import spans, split_tag
+from backattn.corpus.spans import spans
+from backattn.corpus.tags import split_tag
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Tag schemes as tables; every scheme becomes BIOES, and BIOES becomes spans.
+"""Tag schemes IOB1, IOB2, BIOES and BMES: checks, and conversion to BIOES.
 
-What a tag means never depends on more than its two neighbours, so a scheme is a table over
-``(previous, current, next)``: :func:`_convert` fills it as a corpus asks, and a lookup does the rest.
+The meaning of a tag depends on its two neighbours at most, so a conversion is a table over ``(previous,
+current, next)``. :func:`_convert` computes an entry when a corpus first needs it, and caches it.
 """
 
 from collections.abc import Sequence
@@ -67,15 +67,6 @@ class TagError(ValueError):
         self.orphan = orphan
 
 
-@dataclass(frozen=True, order=True)
-class Span:
-    """An entity: tokens ``start`` up to, not including, ``end``, of one type."""
-
-    start: int
-    end: int
-    type: str
-
-
 def split_tag(tag: str) -> tuple[str, str]:
     """``B-PER.NAM`` -> ``("B", "PER.NAM")``; ``O`` -> ``("O", "")``."""
     prefix, _, kind = tag.partition("-")
@@ -85,6 +76,18 @@ def split_tag(tag: str) -> tuple[str, str]:
 def is_type(kind: str) -> bool:
     """Whether a text can be an entity type: a blank inside is a column that was not split."""
     return kind.split() == [kind]
+
+
+def parse_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
+    """Prefix and type of a tag.
+
+    :raises ValueError: the tag is not of the scheme's form.
+    """
+    prefix, kind = split_tag(tag)
+    table = _TABLES[scheme]
+    if tag != OUTSIDE and (prefix not in table.begin | table.inside or not is_type(kind)):
+        raise ValueError(f"found tag {quoted(tag)}, expected {_forms(table)}")
+    return prefix, kind
 
 
 def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
@@ -108,33 +111,6 @@ def check_bioes(tags: Sequence[str]) -> None:
     to_bioes(tags, "BIOES")
 
 
-def spans(tags: Sequence[str]) -> tuple[Span, ...]:
-    """The entities of one sentence's BIOES tags, in order.
-
-    :raises TagError: the tags are no legal BIOES.
-    """
-    check_bioes(tags)
-    found = []
-    start = 0
-    for position, tag in enumerate(tags):
-        prefix, kind = split_tag(tag)
-        if prefix in "BS":
-            start = position
-        if prefix in "ES":
-            found.append(Span(start, position + 1, kind))
-    return tuple(found)
-
-
-def from_spans(entities: Sequence[Span], length: int) -> tuple[str, ...]:
-    """The inverse of :func:`spans` for a sentence of ``length`` tokens; entities must not overlap."""
-    tags = [OUTSIDE] * length
-    for entity in entities:
-        inside = [f"I-{entity.type}"] * (entity.end - entity.start)
-        inside[0], inside[-1] = f"B-{entity.type}", f"E-{entity.type}"
-        tags[entity.start : entity.end] = inside if len(inside) > 1 else [f"S-{entity.type}"]
-    return tuple(tags)
-
-
 def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
     """Which BIOES tag may follow which, the borders of the sentence included.
 
@@ -152,7 +128,7 @@ def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
 def _convert(scheme: Scheme, previous: str, current: str, following: str) -> str:
     """One entry of a scheme's table. :raises ValueError: the entry is empty."""
     table = _TABLES[scheme]
-    before, here, after = (_parse(tag, scheme) for tag in (previous, current, following))
+    before, here, after = (parse_tag(tag, scheme) for tag in (previous, current, following))
     if not (_may_follow(table, before, here) and _may_follow(table, here, after)):
         raise ValueError
     if current == OUTSIDE:
@@ -161,13 +137,8 @@ def _convert(scheme: Scheme, previous: str, current: str, following: str) -> str
     return "IBES"[first + 2 * last] + "-" + here[1]
 
 
-def _parse(tag: str, scheme: Scheme) -> tuple[str, str]:
-    """Prefix and type. :raises ValueError: the tag is not of the scheme's form."""
-    prefix, kind = split_tag(tag)
-    table = _TABLES[scheme]
-    if tag != OUTSIDE and (prefix not in table.begin | table.inside or not is_type(kind)):
-        raise ValueError
-    return prefix, kind
+def _forms(table: _Table) -> str:
+    return "O or one of " + ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
 
 
 def _goes_on(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
@@ -186,10 +157,9 @@ def _offence(tags: Sequence[str], scheme: Scheme) -> TagError:
     table = _TABLES[scheme]
     for position, (previous, tag) in enumerate(pairwise([OUTSIDE, *tags, OUTSIDE])):
         try:
-            one, other = _parse(previous, scheme), _parse(tag, scheme)
+            one, other = parse_tag(previous, scheme), parse_tag(tag, scheme)
         except ValueError:
-            forms = ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
-            return TagError(position, f"tag {quoted(tag)}", f"O or one of {forms}")
+            return TagError(position, f"tag {quoted(tag)}", _forms(table))
         if _may_follow(table, one, other):
             continue
         expected = _expectation(table, one, other)

@@ -16,7 +16,7 @@ from backattn.common.errors import RecipeError, StaleError
 from backattn.common.safe_text import listed, plain, printable
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.scoring import Counts, Score, score
-from backattn.corpus.tags import Span, from_spans, spans
+from backattn.corpus.spans import Span, from_spans, spans
 from backattn.features.attention import transfer_attention
 from backattn.features.plan import Stage, make_plan, require_same_translation
 from backattn.recipe import Recipe, cache_root
