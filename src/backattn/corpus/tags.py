@@ -21,14 +21,14 @@ _TABLE_SIZE = 1 << 14  # a corpus needs a few hundred entries; a file of noise m
 
 @dataclass(frozen=True)
 class _Table:
-    """The prefixes of a scheme, by what they say of the entity's borders.
+    """The prefixes of a scheme, grouped by the entity boundary that they mark.
 
-    :param begin: the entity begins here.
-    :param inside: the entity goes on from the token before (in IOB1: or begins here).
-    :param end: the entity ends here; where the scheme marks no end, it ends before whatever does not
-        continue it.
-    :param marks_end: the scheme marks the end of every entity.
-    :param opens_inside: an ``inside`` prefix may open an entity (IOB1 alone).
+    :param begin: prefixes of the first token of an entity.
+    :param inside: prefixes of a token that continues the entity of the token before (in IOB1 also of a first
+        token).
+    :param end: prefixes of the last token of an entity; in a scheme without them, an entity ends before the
+        first token that does not continue it.
+    :param opens_inside: an ``inside`` prefix may begin an entity (IOB1 alone).
     """
 
     begin: frozenset[str]
@@ -38,12 +38,13 @@ class _Table:
 
     @property
     def marks_end(self) -> bool:
+        """Whether the scheme marks the end of every entity."""
         return bool(self.end)
 
 
 _TABLES: dict[Scheme, _Table] = {
-    # In IOB1, B- is needed only between two neighbours of one type; elsewhere it is superfluous but
-    # says the same as I-, so it is read.
+    # In IOB1, B- is needed only between two adjacent entities of one type; elsewhere it is redundant but
+    # means the same as I-, so it is accepted.
     "IOB1": _Table(begin=frozenset("B"), inside=frozenset("I"), opens_inside=True),
     "IOB2": _Table(begin=frozenset("B"), inside=frozenset("I")),
     "BIOES": _Table(begin=frozenset("BS"), inside=frozenset("IE"), end=frozenset("ES")),
@@ -52,11 +53,11 @@ _TABLES: dict[Scheme, _Table] = {
 
 
 class TagError(ValueError):
-    """A tag sequence is not of its scheme.
+    """A tag sequence violates its scheme.
 
-    :param position: index of the first tag at fault.
-    :param found, expected: halves of the message.
-    :param orphan: the tag is of the scheme's form, but continues nothing.
+    :param position: index of the first illegal tag.
+    :param found, expected: the two halves of the message.
+    :param orphan: the tag is well-formed, but has no entity to continue.
     """
 
     def __init__(self, position: int, found: str, expected: str, *, orphan: bool = False) -> None:
@@ -74,7 +75,7 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def is_type(kind: str) -> bool:
-    """Whether a text can be an entity type: a blank inside is a column that was not split."""
+    """Whether a text can be an entity type: not empty, no blank (which is a column that was not split)."""
     return kind.split() == [kind]
 
 
@@ -91,32 +92,32 @@ def parse_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
 
 
 def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
-    """Bring the tags of one sentence from their scheme to BIOES.
+    """Convert the tags of one sentence from their scheme to BIOES.
 
-    :raises TagError: at the first tag that is not of the scheme, or that continues nothing, or (where
-        the scheme marks ends) before which an entity was left open.
+    :raises TagError: names the first tag that is malformed, that has no entity to continue, or (where the
+        scheme marks ends) that follows an unfinished entity.
     """
     padded = [OUTSIDE, *tags, OUTSIDE]
     try:
         return tuple([_convert(scheme, *triple) for triple in zip(padded, tags, padded[2:], strict=False)])
     except ValueError:
-        raise _offence(tags, scheme) from None
+        raise _first_error(tags, scheme) from None
 
 
 def check_bioes(tags: Sequence[str]) -> None:
-    """Say whether tags are legal BIOES.
+    """Check that tags are legal BIOES.
 
-    :raises TagError: at the first one that is not.
+    :raises TagError: names the first one that is not.
     """
     to_bioes(tags, "BIOES")
 
 
 def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
-    """Which BIOES tag may follow which, the borders of the sentence included.
+    """The legal transitions between BIOES tags, and at the start and end of a sentence.
 
     :param tags: the k tags, each once.
-    :returns: ``[i, j]``: tag i may stand right before tag j; ``[k, j]``: j may begin a sentence;
-        ``[i, k]``: i may end one. *Shape:* (k + 1, k + 1), bool; ``[k, k]``, the empty sentence, is False.
+    :returns: ``[i, j]``: tag j may follow tag i; ``[k, j]``: a sentence may begin with j; ``[i, k]``: a
+        sentence may end with i. *Shape:* (k + 1, k + 1), bool; ``[k, k]``, the empty sentence, is False.
     """
     bordered = [*(split_tag(tag) for tag in tags), (OUTSIDE, "")]
     legal = np.array([[_may_follow(_TABLES["BIOES"], one, other) for other in bordered] for one in bordered])
@@ -126,14 +127,17 @@ def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
 
 @lru_cache(_TABLE_SIZE)
 def _convert(scheme: Scheme, previous: str, current: str, following: str) -> str:
-    """One entry of a scheme's table. :raises ValueError: the entry is empty."""
+    """The BIOES tag of ``current`` between its neighbours.
+
+    :raises ValueError: a tag is malformed, or may not follow the one before it.
+    """
     table = _TABLES[scheme]
     before, here, after = (parse_tag(tag, scheme) for tag in (previous, current, following))
     if not (_may_follow(table, before, here) and _may_follow(table, here, after)):
         raise ValueError
     if current == OUTSIDE:
         return OUTSIDE
-    first, last = not _goes_on(table, before, here), not _goes_on(table, here, after)
+    first, last = not _continues(table, before, here), not _continues(table, here, after)
     return "IBES"[first + 2 * last] + "-" + here[1]
 
 
@@ -141,19 +145,23 @@ def _forms(table: _Table) -> str:
     return "O or one of " + ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
 
 
-def _goes_on(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two neighbours, legal as they stand, are of one entity."""
+def _continues(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two adjacent tags, the second of which may follow the first, belong to one entity."""
     return other[0] in table.inside and one[1] == other[1] and one[0] not in table.end
 
 
 def _may_follow(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    left_open = table.marks_end and one[0] != OUTSIDE and one[0] not in table.end
-    continues = other[0] in table.inside and not table.opens_inside
-    return _goes_on(table, one, other) if left_open or continues else True
+    must_continue = other[0] in table.inside and not table.opens_inside
+    return _continues(table, one, other) if _unfinished(table, one) or must_continue else True
 
 
-def _offence(tags: Sequence[str], scheme: Scheme) -> TagError:
-    """The first offence of a sequence that has one: its position and words for it."""
+def _unfinished(table: _Table, tag: tuple[str, str]) -> bool:
+    """Whether the entity of a tag needs another token."""
+    return table.marks_end and tag[0] != OUTSIDE and tag[0] not in table.end
+
+
+def _first_error(tags: Sequence[str], scheme: Scheme) -> TagError:
+    """The error for the first illegal tag of a sequence."""
     table = _TABLES[scheme]
     for position, (previous, tag) in enumerate(pairwise([OUTSIDE, *tags, OUTSIDE])):
         try:
@@ -168,13 +176,13 @@ def _offence(tags: Sequence[str], scheme: Scheme) -> TagError:
         here = plain(tag)
         found = f"{here} after {plain(previous)}" if position else f"{here} at the start of the sentence"
         return TagError(position, found, expected, orphan=other[0] in table.inside)
-    raise AssertionError("a sequence without an offence")
+    raise AssertionError("the sequence is legal")
 
 
 def _expectation(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> str:
-    if table.marks_end and one[0] != OUTSIDE and one[0] not in table.end:
-        going_on = " or ".join(plain(f"{prefix}-{one[1]}") for prefix in sorted(table.inside, reverse=True))
-        return f"{going_on} to go on with the entity"
+    if _unfinished(table, one):
+        continuing = " or ".join(plain(f"{prefix}-{one[1]}") for prefix in sorted(table.inside, reverse=True))
+        return f"{continuing} to go on with the entity"
     return (
         f"{' or '.join(plain(f'{prefix}-{other[1]}') for prefix in sorted(table.begin))} to begin an entity"
     )
