@@ -146,7 +146,7 @@ def _forms(table: _Table) -> str:
 
 
 def _continues(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two adjacent tags, the second of which may follow the first, belong to one entity."""
+    """Whether the second of two adjacent tags continues the entity of the first."""
     return other[0] in table.inside and one[1] == other[1] and one[0] not in table.end
 
 
