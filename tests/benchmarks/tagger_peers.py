@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader
 from torchcrf import CRF
 
 from backattn.corpus import Sentence
-from backattn.corpus.scoring import legal_spans, span_f1
-from backattn.corpus.tags import spans
+from backattn.corpus.scoring import count, entities
+from backattn.corpus.spans import spans
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.preparation import Setup
 
@@ -75,8 +75,8 @@ class FlairPeer:
 
     def f1(self) -> float:
         """Strict F1 on dev."""
-        gold = legal_spans(sentence.tags for sentence in self.setup.corpus.dev)
-        return span_f1(gold, legal_spans(self.predict([s.tokens for s in self.setup.corpus.dev])))
+        gold = entities(sentence.tags for sentence in self.setup.corpus.dev)
+        return count(gold, entities(self.predict([s.tokens for s in self.setup.corpus.dev]))).f1
 
     def predict(self, sentences: Sequence[tuple[str, ...]]) -> list[list[str]]:
         """Tags of new sentences."""

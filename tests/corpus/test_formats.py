@@ -13,7 +13,8 @@ from msgspec import structs
 
 from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.corpus.formats import _characters, parse_column_file, read_column_file, read_corpus
-from backattn.corpus.tags import Span, check_bioes, spans, to_bioes
+from backattn.corpus.spans import Span, spans
+from backattn.corpus.tags import check_bioes, to_bioes
 from backattn.recipe import ColumnFormat, CorpusRecipe
 
 CONLL2003 = ColumnFormat(scheme="IOB1", docstart="-DOCSTART-", encoding="iso-8859-1")

@@ -1,16 +1,18 @@
 """Scores against seqeval's own report, and golden rows."""
 
 import json
+import re
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOBES
 
-from backattn.corpus.scoring import Counts, Score, legal_spans, score, span_f1, total
-from backattn.corpus.tags import Span, from_spans
+from backattn.corpus.scoring import Counts, Score, count, count_types, entities, score, total
+from backattn.report.significance import f1
 
 ANY_TAG = st.sampled_from(["O", *(f"{p}-{t}" for p in "BIES" for t in ("PER.NAM", "PER.NOM", "LOC.NAM"))])
 
@@ -21,17 +23,6 @@ def tag_pairs(draw, tag=ANY_TAG):
     lengths = draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
     sides = [[draw(st.lists(tag, min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
     return sides[0], sides[1]
-
-
-@st.composite
-def legal_tags(draw, length):
-    tags, position = [], 0
-    while position < length:
-        size = draw(st.integers(1, length - position))
-        entity = draw(st.sampled_from(["", "X", "Y"]))
-        tags += from_spans([Span(0, size, entity)] if entity else [], size)
-        position += size
-    return tags
 
 
 def report(gold, predicted):
@@ -81,11 +72,29 @@ def test_equals_seqeval_and_sentences_sum_to_it(pair):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_fast_f1_equals_the_score_on_legal_tags(data):
-    lengths = data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
-    gold, predicted = ([data.draw(legal_tags(n)) for n in lengths] for _ in range(2))
-    assert span_f1(legal_spans(gold), legal_spans(predicted)) == score(gold, predicted).overall.f1
+@given(tag_pairs())
+def test_the_f1_that_chooses_the_epoch_is_the_score(pair):
+    found = score(*pair)
+    counted = entities(pair[0]), entities(pair[1])
+    assert count(*counted) == found.overall
+    assert count_types(*counted) == found.types
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_the_f1_of_the_bootstrap_is_that_of_the_score(tp, fp, fn):
+    assert f1(np.array([tp, fp, fn])) == pytest.approx(Counts(tp, fp, fn).f1)
+
+
+def test_types_count_as_they_are_spelled():
+    """seqeval takes all three for LOC; the signature says that it counts otherwise."""
+    gold, predicted = [["S-LOC-", "S-LOC", "S--LOC"]], [["S-LOC", "S-LOC", "S--LOC"]]
+    found = score(gold, predicted)
+    assert found.types == {"-LOC": Counts(1, 0, 0), "LOC": Counts(1, 1, 0), "LOC-": Counts(0, 0, 1)}
+    assert (
+        found.overall == found.sentences[0] == count(entities(gold), entities(predicted)) == Counts(2, 1, 1)
+    )
+    assert report(gold, predicted)["micro avg"]["f1-score"] == 1
+    assert re.search(r"\|seqeval:1\.[0-9.]+ differs\|", found.signature)
 
 
 @settings(max_examples=50, deadline=None)
@@ -121,6 +130,7 @@ def test_round_trip_through_json():
 def test_signature_is_one_line_with_all_facts():
     signature = score([["O"]], [["O"]], about={"inputs": "words", "seed": 7}).signature
     assert signature.startswith("scheme:IOBES|mode:strict|average:micro|seqeval:1.")
+    assert "differs" not in signature
     assert signature.endswith("|inputs:words|seed:7")
     assert "\n" not in signature
 
@@ -128,5 +138,6 @@ def test_signature_is_one_line_with_all_facts():
 def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="differ in their number of sentences or tokens"):
         score([["O", "O"]], [["O"]])
-    with pytest.raises(ValueError, match="a tag begins with 'X'; expected B-"):
-        score([["O"]], [["X-PER"]])
+    for tag in ("X-PER", "U-PER", "BPER", "B-", "O-PER", ""):
+        with pytest.raises(ValueError, match=f"found tag '{tag}', expected O or one of B-TYPE, E-TYPE"):
+            score([["O"]], [[tag]])

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from seqeval.scheme import IOBES, Entities
 
 from backattn.corpus import Corpus, Sentence
+from backattn.corpus.spans import Span, from_spans
 from backattn.corpus.statistics import corpus_statistics
-from backattn.corpus.tags import Span, from_spans
 
 ONE = Sentence(("Ada", "Byron", "war", "in", "Bath"), ("B-PER", "E-PER", "O", "O", "S-LOC"))
 TWO = Sentence(("Nein",), ("O",))

@@ -10,7 +10,7 @@ import pytest
 
 from backattn.corpus import Sentence
 from backattn.corpus.formats import read_column_file, read_corpus
-from backattn.corpus.tags import spans
+from backattn.corpus.spans import spans
 from backattn.demo.frames import Clause
 from backattn.demo.sample import ENGLISH, GERMAN, PARALLEL, write_sample
 from backattn.demo.words import EVENTS, NATIONALITIES, NATIONALS, ORGANISATIONS, PLACES, SURNAMES

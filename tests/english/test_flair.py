@@ -18,7 +18,8 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from backattn.common.errors import MissingError, ModelError  # noqa: E402
-from backattn.corpus.tags import Span, check_bioes, spans  # noqa: E402
+from backattn.corpus.spans import Span, spans  # noqa: E402
+from backattn.corpus.tags import check_bioes  # noqa: E402
 from backattn.english.flair import FlairTagger, _batches, _bioes  # noqa: E402
 from backattn.models.flair_serialisation import BatchedCharacters, batch_characters, dump_tagger  # noqa: E402
 from backattn.models.vouchers import Vouchers  # noqa: E402

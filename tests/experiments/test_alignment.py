@@ -15,15 +15,15 @@ from msgspec import structs
 from backattn import cli
 from backattn.common.errors import BackattnError, CorpusError, MissingError, StoreError
 from backattn.experiments.alignment import (
+    EXTRACTORS,
     HEADLINE,
-    READINGS,
     Align,
     AlignmentReport,
     AlignmentScore,
-    by_both,
     by_english,
     by_foreign,
-    grown,
+    grow_diag,
+    intersection,
     keep_alignment,
     measure_alignment,
     score_links,
@@ -91,7 +91,7 @@ def test_readings_of_attention(attention: np.ndarray) -> None:
     english = {(max(range(m), key=lambda j: (attention[j, i], -j)), i) for i in range(n)}
     assert by_foreign(attention) == foreign
     assert by_english(attention) == english
-    assert by_both(attention) == foreign & english
+    assert intersection(attention) == foreign & english
     assert by_foreign(attention.T) == {(i, j) for j, i in by_english(attention)}
 
 
@@ -101,8 +101,8 @@ def touches(link: tuple[int, int], links: set[tuple[int, int]]) -> bool:
 
 @given(attentions)
 def test_growing_takes_all_that_it_may_and_nothing_else(attention: np.ndarray) -> None:
-    core, union = by_both(attention), by_foreign(attention) | by_english(attention)
-    result = grown(attention)
+    core, union = intersection(attention), by_foreign(attention) | by_english(attention)
+    result = grow_diag(attention)
     assert core <= result <= union
     rows, columns = {j for j, _ in result}, {i for _, i in result}
     for j, i in union - result:
@@ -119,13 +119,13 @@ def test_growing_by_hand() -> None:
     assert by_foreign(attention) == {(0, 0), (1, 0), (2, 3)}
     assert by_english(attention) == {(0, 0), (1, 1), (0, 2), (2, 3)}
     # (1, 0) touches (0, 0) and its row is free; then (1, 1): its column is free; (0, 2) touches (1, 1).
-    assert grown(attention) == {(0, 0), (2, 3), (1, 0), (1, 1), (0, 2)}
+    assert grow_diag(attention) == {(0, 0), (2, 3), (1, 0), (1, 1), (0, 2)}
 
 
 def test_growing_links_no_two_words_that_both_have_links() -> None:
     attention = np.array([[0.0, 0.3], [0.9, 0.5]], np.float32)
     assert by_english(attention) == {(1, 0), (1, 1)}
-    assert grown(attention) == {(1, 0), (0, 1)}  # (1, 1) comes too late
+    assert grow_diag(attention) == {(1, 0), (0, 1)}  # (1, 1) comes too late
 
 
 def write(folder: Path, text: str | bytes, name: str = "gold.tsv") -> str:
@@ -239,7 +239,7 @@ def test_a_perfect_translator_beside_the_diagonal(tmp_path: Path) -> None:
     assert seen == [(("la", "casa", "roja"), ("the", "red", "house"))]
     assert (report.pairs, report.sure, report.possible) == (1, 3, 3)
     assert {way: score.aer for way, score in report.scores["translator"].items()} == dict.fromkeys(
-        READINGS, 0
+        EXTRACTORS, 0
     )
     assert report.scores["diagonal"]["intersection"].aer == pytest.approx(2 / 3)
     assert report.to_json()["scores"]["diagonal"]["foreign word"]["aer"] == pytest.approx(2 / 3)
@@ -300,7 +300,7 @@ def test_scores_are_kept_by_the_very_translator(tmp_path: Path, monkeypatch: pyt
     assert (
         report.to_json()["scores"]["translator"][HEADLINE]["aer"] == report.scores["translator"][HEADLINE].aer
     )
-    assert HEADLINE in READINGS
+    assert HEADLINE in EXTRACTORS
     asked = structs.replace(recipe, translator=structs.replace(recipe.translator, layers="last"))
     assert keep_alignment(report, asked) != path
     assert (

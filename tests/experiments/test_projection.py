@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import users_folder
 from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.corpus.formats import read_corpus
-from backattn.corpus.tags import Span, from_spans, spans
+from backattn.corpus.spans import Span, from_spans, spans
 from backattn.english import EnglishReading
 from backattn.experiments.projection import project, project_spans
 from backattn.features.pipeline import load_translator

@@ -15,7 +15,7 @@ from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
 from backattn.recipe import Recipe
 from backattn.report.inspection import find_sentence, inspect, inspect_sentence
-from backattn.report.terminal_text import bracketed, entities, pad, width
+from backattn.report.terminal_text import bracketed, pad, width
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_recipe
 
@@ -175,22 +175,9 @@ def test_a_run_without_its_files_is_told(recipe: Recipe, tmp_path: Path) -> None
         inspect(recipe, CORPUS, ["dev:1"], run, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ("O O", []),
-        ("S-A B-A E-A", [(0, 1, "A"), (1, 3, "A")]),
-        ("B-A I-A E-A S-B", [(0, 3, "A"), (3, 4, "B")]),
-        ("B-A E-A E-A", [(0, 2, "A"), (2, 3, "A")]),
-        ("O I-A I-A O", [(1, 3, "A")]),
-        ("B-A I-B O B-A", [(0, 1, "A"), (1, 2, "B"), (3, 4, "A")]),
-    ],
-)
-def test_entities_of_legal_and_illegal_tags(tags: str, expected: list[tuple[int, int, str]]) -> None:
-    assert entities(tags.split()) == expected
-
-
 def test_words_know_their_width() -> None:
     assert width("北京a") == 5
     assert pad("北", 4) == "北  "
     assert bracketed("北京好", ("B-GPE", "E-GPE", "O"), "") == "[北京 GPE]好"
+    # What scoring takes for no entity is none on a page.
+    assert bracketed("abcd", ("S-A", "I-A", "B-A", "E-B")) == "[a A] b c d"

@@ -1,7 +1,8 @@
-"""Column files -> sentences. The ground floor on which both stages stand.
+"""Sentences, corpora and their entities: what both stages share.
 
-:mod:`~backattn.corpus.formats` reads the files, :mod:`~backattn.corpus.tags` brings every scheme to
-BIOES, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1).
+:mod:`~backattn.corpus.formats` reads column files, :mod:`~backattn.corpus.tags` converts every tag scheme to
+BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.scoring` computes F1, and
+:mod:`~backattn.corpus.statistics` counts (the paper's Table 1).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ class Sentence:
 
     @cached_property
     def key(self) -> bytes:
-        """The sentence's 32-byte name in the stores; a label is not part of it."""
+        """The 32-byte key of the sentence in the stores; it depends on the tokens alone, not on the tags."""
         return sentence_key(self.tokens)
 
     def __len__(self) -> int:
@@ -46,10 +47,10 @@ class Sentence:
 class Corpus:
     """The three splits of a data set, in file order.
 
-    :param documents: document separators (``-DOCSTART-`` lines) of a split, where its format has them;
-        they are no sentences, though the paper's Table 1 counts them for German.
-    :param orphans: tags of a split that were mended as the format's ``orphans = "begin"`` asks.
-    :param sha256: digest of the file that a split was read from.
+    :param documents: split -> number of document separators (``-DOCSTART-`` lines), where its format has
+        them; they are not sentences, though the paper's Table 1 counts them for German.
+    :param orphans: split -> number of tags that the format's ``orphans = "begin"`` corrected.
+    :param sha256: split -> digest of the file that it was read from.
     """
 
     train: tuple[Sentence, ...]
@@ -66,12 +67,12 @@ class Corpus:
 
     @cached_property
     def digest(self) -> str:
-        """Name of a corpus with its labels: the same tokens and tags in the same order and splits."""
+        """Digest of the tokens and tags of all sentences, in their order and splits."""
         return digest({name: [[s.tokens, s.tags] for s in sentences] for name, sentences in self.splits()})
 
     @cached_property
     def unique(self) -> tuple[Sentence, ...]:
-        """Every different token sequence once, in the order of its first occurrence."""
+        """The distinct token sequences, in the order of their first occurrence."""
         first = {sentence.key: sentence for sentence in reversed([*self.train, *self.dev, *self.test])}
         order = dict.fromkeys(s.key for s in [*self.train, *self.dev, *self.test])
         return tuple(first[key] for key in order)

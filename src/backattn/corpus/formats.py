@@ -1,8 +1,8 @@
-"""Column files -> sentences: CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like, and anything in columns.
+"""Read column files: CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like, and other files with a token a line.
 
-A file is decoded whole and split at line feeds alone, so that the other separators of Unicode (U+2028,
-U+0085, ...) may stand inside a token. Whatever does not fit is refused with file and line; only
-comments, blank lines and document separators are no tokens, and the last are counted.
+A file is decoded as a whole and split at line feeds alone, so that the other separators of Unicode (U+2028,
+U+0085, ...) may be part of a token. A line that does not fit the format is refused with file and line. Every
+line is a token but comments, blank lines and document separators, and document separators are counted.
 """
 
 import codecs
@@ -23,24 +23,24 @@ from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 _BLANKS = " \t"
 # Some sixty million tokens; in memory they take twenty times as much.
 _MOST_BYTES = 1 << 30
-# A file of sentences longer than this on average has lost the empty lines between them. One among others may
-# be so long: CoNLL-2002 has one of 1,238 tokens.
-LONGEST_MEAN = 1000
 # Characters of a token: a word takes the memory of its longest neighbour, and time by the square of its own.
 LONGEST_TOKEN = 10_000
-# Python calls these encodings of text too, but no corpus is written in them, and what they decode to
-# may be anything: lone surrogates, other strings' escapes, work that grows with the square of a line.
+# Tokens. A file whose sentences are longer than this on average has lost the empty lines between them. A
+# single sentence may be longer: CoNLL-2002 has one of 1,238 tokens.
+LONGEST_MEAN = 1000
+# Python has these text encodings too, but no corpus is written in them, and decoding them may give lone
+# surrogates or resolve escapes, or take time that grows with the square of a line's length.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
 
 
 @dataclass(frozen=True)
 class ColumnFile:
-    """What a column file holds.
+    """The contents of a column file.
 
     :param sentences: in file order, tags in BIOES.
-    :param documents: how many document separators (``-DOCSTART-``) it has.
-    :param orphans: how many I- tags that continue nothing were read as the beginning of an entity.
-    :param sha256: digest of its bytes.
+    :param documents: number of document separators (``-DOCSTART-``).
+    :param orphans: number of I- tags without an entity to continue, which were read as the beginning of one.
+    :param sha256: digest of the file's bytes.
     """
 
     sentences: tuple[Sentence, ...]
@@ -52,8 +52,8 @@ class ColumnFile:
 def read_corpus(recipe: CorpusRecipe) -> Corpus:
     """Read the three splits that a recipe names.
 
-    :raises MissingError: a file is not there; says where to get it and where to put it.
-    :raises CorpusError: a file is not what the recipe says; names file and line.
+    :raises MissingError: a file does not exist; the message names its source and its place.
+    :raises CorpusError: a file does not fit the recipe's format; names file and line.
     """
     paths = {split: data_path(getattr(recipe, split)) for split in SPLITS}
     for split, path in paths.items():
@@ -75,16 +75,16 @@ def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
     """The sentences of one column file, tags in BIOES.
 
     :raises MissingError: there is no such file.
-    :raises CorpusError: it is not of the format; names file and line.
+    :raises CorpusError: the file does not fit the format; names file and line.
     :raises RecipeError: the format's encoding is unknown, or its keys contradict each other.
     """
     return list(parse_column_file(path, format).sentences)
 
 
 def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
-    """:func:`read_column_file`, with document separators and orphans counted; raises the same."""
+    """Read a column file, and count document separators and orphans; raises as :func:`read_column_file`."""
     _check_format(path, format)
-    if not is_file(path):  # a pipe or a device may never end
+    if not is_file(path):  # reading a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
         data = read_regular(path, _MOST_BYTES)
@@ -112,7 +112,10 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
 
 
 def _check_format(path: Path, format: ColumnFormat) -> None:
-    """:raises RecipeError: the format contradicts itself, or names what is no type or encoding."""
+    """Check a format's keys.
+
+    :raises RecipeError: they contradict each other, or a type or the encoding is not valid.
+    """
     if format.orphans == "begin" and format.scheme != "IOB2":
         raise RecipeError(
             f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
@@ -125,7 +128,7 @@ def _check_format(path: Path, format: ColumnFormat) -> None:
                 'blanks, or "" for none; mend the format\'s types in the recipe'
             )
     try:
-        # A name with a dot would be looked for as a module, one with a NUL is no name at all.
+        # Python imports a module for a name with a dot, and refuses one with a NUL with another exception.
         known = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _:-]{0,39}", format.encoding)
         name = codecs.lookup(format.encoding).name if known else ""
     except LookupError:
@@ -141,12 +144,12 @@ def _no_encoding(path: Path, encoding: str) -> RecipeError:
     )
 
 
-# Between documents in the files of CoNLL-2003.
+# The document separator of CoNLL-2003.
 _DOCSTART = "-DOCSTART-"
 
 
 class _Reader:
-    """Walks through the lines of one file and counts document separators and orphans on its way."""
+    """Reader of the lines of one file, which counts document separators and orphans."""
 
     def __init__(self, path: Path, format: ColumnFormat) -> None:
         self.path = path
@@ -154,15 +157,18 @@ class _Reader:
         self.documents = 0
         self.orphans = 0
         self._columns = 0  # of the first token line; the others must have as many
-        self._known: dict[str, str] = {}  # a word takes its memory once, however often it comes
+        self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
 
     def sentences(self, text: str) -> Iterator[Sentence]:
-        """Yield the sentences of a file's text. :raises CorpusError: with file and line."""
+        """Yield the sentences of a file's text.
+
+        :raises CorpusError: a line does not fit the format; names file and line.
+        """
         tab, comment = self.format.separator == "tab", self.format.comment
         tokens: list[str] = []
         tags: list[str] = []
         numbers: list[int] = []  # the line of each token
-        # One more blank line closes a last sentence that has none.
+        # The additional blank line ends the last sentence.
         for number, line in enumerate([*text.split("\n"), ""], start=1):
             if comment and line.startswith(comment):
                 continue
@@ -179,7 +185,7 @@ class _Reader:
             numbers.append(number)
 
     def _separates(self, line: str, columns: list[str]) -> bool:
-        """Whether a line stands between sentences: a blank one, or one between documents."""
+        """Whether a line separates sentences: a blank line or a document separator, which is counted."""
         if self.format.docstart and self.format.docstart in columns:
             self.documents += 1
             return True
@@ -209,7 +215,7 @@ class _Reader:
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
-        if token == _DOCSTART:  # else it would be translated, and learnt from, as a sentence
+        if token == _DOCSTART:  # otherwise it would become a sentence of the corpus
             raise self._error(
                 number, quoted(token), "a token, not a separator of documents",
                 f'set docstart = "{_DOCSTART}" in the recipe\'s format',
@@ -225,7 +231,7 @@ class _Reader:
     def _sentence(self, tokens: list[str], tags: list[str], numbers: list[int]) -> Sentence:
         mending = self.format.orphans == "begin"
         try:
-            # That an I- may begin an entity is the whole difference between IOB1 and IOB2.
+            # IOB1 differs from IOB2 only in that an I- may begin an entity.
             converted = to_bioes(tags, "IOB1" if mending else self.format.scheme)
         except TagError as error:
             advice = "mend the tag, or the format's scheme and tag column in the recipe"
@@ -241,7 +247,7 @@ class _Reader:
         return Sentence(tuple(tokens), converted)
 
     def _renamed(self, tags: tuple[str, ...], numbers: list[int]) -> tuple[str, ...]:
-        """Map the types of whole entities, so that two neighbours stay two entities."""
+        """Replace entity types after the conversion to BIOES, so that two adjacent entities stay two."""
         renamed = []
         for tag, number in zip(tags, numbers, strict=True):
             try:
@@ -258,7 +264,7 @@ class _Reader:
 
 
 def _characters(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Words and their BIOES tags -> characters and theirs."""
+    """Split words into characters, and their BIOES tags accordingly."""
     characters: list[str] = []
     found: list[str] = []
     for word, tag in zip(words, tags, strict=True):
@@ -271,7 +277,10 @@ def _characters(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, .
 
 
 def _rename(tag: str, types: Mapping[str, str]) -> str:
-    """:raises KeyError: the tag's type has no mapping."""
+    """A BIOES tag with its type replaced; O where the new type is empty.
+
+    :raises KeyError: the type is not among ``types``.
+    """
     if tag == OUTSIDE:
         return tag
     renamed = types[tag[2:]]
@@ -279,7 +288,7 @@ def _rename(tag: str, types: Mapping[str, str]) -> str:
 
 
 def split_columns(line: str) -> list[str]:
-    """Columns between spaces and tabs; ``str.split()`` would split at every Unicode blank."""
+    """Split a line at spaces and tabs; ``str.split()`` would split at every Unicode blank."""
     columns = line.replace("\t", " ").split(" ")
     return [column for column in columns if column] if "" in columns else columns
 
@@ -289,14 +298,14 @@ def _count(number: int, noun: str) -> str:
 
 
 def _decode(data: bytes, path: Path, encoding: str) -> str:
-    """The text of a file, without byte order mark and with line feeds alone at line ends."""
+    """Decode a file's bytes; remove a byte order mark, and end every line with a line feed alone."""
     try:
         text = data.decode(encoding)
-    except LookupError:  # hex, zlib, ...: from bytes to bytes
+    except LookupError:  # hex, zlib, ... are codecs from bytes to bytes
         raise _no_encoding(path, encoding) from None
     except UnicodeDecodeError as error:
-        # error.object may be shorter than the data: without a byte order mark. And a line feed is a
-        # character, not a byte: not every encoding writes it as 0x0a.
+        # error.object may be shorter than the data: it lacks a byte order mark. Lines are counted in
+        # characters, not bytes: not every encoding writes a line feed as 0x0a.
         line = error.object[: error.start].decode(encoding, "replace").count("\n") + 1
         found = error.object[error.start : error.start + 1].hex()
         raise CorpusError(

@@ -1,7 +1,7 @@
-"""New text to tag -> sentences: a sentence a line, or columns as in the files of a run's corpus.
+"""Read new text to tag: a sentence a line, or columns as in the files of a run's corpus.
 
-Nobody has marked which of the two a file is, and either can be read as the other. What is plainly the other
-one is refused, mostly by its first lines: no tag is to be tagged as a word, and no word to be lost.
+A file does not say which of the two forms it has, and each can be read as the other. Text that is clearly of
+the other form is refused, mostly by its first lines, so that no tag is tagged as a word and no word is lost.
 """
 
 import sys
@@ -19,24 +19,24 @@ from backattn.recipe import ColumnFormat, Unit
 Tokens = tuple[str, ...]
 
 _BLANKS = " \t"
-# So many lines in a row that are like those of the other kind of file are no chance.
-_ENOUGH = 5
-# Characters: a longer line is no text, but a device or a file without line feeds.
+# Consecutive lines that look like the other form before the text is refused; fewer may be a coincidence.
+_CONSECUTIVE = 5
+# Characters. A longer line is not text: a device, or a file without line feeds.
 _LONGEST_LINE = 1 << 24
 
 
 def read_lines(
     source: TextIO, unit: Unit, name: str, format: ColumnFormat, types: Collection[str]
 ) -> Iterator[Tokens]:
-    """One sentence a line, with spaces between the tokens; an empty line is no sentence.
+    """Yield the tokens of text with a sentence a line and spaces between tokens; empty lines are skipped.
 
     Where the unit is a character, every character but a blank is a token.
 
-    :param format: of the run's corpus: where a tag would stand, if the lines were columns.
-    :param types: entity types that the tags of such columns would have.
-    :raises CorpusError: an undecodable byte, or lines as those of a file of columns: with a tab, five in a
-        row with a tag, all with a tag and one of them an entity's, or all of one token with empty lines
-        between; names file and line.
+    :param format: of the run's corpus: the column of the tag, by which column files are recognised.
+    :param types: the entity types of such tags.
+    :raises CorpusError: a byte cannot be decoded, or the lines look like those of a column file: one has a
+        tab, five in a row have a tag, all have a tag and one of these is an entity's, or all are one token
+        with empty lines between; names file and line.
     """
     number = read = tagged = entities = row = single = empty = 0
     for number, line in enumerate(_lines(source, name), 1):
@@ -52,9 +52,9 @@ def read_lines(
         tag = _tag(words, format, types)
         tagged, row = tagged + bool(tag), row + 1 if tag else 0
         entities += tag not in (None, OUTSIDE)
-        if row == _ENOUGH:
+        if row == _CONSECUTIVE:
             raise _columns(f"{name}:{number}: {row} lines in a row have a tag, as here {quoted(tag)}")
-        if single == read >= _ENOUGH and empty:
+        if single == read >= _CONSECUTIVE and empty:
             raise _columns(f"{name}:{number}: every line so far is one token, some lines are empty")
         _check_lengths(tokens, f"{name}:{number}")
         yield tokens
@@ -79,7 +79,7 @@ def _columns(found: str) -> CorpusError:
 
 
 def _tag(words: list[str], format: ColumnFormat, types: Collection[str]) -> str | None:
-    """The tag that stands in the corpus' place for one, or at the line's end."""
+    """The tag in the corpus' tag column or in the last column; None where neither holds one."""
     if len(words) < 2:
         return None
     places = [format.tag] if -len(words) <= format.tag < len(words) else []
@@ -94,14 +94,15 @@ def _is_tag(word: str, types: Collection[str]) -> bool:
 def read_columns(
     source: TextIO, unit: Unit, name: str, format: ColumnFormat, types: Collection[str]
 ) -> Iterator[Tokens]:
-    """One token a line, an empty line between sentences.
+    """Yield the sentences of text with a token a line and an empty line between sentences.
 
-    :param format: of the run's corpus: what separates columns, where the token stands (a line of one column
-        is the token), and which lines are comments or stand between documents. Other columns are not read.
-        A segmentation digit is taken off, where there is one.
-    :param types: entity types that a column of tags would have.
-    :raises CorpusError: an undecodable byte, not as many columns as in the lines before, no column of that
-        number, lines that are sentences, or a token of several letters where the unit is a character.
+    :param format: of the run's corpus: the separator of columns, the token's column (a line of one column is
+        the token), comments and document separators. Other columns are ignored. A segmentation digit is
+        removed where there is one.
+    :param types: the entity types of a column of tags.
+    :raises CorpusError: a byte cannot be decoded, the number of columns differs from the lines before, the
+        token's column does not exist, the lines look like sentences, or a token has several letters where the
+        unit is a character.
     """
     pending: list[str] = []
     columns = 0  # of the first token line; the others must have as many
@@ -129,7 +130,7 @@ def read_columns(
         tabs = "\t" in line
         spaced += columns == 1 and not tabs and " " in line.strip(_BLANKS)
         words += columns > 1 and not tabs and _tag(cells, format, types) is None
-        if spaced == read == _ENOUGH:
+        if spaced == read == _CONSECUTIVE:
             raise _no_columns(f"{name}:{number}: every line has spaces", "tabs between columns")
         token = cells[column]
         if format.segmentation_digit and len(token) > 1 and token[-1] in "0123456789":
@@ -140,7 +141,7 @@ def read_columns(
             raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
         _check_lengths([token], f"{name}:{number}")
         pending += token if format.split_characters else [token]
-        if not sentences and len(pending) > LONGEST_MEAN:  # the first has lost the empty line at its end
+        if not sentences and len(pending) > LONGEST_MEAN:  # the empty lines between sentences are missing
             raise _no_columns(
                 f"{name}:{number}: found {len(pending):,} tokens", "an empty line after each sentence"
             )

@@ -1,11 +1,11 @@
-"""Under which forms a token is looked up, in a tagger's vocabulary and in files of word vectors."""
+"""Normalised forms of a token, for look-up in a tagger's vocabulary and in files of word vectors."""
 
 import re
 from collections.abc import Iterator
 
 
-def spellings(token: str) -> Iterator[str]:
-    """The forms under which a token is looked up, best first: as it is, in lower case, digits as 0."""
+def normalised_forms(token: str) -> Iterator[str]:
+    """Yield the forms to look a token up by, best first: unchanged, lower case, digits as 0, both."""
     yield token
     yield token.lower()
     yield digits_to_zero(token)
@@ -13,5 +13,5 @@ def spellings(token: str) -> Iterator[str]:
 
 
 def digits_to_zero(token: str) -> str:
-    """Write every digit as 0, so that a year or a score is one word and not ten thousand rare ones."""
+    """Replace every digit by 0, so that all years are one word instead of thousands of rare ones."""
     return re.sub(r"\d", "0", token)

@@ -1,4 +1,4 @@
-"""What a corpus holds, in the form of the paper's Table 1, with the entities and tags counted."""
+"""Statistics of a corpus in the form of the paper's Table 1, with counts of entities and tags."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -7,20 +7,21 @@ from typing import Any
 
 from backattn.common.safe_text import printable
 from backattn.corpus import Corpus, Sentence
-from backattn.corpus.tags import spans, split_tag
+from backattn.corpus.spans import spans
+from backattn.corpus.tags import split_tag
 
 
 @dataclass(frozen=True)
 class SplitStatistics:
     """Counts of one split.
 
-    :param sentences, tokens: as in the paper's Table 1; document separators are no sentences.
-    :param longest: tokens of the longest sentence.
-    :param entities: type -> entities, sorted by type.
-    :param tags: BIOES tag -> tokens, sorted by type, ``O`` first.
+    :param sentences, tokens: as in the paper's Table 1; document separators are not sentences.
+    :param longest: number of tokens of the longest sentence.
+    :param entities: type -> number of entities, sorted by type.
+    :param tags: BIOES tag -> number of tokens, sorted by type, ``O`` first.
     :param documents: document separators (``-DOCSTART-``); Table 1 adds them to German's sentences.
-    :param orphans: I- tags that continue nothing and were read as the beginning of an entity.
-    :param in_train: sentences of dev or test that stand in train too, token by token.
+    :param orphans: I- tags without an entity to continue, which were read as the beginning of one.
+    :param in_train: sentences of dev or test whose tokens are also a sentence of train.
     """
 
     sentences: int
@@ -37,8 +38,8 @@ class SplitStatistics:
 class CorpusStatistics:
     """Counts of the three splits.
 
-    :param splits: name of the split -> its counts, in the order train, dev, test.
-    :param unique: different token sequences in all splits: what stage one has to translate.
+    :param splits: name of a split -> its counts, in the order train, dev, test.
+    :param unique: number of distinct token sequences in all splits: the sentences that stage one translates.
     """
 
     splits: Mapping[str, SplitStatistics]
@@ -49,7 +50,7 @@ class CorpusStatistics:
         return asdict(self)
 
     def to_text(self) -> str:
-        """The counts as a table, one column a split."""
+        """The counts as a text table with one column per split."""
         rows = [("", list(self.splits)), *((name, list(map(str, counts))) for name, counts in self._rows())]
         first = max(len(name) for name, _ in rows)
         width = 2 + max(len(cell) for _, cells in rows for cell in cells)
@@ -111,6 +112,6 @@ def _count(
 
 
 def _order(tag: str) -> tuple[str, int]:
-    """Tags of one type side by side, in the order B, I, E, S; ``O`` before all."""
+    """Sort key of tags: by type, then in the order B, I, E, S; ``O`` first."""
     prefix, kind = split_tag(tag)
     return kind, "OBIES".find(prefix)

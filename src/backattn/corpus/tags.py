@@ -1,7 +1,7 @@
-"""Tag schemes as tables; every scheme becomes BIOES, and BIOES becomes spans.
+"""Tag schemes IOB1, IOB2, BIOES and BMES: checks, and conversion to BIOES.
 
-What a tag means never depends on more than its two neighbours, so a scheme is a table over
-``(previous, current, next)``: :func:`_convert` fills it as a corpus asks, and a lookup does the rest.
+The meaning of a tag depends on its two neighbours at most, so a conversion is a table over ``(previous,
+current, next)``. :func:`_convert` computes an entry when a corpus first needs it, and caches it.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ _TABLE_SIZE = 1 << 14  # a corpus needs a few hundred entries; a file of noise m
 
 @dataclass(frozen=True)
 class _Table:
-    """The prefixes of a scheme, by what they say of the entity's borders.
+    """The prefixes of a scheme, grouped by the entity boundary that they mark.
 
-    :param begin: the entity begins here.
-    :param inside: the entity goes on from the token before (in IOB1: or begins here).
-    :param end: the entity ends here; where the scheme marks no end, it ends before whatever does not
-        continue it.
-    :param marks_end: the scheme marks the end of every entity.
-    :param opens_inside: an ``inside`` prefix may open an entity (IOB1 alone).
+    :param begin: prefixes of the first token of an entity.
+    :param inside: prefixes of a token that continues the entity of the token before (in IOB1 also of a first
+        token).
+    :param end: prefixes of the last token of an entity; in a scheme without them, an entity ends before the
+        first token that does not continue it.
+    :param opens_inside: an ``inside`` prefix may begin an entity (IOB1 alone).
     """
 
     begin: frozenset[str]
@@ -40,12 +40,13 @@ class _Table:
 
     @property
     def marks_end(self) -> bool:
+        """Whether the scheme marks the end of every entity."""
         return bool(self.end)
 
 
 _TABLES: dict[Scheme, _Table] = {
-    # In IOB1, B- is needed only between two neighbours of one type; elsewhere it is superfluous but
-    # says the same as I-, so it is read.
+    # In IOB1, B- is needed only between two adjacent entities of one type; elsewhere it is redundant but
+    # means the same as I-, so it is accepted.
     "IOB1": _Table(begin=frozenset("B"), inside=frozenset("I"), opens_inside=True),
     "IOB2": _Table(begin=frozenset("B"), inside=frozenset("I")),
     "BIOES": _Table(begin=frozenset("BS"), inside=frozenset("IE"), end=frozenset("ES")),
@@ -54,11 +55,11 @@ _TABLES: dict[Scheme, _Table] = {
 
 
 class TagError(ValueError):
-    """A tag sequence is not of its scheme.
+    """A tag sequence violates its scheme.
 
-    :param position: index of the first tag at fault.
-    :param found, expected: halves of the message.
-    :param orphan: the tag is of the scheme's form, but continues nothing.
+    :param position: index of the first illegal tag.
+    :param found, expected: the two halves of the message.
+    :param orphan: the tag is well-formed, but has no entity to continue.
     """
 
     def __init__(self, position: int, found: str, expected: str, *, orphan: bool = False) -> None:
@@ -69,15 +70,6 @@ class TagError(ValueError):
         self.orphan = orphan
 
 
-@dataclass(frozen=True, order=True)
-class Span:
-    """An entity: tokens ``start`` up to, not including, ``end``, of one type."""
-
-    start: int
-    end: int
-    type: str
-
-
 def split_tag(tag: str) -> tuple[str, str]:
     """``B-PER.NAM`` -> ``("B", "PER.NAM")``; ``O`` -> ``("O", "")``."""
     prefix, _, kind = tag.partition("-")
@@ -85,64 +77,49 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def is_type(kind: str) -> bool:
-    """Whether a text can be an entity type: a blank inside is a column that was not split."""
+    """Whether a text can be an entity type: not empty, no blank (which is a column that was not split)."""
     return kind.split() == [kind]
 
 
-def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
-    """Bring the tags of one sentence from their scheme to BIOES.
+def parse_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
+    """Prefix and type of a tag.
 
-    :raises TagError: at the first tag that is not of the scheme, or that continues nothing, or (where
-        the scheme marks ends) before which an entity was left open.
+    :raises ValueError: the tag is not of the scheme's form.
+    """
+    prefix, kind = split_tag(tag)
+    table = _TABLES[scheme]
+    if tag != OUTSIDE and (prefix not in table.begin | table.inside or not is_type(kind)):
+        raise ValueError(f"found tag {quoted(tag)}, expected {_forms(table)}")
+    return prefix, kind
+
+
+def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
+    """Convert the tags of one sentence from their scheme to BIOES.
+
+    :raises TagError: names the first tag that is malformed, that has no entity to continue, or (where the
+        scheme marks ends) that follows an unfinished entity.
     """
     padded = [OUTSIDE, *tags, OUTSIDE]
     try:
         return tuple([_convert(scheme, *triple) for triple in zip(padded, tags, padded[2:], strict=False)])
     except ValueError:
-        raise _offence(tags, scheme) from None
+        raise _first_error(tags, scheme) from None
 
 
 def check_bioes(tags: Sequence[str]) -> None:
-    """Say whether tags are legal BIOES.
+    """Check that tags are legal BIOES.
 
-    :raises TagError: at the first one that is not.
+    :raises TagError: names the first one that is not.
     """
     to_bioes(tags, "BIOES")
 
 
-def spans(tags: Sequence[str]) -> tuple[Span, ...]:
-    """The entities of one sentence's BIOES tags, in order.
-
-    :raises TagError: the tags are no legal BIOES.
-    """
-    check_bioes(tags)
-    found = []
-    start = 0
-    for position, tag in enumerate(tags):
-        prefix, kind = split_tag(tag)
-        if prefix in "BS":
-            start = position
-        if prefix in "ES":
-            found.append(Span(start, position + 1, kind))
-    return tuple(found)
-
-
-def from_spans(entities: Sequence[Span], length: int) -> tuple[str, ...]:
-    """The inverse of :func:`spans` for a sentence of ``length`` tokens; entities must not overlap."""
-    tags = [OUTSIDE] * length
-    for entity in entities:
-        inside = [f"I-{entity.type}"] * (entity.end - entity.start)
-        inside[0], inside[-1] = f"B-{entity.type}", f"E-{entity.type}"
-        tags[entity.start : entity.end] = inside if len(inside) > 1 else [f"S-{entity.type}"]
-    return tuple(tags)
-
-
 def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
-    """Which BIOES tag may follow which, the borders of the sentence included.
+    """The legal transitions between BIOES tags, and at the start and end of a sentence.
 
     :param tags: the k tags, each once.
-    :returns: ``[i, j]``: tag i may stand right before tag j; ``[k, j]``: j may begin a sentence;
-        ``[i, k]``: i may end one. *Shape:* (k + 1, k + 1), bool; ``[k, k]``, the empty sentence, is False.
+    :returns: ``[i, j]``: tag j may follow tag i; ``[k, j]``: a sentence may begin with j; ``[i, k]``: a
+        sentence may end with i. *Shape:* (k + 1, k + 1), bool; ``[k, k]``, the empty sentence, is False.
     """
     bordered = [*(split_tag(tag) for tag in tags), (OUTSIDE, "")]
     legal = np.array([[_may_follow(_TABLES["BIOES"], one, other) for other in bordered] for one in bordered])
@@ -152,46 +129,47 @@ def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
 
 @lru_cache(_TABLE_SIZE)
 def _convert(scheme: Scheme, previous: str, current: str, following: str) -> str:
-    """One entry of a scheme's table. :raises ValueError: the entry is empty."""
+    """The BIOES tag of ``current`` between its neighbours.
+
+    :raises ValueError: a tag is malformed, or may not follow the one before it.
+    """
     table = _TABLES[scheme]
-    before, here, after = (_parse(tag, scheme) for tag in (previous, current, following))
+    before, here, after = (parse_tag(tag, scheme) for tag in (previous, current, following))
     if not (_may_follow(table, before, here) and _may_follow(table, here, after)):
         raise ValueError
     if current == OUTSIDE:
         return OUTSIDE
-    first, last = not _goes_on(table, before, here), not _goes_on(table, here, after)
+    first, last = not _continues(table, before, here), not _continues(table, here, after)
     return "IBES"[first + 2 * last] + "-" + here[1]
 
 
-def _parse(tag: str, scheme: Scheme) -> tuple[str, str]:
-    """Prefix and type. :raises ValueError: the tag is not of the scheme's form."""
-    prefix, kind = split_tag(tag)
-    table = _TABLES[scheme]
-    if tag != OUTSIDE and (prefix not in table.begin | table.inside or not is_type(kind)):
-        raise ValueError
-    return prefix, kind
+def _forms(table: _Table) -> str:
+    return "O or one of " + ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
 
 
-def _goes_on(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two neighbours, legal as they stand, are of one entity."""
+def _continues(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether the second of two adjacent tags continues the entity of the first."""
     return other[0] in table.inside and one[1] == other[1] and one[0] not in table.end
 
 
 def _may_follow(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    left_open = table.marks_end and one[0] != OUTSIDE and one[0] not in table.end
-    continues = other[0] in table.inside and not table.opens_inside
-    return _goes_on(table, one, other) if left_open or continues else True
+    must_continue = other[0] in table.inside and not table.opens_inside
+    return _continues(table, one, other) if _unfinished(table, one) or must_continue else True
 
 
-def _offence(tags: Sequence[str], scheme: Scheme) -> TagError:
-    """The first offence of a sequence that has one: its position and words for it."""
+def _unfinished(table: _Table, tag: tuple[str, str]) -> bool:
+    """Whether the entity of a tag needs another token."""
+    return table.marks_end and tag[0] != OUTSIDE and tag[0] not in table.end
+
+
+def _first_error(tags: Sequence[str], scheme: Scheme) -> TagError:
+    """The error for the first illegal tag of a sequence."""
     table = _TABLES[scheme]
     for position, (previous, tag) in enumerate(pairwise([OUTSIDE, *tags, OUTSIDE])):
         try:
-            one, other = _parse(previous, scheme), _parse(tag, scheme)
+            one, other = parse_tag(previous, scheme), parse_tag(tag, scheme)
         except ValueError:
-            forms = ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
-            return TagError(position, f"tag {quoted(tag)}", f"O or one of {forms}")
+            return TagError(position, f"tag {quoted(tag)}", _forms(table))
         if _may_follow(table, one, other):
             continue
         expected = _expectation(table, one, other)
@@ -200,13 +178,13 @@ def _offence(tags: Sequence[str], scheme: Scheme) -> TagError:
         here = plain(tag)
         found = f"{here} after {plain(previous)}" if position else f"{here} at the start of the sentence"
         return TagError(position, found, expected, orphan=other[0] in table.inside)
-    raise AssertionError("a sequence without an offence")
+    raise AssertionError("the sequence is legal")
 
 
 def _expectation(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> str:
-    if table.marks_end and one[0] != OUTSIDE and one[0] not in table.end:
-        going_on = " or ".join(plain(f"{prefix}-{one[1]}") for prefix in sorted(table.inside, reverse=True))
-        return f"{going_on} to go on with the entity"
+    if _unfinished(table, one):
+        continuing = " or ".join(plain(f"{prefix}-{one[1]}") for prefix in sorted(table.inside, reverse=True))
+        return f"{continuing} to go on with the entity"
     return (
         f"{' or '.join(plain(f'{prefix}-{other[1]}') for prefix in sorted(table.begin))} to begin an entity"
     )

@@ -17,7 +17,7 @@ from backattn.common.atomic_files import is_file
 from backattn.common.errors import CorpusError, MissingError
 from backattn.common.regular_files import open_regular
 from backattn.common.text_lines import LONGEST_LINE
-from backattn.corpus.normalisation import spellings
+from backattn.corpus.normalisation import normalised_forms
 
 _LONGEST_HEADER = 100
 _BLOCK = 1 << 20
@@ -79,9 +79,9 @@ class FastText:
 
 
 def _spellings(token: str) -> Iterator[str]:
-    yield from spellings(token)
+    yield from normalised_forms(token)
     if (composed := unicodedata.normalize("NFC", token)) != token:
-        yield from spellings(composed)
+        yield from normalised_forms(composed)
 
 
 def _index(path: Path, file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

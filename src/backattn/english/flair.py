@@ -21,7 +21,7 @@ from torch import Tensor
 from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
-from backattn.corpus.tags import Span, from_spans
+from backattn.corpus.spans import Span, from_spans
 from backattn.english import EnglishReading
 from backattn.english.bilstm import Recurrent
 from backattn.english.viterbi import viterbi

@@ -1,1 +1,1 @@
-"""Recipe and stores -> many runs: seeds, grids, projection, alignment scores."""
+"""Experiments on finished stores: runs over seeds and grids, projection, and alignment scores."""

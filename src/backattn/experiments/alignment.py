@@ -1,7 +1,7 @@
-"""How good is A? Its alignment error rate on hand-aligned sentence pairs, beside that of the diagonal.
+"""Alignment error rate of the attention A on hand-aligned sentence pairs, compared with the diagonal's.
 
-The translator is made to write the given English, so that its A is over the very words which people aligned.
-A is then read as links in four ways, and so is the A of two sentences that run at one pace.
+The translator force-decodes the given English, so that A is over the words that people aligned. Four methods
+extract links from A, and from the baseline, a diagonal A.
 """
 
 import itertools
@@ -23,19 +23,19 @@ from backattn.features.word_alignment_io import LinkedPair, Links, Tokens, read_
 from backattn.recipe import AlignmentRecipe, Recipe, Unit, as_json, cache_root, data_path
 from backattn.translation.attention_merging import Array
 
-# Pairs of source and English tokens -> the A of each, EOS last on both sides.
+# Computes the A of pairs of source and English tokens by forced decoding; EOS is last on both sides.
 Align = Callable[[Sequence[tuple[Tokens, Tokens]]], Sequence[Array]]
 
-_AROUND = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
+_NEIGHBOURS = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
 
 
 @dataclass(frozen=True)
 class AlignmentScore:
-    """Links beside gold links, counted over all pairs.
+    """Counts of links and gold links over all pairs, and the measures computed from them.
 
-    :param links: A, the links that are scored.
-    :param sure: S, the sure gold links.
-    :param in_sure, in_possible: how many of A are in S, and in P.
+    :param links: size of A, the links that are scored.
+    :param sure: size of S, the sure gold links.
+    :param in_sure, in_possible: sizes of A & S and A & P, P being the possible gold links.
     """
 
     links: int
@@ -55,18 +55,19 @@ class AlignmentScore:
 
     @property
     def aer(self) -> float:
-        """``1 - (|A & S| + |A & P|) / (|A| + |S|)`` (Och and Ney 2003); 0 where nothing is linked."""
+        """``1 - (|A & S| + |A & P|) / (|A| + |S|)`` (Och and Ney 2003); 0 without any links."""
         both = self.links + self.sure
         return 1 - (self.in_sure + self.in_possible) / both if both else 0.0
 
 
 @dataclass(frozen=True)
 class AlignmentReport:
-    """What ``backattn align`` answers.
+    """The result of ``backattn align``.
 
     :param path: the file of gold pairs.
-    :param sure, possible: gold links; the possible ones include the sure ones.
-    :param scores: name of the A -> way of reading it -> its score.
+    :param pairs: number of sentence pairs.
+    :param sure, possible: numbers of gold links; the possible ones include the sure ones.
+    :param scores: name of the A -> method that extracts links -> score.
     """
 
     path: str
@@ -79,58 +80,63 @@ class AlignmentReport:
         """Plain JSON values."""
         scores = {
             name: {
-                way: {**asdict(score), "precision": score.precision, "recall": score.recall, "aer": score.aer}
-                for way, score in ways.items()
+                method: {
+                    **asdict(score),
+                    "precision": score.precision,
+                    "recall": score.recall,
+                    "aer": score.aer,
+                }
+                for method, score in methods.items()
             }
-            for name, ways in self.scores.items()
+            for name, methods in self.scores.items()
         }
         return {**asdict(self), "scores": scores}
 
     def to_text(self) -> str:
-        """A table for a terminal."""
+        """A table for the terminal."""
         lines = [
             f"{self.path}: {self.pairs} pairs, {self.sure} sure and {self.possible} possible links",
             f"{'A':<12}{'links':<16}{'number':>8}{'precision':>11}{'recall':>8}{'AER':>8}",
         ]
         lines += [
-            f"{name:<12}{way:<16}{score.links:>8}{score.precision:>11.3f}{score.recall:>8.3f}{score.aer:>8.3f}"
-            for name, ways in self.scores.items()
-            for way, score in ways.items()
+            f"{name:<12}{method:<16}{score.links:>8}{score.precision:>11.3f}{score.recall:>8.3f}{score.aer:>8.3f}"
+            for name, methods in self.scores.items()
+            for method, score in methods.items()
         ]
         return "\n".join(lines)
 
 
 def measure_alignment(recipe: AlignmentRecipe, unit: Unit, align: Align) -> AlignmentReport:
-    """Align the gold pairs by force and compare.
+    """Align the gold pairs by forced decoding, extract links, and score them.
 
-    :param unit: what the translator takes for a source token; a gold word of several characters has, where
-        that is a character, the sum of their rows of A.
-    :param align: the translator's.
-    :raises MissingError: a gold file is not there.
-    :raises CorpusError: it is not what the recipe says; names file and line.
+    :param unit: the translator's source token; where it is a character, the row of A of a gold word is the
+        sum of its characters' rows.
+    :param align: the translator's forced decoding.
+    :raises MissingError: a gold file does not exist.
+    :raises CorpusError: a gold file does not fit the recipe; names file and line.
     """
     pairs = read_linked_pairs(recipe, "alignment")
     characters = unit == "character"
     sources = [tuple("".join(pair.foreign)) if characters else pair.foreign for pair in pairs]
-    looked = align([(source, pair.english) for source, pair in zip(sources, pairs, strict=True)])
-    attentions = [whole[:-1, :-1] for whole in looked]
+    with_eos = align([(source, pair.english) for source, pair in zip(sources, pairs, strict=True)])
+    attentions = [whole[:-1, :-1] for whole in with_eos]
     if characters:
-        attentions = [_of_words(a, pair.foreign) for a, pair in zip(attentions, pairs, strict=True)]
-    straight = [diagonal(len(pair.foreign), len(pair.english)) for pair in pairs]
+        attentions = [_merge_characters(a, pair.foreign) for a, pair in zip(attentions, pairs, strict=True)]
+    diagonals = [diagonal(len(pair.foreign), len(pair.english)) for pair in pairs]
     scores = {
-        name: {way: score_links(map(read, made), pairs) for way, read in READINGS.items()}
-        for name, made in (("translator", attentions), ("diagonal", straight))
+        name: {method: score_links(map(extract, given), pairs) for method, extract in EXTRACTORS.items()}
+        for name, given in (("translator", attentions), ("diagonal", diagonals))
     }
     sure, possible = sum(len(pair.sure) for pair in pairs), sum(len(pair.possible) for pair in pairs)
     return AlignmentReport(str(data_path(recipe.path)), len(pairs), sure, possible, scores)
 
 
 def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
-    """Leave the scores in the cache, where ``backattn report`` finds them by the very translator.
+    """Write the scores to the cache, where ``backattn report`` finds them by the translator.
 
-    :return: the file; one of the same translator is replaced.
-    :raises MissingError: the translator is not there any more.
-    :raises StoreError: the disk or the folder refuses.
+    :return: the file; an older one of the same translator is replaced.
+    :raises MissingError: the translator's files do not exist any more.
+    :raises StoreError: the file cannot be written.
     """
     path = alignment_path(recipe)
     try:
@@ -142,30 +148,30 @@ def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
 
 
 def alignment_path(recipe: Recipe) -> Path:
-    """Where the scores of a translator are kept: by its files, what A depends on besides, and the gold pairs.
+    """The file of a translator's scores, named by a digest of what A depends on and of the gold pairs.
 
-    How it searches is no part of that: it does not search for a translation that is given.
+    The settings of beam search are not part of it: forced decoding does not use them.
 
-    :raises MissingError: the translator is not there.
+    :raises MissingError: the translator's files do not exist.
     """
     translator = recipe.translator
     table = as_json(translator)
-    asked = {key: table.get(key) for key in ("kind", "source", "layers", "precision", "revision")}
+    settings = {key: table.get(key) for key in ("kind", "source", "layers", "precision", "revision")}
     gold = as_json(recipe.alignment) if recipe.alignment else None
-    # A store's name asks for no corpus.
+    # The model digests of a plan do not depend on the corpus.
     models = make_plan(recipe, Corpus((), (), ())).translation.models
     return (
         cache_root()
         / recipe.name
         / "alignment"
-        / f"{digest({**asked, 'model': models, 'gold': gold})[:14]}.json"
+        / f"{digest({**settings, 'model': models, 'gold': gold})[:14]}.json"
     )
 
 
 def score_links(found: Iterable[Links], gold: Sequence[LinkedPair]) -> AlignmentScore:
     """Count links over all pairs.
 
-    :raises ValueError: there are more pairs on one side.
+    :raises ValueError: the two differ in their number of pairs.
     """
     rows = [
         (len(links), len(pair.sure), len(links & pair.sure), len(links & pair.possible))
@@ -175,51 +181,52 @@ def score_links(found: Iterable[Links], gold: Sequence[LinkedPair]) -> Alignment
 
 
 def by_foreign(attention: Array) -> Links:
-    """Each foreign word with the English word that looked at it most. *Shape:* (m, n)"""
+    """Link each foreign word to the English word with the most attention in its row. *Shape:* (m, n)"""
     return frozenset(enumerate(attention.argmax(1).tolist()))
 
 
 def by_english(attention: Array) -> Links:
-    """Each English word with the foreign word that it looked at most. *Shape:* (m, n)"""
+    """Link each English word to the foreign word with the most attention in its column. *Shape:* (m, n)"""
     return frozenset((j, i) for i, j in enumerate(attention.argmax(0).tolist()))
 
 
-def by_both(attention: Array) -> Links:
-    """The links that both of these find. *Shape:* (m, n)"""
+def intersection(attention: Array) -> Links:
+    """The links of both :func:`by_foreign` and :func:`by_english`. *Shape:* (m, n)"""
     return by_foreign(attention) & by_english(attention)
 
 
-def grown(attention: Array) -> Links:
-    """grow-diag (Koehn, Och and Marcu 2003): from the links of both, by neighbours that one of them finds.
+def grow_diag(attention: Array) -> Links:
+    """Symmetrise links by grow-diag (Koehn, Och and Marcu 2003). *Shape:* (m, n)
 
-    A link joins when it touches one that is there, and a word of it has none yet. *Shape:* (m, n)
+    It starts from the intersection and adds links of the union that are neighbours of an accepted link and
+    have a word without an accepted link.
     """
-    links, union = set(by_both(attention)), by_foreign(attention) | by_english(attention)
+    links, union = set(intersection(attention)), by_foreign(attention) | by_english(attention)
     while True:
         before = len(links)
         for j, i in sorted(union - links):
             free = all(j != foreign for foreign, _ in links) or all(i != english for _, english in links)
-            if free and any((j + down, i + right) in links for down, right in _AROUND):
+            if free and any((j + down, i + right) in links for down, right in _NEIGHBOURS):
                 links.add((j, i))
         if len(links) == before:
             return frozenset(links)
 
 
-# How a matrix of attention becomes links.
-READINGS: dict[str, Callable[[Array], Links]] = {
+# The methods that extract links from a matrix of attention, by name.
+EXTRACTORS: dict[str, Callable[[Array], Links]] = {
     "foreign word": by_foreign,
     "English word": by_english,
-    "intersection": by_both,
-    "grow-diag": grown,
+    "intersection": intersection,
+    "grow-diag": grow_diag,
 }
 
 
-# Of these, the one to name when only one is named: T takes A by its rows, too.
+# The method whose score stands for all where only one is shown: T = A R, too, takes A by its rows.
 HEADLINE = "foreign word"
 
 
-def _of_words(attention: Array, words: Tokens) -> Array:
-    """Rows of characters -> rows of words: probability mass adds up. *Shapes:* (c, n) -> (m, n)"""
+def _merge_characters(attention: Array, words: Tokens) -> Array:
+    """Sum the rows of the characters of each word. *Shapes:* (c, n) -> (m, n)"""
     starts = np.cumsum([0, *map(len, words[:-1])])
     merged: Array = np.add.reduceat(attention, starts, axis=0)
     return merged

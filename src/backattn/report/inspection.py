@@ -12,11 +12,12 @@ from backattn.common.atomic_files import write_text
 from backattn.common.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.common.safe_text import printable
 from backattn.corpus import SPLITS, Corpus, Sentence
+from backattn.corpus.spans import predicted_spans
 from backattn.features.plan import Plan, Stage, make_plan, require_same_translation
 from backattn.recipe import Recipe, TransferRecipe, as_json
 from backattn.report.heatmap import Label, heat_map
 from backattn.report.markup import document, element, text
-from backattn.report.terminal_text import bracketed, entities, pad, width
+from backattn.report.terminal_text import bracketed, pad, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import WITH_STORE, RunFolder, read_json
@@ -307,7 +308,7 @@ def _notes(gold: str, predicted: str) -> tuple[tuple[str, str], ...]:
 
 def _marked(tokens: Sequence[str], tags: Sequence[str], gap: str) -> str:
     parts, position = [], 0
-    for first, end, kind in entities(tags):
+    for first, end, kind in predicted_spans(tags):
         parts += [text(token) for token in tokens[position:first]]
         inside = text(gap.join(tokens[first:end])) + element("small", text(kind))
         parts.append(element("span", inside, {"class": "entity"}))

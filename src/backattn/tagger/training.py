@@ -27,7 +27,7 @@ from backattn.common.file_lock import writer_lock
 from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import shortened
 from backattn.corpus import Corpus
-from backattn.corpus.scoring import Score, legal_spans, score, span_f1
+from backattn.corpus.scoring import Score, count, entities, score
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.dataset import training_order
@@ -119,7 +119,7 @@ class _Training:
         self.groups, self.threads = groups, threads
         self.network = setup.network
         self.learning = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
-        self.dev_gold = legal_spans(sentence.tags for sentence in setup.corpus.dev)
+        self.dev_gold = entities(sentence.tags for sentence in setup.corpus.dev)
 
     def run(self, progress: bool) -> Run:
         """Train to the last epoch and write the run."""
@@ -163,7 +163,7 @@ class _Training:
         trained = time.perf_counter()
         setup = self.setup
         predicted = decode(self.network, setup.vocabulary, setup.dev, setup.sources)
-        f1 = span_f1(self.dev_gold, legal_spans(predicted))
+        f1 = count(self.dev_gold, entities(predicted)).f1
         better = f1 > state.best_f1
         row = {
             "epoch": epoch,

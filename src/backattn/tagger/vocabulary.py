@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.corpus import Sentence
-from backattn.corpus.normalisation import digits_to_zero, spellings
+from backattn.corpus.normalisation import digits_to_zero, normalised_forms
 
 UNKNOWN = 0
 # Character 0 is padding and character 1 stands for all that training never saw.
@@ -45,7 +45,7 @@ class TaggerVocabulary:
 
     def word(self, token: str) -> int:
         """Number of a token, by its best known spelling."""
-        return next((self._words[form] for form in spellings(token) if form in self._words), UNKNOWN)
+        return next((self._words[form] for form in normalised_forms(token) if form in self._words), UNKNOWN)
 
     def spell(self, token: str) -> list[int]:
         """Numbers of a token's characters."""

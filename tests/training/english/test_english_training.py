@@ -17,7 +17,8 @@ from msgspec import structs  # noqa: E402
 from backattn.common.digests import file_digest  # noqa: E402
 from backattn.common.errors import BusyError, CorpusError, MissingError, ModelError, RecipeError  # noqa: E402
 from backattn.common.file_lock import writer_lock  # noqa: E402
-from backattn.corpus.tags import legal_transitions, spans  # noqa: E402
+from backattn.corpus.spans import spans  # noqa: E402
+from backattn.corpus.tags import legal_transitions  # noqa: E402
 from backattn.embeddings.charlm import CharLm  # noqa: E402
 from backattn.embeddings.charlm_hub import dump_model  # noqa: E402
 from backattn.english.flair import FlairTagger  # noqa: E402

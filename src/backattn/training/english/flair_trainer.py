@@ -19,7 +19,8 @@ from flair.trainers.plugins import MetricRecord, TrainerPlugin
 from backattn.common.atomic_files import write_whole
 from backattn.common.errors import MissingError, ModelError
 from backattn.corpus import Sentence
-from backattn.corpus.tags import legal_transitions, spans
+from backattn.corpus.spans import spans
+from backattn.corpus.tags import legal_transitions
 from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger, load_tagger
 from backattn.models.import_logging import quiet
 from backattn.models.training_manifest import train_anew

@@ -6,7 +6,7 @@ goes on; the result folder appears whole, its manifest written last.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -24,6 +24,7 @@ from backattn.common.json_files import parse
 from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import quoted
 from backattn.corpus import Corpus, Sentence
+from backattn.corpus.scoring import count_types, entities, total
 from backattn.embeddings.charlm import local_files, unpack_directions
 from backattn.embeddings.charlm_hub import open_embeddings
 from backattn.english import EnglishTagger
@@ -184,15 +185,9 @@ def read_report(folder: Path) -> EnglishReport:
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> F1:
-    """Strict F1 of BIOES tags; what the tagger predicts may be illegal, then only legal spans count."""
-    counts: dict[str, list[int]] = {}
-    for own, other in zip(gold, predicted, strict=True):
-        right, found = set(_legal(own)), set(_legal(other))
-        for position, group in enumerate((right & found, found - right, right - found)):
-            for span in group:
-                counts.setdefault(span[2], [0, 0, 0])[position] += 1
-    totals = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
-    return F1(_f1(*totals), {kind: _f1(*counts[kind]) for kind in sorted(counts)}, len(gold))
+    """Strict F1 of BIOES tags; the predicted ones may be illegal."""
+    types = count_types(entities(gold), entities(predicted))
+    return F1(total(types.values()).f1, {kind: counts.f1 for kind, counts in types.items()}, len(gold))
 
 
 def _read(training: EnglishTraining) -> _Data:
@@ -316,24 +311,6 @@ def _finish(recipe: EnglishRecipe, data: _Data, work: WorkFolder, epochs: list[d
 def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:
     readings = tagger.read([sentence.tokens for sentence in sentences])
     return entity_f1([s.tags for s in sentences], [reading.tags for reading in readings])
-
-
-def _legal(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """Entities that are closed in their own type; on legal tags these are all of them."""
-    start, kind = -1, ""
-    for position, tag in enumerate(tags):
-        prefix, own = tag[:1], tag[2:]
-        if prefix in "BS":
-            start, kind = position, own
-        elif prefix == "O" or own != kind:
-            start = -1
-        if prefix in "ES" and start >= 0:
-            yield start, position + 1, own
-            start = -1
-
-
-def _f1(right: int, wrong: int, missed: int) -> float:
-    return 2 * right / (2 * right + wrong + missed) if right else 0.0
 
 
 def _model(work: Path, epoch: int) -> Path:
