@@ -333,8 +333,8 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     (models / "toy/translator/dict.en.txt").write_text("opened")
     assert ids()[0] != base[0]
     (models / "toy/translator/dict.en.txt").unlink()
-    # A key that came later leaves the names of older stores as they were.
-    assert "states" not in make_plan(make_recipe(), corpus).transfer.recipe["transfer"]
+    # A default is part of a name as any other value is.
+    assert make_plan(make_recipe(), corpus).transfer.recipe["transfer"]["states"] == "lstm"
     assert ids(transfer={"states": "lstm"}) == base
 
 
@@ -352,8 +352,8 @@ def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> No
     changed = check(make_plan(make_recipe(transfer={"eos": "keep"}), corpus))[1]
     assert changed.state == "missing"
     assert changed.reasons == (f"transfer.eos: 'drop' in {plan.transfer.path.name}, 'keep' now",)
-    younger = check(make_plan(make_recipe(transfer={"states": "tags"}), corpus))[1]
-    assert younger.reasons == (f"transfer.states: not named in {plan.transfer.path.name}, 'tags' now",)
+    changed = check(make_plan(make_recipe(transfer={"states": "tags"}), corpus))[1]
+    assert changed.reasons == (f"transfer.states: 'lstm' in {plan.transfer.path.name}, 'tags' now",)
 
 
 def test_a_model_that_is_replaced_while_another_is_at_work_makes_no_store(

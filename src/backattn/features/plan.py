@@ -42,12 +42,6 @@ NOT_IN_IDENTITY = frozenset(
     {"batch_tokens", "training", "checkpoint", "sha256", "vectors", "path", "links_path"}
 )
 
-# Keys younger than the identity version, with the value that stands for what was done before:
-# stores made then keep their names.
-_YOUNGER = {
-    "states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False, "revision": ""
-}  # fmt: skip
-
 # Names of shards, and of stores with what lies beside them: only these are removed from a cache.
 SHARD = r"[0-9a-f]{16}\.h5"
 STORE = r"[0-9]+-[0-9a-f]+"
@@ -269,5 +263,5 @@ def _deciding(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _deciding(value) if isinstance(value, Mapping) else value
         for key, value in table.items()
-        if key not in NOT_IN_IDENTITY and (key, value) not in _YOUNGER.items()
+        if key not in NOT_IN_IDENTITY
     }

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from backattn.common.digests import digest
 
-# Raised when the meaning or the place of any byte changes; CHANGELOG.md says what changed.
-FORMAT_VERSION = 4
-# What is read. They differ in one thing: how the digest of an array is taken (`digests.py`).
-READABLE_VERSIONS = (2, 3, FORMAT_VERSION)
-# Part of every store's name (recipe id): raised when all numbers have to be computed anew, not when a
-# format version comes that tells the same numbers in another way.
-IDENTITY_VERSION = 2
+# Raised by a release in which the meaning or the place of any byte of the file differs from the release
+# before; CHANGELOG.md says what changed. A store of another version is refused.
+FORMAT_VERSION = 1
+# Part of every store's name (recipe id). Raised by a release that computes other numbers from the same
+# models and recipe, so that all stores are made anew.
+IDENTITY_VERSION = 1
 
 KEYS = "keys"
 KEY_BYTES = 32

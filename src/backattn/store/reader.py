@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from backattn.common.errors import MissingError, StoreError, UnreadableError, is_environment_error
 from backattn.common.regular_files import open_regular
 from backattn.store.digests import array_digest
-from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
+from backattn.store.layout import FORMAT_VERSION, KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal
 
 _ATTRIBUTES = {
@@ -102,7 +102,7 @@ class StoreReader(Mapping[bytes, Entry]):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Digest of each array's bytes, by the rule of the file's format version."""
+        """Digest of each array's bytes."""
         return self._attribute("digests", dict)
 
     @cached_property
@@ -147,7 +147,7 @@ class StoreReader(Mapping[bytes, Entry]):
         :raises StoreError: names the array that differs.
         """
         for name in self._arrays:
-            if array_digest(self._raw(name), self._seal.version) != self.digests[name]:
+            if array_digest(self._raw(name)) != self.digests[name]:
                 raise self._refuse(f"{name} differs from its digest")
 
     def _attribute(self, name: str, kind: type[_T]) -> _T:
@@ -161,7 +161,7 @@ class StoreReader(Mapping[bytes, Entry]):
         for name, kind in _ATTRIBUTES.items():
             if type(found[name]) is not kind:
                 raise self._refuse(f"attribute {name} is not of type {kind.__name__}")
-        if found["format_version"] != self._seal.version:  # the seal binds all bytes but its own
+        if found["format_version"] != FORMAT_VERSION:
             raise self._refuse("attribute format_version differs from its seal")
         if not all(type(number) is int for number in found["counts"].values()):
             raise self._refuse("attribute counts holds more than numbers")

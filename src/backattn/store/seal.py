@@ -20,7 +20,6 @@ from backattn.common.digests import canonical_json
 from backattn.store.layout import (
     FORMAT_VERSION,
     KEY_BYTES,
-    READABLE_VERSIONS,
     TRANSLATION,
     Kind,
     embedding_columns,
@@ -38,7 +37,6 @@ _MAGIC = b"backattn store\n"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 20
 _OFFSET_BYTES = 8
-_READS = f"this backattn reads format versions {READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
 
 Extent = tuple[int, int]
 
@@ -55,14 +53,12 @@ class Seal:
     :param index: offset and length of the index.
     :param big: offset and length of each big array, in file order.
     :param frame: sha256 of all other bytes after the seal.
-    :param version: format version of the file.
     """
 
     size: int
     index: Extent
     big: tuple[Extent, ...]
     frame: str
-    version: int = FORMAT_VERSION
 
     def frames(self, extent: Extent) -> bool:
         """Whether a part of the file lies in the frame, so that its bytes have been verified."""
@@ -72,7 +68,7 @@ class Seal:
 
     def to_bytes(self) -> bytes:
         """The seal as it stands in the file."""
-        values = {"format": self.version, "bytes": self.size, "index": self.index, "big": self.big,
+        values = {"format": FORMAT_VERSION, "bytes": self.size, "index": self.index, "big": self.big,
                   "frame": self.frame}  # fmt: skip
         text = _MAGIC + canonical_json(values).encode("ascii")
         if len(text) >= SEAL_BYTES:
@@ -104,7 +100,7 @@ def write_seal(path: Path | int, index: Extent, big: Sequence[Extent]) -> None:
     with open(path, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         extents = tuple(sorted(big))
-        seal = Seal(size, index, extents, _frame_digest(file, size, extents), FORMAT_VERSION)
+        seal = Seal(size, index, extents, _frame_digest(file, size, extents))
         file.seek(0)
         file.write(seal.to_bytes())
 
@@ -118,7 +114,7 @@ def check_seal(file: BinaryIO) -> tuple[Seal, bytes]:
     file.seek(0)
     block = file.read(SEAL_BYTES)
     if block.startswith(_HDF5):
-        raise BrokenSeal(f"format version 1 (or no store at all), {_READS}")
+        raise BrokenSeal("an HDF5 file that is not a store of backattn")
     if not block.strip(b"\0"):
         raise BrokenSeal("not complete: its writer was stopped" if block else "an empty file")
     seal = _parse(block)
@@ -139,14 +135,14 @@ def _parse(block: bytes) -> Seal:
     try:
         values = json.loads(block[len(_MAGIC) :])
         version = int(values["format"])
+        if version != FORMAT_VERSION:
+            raise BrokenSeal(f"format version {version}, expected {FORMAT_VERSION}")
         big = tuple((int(start), int(length)) for start, length in values["big"])
         start, length = values["index"]
-        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]), version)
+        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]))
         canonical = seal.to_bytes() == block  # one text for each seal: not even a space may differ
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BrokenSeal("a damaged seal (its first 512 bytes)") from None
-    if version not in READABLE_VERSIONS:
-        raise BrokenSeal(f"format version {version}, {_READS}")
     if not canonical:
         raise BrokenSeal("a damaged seal (its first 512 bytes)")
     return seal

@@ -183,7 +183,7 @@ def _write_datasets(
 
 def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
     file.create_dataset(name, data=data)
-    return array_digest(data.reshape(-1).view(np.uint8), FORMAT_VERSION)
+    return array_digest(data.reshape(-1).view(np.uint8))
 
 
 def _allocate(file: h5py.File, column: Column, rows: int) -> int:
