@@ -262,7 +262,11 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
 
 
 def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
-    """Shards of about ``size`` tokens, longest sentences first; shows the progress."""
+    """Cut the missing sentences into shards of about ``size`` tokens, longest first; show the progress.
+
+    Not by :mod:`backattn.common.batching`: a shard is a unit of storage and has no padding, and where the
+    cuts lie must not depend on the order of the corpus.
+    """
     ordered = sorted(missing, key=lambda s: (-len(s), s.key))
     with tqdm(total=len(ordered), desc=label, unit="sentence", disable=bar_disabled(bool(ordered))) as bar:
         part: list[Sentence] = []
