@@ -177,7 +177,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
 
 def test_a_large_corpus_has_larger_shards_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "SHARD_TOKENS", 1)
-    monkeypatch.setattr(build, "_MOST_SHARDS", 3)
+    monkeypatch.setattr(build, "_MAX_SHARDS", 3)
     sizes: list[int] = []
     plain = build._write_shard
     monkeypatch.setattr(build, "_write_shard", lambda *given: sizes.append(len(given[-1])) or plain(*given))

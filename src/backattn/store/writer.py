@@ -1,7 +1,7 @@
 """Write entries to an HDF5 file, atomically.
 
-The file is written under a temporary name, with ``complete`` as its last attribute; then it is closed, sealed,
-synced and renamed. A process killed at any moment leaves the old file or the new one, never a part.
+The file is written under a temporary name, with ``complete`` as its last attribute; then it is closed,
+sealed, synced and renamed. A process killed at any moment leaves the old file or the new one, never a part.
 """
 
 import os
@@ -29,7 +29,7 @@ from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
 # Entries are written in blocks of about this size, and of no more arrays than one system call takes.
 _BLOCK_BYTES = 8 << 20
 _BLOCK_ARRAYS = 1000
-# Smaller entries are joined in memory first, which costs less than one system call's array for each.
+# Smaller entries are copied into one buffer first, which costs less than to pass each to the system.
 _SMALL_BYTES = 1 << 11
 # Write-back to the disk is started whenever this much was written, so that the final sync is short.
 _AHEAD_BYTES = 32 << 20
@@ -258,7 +258,7 @@ class _Stream:
 def _write_index(
     file: h5py.File, columns: Sequence[Column], attributes: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[Extent, list[Extent]]:
-    """Write all attributes and the place of each array as one JSON text; return its extent and the big arrays."""
+    """Write the index: attributes and places of arrays, as JSON. Return its extent and the big arrays."""
     arrays = {
         name: {
             "offset": file[name].id.get_offset() or 0,
