@@ -194,7 +194,7 @@ def test_a_run_stopped_just_before_the_join_loads_no_model(monkeypatch: pytest.M
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "join", killed)
+    monkeypatch.setattr(build, "merge_stores", killed)
     with pytest.raises(KeyboardInterrupt):
         build.build_translations(plan.translation, FakeTranslator, "cpu")
     monkeypatch.undo()

@@ -95,7 +95,7 @@ def _left(path: Path, reason: str) -> Garbage:
 
 
 def _is_made(path: Path) -> bool:
-    """Return whether a path has name and file type of a store, a lock, a folder of shards or a partial file."""
+    """Return whether a path has name and file type of a store, lock, folder of shards or partial file."""
     if re.fullmatch(rf"{STORE}\.shards", path.name):
         return is_own_folder(path)
     named = is_partial(path.name) or re.fullmatch(rf"{STORE}\.(h5|lock)", path.name)

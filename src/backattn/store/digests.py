@@ -1,6 +1,6 @@
 """The digest of an array's bytes: XXH3 of 128 bits.
 
-It shows damage, not forgery: whoever can write an array can write its digest. So a digest that is not
+It shows damage, not forgery: a program that can write an array can write its digest. So a digest that is not
 cryptographic serves, at a tenth of the cost of writing the array; sha256 costs as much as the writing.
 """
 
