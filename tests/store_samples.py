@@ -12,7 +12,7 @@ from backattn.store.writer import write_store
 COLUMNS = transfer_columns("float16", 3)
 HEADER = Header(
     kind="transfer",
-    recipe_id="2-ab",
+    recipe_id="1-ab",
     recipe={"eos": "drop"},
     corpora={"train": {"file": "a", "sha256": "00", "sentences": 1}},
     models={"tagger": "11"},

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from backattn.store.digests import array_digest
-from backattn.store.layout import FORMAT_VERSION, Entry, Header, Origin, encode_lines, transfer_columns
+from backattn.store.layout import Entry, Header, Origin, encode_lines, transfer_columns
 from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
 from benchmarks.measure import Row, compare
@@ -62,7 +62,7 @@ def _writing(folder: Path, entries: dict[bytes, Entry], keys: list[bytes], repea
         return len(blob) / 1e6
 
     def floor() -> float:
-        array_digest(np.frombuffer(blob, np.uint8), FORMAT_VERSION)
+        array_digest(np.frombuffer(blob, np.uint8))
         return peer()
 
     return compare(

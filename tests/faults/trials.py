@@ -330,7 +330,7 @@ def stop_before_joining(kind: str, shop: Workshop, cache: Path, *options: str) -
             os.kill(os.getpid(), signal.SIGKILL)
         return join(stage, *arguments)
 
-    outcome = shop.command(cache, *STAGE_ONE, *options, before=lambda: setattr(build, "join", stop))
+    outcome = shop.command(cache, *STAGE_ONE, *options, before=lambda: setattr(build, "merge_stores", stop))
     if outcome.status != -signal.SIGKILL:
         raise Lost(f"not stopped before joining: {outcome}")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.corpus import Sentence
-from backattn.features.attention import diagonal, of_links, transfer_attention, uniform
+from backattn.features.attention import diagonal, links_attention, transfer_attention, uniform
 from backattn.features.build import transfer_entries, translation_entries
 from backattn.features.plan import make_plan
 from backattn.features.word_alignment_io import spelled
@@ -65,7 +65,7 @@ def test_no_english_token_gives_no_column() -> None:
 def test_links_are_shared_out_in_equal_parts(m: int, n: int, data: st.DataObject) -> None:
     pairs = st.tuples(st.integers(0, m - 1), st.integers(0, n - 1))
     links = data.draw(st.frozensets(pairs, max_size=30))
-    made = of_links(links, m, n)
+    made = links_attention(links, m, n)
     assert (made.shape, made.dtype) == ((m, n), np.float32)
     for j in range(m):
         for i in range(n):

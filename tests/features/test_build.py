@@ -177,7 +177,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
 
 def test_a_large_corpus_has_larger_shards_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "SHARD_TOKENS", 1)
-    monkeypatch.setattr(build, "_MOST_SHARDS", 3)
+    monkeypatch.setattr(build, "_MAX_SHARDS", 3)
     sizes: list[int] = []
     plain = build._write_shard
     monkeypatch.setattr(build, "_write_shard", lambda *given: sizes.append(len(given[-1])) or plain(*given))
@@ -194,7 +194,7 @@ def test_a_run_stopped_just_before_the_join_loads_no_model(monkeypatch: pytest.M
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "join", killed)
+    monkeypatch.setattr(build, "merge_stores", killed)
     with pytest.raises(KeyboardInterrupt):
         build.build_translations(plan.translation, FakeTranslator, "cpu")
     monkeypatch.undo()
@@ -333,8 +333,8 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     (models / "toy/translator/dict.en.txt").write_text("opened")
     assert ids()[0] != base[0]
     (models / "toy/translator/dict.en.txt").unlink()
-    # A key that came later leaves the names of older stores as they were.
-    assert "states" not in make_plan(make_recipe(), corpus).transfer.recipe["transfer"]
+    # A default is part of a name as any other value is.
+    assert make_plan(make_recipe(), corpus).transfer.recipe["transfer"]["states"] == "lstm"
     assert ids(transfer={"states": "lstm"}) == base
 
 
@@ -352,8 +352,8 @@ def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> No
     changed = check(make_plan(make_recipe(transfer={"eos": "keep"}), corpus))[1]
     assert changed.state == "missing"
     assert changed.reasons == (f"transfer.eos: 'drop' in {plan.transfer.path.name}, 'keep' now",)
-    younger = check(make_plan(make_recipe(transfer={"states": "tags"}), corpus))[1]
-    assert younger.reasons == (f"transfer.states: not named in {plan.transfer.path.name}, 'tags' now",)
+    changed = check(make_plan(make_recipe(transfer={"states": "tags"}), corpus))[1]
+    assert changed.reasons == (f"transfer.states: 'lstm' in {plan.transfer.path.name}, 'tags' now",)
 
 
 def test_a_model_that_is_replaced_while_another_is_at_work_makes_no_store(

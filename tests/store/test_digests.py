@@ -1,6 +1,5 @@
-"""The digest of an array against hashlib and published values, and what it notices."""
+"""The digest of an array against xxhash and published values, and what it notices."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -13,22 +12,13 @@ from hypothesis import strategies as st
 from backattn.common.errors import StoreError
 from backattn.store import writer
 from backattn.store.digests import array_digest, new_digest
-from backattn.store.layout import FORMAT_VERSION, READABLE_VERSIONS, Entry
+from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
-from store_samples import RUN, make_entries, write
+from store_samples import make_entries, write
 
-DATA = Path(__file__).parents[1] / "data"
-BLOCK = 1_048_576  # of version 3; part of that format
-# Around the borders of such a block.
-SIZES = (0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 17 * BLOCK + 7)
-
-
-def tree(data: bytes) -> str:
-    """The definition of version 3 in plain hashlib."""
-    state = hashlib.sha256()
-    for start in range(0, len(data), BLOCK):
-        state.update(hashlib.sha256(data[start : start + BLOCK]).digest())
-    return state.hexdigest()
+BLOCK = 1 << 20
+# The last two are around the border of the blocks that are hashed at a time.
+SIZES = (0, 1, BLOCK, 16 * BLOCK, 16 * BLOCK + 7)
 
 
 def noise(size: int, seed: int = 0) -> bytes:
@@ -36,17 +26,14 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_each_version_has_its_own_rule(size: int) -> None:
+def test_the_digest_is_xxh3_of_128_bits(size: int) -> None:
     data = noise(size)
-    array = np.frombuffer(data, np.uint8)
-    assert array_digest(array, 2) == hashlib.sha256(data).hexdigest()
-    assert array_digest(array, 3) == tree(data)
-    assert array_digest(array, 4) == xxhash.xxh3_128_hexdigest(data)
+    assert array_digest(np.frombuffer(data, np.uint8)) == xxhash.xxh3_128_hexdigest(data)
 
 
-def test_version_4_is_the_hash_that_others_publish() -> None:
+def test_the_digest_is_the_one_that_xxhash_publishes() -> None:
     """The value of the empty input in xxHash's own tests: seed 0, written as a number of 128 bits."""
-    assert array_digest(np.zeros(0, np.uint8), 4) == "99aa06d3014798d86001c324468d497f"
+    assert array_digest(np.zeros(0, np.uint8)) == "99aa06d3014798d86001c324468d497f"
 
 
 @given(cuts=st.lists(st.integers(0, 50_000), max_size=5), seed=st.integers(0, 9))
@@ -56,7 +43,7 @@ def test_the_digest_does_not_depend_on_where_the_array_is_cut(cuts: list[int], s
     digest = new_digest()
     for part in np.split(data, sorted(cut // 2 for cut in cuts)):
         digest.update(part)
-    assert digest.hexdigest() == array_digest(data.view(np.uint8), FORMAT_VERSION)
+    assert digest.hexdigest() == array_digest(data.view(np.uint8))
 
 
 def big_entries(rows: list[int]) -> dict[bytes, Entry]:
@@ -142,18 +129,3 @@ def test_the_disk_is_asked_while_the_file_that_was_written_is_still_open(
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StoreError, match="Input/output error"):
         write(tmp_path / "a.h5", make_entries([1000]))
-
-
-@pytest.mark.parametrize("version", READABLE_VERSIONS[:-1])
-def test_a_store_of_an_older_format_is_verified_by_its_own_rule(tmp_path: Path, version: int) -> None:
-    reader = StoreReader(DATA / f"store-format-{version}.h5")
-    assert reader.attributes["format_version"] == version
-    rule = {2: lambda data: hashlib.sha256(data).hexdigest(), 3: tree}[version]
-    assert reader.digests == {name: rule(reader._raw(name).tobytes()) for name in reader._arrays}
-    reader.verify()
-    # What is written from it is of the present format, and the same numbers.
-    new = StoreReader(write(tmp_path / "new.h5", {key: reader[key] for key in reader}))
-    new.verify()
-    assert new.attributes["format_version"] == FORMAT_VERSION == READABLE_VERSIONS[-1]
-    assert all(new._raw(name).tobytes() == reader._raw(name).tobytes() for name in reader._arrays)
-    assert RUN.id in new.origins

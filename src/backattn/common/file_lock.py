@@ -1,4 +1,9 @@
-"""Lock a file so that one process writes at a time; the lock of a dead process is released."""
+"""Let one process at a time write, by a lock that the kernel frees when a process dies.
+
+Kept on purpose, instead of a package such as filelock: the lock file is opened without following links, a
+file of other content is never overwritten, the message names the process that holds the lock, and `gc` may
+delete lock files.
+"""
 
 import errno
 import fcntl

@@ -1,1 +1,1 @@
-"""Stage one: corpus -> store. Runs the expensive models once."""
+"""Stage one: compute the features of a corpus with the expensive models, once, and store them."""

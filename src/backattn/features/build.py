@@ -1,10 +1,10 @@
-"""Corpus -> translation store -> transfer store; corpus -> a store of each embedding. Only what is missing.
+"""Build the stores of stage one: translations, transfer vectors, embeddings. Computes missing sentences only.
 
-Sentences are sorted by length and cut into shards; a shard is a small store of its own, written and
-renamed, so that a killed run loses the shard in hand. The shards and the old store are then joined.
-Where the cuts lie depends on the corpus and on what is missing, so a resumed run makes the same batches, and
-the same bytes, as one that was never stopped. What is built upon is read whole and verified first: a
-damaged number must not get a new digest.
+Sentences are sorted by length and cut into shards. A shard is a small store of its own, written atomically,
+so that a killed run loses only the shard that it was computing. Then the shards and the old store are merged.
+The cuts depend only on the corpus and on the missing sentences, so a resumed run makes the same batches, and
+the same bytes, as an uninterrupted one. Every store that is read is verified first: a damaged number must
+not get a new digest.
 """
 
 import re
@@ -30,7 +30,7 @@ from backattn.english import EnglishTagger
 from backattn.features.attention import TransferAttention, transfer_attention
 from backattn.features.back_attention import back_attention
 from backattn.features.environment import header_of, new_origin
-from backattn.features.merge import join
+from backattn.features.merge import merge_stores
 from backattn.features.plan import SHARD, Stage
 from backattn.recipe import TransferRecipe
 from backattn.store.layout import (
@@ -49,24 +49,24 @@ from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
 from backattn.translation import Translation, Translator
 
-# A thread of its own to watch the bar is of no use; where memory is short it cannot even begin.
+# tqdm's monitor thread is not needed, and where memory is short it cannot even start.
 tqdm.monitor_interval = 0
 
 # Source tokens of a shard: a few seconds of work on a CPU.
 SHARD_TOKENS = 8000
-# In a large corpus they are larger: all are open when they are joined, and a process may have 1,024 files.
-_MOST_SHARDS = 256
-_TELL_SECONDS = 60
+# Shards of a large corpus are larger: all are open while they are merged, and a process may open 1,024 files.
+_MAX_SHARDS = 256
+_LOG_SECONDS = 60
 
 # Computes the entries of one shard's sentences, without their origin.
 Compute = Callable[[Sequence[Sentence]], list[Entry]]
 
 
 @dataclass(frozen=True)
-class _Worker:
-    """A loaded model at work.
+class _LoadedModel:
+    """A loaded model, and how it computes entries.
 
-    :param opened: how its file was opened.
+    :param opened: how the model's file was opened.
     """
 
     columns: tuple[Column, ...]
@@ -76,11 +76,12 @@ class _Worker:
 
 @dataclass(frozen=True)
 class Built:
-    """What one stage did.
+    """Result of building one store.
 
-    :param computed: sentences that were computed in this run.
-    :param resumed: sentences found in the shards of a run that had not ended.
-    :param counts: of the whole store.
+    :param sentences: number of sentences of the corpus.
+    :param computed: number of sentences that this run computed.
+    :param resumed: number of sentences found in the shards of an interrupted run.
+    :param counts: counts of the whole store.
     """
 
     path: Path
@@ -93,9 +94,11 @@ class Built:
 def build_translations(stage: Stage, load: Callable[[], Translator], device: str) -> Built:
     """Bring the translation store up to date; ``load`` is called only when a sentence is missing."""
 
-    def prepare() -> _Worker:
+    def prepare() -> _LoadedModel:
         translator = load()
-        return _Worker(TRANSLATION, lambda shard: translation_entries(translator, shard), translator.opened)
+        return _LoadedModel(
+            TRANSLATION, lambda shard: translation_entries(translator, shard), translator.opened
+        )
 
     return _build(stage, prepare, device, "translate")
 
@@ -109,10 +112,10 @@ def build_transfers(
 ) -> Built:
     """Bring the transfer store up to date from the translations of the same sentences."""
 
-    def prepare() -> _Worker:
+    def prepare() -> _LoadedModel:
         translations.verify()
         attend, tagger = transfer_attention(recipe), load()
-        return _Worker(
+        return _LoadedModel(
             transfer_columns(recipe.dtype, transfer_width(tagger, recipe)),
             lambda shard: transfer_entries(tagger, attend, recipe, shard, translations),
             tagger.opened,
@@ -125,9 +128,9 @@ def build_embeddings(stage: Stage, load: Callable[[], Embedder], device: str) ->
     """Bring the store of an embedding up to date."""
     dtype = stage.recipe["dtype"]
 
-    def prepare() -> _Worker:
+    def prepare() -> _LoadedModel:
         embedder = load()
-        return _Worker(
+        return _LoadedModel(
             embedding_columns(dtype, embedder.width),
             lambda shard: embedding_entries(embedder, shard, dtype),
             embedder.opened,
@@ -146,7 +149,7 @@ def translation_entries(translator: Translator, sentences: Sequence[Sentence]) -
 
 
 def transfer_width(tagger: EnglishTagger, recipe: TransferRecipe) -> int:
-    """Numbers that T has for a token."""
+    """Compute the width of the stored vectors: d, or 2d with the states of the source."""
     return tagger.width * (2 if recipe.source_states else 1)
 
 
@@ -157,11 +160,12 @@ def transfer_entries(
     sentences: Sequence[Sentence],
     translations: Mapping[bytes, Entry],
 ) -> list[Entry]:
-    """T = A R for a shard (eq. 5), and beside it, where the recipe wants them, the states of the source.
+    """Compute T = A R for a shard (eq. 5), with ``source_states`` joined by the states of the source itself.
 
-    For a sentence with an empty translation A R is 0.
+    A R is 0 for a sentence with an empty translation.
 
-    :param attend: gives A, of the same recipe.
+    :param attend: makes A, by the same recipe.
+    :raises ModelError: R or T is not finite.
     """
     english = [decode_lines(translations[s.key]["english"]) for s in sentences]
     readings = iter(tagger.read([tokens for tokens in english if tokens]))
@@ -187,10 +191,10 @@ def transfer_entries(
 
 
 def embedding_entries(embedder: Embedder, sentences: Sequence[Sentence], dtype: str) -> list[Entry]:
-    """Frozen features of a shard; a token whose vector is zero counts as unknown.
+    """Embed the sentences of a shard; a token with a zero vector counts as unknown.
 
-    :param dtype: of the vectors, as ``embeddings.dtype`` in the recipe.
-    :raises ModelError: they are not a row for each token, or not finite.
+    :param dtype: dtype of the stored vectors, ``embeddings.dtype`` of the recipe.
+    :raises ModelError: the number of vectors is not that of the tokens, or a vector is not finite.
     """
     found = embedder.embed([sentence.tokens for sentence in sentences])
     return [_embedding_entry(s, v, embedder.width, dtype) for s, v in zip(sentences, found, strict=True)]
@@ -232,14 +236,14 @@ def _finite(
     return array
 
 
-def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str) -> Built:
+def _build(stage: Stage, prepare: Callable[[], _LoadedModel], device: str, label: str) -> Built:
     with writer_lock(stage.lock):
         old = stage.open()
         shards = [shard for shard in _open_shards(stage) if old is None or not set(shard) <= set(old)]
         missing = stage.missing(old, *shards)
         resumed = len(stage.missing(old)) - len(missing)
         if old is not None and not missing and not resumed:
-            if not shards:  # killed after the join, before it could clear them away
+            if not shards:  # an earlier run was killed after the merge, before it removed them
                 _remove_shards(stage)
             return Built(stage.path, len(stage.sentences), 0, 0, old.counts)
         if old is not None:
@@ -247,27 +251,32 @@ def _build(stage: Stage, prepare: Callable[[], _Worker], device: str, label: str
         sources = shards if old is None else [old, *shards]
         header = header_of(stage, device)
         if missing:
-            worker = prepare()
-            origin = new_origin(header, worker.opened)
-            tokens = max(SHARD_TOKENS, sum(map(len, stage.sentences)) // _MOST_SHARDS)
+            model = prepare()
+            origin = new_origin(header, model.opened)
+            tokens = max(SHARD_TOKENS, sum(map(len, stage.sentences)) // _MAX_SHARDS)
             for part in _cut(missing, tokens, label):
-                sources.append(_write_shard(stage, header, worker, origin, part))
-        # What the corpus does not hold now, another branch of it may, or the next edit; `gc` takes it out.
+                sources.append(_write_shard(stage, header, model, origin, part))
+        # Sentences that left the corpus are kept: another branch of it, or the next edit, may have them. `gc`
+        # removes them.
         keys = dict.fromkeys(sentence.key for sentence in stage.sentences)
         for source in sources:
             keys.update(dict.fromkeys(source))
-        counts = join(stage, header, list(keys), sources)
+        counts = merge_stores(stage, header, list(keys), sources)
         _remove_shards(stage)
         return Built(stage.path, len(stage.sentences), len(missing), resumed, counts)
 
 
 def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
-    """Shards of about ``size`` tokens, longest sentences first; shows the progress."""
+    """Cut the missing sentences into shards of about ``size`` tokens, longest first; show the progress.
+
+    Not by :mod:`backattn.common.batching`: a shard is a unit of storage and has no padding, and where the
+    cuts lie must not depend on the order of the corpus.
+    """
     ordered = sorted(missing, key=lambda s: (-len(s), s.key))
     with tqdm(total=len(ordered), desc=label, unit="sentence", disable=bar_disabled(bool(ordered))) as bar:
         part: list[Sentence] = []
         tokens = done = 0
-        told = time.monotonic()
+        logged = time.monotonic()
         for sentence in ordered:
             part.append(sentence)
             tokens += len(sentence)
@@ -275,9 +284,9 @@ def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Se
                 yield part
                 bar.update(len(part))
                 done += len(part)
-                if time.monotonic() - told > _TELL_SECONDS:
+                if time.monotonic() - logged > _LOG_SECONDS:
                     log_line(f"{label}: {done} of {len(ordered)} sentences", progress=True)
-                    told = time.monotonic()
+                    logged = time.monotonic()
                 part, tokens = [], 0
         if part:
             yield part
@@ -285,22 +294,22 @@ def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Se
 
 
 def _write_shard(
-    stage: Stage, header: Header, worker: _Worker, origin: Origin, part: Sequence[Sentence]
+    stage: Stage, header: Header, model: _LoadedModel, origin: Origin, part: Sequence[Sentence]
 ) -> StoreReader:
     start = time.monotonic()
-    computed = worker.compute(part)
+    computed = model.compute(part)
     done = origin.after(sum(map(len, part)), time.monotonic() - start)
     mark = np.frombuffer(bytes.fromhex(done.id), dtype=np.uint8)
     entries = {s.key: {**entry, ORIGIN.name: mark} for s, entry in zip(part, computed, strict=True)}
     path = stage.shards / f"{digest([key.hex() for key in entries])[:16]}.h5"
-    write_store(path, header, worker.columns, list(entries), entries, counts={}, origins={done.id: done})
+    write_store(path, header, model.columns, list(entries), entries, counts={}, origins={done.id: done})
     return StoreReader(path)
 
 
 def _open_shards(stage: Stage) -> list[StoreReader]:
-    """The finished shards of an earlier run; what it left half-written is cleared away.
+    """Open the finished shards of an interrupted run; remove damaged and partly written ones.
 
-    :raises StoreError: their folder is a link, which may lead to anybody's files.
+    :raises StoreError: the folder of shards is a link, which may lead to files of others.
     """
     if stage.shards.is_symlink():
         raise StoreError(
@@ -311,7 +320,7 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
     readers = []
     for path in sorted(stage.shards.glob("*.h5")):
         if not (re.fullmatch(SHARD, path.name) and is_own_file(path)):
-            continue  # nothing that a run has left
+            continue  # not written by a run
         try:
             reader = StoreReader(path)
             reader.verify()
@@ -319,7 +328,7 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
                 raise StoreError(f"{path}: of another recipe")
         except UnreadableError:
             raise
-        except (MissingError, StoreError):  # a shard holds nothing that cannot be computed again
+        except (MissingError, StoreError):  # a shard can be computed again
             path.unlink()
             continue
         readers.append(reader)
@@ -327,5 +336,5 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
 
 
 def _remove_shards(stage: Stage) -> None:
-    with suppress(OSError):  # `gc` can do it later
+    with suppress(OSError):  # `gc` can remove them later
         remove_files(stage.shards, SHARD)

@@ -1,4 +1,4 @@
-"""Is the cache what this corpus and this recipe ask for? Loads no torch, no model, no big file."""
+"""Check whether stores match a corpus and a recipe. Imports no torch, opens no model, reads no big array."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from backattn.common.nested_dict import differences
 from backattn.features.plan import Plan, Stage
 from backattn.store.reader import StoreReader
 
-_SHOWN = 3  # missing sentences that a status quotes
+_MAX_SHOWN = 3  # missing sentences that a status quotes
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What is to be said of one store.
+    """The state of one store.
 
     :param name: as :attr:`Stage.name <backattn.features.plan.Stage>`.
-    :param state: ``fresh``; ``stale``: some sentences are missing; ``missing``: there is no such store;
-        ``corrupt``: there is a file, and it is not the store that was written.
-    :param missing: sentences that have to be computed.
-    :param missing_tokens: their source tokens.
-    :param extra: sentences that the corpus no longer has; ``backattn gc`` takes them out.
-    :param reasons: one line each: which sentences, which part of the recipe, old and new value.
+    :param state: ``fresh``; ``stale``: some sentences are missing; ``missing``: the file does not exist;
+        ``corrupt``: the file is not the store that was written.
+    :param missing: number of sentences that have to be computed.
+    :param missing_tokens: number of their source tokens.
+    :param extra: number of sentences that the corpus no longer has; ``backattn gc`` removes them.
+    :param reasons: one line each: a missing sentence, or a changed part of the recipe with old and new value.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class StageStatus:
 
     @property
     def exit_status(self) -> int:
-        """Of ``backattn check``: 0 fresh, 1 stale or missing, 2 corrupt."""
+        """Exit status of ``backattn check``: 0 fresh, 1 stale or missing, 2 corrupt."""
         return {"fresh": 0, "corrupt": 2}.get(self.state, 1)
 
 
@@ -51,9 +51,9 @@ def check(plan: Plan, *, deep: bool = False) -> tuple[StageStatus, ...]:
 
 
 def refuse_corrupt(statuses: tuple[StageStatus, ...]) -> None:
-    """Stop before anything is built upon a corrupt store.
+    """Refuse to go on with a corrupt store.
 
-    :raises StoreError: says which, where, and what rebuilds it.
+    :raises StoreError: a store is corrupt; names the file and what rebuilds it.
     """
     for status in statuses:
         if status.state == "corrupt":
@@ -68,17 +68,17 @@ def _status(stage: Stage, deep: bool) -> StageStatus:
     except UnreadableError:
         raise
     except StoreError as error:
-        return _of(stage, "corrupt", None, (str(error),))
+        return _make_status(stage, "corrupt", None, (str(error),))
     if store is None:
-        return _of(stage, "missing", None, tuple(_changes(stage)))
+        return _make_status(stage, "missing", None, tuple(_changes(stage)))
     missing = stage.missing(store)
-    reasons = [f"sentence not in the store: {' '.join(s.tokens)}" for s in missing[:_SHOWN]]
-    if len(missing) > _SHOWN:
-        reasons.append(f"... and {len(missing) - _SHOWN} more sentences")
-    return _of(stage, "stale" if missing else "fresh", store, tuple(reasons))
+    reasons = [f"sentence not in the store: {' '.join(s.tokens)}" for s in missing[:_MAX_SHOWN]]
+    if len(missing) > _MAX_SHOWN:
+        reasons.append(f"... and {len(missing) - _MAX_SHOWN} more sentences")
+    return _make_status(stage, "stale" if missing else "fresh", store, tuple(reasons))
 
 
-def _of(
+def _make_status(
     stage: Stage,
     state: Literal["fresh", "stale", "missing", "corrupt"],
     store: StoreReader | None,
@@ -101,13 +101,13 @@ def _of(
 
 
 def _changes(stage: Stage) -> Iterator[str]:
-    """Against the most similar store of another recipe: which parts differ, old and new."""
+    """Compare with the most similar store of another recipe: which keys differ, old and new value."""
     candidates = []
     refused = []
     for path in sorted(stage.path.parent.glob("*.h5")):
         try:
             candidates.append((list(differences(StoreReader(path).recipe, stage.recipe)), path.name))
-        except (StoreError, MissingError) as error:  # only the store that is asked for has to be whole
+        except (StoreError, MissingError) as error:  # stores of other recipes need not be intact
             refused.append(str(error))
     if not candidates:
         yield "there is no store yet"
@@ -115,8 +115,8 @@ def _changes(stage: Stage) -> Iterator[str]:
         return
     changed, name = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1]))
     for key, old, new in changed:
-        yield f"{key}: {_told(old)} in {name}, {_told(new)} now"
+        yield f"{key}: {_shown(old)} in {name}, {_shown(new)} now"
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "not named" if value is None else repr(value)

@@ -37,9 +37,9 @@ def header_of(stage: Stage, device: str) -> Header:
 
 
 def new_origin(header: Header, opened: str) -> Origin:
-    """The run that begins now.
+    """Record a run that starts now.
 
-    :param opened: how its model's file was opened.
+    :param opened: how the file of its model was opened.
     """
     return Origin(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -51,7 +51,7 @@ def new_origin(header: Header, opened: str) -> Origin:
 
 
 def package_versions() -> dict[str, str]:
-    """Python and the packages that make the numbers, as far as they are installed."""
+    """List the versions of Python and of the installed packages that make the numbers."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -62,11 +62,11 @@ def package_versions() -> dict[str, str]:
 
 
 def package_commit() -> str:
-    """The commit that the package's own checkout stands at; empty where it does not run from one.
+    """Read the commit of the package's own checkout; empty where it does not run from one.
 
-    The files of ``.git`` are read here and git is never called: it runs the programs that a folder's
-    ``.git/config`` names. The folder that a user works in is not looked at. Whether files of the checkout
-    differ from the commit is not said: only git itself can tell.
+    The files of ``.git`` are read here and git is never called, because it runs programs that a folder's
+    ``.git/config`` names. The working folder of the user is not read. Changes of the checkout after the
+    commit are not detected, which would need git itself.
     """
     package = Path(__file__).resolve().parents[1]
     root = package.parents[1]
@@ -75,12 +75,12 @@ def package_commit() -> str:
             return ""
         folder = _git_folder(root)
         return _resolve_head(folder, _common_folder(folder))
-    except (OSError, ValueError, RecursionError):  # of a form that is not known here
+    except (OSError, ValueError, RecursionError):  # of an unknown form
         return ""
 
 
 def _is_own_checkout(root: Path, package: Path) -> bool:
-    """Whether a folder with ``.git`` is backattn's: not a project that has it installed below itself."""
+    """Return whether a folder is a checkout of backattn, and not a project that has it installed inside."""
     if package != root / "src" / "backattn" or not (root / ".git").exists():
         return False
     project = tomllib.loads(_read_text(root / "pyproject.toml", _MAX_PYPROJECT)).get("project")
@@ -88,7 +88,7 @@ def _is_own_checkout(root: Path, package: Path) -> bool:
 
 
 def _git_folder(root: Path) -> Path:
-    """``.git`` itself, or the folder that it names in a worktree or a submodule."""
+    """Find the git folder: ``.git`` itself, or the folder that it names in a worktree or a submodule."""
     git = root / ".git"
     if git.is_dir():
         return git
@@ -99,7 +99,7 @@ def _git_folder(root: Path) -> Path:
 
 
 def _common_folder(folder: Path) -> Path:
-    """What all worktrees of a repository share: its branches."""
+    """Find the folder that all worktrees of a repository share, with its branches."""
     named = folder / "commondir"
     return folder / _read_text(named, _MAX_POINTER).strip() if named.exists() else folder
 
@@ -121,7 +121,7 @@ def _resolve_head(folder: Path, common: Path) -> str:
 
 
 def _packed_ref(common: Path, name: str) -> str:
-    """A branch whose file git has packed with others; empty where there is none, as before a first commit."""
+    """Look a branch up among the packed references; empty where it is not there, as before a first commit."""
     try:
         lines = _read_text(common / "packed-refs", _MAX_PACKED_REFS).splitlines()
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def _packed_ref(common: Path, name: str) -> str:
 
 
 def _read_text(path: Path, limit: int) -> str:
-    """A small regular file, not through a link: a pipe or a device would never end."""
+    """Read a small regular file; refuse links, and pipes and devices, which never end."""
     with open(path, "rb", opener=_open_without_links) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError(f"{path}: not a regular file")

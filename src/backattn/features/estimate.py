@@ -1,4 +1,4 @@
-"""How long will it take? From the speeds that stores have on record; no model is loaded."""
+"""Estimate how long stage one will take, from the speeds that stores record; no model is loaded."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from backattn.recipe import cache_root
 from backattn.store.layout import Origin
 from backattn.store.reader import StoreReader
 
-# Source tokens a second on one core of an x86 server, where nothing has been computed yet: a 7 M-parameter
+# Source tokens a second on one core of an x86 server, for a cache that has no store yet: a 7 M-parameter
 # fconv translator at beam 4; a BiLSTM tagger of 256 states with word and character features; a file of
 # vectors in memory; character models of 512 states; a BERT of 12 layers of 768.
-_ROUGH = {
+_DEFAULT_SPEEDS = {
     "translation": 1300.0,
     "transfer": 7000.0,
     "embeddings/fasttext": 20000.0,
@@ -24,10 +24,10 @@ _ROUGH = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """The time that the missing sentences of one stage will take, loading the model left out.
+    """The time that the missing sentences of one stage will take, without the loading of the model.
 
-    :param seconds: of wall time.
-    :param basis: what the figure rests on.
+    :param seconds: wall time.
+    :param basis: where the speed was measured.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Estimate:
     basis: str
 
     def to_text(self) -> str:
-        """One line."""
+        """Format the estimate as one line."""
         minutes = f"{self.seconds / 60:.0f} min" if self.seconds >= 90 else f"{self.seconds:.0f} s"
         return f"{self.name}: about {minutes}, and the loading of the model ({self.basis})"
 
 
 def estimate(plan: Plan, statuses: Iterable[StageStatus]) -> list[Estimate]:
-    """For each stage that has something to compute."""
+    """Estimate each stage that has missing sentences."""
     stages = {stage.name: stage for stage in plan.stages}
     return [_estimate(stages[status.name], status) for status in statuses if status.missing]
 
@@ -50,7 +50,7 @@ def _estimate(stage: Stage, status: StageStatus) -> Estimate:
     measured = [origin for origin in _origins(stage) if origin.tokens and origin.seconds > 0]
     if not measured:
         basis = "a rough figure of another machine's core, nothing has been computed in this cache yet"
-        return Estimate(stage.name, status.missing_tokens / _ROUGH[stage.name], basis)
+        return Estimate(stage.name, status.missing_tokens / _DEFAULT_SPEEDS[stage.name], basis)
     last = max(measured, key=lambda origin: origin.started)
     speed = last.tokens / last.seconds
     basis = f"{speed:.0f} tokens/s on {last.device}, measured {last.started}"
@@ -58,7 +58,7 @@ def _estimate(stage: Stage, status: StageStatus) -> Estimate:
 
 
 def _origins(stage: Stage) -> list[Origin]:
-    """Who computed this store so far; else, who computed any store of this kind."""
+    """List the runs that computed this store so far; if there are none, those of any store of its kind."""
     for paths in (
         [stage.path, *stage.shards.glob("*.h5")],
         stage.path.parent.glob("*.h5"),

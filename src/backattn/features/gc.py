@@ -1,8 +1,8 @@
 """Delete what a cache no longer needs: leftovers of killed runs, sentences that left the corpus.
 
-Whole stores of other recipes are other people's work, or yesterday's ablation: they go only on demand.
-Everything is done under the lock of the store concerned; a store whose lock is held is left alone. Only files
-of names that this program gives are removed; links and other files stay, and the answer names them.
+Whole stores of other recipes may be the work of other people, or an earlier ablation: they are deleted only
+on demand. Each store is changed under its lock; a store whose lock is held is skipped. Only files whose names
+this program gives are deleted; links and other files are kept, and listed in the result.
 """
 
 import os
@@ -16,7 +16,7 @@ from backattn.common.atomic_files import is_leftover, is_own_file, is_own_folder
 from backattn.common.errors import BusyError
 from backattn.common.file_lock import writer_lock
 from backattn.features.environment import header_of
-from backattn.features.merge import join
+from backattn.features.merge import merge_stores
 from backattn.features.plan import SHARD, STORE, Plan, Stage
 from backattn.recipe import cache_root
 from backattn.store.reader import StoreReader
@@ -27,11 +27,11 @@ _LINK = "a link, which gc does not follow"
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can go, or that lies between such things and is left alone.
+    """A file or folder that can be deleted, or one in a folder of the cache that is kept.
 
-    :param bytes: what it takes; for a store that is rewritten, the share of the sentences that go.
-    :param reason: why it is not needed, or not touched.
-    :param left: it is left alone.
+    :param bytes: its size; for a store that is rewritten, the share of the deleted sentences.
+    :param reason: why it is not needed, or why it is kept.
+    :param left: it is kept.
     """
 
     path: str
@@ -47,12 +47,12 @@ class _Find:
 
 
 def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]:
-    """Free what nobody needs in the cache of a LANG.
+    """Delete what is no longer needed in the cache of a recipe.
 
-    :param others: take whole stores of other recipes, and their unfinished shards, as well: also those of
+    :param others: delete whole stores of other recipes, and their unfinished shards, too; also those of
         embeddings that this recipe does not name.
-    :param dry_run: only say what would go.
-    :raises StoreError: a store of this recipe is corrupt; nothing is touched.
+    :param dry_run: delete nothing, only list.
+    :raises StoreError: a store of this recipe is corrupt; nothing is deleted.
     :raises BusyError: a run is writing one of the stores.
     """
     for stage in plan.stages:
@@ -61,9 +61,9 @@ def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]
     folders = [folder for folder in _folders(plan) if not _behind_link(folder)]
     left = [_left(folder, _LINK) for folder in _folders(plan) if folder not in folders]
     for folder in folders:
-        left += _strangers(folder)
+        left += _foreign_files(folder)
     found = _take(_leftovers(cache_root() / plan.recipe.name), dry_run)
-    # A store that loses sentences is written anew, which takes space: others make room first.
+    # A store that loses sentences is written anew, which takes space: others are deleted first.
     for folder in folders:
         stems = {path.stem for path in folder.iterdir() if _is_made(path) and not is_partial(path.name)}
         for base in sorted({folder / stem for stem in stems} - own):
@@ -76,7 +76,7 @@ def collect_garbage(plan: Plan, *, others: bool, dry_run: bool) -> list[Garbage]
 
 
 def _folders(plan: Plan) -> list[Path]:
-    """Where stores of the plan's part may lie."""
+    """List the folders in which stores of the plan's part may be."""
     folders = {stage.path.parent for stage in plan.stages}
     if plan.part != "transfer":
         folders.update((cache_root() / plan.recipe.name / "embeddings").glob("*"))
@@ -84,7 +84,7 @@ def _folders(plan: Plan) -> list[Path]:
 
 
 def _behind_link(folder: Path) -> bool:
-    """Whether a link leads there from the cache's own folder, which may be one."""
+    """Return whether a link below the root of the cache leads to a folder; the root itself may be one."""
     root = cache_root()
     below = (path for path in (folder, *folder.parents) if path != root and path.is_relative_to(root))
     return any(path.is_symlink() for path in below)
@@ -95,15 +95,15 @@ def _left(path: Path, reason: str) -> Garbage:
 
 
 def _is_made(path: Path) -> bool:
-    """Whether a store, or what lies beside one, has its name and its form."""
+    """Return whether a path has name and file type of a store, lock, folder of shards or partial file."""
     if re.fullmatch(rf"{STORE}\.shards", path.name):
         return is_own_folder(path)
     named = is_partial(path.name) or re.fullmatch(rf"{STORE}\.(h5|lock)", path.name)
     return bool(named) and is_own_file(path)
 
 
-def _strangers(folder: Path) -> Iterator[Garbage]:
-    """What is left alone in a folder of stores, and in its folders of shards."""
+def _foreign_files(folder: Path) -> Iterator[Garbage]:
+    """Iterate over the files in a folder of stores, and in its folders of shards, that were not made here."""
     for path in sorted(folder.iterdir()):
         if not _is_made(path):
             yield _left(path, _LINK if path.is_symlink() else _OTHER)
@@ -123,7 +123,7 @@ def _take(finds: Iterator[_Find], dry_run: bool) -> list[Garbage]:
 
 
 def _leftovers(top: Path) -> Iterator[_Find]:
-    """Half-written files of killed processes, anywhere in the cache of a LANG."""
+    """Iterate over partly written files of killed processes, anywhere in the cache of a recipe."""
     if _behind_link(top):
         return
     for parent, folders, names in os.walk(top):
@@ -135,7 +135,7 @@ def _leftovers(top: Path) -> Iterator[_Find]:
 
 
 def _own(stage: Stage) -> Iterator[_Find]:
-    """What can go around the store that the recipe asks for."""
+    """Iterate over what can be deleted of a store of the recipe, and beside it."""
     store = stage.open()
     if store is None:
         return
@@ -156,15 +156,15 @@ def _own(stage: Stage) -> Iterator[_Find]:
 
 def _compact(stage: Stage, store: StoreReader, kept: Sequence[bytes]) -> None:
     store.verify()
-    join(stage, header_of(stage, str(store.attributes["device"])), kept, [store])
+    merge_stores(stage, header_of(stage, str(store.attributes["device"])), kept, [store])
 
 
 def _take_other(base: Path, others: bool, dry_run: bool) -> list[Garbage]:
-    """What can go around a store of another recipe."""
+    """Delete what is allowed of a store of another recipe, and beside it."""
     lock, shards = base.with_suffix(".lock"), base.with_suffix(".shards")
     store = base.with_suffix(".h5")
     if os.path.lexists(lock) and not _is_made(lock):
-        return []  # nobody can say whether it is in use
+        return []  # without its lock, the store may be in use
     try:
         with nullcontext() if dry_run else writer_lock(lock):
             taken = _take(_other(store, shards), dry_run) if others else []
@@ -192,5 +192,5 @@ def _shards(folder: Path, reason: str) -> Iterator[_Find]:
 def _bytes(path: Path) -> int:
     try:
         return path.lstat().st_size
-    except FileNotFoundError:  # a dry run holds no lock: the file was another process's, and went
+    except FileNotFoundError:  # a dry run holds no lock: another process deleted it
         return 0

@@ -1,4 +1,4 @@
-"""Stores that together hold some sentences -> a stage's one store. Loads no torch."""
+"""Merge stores into the store of a stage. Imports no torch, so that ``gc`` does not either."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +8,14 @@ from backattn.store.reader import Chain, StoreReader
 from backattn.store.writer import write_store
 
 
-def join(
+def merge_stores(
     stage: Stage, header: Header, keys: Sequence[bytes], sources: Sequence[StoreReader]
 ) -> dict[str, int]:
-    """Write a stage's store of these sentences, which the sources together hold; gives the counts.
+    """Write the store of a stage from sources that together hold its sentences; return its counts.
 
-    The caller holds the stage's lock and has verified the sources.
+    The caller holds the lock of the stage and has verified the sources.
+
+    :param keys: the sentences, in the order in which they are written.
     """
     chain = Chain(sources)
     counts = _counts(stage, keys, chain)

@@ -1,6 +1,6 @@
-"""Stage one as one call: load what is needed, bring the stores of a plan up to date.
+"""Run stage one: load the models that are needed, and bring the stores of a plan up to date.
 
-A model's packages are imported when it is loaded: who computes embeddings alone needs no fairseq.
+The packages of a model are imported when it is loaded: embeddings alone need no fairseq.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,59 +37,59 @@ _Model = TypeVar("_Model")
 
 @dataclass(frozen=True)
 class Features:
-    """What stage one did.
+    """Result of stage one.
 
-    :param stores: name of each store of the plan -> what was done there, in the plan's order.
+    :param stores: name of each store of the plan -> result of building it, in the order of the plan.
     """
 
     stores: Mapping[str, Built]
 
     @property
     def translation(self) -> Built:
-        """Of the translation store."""
+        """Result for the translation store."""
         return self.stores["translation"]
 
     @property
     def transfer(self) -> Built:
-        """Of the transfer store."""
+        """Result for the transfer store."""
         return self.stores["transfer"]
 
 
 def make_features(recipe: Recipe, plan: Plan, *, device: str, vouchers: Vouchers = NOBODY) -> Features:
-    """Compute what is missing of the translation store, of the transfer store, of those of the embeddings.
+    """Compute the missing sentences of all stores of a plan.
 
-    :param device: ``cpu`` or ``cuda``; it does not change a store's identity.
-    :param vouchers: of models that are pickles.
+    :param device: ``cpu`` or ``cuda``; not part of a store's identity.
+    :param vouchers: which pickled models may be opened.
     """
     words = device_name(device)
     bound_kernel_caches()
 
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":
-            translator = _as_named(stage, plan, lambda: load_translator(recipe, device))
+            translator = _load_unchanged(stage, plan, lambda: load_translator(recipe, device))
             model = recipe.translator
             precision = model.precision if isinstance(model, ModelTranslator) else "float32"
             reduced = device == "cpu" and takes_bfloat16(precision, device)
             return build_translations(stage, translator, f"{words}, bfloat16" if reduced else words)
         if stage.kind == "transfer":
             translations = StoreReader(plan.translation.path)
-            tagger = _as_named(stage, plan, partial(load_english_tagger, recipe, device, vouchers))
+            tagger = _load_unchanged(stage, plan, partial(load_english_tagger, recipe, device, vouchers))
             return build_transfers(stage, translations, recipe.transfer, tagger, words)
         embedder = partial(load_embedder, recipe, stage.recipe["embedding"], device, vouchers)
-        return build_embeddings(stage, _as_named(stage, plan, embedder), words)
+        return build_embeddings(stage, _load_unchanged(stage, plan, embedder), words)
 
-    # All stages have a name before the first is at work: a missing model is not missed hours later. Nor is a
-    # pickle refused then.
+    # The identities of all stages are computed before the first one starts, and all pickles are checked: a
+    # missing or refused model is reported now, and not hours later.
     for stage in plan.stages:
         if stage.missing(stage.open()):
             require_vouchers(stage, recipe, vouchers)
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
-def _as_named(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[[], _Model]:
-    """Load a model, and see that its files are still those that the stage was named by.
+def _load_unchanged(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[[], _Model]:
+    """Wrap a loader: after it has run, check that the model's files still have the digests of the stage.
 
-    A stage has its name before the first is at work, which may be hours before its own model is opened.
+    The digests are taken before the first stage starts, which may be hours before this model is opened.
     """
 
     def loaded() -> _Model:
@@ -104,9 +104,9 @@ def _as_named(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[
 
 
 def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
-    """Refuse a pickle before any model is opened; who opens it looks again.
+    """Refuse a pickle before any model is opened; it is checked once more when it is opened.
 
-    :raises ModelError: nobody vouches for a pickle that this stage opens, or it is not the one of the pin.
+    :raises ModelError: a pickle that this stage opens is not vouched for, or differs from its pinned sha256.
     """
     charlm = recipe.embeddings.charlm
     if stage.kind == "transfer":
@@ -125,7 +125,7 @@ def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
 
 
 def load_translator(recipe: Recipe, device: str) -> Translator:
-    """The translator of a recipe, from its folder or the hub; or what stands in its place."""
+    """Load the translator of a recipe, of whichever kind, from a folder or from the hub."""
     translator = recipe.translator
     if isinstance(translator, CopyRecipe):
         return CopyTranslator()
@@ -147,7 +147,7 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
 
 
 def load_english_tagger(recipe: Recipe, device: str, vouchers: Vouchers) -> "FlairTagger":
-    """The English tagger of a recipe, from its file or the hub."""
+    """Load the English tagger of a recipe, from a file or from the hub."""
     from backattn.english.flair import FlairTagger
 
     english = recipe.english_tagger
@@ -166,7 +166,7 @@ def load_english_tagger(recipe: Recipe, device: str, vouchers: Vouchers) -> "Fla
 
 
 def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vouchers) -> Embedder:
-    """One of the embeddings that a recipe has a table for, from its files or the hub."""
+    """Load one of the embeddings of a recipe, from files or from the hub."""
     tables = recipe.embeddings
     if name == "fasttext":
         from backattn.embeddings.fasttext import FastText

@@ -1,7 +1,7 @@
-"""What is there, what is missing: the stores that a corpus and a recipe ask for. Loads no model.
+"""Plan the stores of a corpus and a recipe, and find what they lack. Loads no model.
 
-A store's identity is the identity version and a digest of everything that changes its numbers. What does
-not change them is named once, in :data:`NOT_IN_IDENTITY`.
+The identity of a store is the identity version and a digest of everything that changes its numbers. The keys
+of a recipe that do not change them are listed once, in :data:`NOT_IN_IDENTITY`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,34 +36,30 @@ from backattn.store.layout import IDENTITY_VERSION, Kind
 from backattn.store.reader import StoreReader
 from backattn.store.seal import most_sentences
 
-# Keys of a recipe that leave the numbers alone: how a model was made and where it lies (its digest
-# counts), and how the work is cut.
+# Keys of a recipe that do not change the numbers: how a model was made and where it is stored (its digest
+# counts), and the size of batches.
 NOT_IN_IDENTITY = frozenset(
     {"batch_tokens", "training", "checkpoint", "sha256", "vectors", "path", "links_path"}
 )
 
-# Keys younger than the identity version, with the value that stands for what was done before:
-# stores made then keep their names.
-_YOUNGER = {
-    "states": "lstm", "links": None, "copy": False, "dictionary": "", "source_states": False, "revision": ""
-}  # fmt: skip
-
-# Names of shards, and of stores with what lies beside them: only these are removed from a cache.
+# Names of shards, and stems of stores, their locks and folders of shards: no other files are removed from a
+# cache.
 SHARD = r"[0-9a-f]{16}\.h5"
 STORE = r"[0-9]+-[0-9a-f]+"
 
-# How a dictionary is read (which gloss stands for a headword) and said; another way makes other stores.
+# Version of the rules by which dictionary and copy translators work (which gloss translates a headword, ...).
+# Raised when they change, so that their stores are made anew.
 _DICTIONARY_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One store: its name, its recipe, and where it lies.
+    """One store of a plan: its identity, its path, and the sentences that it must hold.
 
-    :param name: what it is called where a person reads it, and its folder below ``cache/LANG``.
+    :param name: name for messages, and folder of the store below ``cache/LANG``.
     :param models: name of each model file -> its sha256.
-    :param corpora: for each split its file, that file's sha256, and its number of sentences.
-    :param sentences: the sentences that it must hold, each once.
+    :param corpora: for each split the name of its file, the sha256 of the file, and its number of sentences.
+    :param sentences: the sentences that the store must hold, each once.
     """
 
     kind: Kind
@@ -77,18 +73,18 @@ class Stage:
 
     @property
     def shards(self) -> Path:
-        """Folder of the finished shards of a run that has not ended."""
+        """Folder of the finished shards of a run that has not finished."""
         return self.path.with_suffix(".shards")
 
     @property
     def lock(self) -> Path:
-        """Lock file of the one writer."""
+        """Lock file: one process at a time writes the store."""
         return self.path.with_suffix(".lock")
 
     def open(self) -> StoreReader | None:
-        """The store, or nothing when there is none.
+        """Open the store; None when the file does not exist.
 
-        :raises StoreError: there is a file, but it is not a whole store of this identity.
+        :raises StoreError: the file is not a complete store of this identity.
         """
         if not self.path.exists():
             return None
@@ -101,18 +97,18 @@ class Stage:
         return store
 
     def missing(self, *sources: Mapping[bytes, Any] | None) -> tuple[Sentence, ...]:
-        """The sentences that none of the sources holds."""
+        """List the sentences that none of the sources holds."""
         held = [source for source in sources if source is not None]
         return tuple(s for s in self.sentences if not any(s.key in source for source in held))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The stores of a LANG. Each is named when it is asked for, so that nobody needs another one's model.
+    """The stores of a recipe. The identity of each is computed on access, when its models must exist.
 
-    :param part: what :attr:`stages` is held to.
-    :raises MissingError: (of its properties) a model is not there; says what makes it.
-    :raises ModelError: (of its properties) a model is not what its training left.
+    :param part: part of the recipe to which :attr:`stages` is limited.
+    :raises MissingError: (by the properties) a model does not exist; names the command that makes it.
+    :raises ModelError: (by the properties) a model differs from what its training wrote.
     """
 
     recipe: Recipe
@@ -121,9 +117,9 @@ class Plan:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stores of the wanted part, each after those that it is made from.
+        """The stores of the part, each after those from which it is made.
 
-        :raises MissingError: models are not there; names them all.
+        :raises MissingError: models do not exist; names all of them.
         """
         try:
             transfer = (
@@ -142,7 +138,7 @@ class Plan:
             raise MissingError("; ".join([*missing, hint])) from error
 
     def models(self, stage: Stage) -> dict[str, str]:
-        """Sha256 of each model file of one of the stages, as the files are now."""
+        """Compute the sha256 of each model file of a stage, as the files are now."""
         if stage.kind == "translation":
             return translator_files(self.recipe)
         if stage.kind == "transfer":
@@ -151,25 +147,25 @@ class Plan:
 
     @property
     def _has_transfer(self) -> bool:
-        """Whether T is wanted: by the recipe's ``[english]``, or because somebody asks for T alone."""
+        """Whether T is computed: the recipe has ``[english]``, or the part is T alone."""
         return self.part == "transfer" or self.recipe.english is not None
 
     @cached_property
     def translation(self) -> Stage:
-        """English tokens and A."""
+        """The store of English tokens and A."""
         models, translator = translator_files(self.recipe), self.recipe.translator
         if isinstance(translator, ModelTranslator):
             if translator.checkpoint:
                 require_as_trained(model_path(translator.checkpoint), models)
-            asked = _identity(translator)
-        else:  # neither the language counts, nor where a dictionary lies
-            asked = {"kind": as_json(translator)["kind"], "version": _DICTIONARY_VERSION}
-        identity = {"translator": asked, "model": digest(models)}
+            settings = _identity(translator)
+        else:  # neither the language changes the numbers, nor the path of a dictionary
+            settings = {"kind": as_json(translator)["kind"], "version": _DICTIONARY_VERSION}
+        identity = {"translator": settings, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
     @cached_property
     def transfer(self) -> Stage:
-        """T = A R and the English tags."""
+        """The store of T = A R and of the English tags."""
         models, english = transfer_files(self.recipe), self.recipe.english_tagger
         if english.checkpoint:
             require_as_trained(model_path(english.checkpoint).parent, models)
@@ -183,7 +179,7 @@ class Plan:
 
     @cached_property
     def embeddings(self) -> Mapping[EmbeddingName, Stage]:
-        """The frozen embeddings that the tagger reads, in its order."""
+        """The stores of the frozen embeddings that the tagger reads, in its order."""
         return {name: self._embedding(name) for name in self.recipe.tagger.embeddings}
 
     def _embedding(self, name: EmbeddingName) -> Stage:
@@ -194,7 +190,7 @@ class Plan:
             "embedding": name,
             name: _identity(getattr(self.recipe.embeddings, name)),
             "dtype": self.recipe.embeddings.dtype,
-            # What a file of vectors is called says nothing; the other models have files of different use.
+            # The name of a file of vectors does not matter; other models have files of different purposes.
             "model": digest(list(models.values()) if name == "fasttext" else models),
         }
         return self._stage("embedding", f"embeddings/{name}", identity, models)
@@ -205,7 +201,7 @@ class Plan:
         path = cache_root() / self.recipe.name / name / f"{recipe_id[:14]}.h5"
         facts = _corpora(self.recipe, self.corpus)
         if (count := len(self.corpus.unique)) > (most := most_sentences(kind)):
-            # Said here, and not when days later the finished store is to be sealed.
+            # Refused here, and not days later when the finished store is sealed.
             raise CorpusError(
                 f"recipe {self.recipe.name}: its corpus has {count:,} different sentences, a {kind} store "
                 f"holds at most {most:,}; cut the corpus into several recipes"
@@ -216,11 +212,11 @@ class Plan:
 def require_same_translation(
     plan: Plan, sentence: Sentence, english: Sequence[str], english_tags: Sequence[str]
 ) -> None:
-    """Of one sentence of both stores.
+    """Check that T and its tags were made from the present translation of a sentence.
 
-    A translation store that was made anew on another device may say it in other words.
+    A translation store that was made anew on another device may hold other translations.
 
-    :raises StaleError: T was made from another translation.
+    :raises StaleError: the translation has another number of tokens.
     """
     if len(english) != len(english_tags):
         raise StaleError(
@@ -230,16 +226,16 @@ def require_same_translation(
 
 
 def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
-    """Name the stores that a corpus and a recipe ask for.
+    """Plan the stores of a corpus and a recipe.
 
-    :raises RecipeError: embeddings are wanted and the recipe names none.
+    :raises RecipeError: the part is embeddings or T, and the recipe names no embeddings or no English tagger.
     """
     if part == "embeddings" and not recipe.tagger.embeddings:
         raise RecipeError(
             f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
         )
     if part == "transfer" or not recipe.tagger.embeddings:
-        _ = recipe.english_tagger  # without it there is nothing to make
+        _ = recipe.english_tagger  # raises where the recipe has none: then there is nothing to make
     return Plan(recipe, corpus, part)
 
 
@@ -255,19 +251,19 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
 
 
 def _used(transfer: TransferRecipe) -> TransferRecipe:
-    """The table without what its ``attention`` does not ask for."""
+    """Reset the keys of the table that its ``attention`` does not read to their defaults."""
     if transfer.attention != "translator":
         transfer = structs.replace(transfer, eos="drop")
     return transfer if transfer.attention == "links" else structs.replace(transfer, links=None)
 
 
 def _identity(part: Any) -> dict[str, Any]:
-    return _deciding(as_json(part))
+    return _without_excluded(as_json(part))
 
 
-def _deciding(table: Mapping[str, Any]) -> dict[str, Any]:
+def _without_excluded(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: _deciding(value) if isinstance(value, Mapping) else value
+        key: _without_excluded(value) if isinstance(value, Mapping) else value
         for key, value in table.items()
-        if key not in NOT_IN_IDENTITY and (key, value) not in _YOUNGER.items()
+        if key not in NOT_IN_IDENTITY
     }

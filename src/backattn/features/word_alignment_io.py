@@ -1,4 +1,4 @@
-"""Sentence pairs and links between their words: for an aligner, from it, and from people."""
+"""Write sentence pairs for word aligners, and read word alignments (links) of aligners or people."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,12 @@ _LINK = re.compile(r"([0-9]{1,6})([-p])([0-9]{1,6})")
 
 @dataclass(frozen=True)
 class LinkedPair:
-    """A sentence pair and its links.
+    """A sentence pair and its word alignment.
 
-    :param foreign, english: the m and n words.
-    :param sure: S, the links that nobody doubts.
-    :param possible: P, the links that are no mistake; S is part of it.
+    :param foreign: the m words of the foreign sentence.
+    :param english: the n words of the English sentence.
+    :param sure: S, the sure links.
+    :param possible: P, the possible links, with the sure ones among them.
     """
 
     foreign: Tokens
@@ -37,9 +38,9 @@ class LinkedPair:
 
 
 def translated_pairs(plan: Plan) -> Iterator[str]:
-    """Each sentence of a corpus and its translation, ``words ||| words``, as word aligners read them.
+    """Format each sentence and its translation as ``words ||| words``, the input of word aligners.
 
-    A sentence whose translation is empty has no line.
+    A sentence with an empty translation has no line.
 
     :raises StaleError: a sentence has no translation yet.
     :raises StoreError: the store is corrupt.
@@ -47,7 +48,7 @@ def translated_pairs(plan: Plan) -> Iterator[str]:
     stage = plan.translation
     store = stage.open()
     if store is None or stage.missing(store):
-        # Links that are still to be made must not be asked for.
+        # A recipe that reads links cannot be planned before they exist.
         option = " --set transfer.attention=translator" if plan.recipe.transfer.attention == "links" else ""
         raise StaleError(
             f"{stage.path}: missing, or without some sentences of the corpus; run `backattn features "
@@ -60,16 +61,16 @@ def translated_pairs(plan: Plan) -> Iterator[str]:
 
 
 def spelled(tokens: Sequence[str]) -> Tokens:
-    """Tokens as they stand in a file of pairs: without blanks in them, and never its ``|||``."""
+    """Replace blanks and ``|||`` within tokens by ``_``, as a file of pairs needs it."""
     return tuple("_".join(token.split()).replace("|||", "_") or "_" for token in tokens)
 
 
 def read_linked_pairs(recipe: AlignmentRecipe, table: str) -> list[LinkedPair]:
-    """Read the pairs and their links.
+    """Read sentence pairs and their links.
 
-    :param table: where the recipe names the files, for messages.
-    :raises MissingError: a file is not there.
-    :raises CorpusError: names file and line of what does not fit.
+    :param table: table of the recipe that names the files, for messages.
+    :raises MissingError: a file does not exist.
+    :raises CorpusError: a line does not have the expected format; names file and line.
     """
     path = data_path(recipe.path)
     pairs = list(_lines(path, table))
@@ -87,7 +88,7 @@ def read_linked_pairs(recipe: AlignmentRecipe, table: str) -> list[LinkedPair]:
 def _links_column(
     recipe: AlignmentRecipe, table: str, path: Path, pairs: Sequence[tuple[int, str]]
 ) -> list[tuple[Path, int, str]]:
-    """For each pair the text of its links, and where it stands."""
+    """Find the text of the links of each pair, with its file and line."""
     if recipe.links_path:
         other = data_path(recipe.links_path)
         lines = list(_lines(other, table))
@@ -130,7 +131,7 @@ def _linked_pair(
 
 
 def _parse_link(mark: str, first: int, lengths: Sequence[int], where: str, table: str) -> Link:
-    """Read a link, in the order of the columns."""
+    """Parse a link; its words are in the order of the columns."""
     match = _LINK.fullmatch(mark)
     if match is None:
         raise CorpusError(
@@ -148,7 +149,7 @@ def _parse_link(mark: str, first: int, lengths: Sequence[int], where: str, table
 
 
 def _lines(path: Path, table: str) -> Iterator[tuple[int, str]]:
-    """Line number and line; only a line feed ends a line."""
+    """Iterate over number and text of the lines; only a line feed ends a line."""
     return text_lines(
         path,
         f"put it there ([{table}] of the recipe), or set BACKATTN_DATA to the folder that holds it",

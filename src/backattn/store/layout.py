@@ -1,8 +1,8 @@
-"""What a store holds: columns of ragged arrays, one entry for each sentence.
+"""Define what a store holds: columns of ragged arrays, one entry for each sentence.
 
 A column is one flat dataset over all sentences and an ``offsets`` dataset of sentences + 1 borders
-(thinc's ``Ragged``): entry i of a column is ``data[offsets[i] : offsets[i + 1]]``. Flat contiguous data
-are as fast to read as a memory map, because a memory map is what reads them.
+(thinc's ``Ragged``): entry i of a column is ``data[offsets[i] : offsets[i + 1]]``. The data are contiguous
+and uncompressed, so that they are read through a memory map.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 
 from backattn.common.digests import digest
 
-# Raised when the meaning or the place of any byte changes; CHANGELOG.md says what changed.
-FORMAT_VERSION = 4
-# What is read. They differ in one thing: how the digest of an array is taken (`digests.py`).
-READABLE_VERSIONS = (2, 3, FORMAT_VERSION)
-# Part of every store's name (recipe id): raised when all numbers have to be computed anew, not when a
-# format version comes that tells the same numbers in another way.
-IDENTITY_VERSION = 2
+# Raised by a release in which the meaning or the place of any byte of the file differs from the release
+# before; CHANGELOG.md says what changed. A store of another version is refused.
+FORMAT_VERSION = 1
+# Part of every store's name (recipe id). Raised by a release that computes other numbers from the same
+# models and recipe, so that all stores are made anew.
+IDENTITY_VERSION = 1
 
 KEYS = "keys"
 KEY_BYTES = 32
 INDEX = "index"
 
 Kind = Literal["translation", "transfer", "embedding"]
-# One sentence's arrays by column name.
+# The arrays of one sentence by column name.
 Entry = Mapping[str, NDArray[Any]]
 
 
@@ -46,7 +45,7 @@ class Column:
 
     @property
     def offsets(self) -> str:
-        """Name of the dataset that holds this column's borders."""
+        """Name of the dataset that holds the borders of this column."""
         return "offsets" if self.name == "vectors" else f"{self.name}_offsets"
 
     def shape(self, rows: int) -> tuple[int, ...]:
@@ -54,16 +53,17 @@ class Column:
         return (rows, self.width) if self.width else (rows,)
 
     def empty(self) -> NDArray[Any]:
-        """The entry of a sentence that has nothing in this column."""
+        """Make an entry of no rows."""
         return np.empty(self.shape(0), dtype=self.dtype)
 
 
-# The name of the run which computed a sentence (:attr:`Origin.id`), in bytes.
+# The id of the run that computed a sentence (:attr:`Origin.id`), in bytes.
 ORIGIN = Column("origin", "uint8")
 ORIGIN_BYTES = 8
 
 # A with its end-of-sentence row and column, flattened; the n English tokens as UTF-8, one a line; the
-# number of segments that the translator needed, and how many of their translations went on to the limit.
+# number of segments in which the sentence was translated, and how many of their translations reached the
+# length limit.
 TRANSLATION = (
     Column("attention", "float16"),
     Column("english", "uint8"),
@@ -74,26 +74,26 @@ TRANSLATION = (
 
 
 def transfer_columns(dtype: str, width: int) -> tuple[Column, ...]:
-    """T, m rows of d values a sentence; the n English tags as UTF-8, one a line."""
+    """Columns of a transfer store: T, m rows of d values a sentence; the n English tags as UTF-8 lines."""
     return (Column("vectors", dtype, width), Column("english_tags", "uint8"), ORIGIN)
 
 
 def embedding_columns(dtype: str, width: int) -> tuple[Column, ...]:
-    """Frozen features, m rows a sentence; how many of its tokens have no vector, and zeros instead."""
+    """Columns of an embedding store: m rows a sentence; how many of its tokens have a zero vector."""
     return (Column("vectors", dtype, width), Column("unknown", "int32"), ORIGIN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """One run that computed sentences. A store that grew over months has several.
+    """A run that computed sentences. A store that grew over months has several.
 
-    :param started: when, in UTC.
-    :param device: what computed, in words.
-    :param versions: of Python and the packages that made the numbers.
-    :param commit: of the package's own git checkout; empty where it was not run from one.
-    :param opened: how the model's file was opened: ``--trust`` is on record.
-    :param tokens: source tokens that it computed here, in
-    :param seconds: of wall time, the loading of the model left out.
+    :param started: start of the run, in UTC.
+    :param device: name of the device that computed.
+    :param versions: versions of Python and of the packages that made the numbers.
+    :param commit: commit of the package's own git checkout; empty where it was not run from one.
+    :param opened: how the model's file was opened, such as ``pickle, --trust``.
+    :param tokens: number of source tokens that the run computed for this store.
+    :param seconds: wall time of that, without the loading of the model.
     """
 
     started: str
@@ -106,16 +106,16 @@ class Origin:
 
     @property
     def id(self) -> str:
-        """Its name in hexadecimal digits; what it computed is not in it."""
+        """Hexadecimal digest of everything but ``tokens`` and ``seconds``."""
         return digest({**asdict(self), "tokens": 0, "seconds": 0.0})[: 2 * ORIGIN_BYTES]
 
     def after(self, tokens: int, seconds: float) -> "Origin":
-        """The same run with more work done."""
+        """Add tokens and seconds to the work of the run."""
         return replace(self, tokens=self.tokens + tokens, seconds=round(self.seconds + seconds, 3))
 
 
 def merge_origins(origins: Iterable[Origin]) -> dict[str, Origin]:
-    """Origins by id; the work of equal ones is added up."""
+    """Index origins by id, and add up the work of those with the same id."""
     merged: dict[str, Origin] = {}
     for origin in origins:
         known = merged.get(origin.id)
@@ -125,15 +125,15 @@ def merge_origins(origins: Iterable[Origin]) -> dict[str, Origin]:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Where a store's numbers come from; written into its attributes as JSON.
+    """The provenance of a store, written into its attributes.
 
-    :param kind: what the columns mean.
-    :param recipe_id: the store's identity; see :mod:`backattn.features.plan`.
-    :param recipe: everything that went into the identity, in the open.
-    :param corpora: for each split its file, that file's sha256, and its number of sentences.
+    :param kind: which columns the store has.
+    :param recipe_id: identity of the store; see :mod:`backattn.features.plan`.
+    :param recipe: the values from which the identity is computed.
+    :param corpora: for each split the name of its file, the sha256 of the file, and its number of sentences.
     :param models: name of each model file -> its sha256.
-    :param versions: versions of the packages of the process that wrote this file.
-    :param device: its device, in words.
+    :param versions: versions of the packages of the process that wrote the file.
+    :param device: name of the device of that process.
     :param commit: as in :class:`Origin`.
     """
 
@@ -148,9 +148,9 @@ class Header:
 
 
 def encode_lines(tokens: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Tokens -> UTF-8 bytes, one token a line.
+    """Encode tokens as UTF-8 bytes, one token a line.
 
-    :raises ValueError: for a token that would not come back as it is.
+    :raises ValueError: a token is empty or has a line break, and could not be decoded again.
     """
     if any(not token or "\n" in token for token in tokens):
         raise ValueError(f"an empty token or one with a line break: {tokens!r}")
@@ -158,5 +158,5 @@ def encode_lines(tokens: tuple[str, ...]) -> NDArray[np.uint8]:
 
 
 def decode_lines(data: NDArray[np.uint8]) -> tuple[str, ...]:
-    """The inverse of :func:`encode_lines`."""
+    """Decode what :func:`encode_lines` encoded."""
     return tuple(data.tobytes().decode("utf-8").split("\n")) if len(data) else ()

@@ -1,4 +1,4 @@
-"""Where the numbers of a store come from, for a reader: ``backattn show``."""
+"""Show where the numbers of a store come from, as JSON or as text, for ``backattn show``."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from backattn.store.reader import StoreReader
 
 
 def to_json(store: StoreReader) -> dict[str, Any]:
-    """Everything that a store says of itself, and what each of its runs computed."""
+    """Collect all attributes of a store, and how many sentences each of its runs computed."""
     plain = {
         name: store.attributes[name] for name in ("kind", "format_version", "recipe_id", "sentences", "d")
     }
@@ -38,7 +38,7 @@ def to_json(store: StoreReader) -> dict[str, Any]:
 
 
 def to_text(store: StoreReader) -> str:
-    """The same for the eye."""
+    """Format the same as text."""
     return "\n".join(map(one_line, _lines(to_json(store))))
 
 

@@ -1,9 +1,11 @@
-"""One store file -> entries by sentence key. What is not a whole, consistent store is refused.
+"""Read a store: entries by sentence key. A file that is not a complete, consistent store is refused.
 
-Everything but the big arrays is verified against its digest when the file is opened; the big arrays are
-memory maps whose bytes are verified by :meth:`StoreReader.verify` (``check --deep``, and whatever builds
-on a store: a join, a training). The HDF5 library has no part in this (:mod:`backattn.store.seal`), so that
-a file which was made to harm meets JSON, bounds and numpy alone.
+Everything but the big arrays is verified against its digest when the file is opened. The big arrays are
+memory maps; :meth:`StoreReader.verify` verifies their bytes (``check --deep``, and before every merge of
+stores and every training).
+
+Kept on purpose, instead of reading with h5py: a hostile file reaches only a JSON parser, checks of bounds and
+numpy, not the HDF5 library (:mod:`backattn.store.seal` says why).
 """
 
 import json
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from backattn.common.errors import MissingError, StoreError, UnreadableError, is_environment_error
 from backattn.common.regular_files import open_regular
 from backattn.store.digests import array_digest
-from backattn.store.layout import KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
+from backattn.store.layout import FORMAT_VERSION, KEY_BYTES, KEYS, ORIGIN, ORIGIN_BYTES, Column, Entry, Origin
 from backattn.store.seal import BrokenSeal, check_seal
 
 _ATTRIBUTES = {
@@ -35,14 +37,14 @@ _T = TypeVar("_T")
 
 
 class StoreReader(Mapping[bytes, Entry]):
-    """A finished store; ``reader[key]`` gives the arrays of one sentence as views of a memory map.
+    """A complete store; ``reader[key]`` returns the arrays of one sentence as views of a memory map.
 
-    The file is opened once, so that a store which is replaced meanwhile is read whole, old or new. A reader
-    may cross a fork; it takes one of the open files that a process may have.
+    The file is opened once: if it is replaced later, the reader goes on with the old one. A reader works
+    after a fork, and uses one of the open files that a process may have.
 
-    :raises MissingError: there is no such file.
-    :raises UnreadableError: the machine does not let us read it: the file may be whole.
-    :raises StoreError: the file is not a store, not complete, of no known format version, or does not
+    :raises MissingError: the file does not exist.
+    :raises UnreadableError: the system cannot read the file, which may be intact.
+    :raises StoreError: the file is not a store, not complete, of another format version, or does not
         agree with its own digests; names the file and what rebuilds it.
     """
 
@@ -67,7 +69,7 @@ class StoreReader(Mapping[bytes, Entry]):
             raise self._refuse(str(error)) from None
         except (StoreError, MemoryError):
             raise
-        except Exception as error:  # an index that was made to harm may hold anything
+        except Exception as error:  # the index of a hostile file may hold anything
             if is_environment_error(error):
                 reason = getattr(error, "strerror", None) or error
                 raise UnreadableError(
@@ -82,38 +84,38 @@ class StoreReader(Mapping[bytes, Entry]):
 
     @property
     def kind(self) -> str:
-        """What the columns mean: ``translation``, ``transfer`` or ``embedding``."""
+        """Kind of the store: ``translation``, ``transfer`` or ``embedding``."""
         return self._attribute("kind", str)
 
     @property
     def recipe_id(self) -> str:
-        """The identity of the numbers in the store."""
+        """Identity of the numbers in the store."""
         return self._attribute("recipe_id", str)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What went into the identity."""
+        """Values from which the identity was computed."""
         return self._attribute("recipe", dict)
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the writer counted: empty translations, segmented sentences, ..."""
+        """Counts made by the writer: empty translations, segmented sentences, ..."""
         return self._attribute("counts", dict)
 
     @property
     def digests(self) -> dict[str, str]:
-        """Digest of each array's bytes, by the rule of the file's format version."""
+        """Digest of the bytes of each array."""
         return self._attribute("digests", dict)
 
     @cached_property
     def index(self) -> dict[bytes, int]:
-        """Sentence key -> position."""
+        """Position of each sentence key."""
         raw = self.keys_array.tobytes()
         return {raw[i : i + KEY_BYTES]: i // KEY_BYTES for i in range(0, len(raw), KEY_BYTES)}
 
     @cached_property
     def origin_sentences(self) -> dict[str, int]:
-        """Id of each origin -> how many of the sentences it computed."""
+        """Number of sentences that each origin computed, by its id."""
         names, numbers = np.unique(self._data[ORIGIN.name].view(np.uint64), return_counts=True)
         return {name.tobytes().hex(): int(number) for name, number in zip(names, numbers, strict=True)}
 
@@ -130,29 +132,29 @@ class StoreReader(Mapping[bytes, Entry]):
         return key in self.index
 
     def column(self, name: str, key: bytes) -> NDArray[Any]:
-        """One array of one sentence, as a view of the memory map.
+        """Return one array of one sentence, as a view of the memory map.
 
         :raises KeyError: the sentence is not in the store.
         """
         return self.cut(name, self.index[key])
 
     def cut(self, name: str, position: int) -> NDArray[Any]:
-        """One array of the sentence at this position."""
+        """Return one array of the sentence at a position, as a view of the memory map."""
         offsets = self._offsets[name]
         return self._data[name][offsets[position] : offsets[position + 1]]
 
     def verify(self) -> None:
-        """Read every byte and compare with the digests.
+        """Read every byte and compare it with the digests.
 
-        :raises StoreError: names the array that differs.
+        :raises StoreError: an array differs from its digest.
         """
         for name in self._arrays:
-            if array_digest(self._raw(name), self._seal.version) != self.digests[name]:
+            if array_digest(self._raw(name)) != self.digests[name]:
                 raise self._refuse(f"{name} differs from its digest")
 
     def _attribute(self, name: str, kind: type[_T]) -> _T:
         value = self.attributes[name]
-        assert isinstance(value, kind)  # as _read_attributes saw to it
+        assert isinstance(value, kind)  # checked by _read_attributes
         return value
 
     def _read_attributes(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +163,7 @@ class StoreReader(Mapping[bytes, Entry]):
         for name, kind in _ATTRIBUTES.items():
             if type(found[name]) is not kind:
                 raise self._refuse(f"attribute {name} is not of type {kind.__name__}")
-        if found["format_version"] != self._seal.version:  # the seal binds all bytes but its own
+        if found["format_version"] != FORMAT_VERSION:
             raise self._refuse("attribute format_version differs from its seal")
         if not all(type(number) is int for number in found["counts"].values()):
             raise self._refuse("attribute counts holds more than numbers")
@@ -200,7 +202,7 @@ class StoreReader(Mapping[bytes, Entry]):
         return self._array(column.name, column.dtype, column.shape(int(self._offsets[column.name][-1])))
 
     def _small(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """An array whose bytes were verified with the frame."""
+        """Return an array of the frame, whose bytes were verified."""
         array = self._array(name, dtype, shape)
         if array.nbytes and not self._seal.frames((self._arrays[name]["offset"], array.nbytes)):
             raise self._refuse(f"{name} is outside of what is verified on opening")
@@ -213,7 +215,7 @@ class StoreReader(Mapping[bytes, Entry]):
         return self._raw(name).view(dtype).reshape(shape)
 
     def _raw(self, name: str) -> NDArray[np.uint8]:
-        """The bytes of an array, as a view: nothing is read and no memory is taken."""
+        """Return the bytes of an array as a view, without reading them."""
         array = self._arrays[name]
         size = math.prod(array["shape"]) * np.dtype(array["dtype"]).itemsize
         start = array["offset"] if size else 0
@@ -222,7 +224,7 @@ class StoreReader(Mapping[bytes, Entry]):
         return self._bytes[start : start + size]
 
     def _refuse_deep(self, value: Any) -> None:
-        """What is nested deeper than any recipe would break whoever walks through it."""
+        """Refuse nesting deeper than any recipe's: it would exceed the recursion limit of later code."""
         level = [value]
         for _ in range(_DEEPEST):
             values = (v.values() if type(v) is dict else v for v in level if type(v) in {dict, list})
@@ -243,7 +245,7 @@ def _well_formed(origin: Origin) -> bool:
 
 
 class _Row(Mapping[str, NDArray[Any]]):
-    """One sentence of a store: an array is cut out when it is asked for, the others cost nothing."""
+    """The entry of one sentence: each array is sliced on access, so that unused ones cost nothing."""
 
     __slots__ = ("_position", "_store")
 
@@ -262,7 +264,7 @@ class _Row(Mapping[str, NDArray[Any]]):
 
 
 class Chain(Mapping[bytes, Entry]):
-    """Several sources of entries as one: the first that has a key gives it."""
+    """Several mappings of entries as one; the first that has a key provides its entry."""
 
     def __init__(self, sources: Sequence[Mapping[bytes, Entry]]) -> None:
         self._source: dict[bytes, Mapping[bytes, Entry]] = {}

@@ -1,11 +1,12 @@
-"""The first 512 bytes of a store bind all the others.
+"""Write and verify the seal: the first 512 bytes of a store, which protect all others.
 
-HDF5 leaves a block at the start of a file to its user. Ours says how long the file is, where its index
-lies (the JSON text of which array lies where), where its big arrays lie, and the digest of every byte
-outside of them: the frame. The big arrays have digests of their own in the index, which is in the frame.
+HDF5 leaves a block at the start of a file (the user block) to the application. The seal records there the
+size of the file, the place of its index (a JSON text of all attributes and of the place of each array), the
+places of its big arrays, and the digest of every byte outside of them: the frame. The big arrays have
+digests of their own in the index, which is part of the frame.
 
-So a store is HDF5 for whoever likes to look into it, but is read here without the HDF5 library: that one
-trusts what it parses, and one changed byte in a hundred makes it read memory that is not its own.
+Kept on purpose, instead of reading with h5py: the HDF5 library trusts what it parses, and one changed byte in
+a hundred makes it read memory out of bounds. Other programs can still open a store as plain HDF5.
 """
 
 import hashlib
@@ -20,7 +21,6 @@ from backattn.common.digests import canonical_json
 from backattn.store.layout import (
     FORMAT_VERSION,
     KEY_BYTES,
-    READABLE_VERSIONS,
     TRANSLATION,
     Kind,
     embedding_columns,
@@ -28,9 +28,9 @@ from backattn.store.layout import (
 )
 
 SEAL_BYTES = 512
-# Arrays below this size belong to the frame: their bytes are verified whenever a store is opened.
+# Smaller arrays belong to the frame, whose bytes are verified whenever a store is opened.
 BIG = 1 << 20
-# What an opened store may hold in memory: keys and offsets of some seven million sentences.
+# Memory that an open store may take: the keys and offsets of about seven million sentences.
 MOST_FRAME_BYTES = 1 << 29
 MOST_INDEX_BYTES = 1 << 24
 
@@ -38,41 +38,38 @@ _MAGIC = b"backattn store\n"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 20
 _OFFSET_BYTES = 8
-_READS = f"this backattn reads format versions {READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
 
 Extent = tuple[int, int]
 
 
 class BrokenSeal(Exception):
-    """A file is not a whole store; the message says why, in half a sentence."""
+    """A file is not a complete store; the message gives the reason, without path and advice."""
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What the first bytes of a store say of the rest.
+    """The contents of the first 512 bytes of a store.
 
-    :param size: bytes of the file.
+    :param size: size of the file in bytes.
     :param index: offset and length of the index.
     :param big: offset and length of each big array, in file order.
     :param frame: sha256 of all other bytes after the seal.
-    :param version: format version of the file.
     """
 
     size: int
     index: Extent
     big: tuple[Extent, ...]
     frame: str
-    version: int = FORMAT_VERSION
 
     def frames(self, extent: Extent) -> bool:
-        """Whether a part of the file lies in the frame, so that its bytes have been verified."""
+        """Return whether a part of the file lies in the frame, whose bytes were verified."""
         start, length = extent
         inside = start >= SEAL_BYTES and 0 <= length <= self.size - start
         return inside and all(start + length <= a or a + b <= start for a, b in self.big)
 
     def to_bytes(self) -> bytes:
-        """The seal as it stands in the file."""
-        values = {"format": self.version, "bytes": self.size, "index": self.index, "big": self.big,
+        """Encode the seal as it is written to the file."""
+        values = {"format": FORMAT_VERSION, "bytes": self.size, "index": self.index, "big": self.big,
                   "frame": self.frame}  # fmt: skip
         text = _MAGIC + canonical_json(values).encode("ascii")
         if len(text) >= SEAL_BYTES:
@@ -81,9 +78,9 @@ class Seal:
 
 
 def most_sentences(kind: Kind) -> int:
-    """How many sentences a store of a kind holds: their keys and offsets are in its frame.
+    """Compute how many sentences a store of a kind can hold: their keys and offsets are in its frame.
 
-    A little room is left for all else that is there.
+    The size of the largest index is left for everything else in the frame.
     """
     columns = {
         "translation": TRANSLATION,
@@ -96,29 +93,29 @@ def most_sentences(kind: Kind) -> int:
 def write_seal(path: Path | int, index: Extent, big: Sequence[Extent]) -> None:
     """Seal a finished HDF5 file that has a user block.
 
-    :param path: or a descriptor, which is closed.
+    :param path: path, or a file descriptor, which is closed.
     :param index: offset and length of its index.
-    :param big: offset and length of the arrays that need not be read on opening.
-    :raises BrokenSeal: the frame is larger than what a reader takes into memory.
+    :param big: offset and length of the arrays that are not verified on opening.
+    :raises BrokenSeal: the frame is larger than what a reader loads into memory.
     """
     with open(path, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         extents = tuple(sorted(big))
-        seal = Seal(size, index, extents, _frame_digest(file, size, extents), FORMAT_VERSION)
+        seal = Seal(size, index, extents, _frame_digest(file, size, extents))
         file.seek(0)
         file.write(seal.to_bytes())
 
 
 def check_seal(file: BinaryIO) -> tuple[Seal, bytes]:
-    """Verify the length of a file and every byte of its frame; gives its index too.
+    """Verify the size of a file and every byte of its frame, then read its index.
 
-    :raises BrokenSeal: it is not a store, of no known format version, or not as it was written.
+    :raises BrokenSeal: the file is not a store, of another format version, or differs from what was written.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     block = file.read(SEAL_BYTES)
     if block.startswith(_HDF5):
-        raise BrokenSeal(f"format version 1 (or no store at all), {_READS}")
+        raise BrokenSeal("an HDF5 file that is not a store of backattn")
     if not block.strip(b"\0"):
         raise BrokenSeal("not complete: its writer was stopped" if block else "an empty file")
     seal = _parse(block)
@@ -139,14 +136,14 @@ def _parse(block: bytes) -> Seal:
     try:
         values = json.loads(block[len(_MAGIC) :])
         version = int(values["format"])
+        if version != FORMAT_VERSION:
+            raise BrokenSeal(f"format version {version}, expected {FORMAT_VERSION}")
         big = tuple((int(start), int(length)) for start, length in values["big"])
         start, length = values["index"]
-        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]), version)
-        canonical = seal.to_bytes() == block  # one text for each seal: not even a space may differ
+        seal = Seal(int(values["bytes"]), (int(start), int(length)), big, str(values["frame"]))
+        canonical = seal.to_bytes() == block  # the encoding is unique: not even a space may differ
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BrokenSeal("a damaged seal (its first 512 bytes)") from None
-    if version not in READABLE_VERSIONS:
-        raise BrokenSeal(f"format version {version}, {_READS}")
     if not canonical:
         raise BrokenSeal("a damaged seal (its first 512 bytes)")
     return seal
@@ -169,9 +166,9 @@ def _frame_digest(file: BinaryIO, size: int, big: Sequence[Extent]) -> str:
 
 
 def _gaps(size: int, big: Sequence[Extent]) -> Iterator[Extent]:
-    """What lies between the big arrays.
+    """Iterate over the parts of the file between the big arrays.
 
-    :raises BrokenSeal: they overlap, or leave the file.
+    :raises BrokenSeal: the arrays overlap, or lie outside of the file.
     """
     place = SEAL_BYTES
     for start, length in big:

@@ -1,7 +1,7 @@
-"""Entries -> one HDF5 file, whole or not at all.
+"""Write entries to an HDF5 file, atomically.
 
-The file grows under a temporary name; ``complete`` is its last attribute; then it is closed, sealed,
-synced and renamed. A process killed at any moment leaves the old file, or the new one, never a part.
+The file is written under a temporary name, with ``complete`` as its last attribute; then it is closed,
+sealed, synced and renamed. A process killed at any moment leaves the old file or the new one, never a part.
 """
 
 import os
@@ -26,14 +26,14 @@ from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
 from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
 
-# Entries are written in blocks of about so many bytes, and of no more arrays than the system takes at once.
+# Entries are written in blocks of about this size, and of no more arrays than one system call takes.
 _BLOCK_BYTES = 8 << 20
 _BLOCK_ARRAYS = 1000
-# Entries below this size cost less when they are put together first.
+# Smaller entries are copied into one buffer first, which costs less than to pass each to the system.
 _SMALL_BYTES = 1 << 11
-# Whenever so much has been written, the disk is set to work on it: it is ready sooner.
+# Write-back to the disk is started whenever this much was written, so that the final sync is short.
 _AHEAD_BYTES = 32 << 20
-# A memory map of numbers that lie across their natural borders is slow to read.
+# Numbers that are not aligned are slow to read from a memory map.
 _ALIGNED = {"alignment_threshold": 1, "alignment_interval": 8}
 
 
@@ -49,17 +49,17 @@ def write_store(
 ) -> None:
     """Write the entries of ``keys``, in that order, as a store.
 
-    Memory stays flat: each entry is looked up twice, once for its length and once for its data.
+    Memory does not grow with the store: each entry is looked up twice, for its length and for its data.
 
-    :param entries: gives an entry for each key; readers of other stores will do.
-    :param counts: what a user should know of the sentences (empty translations, ...).
+    :param entries: the entry of each key; may be a reader of another store.
+    :param counts: facts about the sentences for the user (empty translations, ...).
     :param origins: the runs that computed the entries, by id.
-    :raises StoreError: when the disk refuses; the old file, if there was one, stays.
+    :raises StoreError: the file cannot be written; the old file, if there was one, stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_partial(path) as (partial, descriptor):
-            disk = _Disk(descriptor, "w+")  # not closed in haste: an interrupted library writes once more
+            disk = _Disk(descriptor, "w+")  # closed last: the HDF5 library writes once more when interrupted
             with disk.keeping_interrupts():
                 guarded = _write_file(disk, header, columns, keys, entries, counts, origins)
                 write_seal(os.dup(descriptor), *guarded)
@@ -76,16 +76,16 @@ def write_store(
 
 
 class _Disk(FileIO):
-    """What the HDF5 library writes to. It never learns that a disk is full, or of Ctrl-C.
+    """The file that the HDF5 library writes to; hides from it a full disk and Ctrl-C.
 
-    After a write that failed, the library can neither go on nor end: it prints several tracebacks and keeps
-    the file open. So the failure is kept here until somebody asks.
+    After a failed write the library can neither continue nor stop: it prints several tracebacks and keeps
+    the file open. So the failure is kept here, and raised by :meth:`check`.
     """
 
     _failure: BaseException | None = None
 
     def write(self, data: Any) -> int:
-        """All of the data; after a failure nothing, in silence."""
+        """Write all of the data; after a failure do nothing."""
         rest = memoryview(data)
         size = len(rest)
         try:
@@ -96,7 +96,7 @@ class _Disk(FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Likewise."""
+        """Change the size of the file; after a failure do nothing."""
         try:
             if self._failure is None:
                 return super().truncate(size)
@@ -105,21 +105,21 @@ class _Disk(FileIO):
         return size or 0
 
     def check(self) -> None:
-        """Say what failed, if anything did."""
+        """Raise the failure that was kept, if there is one."""
         if isinstance(self._failure, KeyboardInterrupt):
-            # A new one: the kept one's traceback would lead back here, and the library's objects in it would
-            # end at some later moment, which the next Ctrl-C could hit.
+            # A new exception: the traceback of the kept one refers to objects of the library, which would be
+            # freed at some later moment, when the next Ctrl-C could interrupt them.
             raise KeyboardInterrupt
         if self._failure is not None:
             raise self._failure
 
     @contextmanager
     def keeping_interrupts(self) -> Iterator[None]:
-        """Ctrl-C is kept as a failure is.
+        """Keep Ctrl-C as a failure, instead of raising it inside of the HDF5 library.
 
-        Raised inside of the HDF5 library it is lost, or comes out as a TypeError.
+        Raised there it is lost, or becomes a TypeError.
         """
-        # Another thread never gets it, and a program with a handler of its own knows what it does.
+        # Other threads never receive it, and a handler that a program has set itself is left alone.
         ours = (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -146,9 +146,9 @@ def _write_file(
     counts: Mapping[str, int],
     origins: Mapping[str, Origin],
 ) -> tuple[Extent, list[Extent]]:
-    """All but the seal; gives the places that it is to guard.
+    """Write everything but the seal; return the places of the index and of the big arrays.
 
-    A frame of its own: the library's objects end with it, while Ctrl-C is still kept.
+    A function of its own, so that the library's objects are freed on return, while Ctrl-C is still kept.
     """
     with h5py.File(disk, "w", userblock_size=SEAL_BYTES, **_ALIGNED) as file:
         digests = _write_datasets(file, disk, columns, keys, entries)
@@ -183,20 +183,20 @@ def _write_datasets(
 
 def _create(file: h5py.File, name: str, data: NDArray[Any]) -> str:
     file.create_dataset(name, data=data)
-    return array_digest(data.reshape(-1).view(np.uint8), FORMAT_VERSION)
+    return array_digest(data.reshape(-1).view(np.uint8))
 
 
 def _allocate(file: h5py.File, column: Column, rows: int) -> int:
-    """Make room for a column; gives its place in the file."""
+    """Allocate the dataset of a column; return its offset in the file."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     dataset = file.create_dataset(column.name, shape=column.shape(rows), dtype=column.dtype, dcpl=properties)
-    return dataset.id.get_offset() or 0  # where there are no rows, there is no place
+    return dataset.id.get_offset() or 0  # an empty dataset has no offset
 
 
 def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-    """First, and last + 1, of the entries that are written together, and how many bytes they are."""
+    """Iterate over the entries that are written together: first, last + 1, and their size in bytes."""
     borders = offsets * np.dtype(column.dtype).itemsize * max(1, column.width)
     cost = borders + np.arange(len(borders)) * (_BLOCK_BYTES // _BLOCK_ARRAYS)
     first = 0
@@ -207,31 +207,30 @@ def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, i
 
 
 class _Stream:
-    """Arrays on their way into room that is made for them, straight from the memory where they lie.
+    """Write arrays into allocated datasets without HDF5, which would copy them once more.
 
-    HDF5 would copy them once more. Their digests are taken on the way, and the disk works on what is there
-    while more comes. No thread waits for it: where memory is short Python can wait for ever for one that
-    never began.
+    Their digests are computed on the way, and the system writes to the disk meanwhile. No thread is used for
+    that: where memory is short, Python can wait for ever for a thread that never started.
     """
 
     def __init__(self, disk: _Disk) -> None:
         self._disk, self._descriptor = disk, disk.fileno()
         self._digests: dict[str, Any] = {}
-        # Where the next byte goes; up to where the disk has been asked for.
-        self._place = self._asked = 0
+        # Offset of the next byte; end of the part whose write-back was started.
+        self._place = self._started = 0
 
     def begin(self, name: str, place: int) -> None:
-        """What comes now belongs to this array, from this place on."""
+        """Start the array ``name``, at the offset ``place``."""
         self._digests[name] = self._digest = new_digest()
-        self._place = self._asked = place
+        self._place = self._started = place
 
     def write(self, arrays: Sequence[Any], size: int) -> None:
-        """Write a block of so many bytes; what the disk has kept is said before."""
+        """Write a block of ``size`` bytes, unless an earlier write failed."""
         self._disk.check()
         if size < len(arrays) * _SMALL_BYTES:
             arrays = [np.frombuffer(b"".join(arrays), np.uint8)]
         written = os.pwritev(self._descriptor, arrays, self._place)
-        if written != size:  # the disk is nearly full, or it is more than the system writes at once
+        if written != size:  # the disk is nearly full, or one call cannot write as much
             data = memoryview(b"".join(arrays))
             assert len(data) == size, "entries of another shape than their column's"
             while written < size:
@@ -239,27 +238,27 @@ class _Stream:
         for array in arrays:
             self._digest.update(array)
         self._place += size
-        if self._place - self._asked >= _AHEAD_BYTES:
-            self._ask_disk()
+        if self._place - self._started >= _AHEAD_BYTES:
+            self._start_write_back()
 
     def finish(self) -> dict[str, str]:
-        """Digest of each array, when all is on the disk."""
-        # Linux may tell of what failed on the way only to those who had the file open then.
+        """Sync the file; return the digest of each array."""
+        # Linux may report a failed write-back only to descriptors that were open at that time.
         os.fsync(self._descriptor)
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
-    def _ask_disk(self) -> None:
-        # To be told that pages will not be needed, Linux begins to write them, and waits for none.
+    def _start_write_back(self) -> None:
+        # Advised that pages are not needed, Linux begins to write them, and does not wait.
         if hasattr(os, "posix_fadvise"):
-            size = self._place - self._asked
-            os.posix_fadvise(self._descriptor, self._asked, size, os.POSIX_FADV_DONTNEED)
-        self._asked = self._place
+            size = self._place - self._started
+            os.posix_fadvise(self._descriptor, self._started, size, os.POSIX_FADV_DONTNEED)
+        self._started = self._place
 
 
 def _write_index(
     file: h5py.File, columns: Sequence[Column], attributes: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[Extent, list[Extent]]:
-    """Which array lies where, and all attributes, as one JSON text; gives its place, and the big arrays."""
+    """Write the index: attributes and places of arrays, as JSON. Return its extent and the big arrays."""
     arrays = {
         name: {
             "offset": file[name].id.get_offset() or 0,

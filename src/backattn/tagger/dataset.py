@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backattn.common import batching
 from backattn.tagger.frozen_features import RowSource, Sources
 from backattn.tagger.vocabulary import TaggerVocabulary
 
@@ -157,7 +158,11 @@ def encode(
 
 
 def training_order(lengths: Ints, batch: int, generator: np.random.Generator) -> list[Ints]:
-    """Cut an epoch into shuffled batches of sentences of like length; every sentence comes once."""
+    """Cut an epoch into shuffled batches of sentences of like length; every sentence comes once.
+
+    Not by :mod:`backattn.common.batching`: a step of the optimizer takes a number of sentences, not of
+    tokens, and which ones come together is random.
+    """
     order = generator.permutation(len(lengths))
     pool = batch * _POOL_BATCHES
     batches: list[Ints] = []
@@ -170,13 +175,7 @@ def training_order(lengths: Ints, batch: int, generator: np.random.Generator) ->
 
 def prediction_order(lengths: Ints, tokens: int = _PREDICTION_TOKENS) -> list[Ints]:
     """Cut sentences, longest first, into batches of at most ``tokens`` padded tokens."""
-    order = np.argsort(-lengths, kind="stable")
-    batches, begin = [], 0
-    while begin < len(order):
-        size = max(1, tokens // int(lengths[order[begin]]))
-        batches.append(order[begin : begin + size])
-        begin += size
-    return batches
+    return [np.array(batch) for batch in batching.batches(lengths.tolist(), tokens)]
 
 
 def _padded(values: NDArray[np.integer[Any]], real: NDArray[np.bool_]) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from backattn.common.batching import batches
 from backattn.translation.attention_merging import Owner
 
 # Bounds the (sentences x beam, vocabulary) scores of one search step. On a CPU, 48 to 256 sentences are
@@ -40,11 +41,5 @@ def make_batches(segments: Sequence[Segment], batch_tokens: int, most: int) -> I
 
     :param most: segments of a batch.
     """
-    batch: list[Segment] = []
-    for segment in sorted(segments, key=len, reverse=True):
-        if batch and (len(batch) == most or len(batch[0]) * (len(batch) + 1) > batch_tokens):
-            yield batch
-            batch = []
-        batch.append(segment)
-    if batch:
-        yield batch
+    for batch in batches(list(map(len, segments)), batch_tokens, most):
+        yield [segments[position] for position in batch]
