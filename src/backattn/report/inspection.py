@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from backattn.common.atomic_files import write_text
@@ -14,9 +15,9 @@ from backattn.common.safe_text import printable
 from backattn.corpus import SPLITS, Corpus, Sentence
 from backattn.features.plan import Plan, Stage, make_plan, require_same_translation
 from backattn.recipe import Recipe, TransferRecipe, as_json
-from backattn.report.heatmap import Label, heat_map
-from backattn.report.markup import document, element, text
-from backattn.report.terminal_text import bracketed, entities, pad, width
+from backattn.report.markup import render
+from backattn.report.plots import Label, heat_map
+from backattn.report.terminal_text import bracketed, pad, spans, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import WITH_STORE, RunFolder, read_json
@@ -93,25 +94,23 @@ class Inspection:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """A self-contained page: the sentence in each of its forms, then A as a heat map."""
-        tokens, parts = self.sentence.tokens, [element("h1", text(self._heading()))]
-        parts += [element("p", text(remark), {"class": "soft"}) for remark in self.remarks]
-        shown = [("Gold", _marked(tokens, self.sentence.tags, self.gap))]
+        """Write a page: the sentence with its gold, predicted and English tags, then A as a heat map."""
+        tokens, lines = self.sentence.tokens, []
+        lines.append(("Gold", self.gap, spans(tokens, self.sentence.tags, self.gap)))
         if self.predicted is not None:
-            shown.append((f"Predicted by {self.run}", _marked(tokens, self.predicted, self.gap)))
-        english = _marked(self.english, self.english_tags, " ")
-        shown.append(("English translation, with the English tagger's tags", english))
-        for name, marked in shown:
-            parts += [element("h3", text(name)), element("p", marked, {"class": "tokens"})]
-        parts.append(element("h3", "Attention A"))
-        told = (
-            "Rows are source tokens, columns English tokens; a column is the distribution of an English "
-            f"token over the source (eq. 2). The end of the sentence, {END}, stands apart. "
-            f"{self._transferred()} A cell's title is its value."
+            lines.append((f"Predicted by {self.run}", self.gap, spans(tokens, self.predicted, self.gap)))
+        english = "English translation, with the English tagger's tags"
+        lines.append((english, " ", spans(self.english, self.english_tags)))
+        return render(
+            "sentence.html.j2",
+            title=f"{self.lang}: {self.gap.join(tokens)}",
+            heading=self._heading(),
+            remarks=self.remarks,
+            lines=lines,
+            end=END,
+            transfer=self._transferred(),
+            attention=self._map(),
         )
-        parts.append(element("p", text(told), {"class": "soft"}))
-        parts.append(element("div", self._map(), {"class": "scroll"}))
-        return document(f"{self.lang}: {self.gap.join(tokens)}", "\n".join(parts))
 
     def _heading(self) -> str:
         where = ", ".join(self.places) or self.sentence.key.hex()[:8]
@@ -134,7 +133,7 @@ class Inspection:
         best = np.argsort(-weights, kind="stable")[:_SHOWN]
         return ", ".join(f"{self.english[j]} {weights[j]:.2f}" for j in best)
 
-    def _map(self) -> str:
+    def _map(self) -> Markup:
         gold, predicted = self.sentence.tags, self.predicted or self.sentence.tags
         rows = [
             Label(token, _notes(tag, guess))
@@ -303,13 +302,3 @@ def _notes(gold: str, predicted: str) -> tuple[tuple[str, str], ...]:
     if gold == predicted:
         return () if gold == "O" else ((gold, "tag"),)
     return ((gold, "tag"), (f"≠ {predicted}", "wrong"))
-
-
-def _marked(tokens: Sequence[str], tags: Sequence[str], gap: str) -> str:
-    parts, position = [], 0
-    for first, end, kind in entities(tags):
-        parts += [text(token) for token in tokens[position:first]]
-        inside = text(gap.join(tokens[first:end])) + element("small", text(kind))
-        parts.append(element("span", inside, {"class": "entity"}))
-        position = end
-    return gap.join([*parts, *map(text, tokens[position:])]) or text("(nothing)")

@@ -1,19 +1,20 @@
 """The report of one LANG as one self-contained page."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from backattn.recipe import Recipe
+from markupsafe import Markup
+
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
 from backattn.report.lineage import StoreLineage
-from backattn.report.markup import document, element, text
+from backattn.report.markup import render
 from backattn.report.paper_comparison import paper_grid, paper_notes
-from backattn.report.plots import Point, Series, legend, line_chart, spread_mark
+from backattn.report.plots import Point, Series, legend_line, line_chart, spread_mark
 from backattn.report.significance import Difference
 from backattn.report.text_tables import (
     DIFFERENCE,
     INTERVAL,
-    TextTable,
     corpus_name,
     findings,
     left_out_notes,
@@ -24,60 +25,53 @@ from backattn.report.text_tables import (
 )
 
 
-def page(report: LangReport) -> str:
-    """HTML with inline SVG; no script, nothing from elsewhere."""
-    soft = {"class": "soft"}
-    runs = sum(len(row.runs) for table in report.tables for row in table.rows)
-    parts = [
-        element("h1", f"{text(report.lang)}: what Back Attention adds"),
-        element("p", text(f"{runs} finished runs. " + " ".join(left_out_notes(report))), soft),
-    ]
-    for table in report.tables:
-        if name := corpus_name(table, report):
-            parts.append(element("h2", text(report.lang + name)))
-        parts += _table_section(table, report.recipe)
-    return document(f"{report.lang}: backattn report", "\n".join(parts))
+@dataclass(frozen=True)
+class _Plots:
+    """Plots below one heading.
 
-
-def _table_section(table: Table, recipe: Recipe | None) -> list[str]:
-    styles = _styles(table)
-    runs = run_grid(table)
-    return [
-        _items(findings(table)),
-        grid_html(score_grid(table), _verdicts(table)),
-        element("p", text(" ".join(notes(table))), {"class": "soft"}),
-        *_paper(table, recipe),
-        *_learning_curve(table, styles),
-        *_lift_by_translator(table),
-        *_training_curves(table, styles),
-        *_types(table),
-        element("details", element("summary", "Every run") + grid_html(runs)),
-        element("h3", "Recipe of these numbers"),
-        element("p", element("code", text(table.signature).replace("|", "|<wbr />")), {"class": "recipe"}),
-    ]
-
-
-def grid_html(grid: TextTable, classes: dict[tuple[int, int], str] | None = None) -> str:
-    """A table that scrolls by itself on a narrow screen.
-
-    :param classes: style of single cells, by row and column.
+    :param charts: ``(caption, drawing)`` of each.
+    :param legend: ``(name, drawing)`` of each line.
     """
-    head = "".join(_cell("th", name, column, grid) for column, name in enumerate(grid.header))
-    lines, before = [], None
-    for number, row in enumerate(grid.rows):
-        cells = "".join(
-            _cell("td", value, column, grid, (classes or {}).get((number, column), ""))
-            for column, value in enumerate(row)
-        )
-        lines.append(element("tr", cells, {"class": "first"} if row[0] != before else None))
-        before = row[0]
-    whole = element("thead", element("tr", head)) + element("tbody", "".join(lines))
-    return element("div", element("table", whole), {"class": "scroll"})
+
+    title: str
+    charts: list[tuple[str, Markup]]
+    legend: list[tuple[str, Markup]]
+
+    @classmethod
+    def of(cls, title: str, charts: list[tuple[str, Markup]], lines: Iterable[Series]) -> "_Plots":
+        return cls(title, charts, [(line.name, legend_line(line.style)) for line in lines])
 
 
-def _cell(name: str, value: str, column: int, grid: TextTable, style: str = "") -> str:
-    names = " ".join(part for part in ("words" if column in grid.text_columns else "", style) if part)
-    return element(name, text(value), {"class": names} if names else None)
+def page(report: LangReport) -> str:
+    """Write the page of one LANG: HTML with inline SVG, without a script or anything from elsewhere."""
+    return render(
+        "report.html.j2",
+        title=f"{report.lang}: backattn report",
+        lang=report.lang,
+        runs=sum(len(row.runs) for table in report.tables for row in table.rows),
+        left_out=left_out_notes(report),
+        sections=[_section(table, report) for table in report.tables],
+    )
+
+
+def _section(table: Table, report: LangReport) -> dict[str, object]:
+    """Everything that the page shows of one table."""
+    paper = report.recipe.paper if report.recipe else None
+    styles = _styles(table)
+    plots = (_learning_curve(table, styles), _lift_by_translator(table), _training_curves(table, styles))
+    return {
+        "corpus": corpus_name(table, report),
+        "findings": findings(table),
+        "scores": score_grid(table),
+        "verdicts": _verdicts(table),
+        "notes": notes(table),
+        "paper": paper_grid(table, paper) if paper else None,
+        "paper_notes": paper_notes(table, report.recipe) if report.recipe and paper else (),
+        "plots": [group for group in plots if group],
+        "types": type_grid(table) if table.support else None,
+        "runs": run_grid(table),
+        "signature": table.signature.split("|"),
+    }
 
 
 def _verdicts(table: Table) -> dict[tuple[int, int], str]:
@@ -113,18 +107,7 @@ def _line_name(row: Row, table: Table) -> str:
     return row.name if row.epochs == usual else f"{row.name}, {row.epochs} epochs"
 
 
-def _paper(table: Table, recipe: Recipe | None) -> list[str]:
-    if recipe is None or recipe.paper is None:
-        return []
-    grid = paper_grid(table, recipe.paper)
-    return [
-        element("h3", text(grid.title)),
-        grid_html(grid),
-        element("p", text(" ".join(paper_notes(table, recipe))), {"class": "soft"}),
-    ]
-
-
-def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
+def _learning_curve(table: Table, styles: dict[str, int]) -> _Plots | None:
     """When the method pays: F1 of base and +BAN, and the lift, over the training sentences.
 
     A line has two sizes or more; what was trained on one alone stands in the table.
@@ -134,7 +117,7 @@ def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
         by_name[_line_name(row, table)].append(row)
     lines = {name: rows for name, rows in by_name.items() if len({row.sentences for row in rows}) > 1}
     if not lines:
-        return []
+        return None
     drawn = [row for rows in lines.values() for row in rows]
     sizes = sorted({row.sentences for row in drawn})
     series = [
@@ -162,12 +145,12 @@ def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
             line_chart(gains, title="Lift by training sentences", x_label=x_label, y_label="points of F1",
                        x_ticks=sizes),
         ))  # fmt: skip
-    return [element("h3", "Learning curve"), _plots(charts, series)]
+    return _Plots.of("Learning curve", charts, series)
 
 
-def _lift_by_translator(table: Table) -> list[str]:
+def _lift_by_translator(table: Table) -> _Plots | None:
     """What a better translator is worth: a line for each model whose rows differ in the translator."""
-    charts: list[tuple[str, str]] = []
+    charts: list[tuple[str, Markup]] = []
     shown: dict[str, Series] = {}
     qualities: dict[str, Callable[[StoreLineage], float | None]] = {
         "BLEU of the translator": lambda origin: origin.bleu,
@@ -192,8 +175,8 @@ def _lift_by_translator(table: Table) -> list[str]:
         chart = line_chart(series, title=title, x_label=label, y_label="points of F1")
         charts.append((_caption(title, series, INTERVAL), chart))
     if not charts:
-        return []
-    return [element("h3", "Lift and translator quality"), _plots(charts, list(shown.values()))]
+        return None
+    return _Plots.of("Lift and translator quality", charts, shown.values())
 
 
 def _translated_name(row: Row) -> str:
@@ -219,9 +202,9 @@ def _seed_count(rows: Sequence[Row]) -> str:
     return f"{fewest} to {most} seeds"
 
 
-def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:
+def _training_curves(table: Table, styles: dict[str, int]) -> _Plots | None:
     """One plot for each size: dev F1 after each epoch, mean and range over the seeds."""
-    charts: list[tuple[str, str]] = []
+    charts: list[tuple[str, Markup]] = []
     shown: dict[str, Series] = {}
     for size in sorted({row.sentences for row in table.rows}):
         rows = [row for row in table.rows if row.sentences == size]
@@ -238,8 +221,8 @@ def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:
         caption = _caption(f"{title}, mean over {_seed_count(rows)}", series, "range")
         charts.append((caption, line_chart(series, title=title, x_label="epoch", y_label="dev F1")))
     if not charts:
-        return []
-    return [element("h3", "Training curves"), _plots(charts, list(shown.values()))]
+        return None
+    return _Plots.of("Training curves", charts, shown.values())
 
 
 def _mean_curve(row: Row) -> tuple[Point, ...]:
@@ -250,25 +233,6 @@ def _mean_curve(row: Row) -> tuple[Point, ...]:
         Point(epoch, sum(values) / len(values), min(values), max(values))
         for epoch, values in enumerate(columns, 1)
     )
-
-
-def _types(table: Table) -> list[str]:
-    if not table.support:
-        return []
-    grid = type_grid(table)
-    return [element("h3", text(grid.title)), grid_html(grid)]
-
-
-def _plots(charts: Sequence[tuple[str, str]], series: Sequence[Series]) -> str:
-    figures = "".join(
-        element("figure", element("figcaption", text(title)) + chart) for title, chart in charts
-    )
-    lines = legend([(line.name, line.style) for line in series])
-    return lines + element("div", figures, {"class": "plots"})
-
-
-def _items(lines: Sequence[str]) -> str:
-    return element("ul", "".join(element("li", text(line)) for line in lines)) if lines else ""
 
 
 def _caption(title: str, series: Sequence[Series], spread: str) -> str:

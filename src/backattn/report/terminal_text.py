@@ -1,38 +1,33 @@
-"""Tagged words for people: how wide they are, and where their entities lie."""
+"""Sentences and columns for a terminal: the width of text, and entities in brackets."""
 
-import unicodedata
 from collections.abc import Sequence
+
+from wcwidth import wcswidth
 
 from backattn.common.safe_text import printable
 
 
-def width(word: str) -> int:
-    """Columns of a terminal: a Chinese character takes two, a combining mark or a joiner none."""
-    return sum(map(_columns, printable(word)))
+def width(text: str) -> int:
+    """Count the columns that a text takes once it is printable: two for a Chinese character."""
+    return wcswidth(printable(text))
 
 
-def pad(word: str, columns: int) -> str:
-    """Fill up with spaces to so many columns of a terminal."""
-    return printable(word) + " " * (columns - width(word))
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+def pad(text: str, columns: int) -> str:
+    """Fill up with spaces to so many columns."""
+    return printable(text) + " " * (columns - width(text))
 
 
 def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """``(first, end, type)`` of BIOES tags, ends exclusive; what is not legal is shown as it stands.
+    """Read ``(first, end, type)`` from BIOES tags, ends exclusive; illegal sequences are read, too.
 
-    An I- or E- that continues nothing begins an entity: a page shows what a model said, it does not judge.
+    An I- or E- that continues nothing begins an entity: a page shows what a model predicted, legal or not.
     """
     found: list[tuple[int, int, str]] = []
     first = 0
     for index, tag in enumerate(tags):
         kind = tag[2:]
-        goes_on = tag[:1] in ("I", "E") and index > first and tags[index - 1][:1] in ("B", "I")
-        if not (goes_on and tags[index - 1][2:] == kind):
+        continues = tag[:1] in ("I", "E") and index > first and tags[index - 1][:1] in ("B", "I")
+        if not (continues and tags[index - 1][2:] == kind):
             first = index
         ends = index + 1 == len(tags) or tags[index + 1][:1] not in ("I", "E") or tags[index + 1][2:] != kind
         if kind and (ends or tag[:1] in ("E", "S")):
@@ -41,13 +36,19 @@ def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     return found
 
 
-def bracketed(tokens: Sequence[str], tags: Sequence[str], gap: str = " ") -> str:
-    """A sentence as one line, entities in brackets with their type: ``[Angela Merkel PER] lacht``.
+def spans(tokens: Sequence[str], tags: Sequence[str], gap: str = " ") -> list[tuple[str, str]]:
+    """Split a sentence into ``(text, type)``, one for each entity; the type of any other token is empty.
 
-    :param gap: what stands between two tokens; nothing for Chinese.
+    :param gap: printed between two tokens; empty for Chinese.
     """
-    parts, position = [], 0
+    found, position = [], 0
     for first, end, kind in entities(tags):
-        parts += [*tokens[position:first], f"[{gap.join(tokens[first:end])} {kind}]"]
+        found += [(token, "") for token in tokens[position:first]]
+        found.append((gap.join(tokens[first:end]), kind))
         position = end
-    return gap.join([*parts, *tokens[position:]])
+    return [*found, *((token, "") for token in tokens[position:])]
+
+
+def bracketed(tokens: Sequence[str], tags: Sequence[str], gap: str = " ") -> str:
+    """Write a sentence as one line, entities in brackets with their type: ``[Angela Merkel PER] lacht``."""
+    return gap.join(f"[{text} {kind}]" if kind else text for text, kind in spans(tokens, tags, gap))
