@@ -1,4 +1,4 @@
-"""``backattn inspect``: one sentence on its way through both stages."""
+"""``backattn inspect``: show one sentence with its translation, attention, and gold and predicted tags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from backattn.store.reader import StoreReader
 from backattn.tagger.run import WITH_STORE, RunFolder, read_json
 
 END = "</s>"
-_SHOWN = 3  # English tokens that the text form quotes for a source token
+_SHOWN = 3  # English tokens that the text form shows for a source token
 _PREDICTED = ("test", "dev")  # splits whose predictions a run keeps
 
 
@@ -31,12 +31,12 @@ _PREDICTED = ("test", "dev")  # splits whose predictions a run keeps
 class Inspection:
     """One sentence: source, translation, A, English tags, gold and predicted tags.
 
-    :param places: where the corpus has it, as ``test:12``; may be empty.
-    :param gap: what stands between two source tokens in print; nothing for Chinese.
+    :param places: positions in the corpus, as ``test:12``; may be empty.
+    :param gap: printed between two source tokens; empty for Chinese.
     :param attention: A with the end-of-sentence row and column last. *Shape:* (m + 1, n + 1)
-    :param transfer: how the recipe makes the A of eq. 5 of it, or what it puts in its place.
-    :param predicted: the tags of a run; None when no run was given, or it predicts another split.
-    :param remarks: what a reader should know: segments, an empty translation, a missing prediction.
+    :param transfer: how the recipe computes the A of eq. 5 from it, or what replaces it.
+    :param predicted: the tags of a run; None without a run, or if it does not predict this split.
+    :param remarks: notes for the reader: segments, an empty translation, a missing prediction.
     """
 
     lang: str
@@ -53,7 +53,7 @@ class Inspection:
 
     @property
     def file_name(self) -> str:
-        """Name of its page; the run is not in it, the sentence is."""
+        """Name of its page: depends on the sentence, not on the run."""
         return f"sentence-{self.sentence.key.hex()[:8]}.html"
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Inspection:
         }
 
     def to_text(self) -> str:
-        """For a terminal: the lines with their entities, then where each source token is looked at."""
+        """Format for a terminal: sentences with entities, then the attention to each source token."""
         tokens = self.sentence.tokens
         lines = [self._heading(), f"gold       {bracketed(tokens, self.sentence.tags, self.gap)}"]
         if self.predicted is not None:
@@ -117,15 +117,15 @@ class Inspection:
         return f"{self.lang} {where}: {len(self.sentence)} tokens, {len(self.english)} in English"
 
     def _transferred(self) -> str:
-        """What T was made with, in a sentence."""
+        """Describe the transfer settings behind T in one sentence."""
         made = self.transfer
-        states = f"states = {made.states}{', and those of the source beside' if made.source_states else ''}"
+        states = f"states = {made.states}{', with those of the source' if made.source_states else ''}"
         if made.attention == "translator":
             return f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}, {states}."
         return (
-            f"T was not made with this A: transfer.attention = {made.attention} stood in its place, "
-            f"normalise = {made.normalise}, {states}; it knows no end of the sentence, so eos "
-            "was not applied."
+            f"T was not made with this A: transfer.attention = {made.attention} replaced it, "
+            f"normalise = {made.normalise}, {states}; that has no end of the sentence, so eos was "
+            "not applied."
         )
 
     def _looked_at(self, row: int) -> str:
@@ -148,7 +148,7 @@ class Inspection:
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """What ``backattn inspect`` answers: the sentences and their pages, in the order asked."""
+    """Result of ``backattn inspect``: the sentences and their pages, in the order of the arguments."""
 
     inspections: tuple[Inspection, ...]
     pages: tuple[Path, ...]
@@ -164,16 +164,18 @@ class Inspected:
         return "\n\n".join(f"{inspection.to_text()}\npage       {path}" for inspection, path in pairs)
 
 
-def inspect(recipe: Recipe, corpus: Corpus, asked: Sequence[str], run: Path | None, cache: Path) -> Inspected:
-    """Find the sentences, and write the page of each to ``cache/<lang>/report/``.
+def inspect(
+    recipe: Recipe, corpus: Corpus, queries: Sequence[str], run: Path | None, cache: Path
+) -> Inspected:
+    """Find sentences, and write a page of each to ``cache/<lang>/report/``.
 
-    :param asked: each as ``SPLIT:NUMBER`` (from 1), or as its exact tokens with spaces between.
-    :param run: folder of a finished run whose predictions are shown; None for none.
+    :param queries: sentences, each as ``SPLIT:NUMBER`` (from 1), or as its exact tokens with spaces between.
+    :param run: folder of a finished run whose predictions are shown, or None.
     :raises CorpusError: the corpus has no such sentence.
     :raises StaleError: a store lacks the sentence.
     :raises MissingError, ModelError: the run has no predictions, or they are damaged.
     """
-    found = [find_sentence(recipe, corpus, text) for text in asked]
+    found = [find_sentence(recipe, corpus, text) for text in queries]
     plan = make_plan(recipe, corpus)
     inspections = tuple(
         inspect_sentence(recipe, sentence, plan, run, places=_places(corpus, sentence)) for sentence in found
@@ -184,25 +186,25 @@ def inspect(recipe: Recipe, corpus: Corpus, asked: Sequence[str], run: Path | No
     return Inspected(inspections, pages)
 
 
-def find_sentence(recipe: Recipe, corpus: Corpus, asked: str) -> Sentence:
-    """The sentence ``SPLIT:NUMBER``, or the first one of these tokens.
+def find_sentence(recipe: Recipe, corpus: Corpus, query: str) -> Sentence:
+    """Find the sentence ``SPLIT:NUMBER``, or the first one with these tokens.
 
-    :param asked: tokens with spaces between; Chinese characters with or without.
-    :raises CorpusError: there is none; says what was expected.
+    :param query: tokens with spaces between; Chinese characters with or without.
+    :raises CorpusError: the corpus has no such sentence.
     """
     splits: dict[str, tuple[Sentence, ...]] = dict(corpus.splits())
-    name, colon, number = asked.partition(":")
+    name, colon, number = query.partition(":")
     if colon and name in SPLITS and number.isdecimal() and len(number) < 19:
         if 1 <= int(number) <= len(splits[name]):
             return splits[name][int(number) - 1]
-        raise CorpusError(f"{asked}: {name} of {recipe.name} has sentences 1 to {len(splits[name])}")
+        raise CorpusError(f"{query}: {name} of {recipe.name} has sentences 1 to {len(splits[name])}")
     characters = recipe.corpus.unit == "character"
-    tokens = tuple("".join(asked.split())) if characters else tuple(asked.split())
+    tokens = tuple("".join(query.split())) if characters else tuple(query.split())
     for sentence in (s for split in splits.values() for s in split):
         if sentence.tokens == tokens:
             return sentence
     raise CorpusError(
-        f"{asked!r}: no sentence of {recipe.name}; expected SPLIT:NUMBER, as in test:12, or the exact "
+        f"{query!r}: no sentence of {recipe.name}; expected SPLIT:NUMBER, as in test:12, or the exact "
         "tokens of a sentence with spaces between; `backattn tag` reads new text"
     )
 
@@ -210,10 +212,10 @@ def find_sentence(recipe: Recipe, corpus: Corpus, asked: str) -> Sentence:
 def inspect_sentence(
     recipe: Recipe, sentence: Sentence, plan: Plan, run: Path | None, *, places: Sequence[str] = ()
 ) -> Inspection:
-    """Put together what both stores, the corpus and a run have of one sentence.
+    """Collect one sentence from both stores, the corpus and a run.
 
-    :param run: folder of a finished run; None for none.
-    :param places: where the corpus has the sentence, for the heading.
+    :param run: folder of a finished run, or None.
+    :param places: positions of the sentence in the corpus, for the heading.
     :raises StaleError: a store is missing or lacks the sentence.
     :raises StoreError: a store is damaged.
     :raises MissingError, ModelError: the run has no predictions, or they are damaged.
@@ -268,7 +270,7 @@ def _transfer_of(run: Path) -> Any:
 
 
 def _prediction(run: Path, tokens: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The run's tags for these tokens, from its column files; None when it predicted no such sentence."""
+    """Read the tags that a run predicted for these tokens from its column files; None if it did not."""
     if not (run / "run.json").is_file():
         raise MissingError(f"{run}: no finished run; `backattn train LANG` makes one below cache/LANG/runs")
     for split in _PREDICTED:
@@ -298,7 +300,7 @@ def _places(corpus: Corpus, sentence: Sentence) -> tuple[str, ...]:
 
 
 def _notes(gold: str, predicted: str) -> tuple[tuple[str, str], ...]:
-    """The tags beside a token: O is not worth a word, unless the run saw it otherwise."""
+    """Write the tags beside a token; O only if the prediction differs."""
     if gold == predicted:
         return () if gold == "O" else ((gold, "tag"),)
     return ((gold, "tag"), (f"≠ {predicted}", "wrong"))

@@ -1,8 +1,7 @@
-"""The report of one LANG as one self-contained page."""
+"""Write the report of one LANG as one self-contained page."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -25,23 +24,6 @@ from backattn.report.text_tables import (
 )
 
 
-@dataclass(frozen=True)
-class _Plots:
-    """Plots below one heading.
-
-    :param charts: ``(caption, drawing)`` of each.
-    :param legend: ``(name, drawing)`` of each line.
-    """
-
-    title: str
-    charts: list[tuple[str, Markup]]
-    legend: list[tuple[str, Markup]]
-
-    @classmethod
-    def of(cls, title: str, charts: list[tuple[str, Markup]], lines: Iterable[Series]) -> "_Plots":
-        return cls(title, charts, [(line.name, legend_line(line.style)) for line in lines])
-
-
 def page(report: LangReport) -> str:
     """Write the page of one LANG: HTML with inline SVG, without a script or anything from elsewhere."""
     return render(
@@ -55,7 +37,7 @@ def page(report: LangReport) -> str:
 
 
 def _section(table: Table, report: LangReport) -> dict[str, object]:
-    """Everything that the page shows of one table."""
+    """Collect everything that the page shows of one table."""
     paper = report.recipe.paper if report.recipe else None
     styles = _styles(table)
     plots = (_learning_curve(table, styles), _lift_by_translator(table), _training_curves(table, styles))
@@ -75,11 +57,11 @@ def _section(table: Table, report: LangReport) -> dict[str, object]:
 
 
 def _verdicts(table: Table) -> dict[tuple[int, int], str]:
-    """Differences whose interval leaves out 0 are coloured; the sign says the same without colour."""
+    """Choose the colours of the differences whose interval excludes 0; their sign shows the same."""
     column = score_grid(table).header.index(DIFFERENCE)
     found = {}
     for number, row in enumerate(table.rows):
-        # Of one seed nobody knows whether it was luck.
+        # The difference of one seed may be luck.
         several = row.difference and len(row.difference.seeds) > 1
         if row.difference and several and (row.difference.low > 0 or row.difference.high < 0):
             found[number, column] = "good" if row.difference.low > 0 else "bad"
@@ -87,7 +69,7 @@ def _verdicts(table: Table) -> dict[tuple[int, int], str]:
 
 
 def _styles(table: Table) -> dict[str, int]:
-    """Number of each line's look; there are few, so those of the learning curve come first."""
+    """Number the style of each line. Styles are few, so lines of the learning curve come first."""
     sizes: dict[str, set[int]] = defaultdict(set)
     for row in table.rows:
         sizes[_line_name(row, table)].add(row.sentences)
@@ -96,9 +78,10 @@ def _styles(table: Table) -> dict[str, int]:
 
 
 def _line_name(row: Row, table: Table) -> str:
-    """A line joins the sizes of one setting, each at the epochs that most rows of this size have.
+    """Name the line of a row.
 
-    So that lines can be compared at each size; rows of other epochs are lines of their own.
+    A line joins the sizes of one setting, each at the most frequent epochs of that size, so that lines can
+    be compared at each size; rows with other epochs are separate lines.
     """
     counts = Counter(other.epochs for other in table.rows if other.sentences == row.sentences)
     sizes = {(other.epochs, other.sentences) for other in table.rows}
@@ -107,10 +90,10 @@ def _line_name(row: Row, table: Table) -> str:
     return row.name if row.epochs == usual else f"{row.name}, {row.epochs} epochs"
 
 
-def _learning_curve(table: Table, styles: dict[str, int]) -> _Plots | None:
-    """When the method pays: F1 of base and +BAN, and the lift, over the training sentences.
+def _learning_curve(table: Table, styles: dict[str, int]) -> dict[str, object] | None:
+    """Plot F1 of base and +BAN, and the lift, over the number of training sentences.
 
-    A line has two sizes or more; what was trained on one alone stands in the table.
+    A line has two sizes or more; models of one size are only in the table.
     """
     by_name: dict[str, list[Row]] = defaultdict(list)
     for row in table.rows:
@@ -145,11 +128,11 @@ def _learning_curve(table: Table, styles: dict[str, int]) -> _Plots | None:
             line_chart(gains, title="Lift by training sentences", x_label=x_label, y_label="points of F1",
                        x_ticks=sizes),
         ))  # fmt: skip
-    return _Plots.of("Learning curve", charts, series)
+    return _plots("Learning curve", charts, series)
 
 
-def _lift_by_translator(table: Table) -> _Plots | None:
-    """What a better translator is worth: a line for each model whose rows differ in the translator."""
+def _lift_by_translator(table: Table) -> dict[str, object] | None:
+    """Plot the lift over translator quality: a line for each model whose rows differ in the translator."""
     charts: list[tuple[str, Markup]] = []
     shown: dict[str, Series] = {}
     qualities: dict[str, Callable[[StoreLineage], float | None]] = {
@@ -176,11 +159,11 @@ def _lift_by_translator(table: Table) -> _Plots | None:
         charts.append((_caption(title, series, INTERVAL), chart))
     if not charts:
         return None
-    return _Plots.of("Lift and translator quality", charts, shown.values())
+    return _plots("Lift and translator quality", charts, shown.values())
 
 
 def _translated_name(row: Row) -> str:
-    """Everything that tells a row from others but which translator it has."""
+    """Name a row without its translator."""
     setting = [part for part in row.setting if not part.startswith(("store=", "translator.checkpoint="))]
     return ", ".join([row.model, *setting, f"{row.sentences:,} sentences", f"{row.epochs} epochs"])
 
@@ -202,8 +185,8 @@ def _seed_count(rows: Sequence[Row]) -> str:
     return f"{fewest} to {most} seeds"
 
 
-def _training_curves(table: Table, styles: dict[str, int]) -> _Plots | None:
-    """One plot for each size: dev F1 after each epoch, mean and range over the seeds."""
+def _training_curves(table: Table, styles: dict[str, int]) -> dict[str, object] | None:
+    """Plot dev F1 after each epoch, mean and range over the seeds; one plot for each size."""
     charts: list[tuple[str, Markup]] = []
     shown: dict[str, Series] = {}
     for size in sorted({row.sentences for row in table.rows}):
@@ -222,7 +205,7 @@ def _training_curves(table: Table, styles: dict[str, int]) -> _Plots | None:
         charts.append((caption, line_chart(series, title=title, x_label="epoch", y_label="dev F1")))
     if not charts:
         return None
-    return _Plots.of("Training curves", charts, shown.values())
+    return _plots("Training curves", charts, shown.values())
 
 
 def _mean_curve(row: Row) -> tuple[Point, ...]:
@@ -235,7 +218,16 @@ def _mean_curve(row: Row) -> tuple[Point, ...]:
     )
 
 
+def _plots(title: str, charts: list[tuple[str, Markup]], lines: Iterable[Series]) -> dict[str, object]:
+    """Collect the plots below one heading, each with its caption, and the legend of their lines."""
+    return {
+        "title": title,
+        "charts": charts,
+        "legend": [(line.name, legend_line(line.style)) for line in lines],
+    }
+
+
 def _caption(title: str, series: Sequence[Series], spread: str) -> str:
-    """What a plot shows; its spread alone where that is drawn."""
+    """Write the caption of a plot; it explains the spread only if that is drawn."""
     mark = spread_mark(series)
     return f"{title} ({mark}: {spread})" if mark else title

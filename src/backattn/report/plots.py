@@ -1,4 +1,8 @@
-"""Line charts with bands over seeds, and heat maps, as SVG; the page's style sheet gives their colours."""
+"""Draw line charts with bands over seeds, and heat maps, as SVG; the style sheet of the page has the colours.
+
+Written here, without a plotting library: a page needs two kinds of charts, as text that follows its light and
+dark colours, and a report imports neither matplotlib nor a script.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +18,12 @@ from backattn.report.terminal_text import width
 
 # Colours of the lines of a plot, as templates/style.css.j2 has them.
 SERIES_COLOURS = 6
-# The drawing's own units; narrow, so that its letters stay readable when a phone shrinks it.
+# In units of the drawing; narrow, so that its text stays readable when a phone shrinks it.
 WIDTH, HEIGHT = 440, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 42
 _DASHES = ("", "", "7 4", "2 4", "9 3 2 3", "4 2")
 _Y_TICKS, _X_TICKS = 5, 6
-_MOST_BANDS = 4  # lines of a plot whose bands can be told apart; more have bars
+_MOST_BANDS = 4  # lines of a plot whose bands can be distinguished; more lines have bars
 _MOST_DOTS = 12  # points of a line that are marked: on a long curve dots and bars would hide it
 _GAP = 30  # units between two labels below the axis
 _CELL, _LETTER, _PAD = 22, 7.8, 8  # sides of a heat map's cell, width of a letter, margin
@@ -42,7 +46,7 @@ class Point:
 class Series:
     """One line.
 
-    :param style: number of its colour and dashes: the same inputs look the same in every plot.
+    :param style: number of its colour and dashes; the same model has the same style in every plot.
     """
 
     name: str
@@ -71,7 +75,7 @@ def line_chart(
 
 
 def spread_mark(series: Sequence[Series]) -> Literal["band", "bars", ""]:
-    """How a plot of these lines shows their spread: bands, bars at each point, or not at all."""
+    """Choose how a plot shows the spread of its lines: bands, bars at each point, or not at all."""
     if len(series) <= _MOST_BANDS:
         return "band"
     return "bars" if all(len(line.points) <= _MOST_DOTS for line in series) else ""
@@ -101,7 +105,7 @@ class _Axes:
         if x_ticks:
             margin = 1.12  # room beside the outermost points, on a logarithmic axis
             return cls(min(xs) / margin, max(xs) * margin, y_ticks[0], y_ticks[-1], x_ticks, y_ticks, True)
-        if all(x == int(x) for x in xs):  # epochs: there is nothing between them
+        if all(x == int(x) for x in xs):  # epochs: no ticks between them
             low, high = min(xs), max(max(xs), min(xs) + 1)
             ticks = [tick for tick in round_ticks(low, high, _X_TICKS) if tick == int(tick)]
         else:
@@ -122,7 +126,7 @@ class _Axes:
 
 
 def round_ticks(low: float, high: float, wanted: int) -> tuple[float, ...]:
-    """Round numbers, about as many as wanted, the first not above ``low``, the last not below ``high``."""
+    """Choose about ``wanted`` round numbers, the first not above ``low``, the last not below ``high``."""
     span = max(high - low, 1e-3 * max(abs(low), abs(high), 1.0))
     raw = span / wanted
     power = 10.0 ** math.floor(math.log10(raw))
@@ -136,7 +140,7 @@ def _grid(axes: _Axes, x_label: str, y_label: str) -> list[Markup]:
     parts = []
     for tick in axes.y_ticks:
         y = axes.y(tick)
-        # No lift at all is a line of its own.
+        # The line of zero lift is dark.
         parts.append(element("path", "", {"d": f"M{_LEFT} {y}H{right}", "class": "grid" if tick else "axis"}))
         parts.append(_label(_LEFT - 7, y + 4, f"{tick:g}".replace("-", "−"), "end"))
     parts.append(element("path", "", {"d": f"M{_LEFT} {bottom}H{right}", "class": "axis"}))
@@ -188,7 +192,7 @@ def _path(d: str, style: int) -> Markup:
         "stroke-width": 2.2,
         "stroke-linejoin": "round",
     }
-    # When the colours begin again, they do with other dashes.
+    # Colours repeat with other dashes.
     if dashes := _DASHES[(style + 2 * (style // SERIES_COLOURS)) % len(_DASHES)]:
         attributes["stroke-dasharray"] = dashes
     return element("path", "", attributes)
