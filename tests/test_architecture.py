@@ -65,6 +65,7 @@ DOORS = {
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
+    "jinja2": {"report/markup.py"},
     "click": {
         f"cli/{name}.py"
         for name in ("__init__", "basics", "error_handling", "models", "options", "stage_one", "stage_two")

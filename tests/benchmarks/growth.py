@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from backattn.corpus.formats import read_corpus
 from backattn.english import EnglishReading
 from backattn.experiments.grid import parse_grid
@@ -14,9 +16,8 @@ from backattn.experiments.runs import train_grid
 from backattn.features.build import build_transfers, build_translations
 from backattn.features.plan import make_plan
 from backattn.recipe import load_recipe
-from backattn.report.markup import element, text
+from backattn.report.markup import element, render
 from backattn.report.plots import Point, Series, line_chart
-from backattn.report.style import STYLE
 from backattn.store.reader import StoreReader
 from backattn.translation import Translation
 from benchmarks.materials import invented, workplace, write_project
@@ -59,20 +60,21 @@ def _plot(costs: dict[str, list[Cost]]) -> str:
     }
     memory = {stage: [cost.memory for cost in costs[stage]] for stage in costs}
     charts = [_chart(time, "seconds for 1,000 sentences"), _chart(memory, "peak memory, MB")]
-    names = "".join(
-        element("text", text(f"{'—' if stage == 'one' else '– –'} {name}"), {"x": 46 + 440 * i, "y": 300})
+    names = [
+        element("text", f"{'—' if stage == 'one' else '– –'} {name}", {"x": 46 + 440 * i, "y": 300})
         for i, (stage, name) in enumerate(_STAGES.items())
-    )
-    placed = "".join(
-        chart.replace("<svg ", f'<svg x="{440 * i}" width="440" height="280" ', 1)
+    ]
+    placed = [
+        chart.replace("<svg ", Markup('<svg x="{}" width="440" height="280" ').format(440 * i), 1)
         for i, chart in enumerate(charts)
-    )
+    ]
     frame = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": "0 0 880 310", "font-family": "sans-serif"}
     ground = element("rect", "", {"width": 880, "height": 310, "fill": "var(--page)"})
-    return element("svg", element("style", STYLE) + ground + placed + names, frame)
+    style = element("style", render("style.css.j2"))
+    return element("svg", Markup().join([style, ground, *placed, *names]), frame)
 
 
-def _chart(values: dict[str, list[float]], label: str) -> str:
+def _chart(values: dict[str, list[float]], label: str) -> Markup:
     series = [
         Series(
             _STAGES[stage],

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from backattn.recipe import TaggerRecipe, as_json
+
 TYPES = ("LOC", "ORG", "PER")
 RECIPE = {
     "name": "es",
@@ -53,10 +55,11 @@ def make_run(
         "sentences": sentences,
         **(tagger or {}),
     }
+    settings = as_json(TaggerRecipe()) | settings
     whole = {
         "lang": "es", "corpus": "c0ffee" * 8,
         "inputs": inputs, "seed": seed, "sentences": sentences, "tagger": settings,
-        "transfer": store if inputs in ("words+transfer", "transfer") else None, **request,
+        "transfer": store if inputs in ("words+transfer", "transfer") else None, "embeddings": {}, **request,
     }  # fmt: skip
     digest = abs(hash(json.dumps(whole, sort_keys=True))) % 16**8
     folder = runs / f"{inputs}-{sentences}-seed{seed}-{digest:08x}"

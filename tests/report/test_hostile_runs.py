@@ -118,6 +118,11 @@ def test_what_ended_a_report_is_a_damaged_run(cache: Path, way: tuple[str, ...],
     assert [run.name for run in find_runs(cache, "es").damaged] == ["odd"]
 
 
+def test_a_recipe_without_an_english_tagger_does_not_end_a_report(cache: Path) -> None:
+    table = json.loads((cache / "whole/recipe.json").read_text("utf-8"))
+    check(cache, "recipe.json", json.dumps({**table, "english": None}))
+
+
 def test_a_run_that_cannot_be_read_hides_no_other(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from backattn.report import runs
 

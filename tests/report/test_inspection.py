@@ -112,7 +112,7 @@ def test_an_empty_translation_is_told(recipe: Recipe, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attention", ["uniform", "diagonal"])
 def test_what_t_was_made_with_is_said(recipe: Recipe, tmp_path: Path, attention: str) -> None:
-    """A stand-in for A knows no end of the sentence; the page must not say that eos was applied to it."""
+    """A replacement of A has no end of the sentence; the page must not say that eos was applied to it."""
     made = inspect(recipe, CORPUS, ["test:2"], None, tmp_path)
     assert "T was made with this A, eos = drop, normalise = none, states = lstm." in made.to_text()
     assert "T was made with this A, eos = drop, normalise = none, states = lstm." in made.pages[0].read_text(
@@ -126,8 +126,8 @@ def test_what_t_was_made_with_is_said(recipe: Recipe, tmp_path: Path, attention:
     build_transfers(plan.transfer, translations, transfer, FakeEnglishTagger, "cpu")
     made = inspect(other, CORPUS, ["test:2"], None, tmp_path)
     told = (
-        f"T was not made with this A: transfer.attention = {attention} stood in its place, normalise = "
-        "source, states = lstm; it knows no end of the sentence, so eos was not applied."
+        f"T was not made with this A: transfer.attention = {attention} replaced it, normalise = "
+        "source, states = lstm; that has no end of the sentence, so eos was not applied."
     )
     assert told in made.to_text()
     page = made.pages[0].read_text("utf-8")

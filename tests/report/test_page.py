@@ -6,13 +6,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 from run_folders import make_run
 
-from backattn.report.markup import document, element, text
-from backattn.report.plots import Point, Series, line_chart, round_ticks
+from backattn.corpus import Sentence
+from backattn.recipe import TransferRecipe
+from backattn.report.inspection import Inspection
+from backattn.report.markup import element, render
+from backattn.report.plots import SERIES_COLOURS, Point, Series, line_chart, round_ticks
 from backattn.report.tables import make_report
 
 HOSTILE = "<script>alert('x')</script>&\"|\x00"
@@ -223,9 +228,43 @@ def test_an_axis_of_measured_values_holds_them_all() -> None:
 
 
 @given(st.text())
-def test_any_text_is_safe_in_content_and_in_attributes(value: str) -> None:
-    html = document(value, element("p", text(value), {"title": value}))
-    assert read(html).tags == ["html", "head", "meta", "meta", "meta", "title", "style", "body", "p"]
+def test_any_text_is_safe_in_an_element_and_its_attributes(value: str) -> None:
+    html = element("p", value, {"title": value})
+    parser = Tags()
+    parser.feed(html)
+    parser.close()
+    assert parser.tags == ["p"]
+    assert element("p", element("b", value)) == f"<p>{element('b', value)}</p>"
+
+
+PAGE = ["html", "head", "meta", "meta", "meta", "title", "style", "body"]
+
+
+@given(st.text(min_size=1))
+def test_any_text_is_safe_on_a_page(value: str) -> None:
+    """At every place of a page at once: nothing adds an element, and nothing is lost."""
+    shown = Inspection(
+        lang=value, sentence=Sentence((value,), (f"S-{value}",)), places=(value,), gap=" ", english=(value,),
+        english_tags=(f"S-{value}",), attention=np.full((2, 2), 0.5, np.float32), transfer=TransferRecipe(),
+        run=value, predicted=(f"B-{value}",), remarks=(value,),
+    )  # fmt: skip
+    tags, plain = read(shown.to_html()).tags, Inspection(**{**vars(shown), "lang": "a", "remarks": ("a",)})
+    assert tags == read(plain.to_html()).tags
+    assert tags[: len(PAGE)] == PAGE
+    assert set(tags) == {*PAGE, "h1", "h3", "p", "span", "small", "div", "svg", "g", "rect", "text", "tspan"}
+
+
+def test_a_value_that_a_page_lacks_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'title' is undefined"):
+        render("base.html.j2")
+
+
+def test_the_style_has_every_colour_of_a_plot() -> None:
+    style = render("style.css.j2")
+    for number in range(SERIES_COLOURS):
+        assert style.count(f"--s{number}: #") == 2  # light and dark
+        assert f"svg .s{number} {{" in style
+    assert f".s{SERIES_COLOURS}" not in style
 
 
 values = st.floats(0, 100, allow_nan=False)

@@ -55,6 +55,10 @@ def test_rows_are_means_over_seeds_and_differences_to_words(runs: Path, tmp_path
     assert [(row.sentences, row.inputs) for row in table.rows] == [
         (500, "words"), (500, "words+transfer"), (2000, "words"), (2000, "words+transfer"),
     ]  # fmt: skip
+    text = only_text(tmp_path)
+    names = "- Inputs (`backattn train --inputs`): BiLSTM+CRF is words, BiLSTM+CRF+BAN is words+transfer."
+    assert text.count(names) == 1
+    assert names[2:] in (tmp_path / "es/report/report.html").read_text("utf-8")
     row = table.rows[1]
     scores = []
     for seed in (1, 2, 3):
@@ -77,7 +81,7 @@ def test_equal_runs_differ_by_zero(runs: Path, tmp_path: Path) -> None:
     assert found is not None
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
     assert (
-        "BiLSTM+CRF+BAN cannot be told from BiLSTM+CRF (+0.00 points"
+        "BiLSTM+CRF+BAN cannot be distinguished from BiLSTM+CRF (+0.00 points"
         in make_report(["es"], tmp_path).to_text()
     )
 
@@ -134,13 +138,13 @@ def test_of_many_comparisons_only_the_recipes_own_are_put_into_words(runs: Path,
             make_run(runs, inputs, sentences=83, skill=skill, tagger={"hidden": hidden})
     (table,) = make_report(["es"], tmp_path).langs[0].tables
     assert all(row.setting for row in table.rows if row.sentences == 83)
-    assert findings(table)[12:] == ("1 more comparisons stand in the table.",)
+    assert findings(table)[12:] == ("1 more comparisons are in the table.",)
     rows = tuple(
         dataclasses.replace(row, setting=() if row.sentences == 500 else row.setting) for row in table.rows
     )
     own, rest = findings(dataclasses.replace(table, rows=rows))
     assert own.startswith("500 sentences: BiLSTM+CRF+BAN")
-    assert rest == "12 more comparisons stand in the table."
+    assert rest == "12 more comparisons are in the table."
 
 
 def test_no_common_seed_gives_no_difference(runs: Path, tmp_path: Path) -> None:
@@ -266,7 +270,7 @@ def test_what_the_recipe_says_now_is_not_told(
         "", "transfer.attention=uniform", "translator.checkpoint=es/translator.epochs/3"
     ]  # fmt: skip
     text = make_report(["es"], tmp_path).to_text()
-    assert "Setting: what a row has otherwise than the recipe says now" in text
+    assert "Setting: the keys in which a row differs from the current recipe" in text
     beside = make_report(["es"], tmp_path, overrides=["transfer.attention=uniform"])
     assert (beside.written, "Written" in beside.to_text()) == ((), False)
     (table,) = beside.langs[0].tables
@@ -294,7 +298,7 @@ def test_an_ablation_is_compared_with_the_recipes_own_row(runs: Path, tmp_path: 
     assert other.from_recipe == paired_bootstrap(*counts, seeds=(2, 3))
     assert [row.from_recipe for row in report.tables[0].rows if row is not other] == [None] * 3
     text = make_report(["es"], tmp_path).to_text()
-    assert "Against the recipe: F1 less that of the recipe's own row, over the seeds of both" in text
+    assert "Against the recipe: F1 minus that of the recipe's own row, over the seeds of both" in text
     value = other.from_recipe
     assert value is not None
     assert f"| {points(value.value)} [{points(value.low)}, {points(value.high)}] |" in text
@@ -318,7 +322,7 @@ def test_the_tagger_is_told_beside_the_recipe_too(runs: Path, tmp_path: Path) ->
     assert told("tagger.dropout=0.3") == [(), ("tagger.dropout=0.5", "tagger.precision=bfloat16")]
     # What no row has as the recipe says is told once.
     text = make_report(["es"], tmp_path, overrides=["tagger.hidden=9", "tagger.batch=3"]).to_text()
-    assert "- All rows: tagger.batch=16, tagger.hidden=256, where the recipe says otherwise.\n" in text
+    assert "- All rows: tagger.batch=16, tagger.hidden=256; the recipe has other values.\n" in text
     assert told("tagger.hidden=9") == told()
     assert "All rows" not in make_report(["es"], tmp_path).to_text()
 
@@ -349,9 +353,9 @@ def test_the_corpus_of_today_comes_first_and_others_are_named(runs: Path, tmp_pa
     for run in runs.glob("*"):  # one that is not today's is told where it is alone, too
         if json.loads((run / "run.json").read_text())["request"]["corpus"] != today:
             shutil.rmtree(run)
-    assert f"## es, corpus {today[:10]}, not that of the files now\n" in only_text(tmp_path)
+    assert f"## es, corpus {today[:10]}, not the current files\n" in only_text(tmp_path)
     assert f"## es, corpus {today[:10]}\n" in text
-    assert "## es, corpus 0000000000, not that of the files now\n" in text
+    assert "## es, corpus 0000000000, not the current files\n" in text
 
 
 def test_an_ablation_alone_is_never_taken_for_the_recipes_row(
@@ -455,7 +459,7 @@ def test_groups_have_their_columns(runs: Path, tmp_path: Path) -> None:
     assert "| NE F1 | NM F1 | Overall F1 |" in " ".join(text.split())
     assert "100.00" in text
     assert "0.00" in text
-    # A row from before there were groups takes them from no other.
+    # A row without groups does not take them from another.
     make_run(runs, counts=counts, sentences=83, tagger={"sentences": 83})
     (table,) = make_report(["es"], tmp_path).langs[0].tables
     assert [list(row.measures) for row in table.rows] == [["Overall"], ["NE", "NM", "Overall"]]

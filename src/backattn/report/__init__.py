@@ -1,8 +1,7 @@
-"""Runs -> tables, plots and pages. Reads what the stages left; imports neither torch nor a plotting library.
+"""Reports of runs as tables, plots and pages. Imports neither torch nor a plotting library.
 
-:mod:`~backattn.report.runs` reads run folders, :mod:`~backattn.report.lineage` says where the stores that
-they read came from, :mod:`~backattn.report.comparison` makes rows and differences of them
-(:mod:`~backattn.report.significance` says how sure these are),
-:mod:`~backattn.report.tables` writes Markdown, JSON and, through :mod:`~backattn.report.page`, HTML.
-:mod:`~backattn.report.inspection` shows one sentence.
+:mod:`~backattn.report.runs` reads run folders, :mod:`~backattn.report.lineage` traces the stores that they
+read, :mod:`~backattn.report.comparison` groups them into rows and compares these
+(:mod:`~backattn.report.significance` computes the intervals), :mod:`~backattn.report.tables` writes Markdown,
+JSON and, through :mod:`~backattn.report.page`, HTML. :mod:`~backattn.report.inspection` shows one sentence.
 """

@@ -1,8 +1,8 @@
-"""Records of runs -> rows (means over seeds) and what T adds to them.
+"""Group runs into rows (means over seeds), and compare rows with and without T.
 
-Runs share a row only when nothing but the seed differs. A difference is taken against the row of
-``words`` that has the same corpus, tagger, frozen features and training sentences. Where T goes (the
-fusion) is no setting of words alone. T alone reads no frozen features: its base has none.
+Runs share a row only when nothing but the seed differs. The base of a row is the row of ``words`` with the
+same corpus, tagger, frozen features and training sentences. The fusion is no setting of ``words``. T alone
+reads no frozen features, and neither does its base.
 """
 
 from collections import defaultdict
@@ -25,14 +25,14 @@ from backattn.report.significance import Difference, f1, paired_bootstrap
 
 OVERALL = "Overall"
 BASE = "words"
-_TRANSFERRED, _FUSION = "words+transfer", "output"
+_TRANSFERRED = "words+transfer"
 # The order of the paper's tables: base, BAN (eq. 7), then the ablations of its Table 5.
 _INPUTS = ("words", "words+transfer", "transfer", "random")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure over the seeds of a row.
+    """F1 over the seeds of a row.
 
     :param values: one F1 in [0, 1] for each run of the row.
     """
@@ -46,21 +46,20 @@ class Measure:
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over the seeds (n - 1); nothing can be said of one seed."""
+        """Sample standard deviation over the seeds (n - 1); None for one seed."""
         return stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that differ in the seed alone.
+    """Runs that differ only in the seed.
 
     :param runs: sorted by seed.
-    :param setting: ``key=value`` of what other rows of the table have otherwise; of the models and of T, of
-        what the recipe has otherwise as well.
+    :param setting: ``key=value`` of the keys in which it differs from the recipe, or from other rows.
     :param measures: test F1: the groups of the recipe (Weibo: NE, NM), then overall.
     :param types: test F1 of each entity type.
-    :param difference: against the base: the same setting on words alone; None for the base itself.
-    :param from_recipe: against the row of the recipe as it is, where this one has other models or another T.
+    :param difference: to the base, the same setting on words alone; None for the base itself.
+    :param from_recipe: to the row of the unchanged recipe, for a row with other models or another T.
     :param remark: why there is no difference, or what limits it.
     """
 
@@ -74,52 +73,58 @@ class Row:
 
     @property
     def request(self) -> Mapping[str, Any]:
-        """What decides the numbers of these runs; the seed in it is the first run's."""
+        """Everything that decides the numbers of these runs; its seed is that of the first run."""
         return self.runs[0].request
 
     @property
     def inputs(self) -> str:
-        """What the CRF saw."""
+        """Inputs of the CRF: ``words``, ``words+transfer``, ..."""
         return self.runs[0].inputs
 
     @property
+    def fusion(self) -> str | None:
+        """Where T joins the network: ``tagger.fusion``."""
+        fusion: str | None = self.request["tagger"].get("fusion")
+        return fusion
+
+    @property
     def model(self) -> str:
-        """The paper's name of it: ``CharLM+BiLSTM+CRF+BAN``."""
+        """Name of the model in the paper: ``CharLM+BiLSTM+CRF+BAN``."""
         return self.runs[0].model
 
     @property
     def base(self) -> str:
-        """The paper's name of what it is compared with."""
+        """Name of its base in the paper."""
         return self.runs[0].base
 
     @property
     def store(self) -> str | None:
-        """Id of the store of T that it read."""
+        """Id of the store of T that the runs read."""
         return self.runs[0].store
 
     @property
     def whole(self) -> bool:
-        """Did it learn from all training sentences, as the paper's rows do?"""
+        """Whether it was trained on all training sentences, as the paper's rows are."""
         return self.runs[0].whole
 
     @property
     def sentences(self) -> int:
-        """How many training sentences the runs learnt from."""
+        """Number of training sentences."""
         return self.runs[0].sentences
 
     @property
     def epochs(self) -> int:
-        """How many epochs they were trained."""
+        """Number of epochs."""
         return self.runs[0].epochs
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Their seeds, rising."""
+        """Seeds of the runs, in ascending order."""
         return tuple(run.seed for run in self.runs)
 
     @property
     def name(self) -> str:
-        """Model and setting, to tell the row from others of its size."""
+        """Model and setting: unique among the rows of its size and epochs."""
         return ", ".join([self.model, *self.setting])
 
 
@@ -129,10 +134,10 @@ class Table:
 
     :param corpus: digest of the corpus with its labels.
     :param support: entities of each type in the test set.
-    :param signature: what the scores have in common, and which values they range over.
-    :param origins: where each store that the runs read came from.
-    :param common: ``key=value`` of what the tagger of all rows is, where the recipe says otherwise.
-    :param earlier: the recipe's files hold another corpus today.
+    :param signature: settings of the scores, each with all values that occur.
+    :param origins: lineage of each store that the runs read.
+    :param common: ``key=value`` of the tagger of all rows, where the recipe has another value.
+    :param earlier: whether the recipe's files now hold another corpus.
     """
 
     corpus: str
@@ -145,20 +150,20 @@ class Table:
 
     @property
     def measures(self) -> list[str]:
-        """What any of the rows was scored by: the groups, then overall."""
+        """Names of all measures of the rows: the groups, then overall."""
         groups = dict.fromkeys(name for row in self.rows for name in row.measures if name != OVERALL)
         return [*groups, OVERALL]
 
     def origin(self, row: Row) -> StoreLineage:
-        """Where the T of a row came from; nothing is known of a row without one."""
+        """Lineage of the T of a row; empty for a row without T."""
         return self.origins.get(row.store or "", StoreLineage())
 
 
 @dataclass(frozen=True, eq=False)
 class LangReport:
-    """Everything that is reported of one LANG.
+    """The report of one LANG.
 
-    :param recipe: what it says now, with the paper's figures; None where it is not at hand.
+    :param recipe: the current recipe, with the paper's figures; None without a recipe file.
     """
 
     lang: str
@@ -174,11 +179,11 @@ def build_tables(
     recipe: Recipe | None = None,
     today: str = "",
 ) -> tuple[Table, ...]:
-    """One table for each corpus (a label that was mended makes another one), today's first.
+    """Build one table for each corpus (a corrected label makes another corpus), the current one first.
 
-    :param origins: where each store came from, where that is known.
-    :param recipe: what a row's models, T and tagger are told beside: only what it has otherwise is said.
-    :param today: digest of the corpus that the recipe's files hold now; empty where nobody knows.
+    :param origins: lineage of each store, if known.
+    :param recipe: rows name only the keys in which they differ from it.
+    :param today: digest of the corpus that the recipe's files hold now; empty if unknown.
     :raises ModelError: two folders hold the same run, or runs of one corpus scored different sentences.
     """
     by_corpus: dict[str, list[RunRecord]] = defaultdict(list)
@@ -235,15 +240,13 @@ def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
 
 
 def _compared(row: Row, rows: Sequence[Row]) -> Row:
-    """The row with its difference to the base, over the seeds that both have."""
+    """Add the difference to the base, over the seeds that both have."""
     if row.inputs == BASE:
         return row
-    bases = [r for r in rows if r.inputs == BASE and _as_base(r.request) == _as_base(row.request)]
-    if not bases:
+    shared = _shared_with_base(row.request)
+    base = next((r for r in rows if r.inputs == BASE and _shared_with_base(r.request) == shared), None)
+    if base is None:
         return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
-
-    # Runs from before there was a fusion may have a row of their own: most seeds in common come first.
-    base = max(bases, key=lambda base: len({*base.seeds} & {*row.seeds}))
     difference = _difference(row, base)
     if difference is None:
         return replace(row, remark=f"no seed in common with {row.base}")
@@ -254,21 +257,23 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
 
 
 def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) -> Row:
-    """The row with its difference to that of the recipe as it is: what an ablation asks."""
-    fusion = reference.get("tagger.fusion", _FUSION)
-
-    def is_own(other: Row) -> bool:
-        return other.inputs == row.inputs and not other.setting and _fusion(other) == fusion
-
-    if not reference or row.inputs != _TRANSFERRED or is_own(row):
+    """Add the difference to the row of the unchanged recipe, for ablations."""
+    if not reference or row.inputs != _TRANSFERRED:
         return row
-    alike = (row.sentences, row.epochs, row.base)
-    own = [r for r in rows if is_own(r) and (r.sentences, r.epochs, r.base) == alike]
-    return replace(row, from_recipe=_difference(row, own[0])) if own else row
+    alike = (row.inputs, row.sentences, row.epochs, row.base)
+    own = [
+        other
+        for other in rows
+        if (other.inputs, other.sentences, other.epochs, other.base) == alike
+        and (other.fusion, other.setting) == (reference["tagger.fusion"], ())
+    ]
+    if not own or own[0].runs == row.runs:
+        return row
+    return replace(row, from_recipe=_difference(row, own[0]))
 
 
 def _difference(row: Row, base: Row) -> Difference | None:
-    """Over the seeds that both have; None where there is none."""
+    """Bootstrap the difference over the seeds that both have; None without a common seed."""
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
     if not seeds:
         return None
@@ -276,12 +281,8 @@ def _difference(row: Row, base: Row) -> Difference | None:
     return paired_bootstrap(*counts, seeds=seeds)
 
 
-def _fusion(row: Row) -> str:
-    return str(row.request["tagger"].get("fusion", _FUSION))
-
-
-def _as_base(request: Mapping[str, Any]) -> str:
-    """What a model and its base have in common; the key of both."""
+def _shared_with_base(request: Mapping[str, Any]) -> str:
+    """Key of everything that a model and its base have in common."""
     tagger = {name: value for name, value in request["tagger"].items() if name != "fusion"}
     return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer")
 
@@ -291,9 +292,9 @@ def _key(request: Mapping[str, Any], *ignored: str) -> str:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    # A base stands before what is compared with it; plain words before frozen features.
-    embeddings = row.request["tagger"].get("embeddings", [])
-    return row.sentences, row.epochs, len(embeddings), row.base, _rank(row.inputs), row.model, row.setting
+    # A base comes before the rows compared with it; fewer kinds of frozen features come first.
+    features = row.base.count("+")
+    return row.sentences, row.epochs, features, row.base, _rank(row.inputs), row.model, row.setting
 
 
 def _rank(inputs: str) -> int:
@@ -301,20 +302,20 @@ def _rank(inputs: str) -> int:
 
 
 def _support(runs: Sequence[RunRecord]) -> dict[str, int]:
-    """Gold entities of each type; a type that was only ever predicted has none."""
+    """Count the gold entities of each type; 0 for a type that occurs only in predictions."""
     found = {name: tp + fn for run in runs for name, (tp, _, fn) in run.types.items()}
     return dict(sorted(found.items()))
 
 
 def _signature(runs: Sequence[RunRecord]) -> str:
-    """The runs' signatures as one: each name once, with every value that occurs."""
+    """Merge the signatures of runs: each name once, with every value that occurs."""
     values: dict[str, dict[str, None]] = {}
     for run in sorted(runs, key=lambda run: (_rank(run.inputs), run.request["sentences"], run.seed)):
         for part in run.signature.split("|"):
             name, _, value = part.partition(":")
             shown = value[:SHOWN_ID] if name == "transfer" else value
             values.setdefault(name, {})[shown] = None
-    values.pop("best_epoch", None)  # of one run, and told there
+    values.pop("best_epoch", None)  # differs from run to run; the table of runs shows it
     tagger = {k: v for k, v in flatten(runs[0].request["tagger"]) if k not in values}
     for run in runs:
         other = dict(flatten(run.request["tagger"]))

@@ -1,4 +1,4 @@
-"""``backattn inspect``: one sentence on its way through both stages."""
+"""``backattn inspect``: show one sentence with its translation, attention, and gold and predicted tags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from backattn.common.atomic_files import write_text
 from backattn.common.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.common.safe_text import printable
 from backattn.corpus import SPLITS, Corpus, Sentence
-from backattn.corpus.spans import predicted_spans
 from backattn.features.plan import Plan, Stage, make_plan, require_same_translation
 from backattn.recipe import Recipe, TransferRecipe, as_json
-from backattn.report.heatmap import Label, heat_map
-from backattn.report.markup import document, element, text
-from backattn.report.terminal_text import bracketed, pad, width
+from backattn.report.markup import render
+from backattn.report.plots import Label, heat_map
+from backattn.report.terminal_text import bracketed, pad, spans, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import WITH_STORE, RunFolder, read_json
 
 END = "</s>"
-_SHOWN = 3  # English tokens that the text form quotes for a source token
+_SHOWN = 3  # English tokens that the text form shows for a source token
 _PREDICTED = ("test", "dev")  # splits whose predictions a run keeps
 
 
@@ -31,12 +31,12 @@ _PREDICTED = ("test", "dev")  # splits whose predictions a run keeps
 class Inspection:
     """One sentence: source, translation, A, English tags, gold and predicted tags.
 
-    :param places: where the corpus has it, as ``test:12``; may be empty.
-    :param gap: what stands between two source tokens in print; nothing for Chinese.
+    :param places: positions in the corpus, as ``test:12``; may be empty.
+    :param gap: printed between two source tokens; empty for Chinese.
     :param attention: A with the end-of-sentence row and column last. *Shape:* (m + 1, n + 1)
-    :param transfer: how the recipe makes the A of eq. 5 of it, or what it puts in its place.
-    :param predicted: the tags of a run; None when no run was given, or it predicts another split.
-    :param remarks: what a reader should know: segments, an empty translation, a missing prediction.
+    :param transfer: how the recipe computes the A of eq. 5 from it, or what replaces it.
+    :param predicted: the tags of a run; None without a run, or if it does not predict this split.
+    :param remarks: notes for the reader: segments, an empty translation, a missing prediction.
     """
 
     lang: str
@@ -53,7 +53,7 @@ class Inspection:
 
     @property
     def file_name(self) -> str:
-        """Name of its page; the run is not in it, the sentence is."""
+        """Name of its page: depends on the sentence, not on the run."""
         return f"sentence-{self.sentence.key.hex()[:8]}.html"
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Inspection:
         }
 
     def to_text(self) -> str:
-        """For a terminal: the lines with their entities, then where each source token is looked at."""
+        """Format for a terminal: sentences with entities, then the attention to each source token."""
         tokens = self.sentence.tokens
         lines = [self._heading(), f"gold       {bracketed(tokens, self.sentence.tags, self.gap)}"]
         if self.predicted is not None:
@@ -94,40 +94,38 @@ class Inspection:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """A self-contained page: the sentence in each of its forms, then A as a heat map."""
-        tokens, parts = self.sentence.tokens, [element("h1", text(self._heading()))]
-        parts += [element("p", text(remark), {"class": "soft"}) for remark in self.remarks]
-        shown = [("Gold", _marked(tokens, self.sentence.tags, self.gap))]
+        """Write a page: the sentence with its gold, predicted and English tags, then A as a heat map."""
+        tokens, lines = self.sentence.tokens, []
+        lines.append(("Gold", self.gap, spans(tokens, self.sentence.tags, self.gap)))
         if self.predicted is not None:
-            shown.append((f"Predicted by {self.run}", _marked(tokens, self.predicted, self.gap)))
-        english = _marked(self.english, self.english_tags, " ")
-        shown.append(("English translation, with the English tagger's tags", english))
-        for name, marked in shown:
-            parts += [element("h3", text(name)), element("p", marked, {"class": "tokens"})]
-        parts.append(element("h3", "Attention A"))
-        told = (
-            "Rows are source tokens, columns English tokens; a column is the distribution of an English "
-            f"token over the source (eq. 2). The end of the sentence, {END}, stands apart. "
-            f"{self._transferred()} A cell's title is its value."
+            lines.append((f"Predicted by {self.run}", self.gap, spans(tokens, self.predicted, self.gap)))
+        english = "English translation, with the English tagger's tags"
+        lines.append((english, " ", spans(self.english, self.english_tags)))
+        return render(
+            "sentence.html.j2",
+            title=f"{self.lang}: {self.gap.join(tokens)}",
+            heading=self._heading(),
+            remarks=self.remarks,
+            lines=lines,
+            end=END,
+            transfer=self._transferred(),
+            attention=self._map(),
         )
-        parts.append(element("p", text(told), {"class": "soft"}))
-        parts.append(element("div", self._map(), {"class": "scroll"}))
-        return document(f"{self.lang}: {self.gap.join(tokens)}", "\n".join(parts))
 
     def _heading(self) -> str:
         where = ", ".join(self.places) or self.sentence.key.hex()[:8]
         return f"{self.lang} {where}: {len(self.sentence)} tokens, {len(self.english)} in English"
 
     def _transferred(self) -> str:
-        """What T was made with, in a sentence."""
+        """Describe the transfer settings behind T in one sentence."""
         made = self.transfer
-        states = f"states = {made.states}{', and those of the source beside' if made.source_states else ''}"
+        states = f"states = {made.states}{', with those of the source' if made.source_states else ''}"
         if made.attention == "translator":
             return f"T was made with this A, eos = {made.eos}, normalise = {made.normalise}, {states}."
         return (
-            f"T was not made with this A: transfer.attention = {made.attention} stood in its place, "
-            f"normalise = {made.normalise}, {states}; it knows no end of the sentence, so eos "
-            "was not applied."
+            f"T was not made with this A: transfer.attention = {made.attention} replaced it, "
+            f"normalise = {made.normalise}, {states}; that has no end of the sentence, so eos was "
+            "not applied."
         )
 
     def _looked_at(self, row: int) -> str:
@@ -135,7 +133,7 @@ class Inspection:
         best = np.argsort(-weights, kind="stable")[:_SHOWN]
         return ", ".join(f"{self.english[j]} {weights[j]:.2f}" for j in best)
 
-    def _map(self) -> str:
+    def _map(self) -> Markup:
         gold, predicted = self.sentence.tags, self.predicted or self.sentence.tags
         rows = [
             Label(token, _notes(tag, guess))
@@ -150,7 +148,7 @@ class Inspection:
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """What ``backattn inspect`` answers: the sentences and their pages, in the order asked."""
+    """Result of ``backattn inspect``: the sentences and their pages, in the order of the arguments."""
 
     inspections: tuple[Inspection, ...]
     pages: tuple[Path, ...]
@@ -166,16 +164,18 @@ class Inspected:
         return "\n\n".join(f"{inspection.to_text()}\npage       {path}" for inspection, path in pairs)
 
 
-def inspect(recipe: Recipe, corpus: Corpus, asked: Sequence[str], run: Path | None, cache: Path) -> Inspected:
-    """Find the sentences, and write the page of each to ``cache/<lang>/report/``.
+def inspect(
+    recipe: Recipe, corpus: Corpus, queries: Sequence[str], run: Path | None, cache: Path
+) -> Inspected:
+    """Find sentences, and write a page of each to ``cache/<lang>/report/``.
 
-    :param asked: each as ``SPLIT:NUMBER`` (from 1), or as its exact tokens with spaces between.
-    :param run: folder of a finished run whose predictions are shown; None for none.
+    :param queries: sentences, each as ``SPLIT:NUMBER`` (from 1), or as its exact tokens with spaces between.
+    :param run: folder of a finished run whose predictions are shown, or None.
     :raises CorpusError: the corpus has no such sentence.
     :raises StaleError: a store lacks the sentence.
     :raises MissingError, ModelError: the run has no predictions, or they are damaged.
     """
-    found = [find_sentence(recipe, corpus, text) for text in asked]
+    found = [find_sentence(recipe, corpus, text) for text in queries]
     plan = make_plan(recipe, corpus)
     inspections = tuple(
         inspect_sentence(recipe, sentence, plan, run, places=_places(corpus, sentence)) for sentence in found
@@ -186,25 +186,25 @@ def inspect(recipe: Recipe, corpus: Corpus, asked: Sequence[str], run: Path | No
     return Inspected(inspections, pages)
 
 
-def find_sentence(recipe: Recipe, corpus: Corpus, asked: str) -> Sentence:
-    """The sentence ``SPLIT:NUMBER``, or the first one of these tokens.
+def find_sentence(recipe: Recipe, corpus: Corpus, query: str) -> Sentence:
+    """Find the sentence ``SPLIT:NUMBER``, or the first one with these tokens.
 
-    :param asked: tokens with spaces between; Chinese characters with or without.
-    :raises CorpusError: there is none; says what was expected.
+    :param query: tokens with spaces between; Chinese characters with or without.
+    :raises CorpusError: the corpus has no such sentence.
     """
     splits: dict[str, tuple[Sentence, ...]] = dict(corpus.splits())
-    name, colon, number = asked.partition(":")
+    name, colon, number = query.partition(":")
     if colon and name in SPLITS and number.isdecimal() and len(number) < 19:
         if 1 <= int(number) <= len(splits[name]):
             return splits[name][int(number) - 1]
-        raise CorpusError(f"{asked}: {name} of {recipe.name} has sentences 1 to {len(splits[name])}")
+        raise CorpusError(f"{query}: {name} of {recipe.name} has sentences 1 to {len(splits[name])}")
     characters = recipe.corpus.unit == "character"
-    tokens = tuple("".join(asked.split())) if characters else tuple(asked.split())
+    tokens = tuple("".join(query.split())) if characters else tuple(query.split())
     for sentence in (s for split in splits.values() for s in split):
         if sentence.tokens == tokens:
             return sentence
     raise CorpusError(
-        f"{asked!r}: no sentence of {recipe.name}; expected SPLIT:NUMBER, as in test:12, or the exact "
+        f"{query!r}: no sentence of {recipe.name}; expected SPLIT:NUMBER, as in test:12, or the exact "
         "tokens of a sentence with spaces between; `backattn tag` reads new text"
     )
 
@@ -212,10 +212,10 @@ def find_sentence(recipe: Recipe, corpus: Corpus, asked: str) -> Sentence:
 def inspect_sentence(
     recipe: Recipe, sentence: Sentence, plan: Plan, run: Path | None, *, places: Sequence[str] = ()
 ) -> Inspection:
-    """Put together what both stores, the corpus and a run have of one sentence.
+    """Collect one sentence from both stores, the corpus and a run.
 
-    :param run: folder of a finished run; None for none.
-    :param places: where the corpus has the sentence, for the heading.
+    :param run: folder of a finished run, or None.
+    :param places: positions of the sentence in the corpus, for the heading.
     :raises StaleError: a store is missing or lacks the sentence.
     :raises StoreError: a store is damaged.
     :raises MissingError, ModelError: the run has no predictions, or they are damaged.
@@ -270,7 +270,7 @@ def _transfer_of(run: Path) -> Any:
 
 
 def _prediction(run: Path, tokens: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The run's tags for these tokens, from its column files; None when it predicted no such sentence."""
+    """Read the tags that a run predicted for these tokens from its column files; None if it did not."""
     if not (run / "run.json").is_file():
         raise MissingError(f"{run}: no finished run; `backattn train LANG` makes one below cache/LANG/runs")
     for split in _PREDICTED:
@@ -300,17 +300,7 @@ def _places(corpus: Corpus, sentence: Sentence) -> tuple[str, ...]:
 
 
 def _notes(gold: str, predicted: str) -> tuple[tuple[str, str], ...]:
-    """The tags beside a token: O is not worth a word, unless the run saw it otherwise."""
+    """Write the tags beside a token; O only if the prediction differs."""
     if gold == predicted:
         return () if gold == "O" else ((gold, "tag"),)
     return ((gold, "tag"), (f"≠ {predicted}", "wrong"))
-
-
-def _marked(tokens: Sequence[str], tags: Sequence[str], gap: str) -> str:
-    parts, position = [], 0
-    for first, end, kind in predicted_spans(tags):
-        parts += [text(token) for token in tokens[position:first]]
-        inside = text(gap.join(tokens[first:end])) + element("small", text(kind))
-        parts.append(element("span", inside, {"class": "entity"}))
-        position = end
-    return gap.join([*parts, *map(text, tokens[position:])]) or text("(nothing)")

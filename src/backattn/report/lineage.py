@@ -1,4 +1,4 @@
-"""Store that runs read -> where it came from: keys of the recipe, and how good its translator is."""
+"""Trace a store back to the recipe keys and the translator quality that produced it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,21 +16,20 @@ from backattn.recipe import ModelTranslator, Recipe, as_json, from_json, model_p
 from backattn.report.runs import TRANSFER, RunRecord
 from backattn.tagger.run import RunFolder
 
-# Keys that leave a store's numbers alone, or say how a file is written.
-_UNTOLD = frozenset({"batch_tokens", "training", "sha256", "separator", "order", "first"})
+# Keys that do not change the numbers of a store, or only describe the form of a file.
+_IGNORED = frozenset({"batch_tokens", "training", "sha256", "separator", "order", "first"})
 
 
 @dataclass(frozen=True)
 class StoreLineage:
-    """Where the vectors of one store came from.
+    """Recipe keys and translator quality behind one store.
 
-    :param keys: dotted key of the recipe -> value, of all that the store was made with; empty where no run
-        that read it says so.
-    :param current: whether the recipe that a run of it keeps still makes this very store, of the models that
-        lie there now; None where that cannot be told, because a model is not at hand.
-    :param bleu: of the translator behind T, as its training measured it; None where that is not known.
-    :param aer: alignment error rate of the A in T, as ``backattn align`` measured it; None where that is not
-        known.
+    :param keys: dotted key of the recipe -> value, for everything that decides the store; empty if no run
+        that read it has a readable recipe.
+    :param current: whether the recipe beside a run, with the current models, still produces this store; None
+        if a model is missing.
+    :param bleu: BLEU of the translator, measured by its training; None if unknown.
+    :param aer: alignment error rate of A, measured by ``backattn align``; None if unknown.
     """
 
     keys: Mapping[str, Any] = field(default_factory=dict)
@@ -40,11 +39,11 @@ class StoreLineage:
 
 
 def store_origins(runs: Sequence[RunRecord]) -> dict[str, StoreLineage]:
-    """The origin of each store by its id, from the recipes that the runs keep beside them.
+    """Find the lineage of each store by its id, from the ``recipe.json`` of the runs that read it.
 
-    Where two runs read one store, the first whose recipe can be read speaks: so that one store never has two
-    origins. Quality is told only where the recipe still names that very store, by the digests of the models
-    that lie there now: so no store gets the figures of a translator that was trained in its place.
+    Of several runs that read one store, the first with a readable recipe counts. Quality is given only if the
+    recipe still produces that store, by the digests of the current models: no store gets the figures of a
+    translator that was trained later in the same folder.
     """
     found: dict[str, StoreLineage] = {}
     for run in runs:
@@ -60,18 +59,18 @@ def store_origins(runs: Sequence[RunRecord]) -> dict[str, StoreLineage]:
 
 
 def recipe_keys(recipe: Recipe, *, tagger: bool = False) -> dict[str, Any]:
-    """Dotted key -> value of all that the stores of a recipe are made with.
+    """Return dotted key -> value for the recipe keys that decide the numbers of its stores.
 
-    :param tagger: and of what its taggers are.
+    :param tagger: also the keys of the tagger.
     """
     whole = as_json(recipe)
     names = ("translator", "english", "transfer", "embeddings", *(["tagger"] if tagger else []))
     keys = flatten({name: whole[name] for name in names if whole[name] is not None})
-    return {key: value for key, value in keys if _UNTOLD.isdisjoint(key.split("."))}
+    return {key: value for key, value in keys if _IGNORED.isdisjoint(key.split("."))}
 
 
 def _made_with(key: str, name: str) -> bool:
-    """Is a key of the recipe one of those behind T, or behind the embedding of this name?"""
+    """Whether a recipe key decides T, or the embedding of this name."""
     if name == TRANSFER:
         return not key.startswith("embeddings.")
     return key == "embeddings.dtype" or key.startswith(f"embeddings.{name}.")
@@ -86,9 +85,9 @@ def _recipe(run: Path) -> Recipe | None:
 
 
 def _quality(recipe: Recipe, store: str) -> tuple[bool | None, float | None, float | None]:
-    """Whether a store of T is what the recipe makes now; BLEU and alignment error rate of its translator."""
-    plan = make_plan(recipe, Corpus((), (), ()))  # a store's name asks for no corpus
+    """Return whether the recipe still produces a store of T, and its translator's BLEU and AER."""
     try:
+        plan = make_plan(recipe, Corpus((), (), ()))  # the id of a store does not depend on the corpus
         current = plan.transfer.recipe_id == store
     except (BackattnError, OSError):
         return None, None, None
@@ -98,19 +97,19 @@ def _quality(recipe: Recipe, store: str) -> tuple[bool | None, float | None, flo
 
 
 def _bleu(translator: ModelTranslator) -> float | None:
-    """None for a hub's translator, and where its folder is without figures."""
+    """Read the BLEU of a translator; None for one of a hub, or without a record of its training."""
     if not translator.checkpoint:
         return None
     return _figure(model_path(translator.checkpoint) / MANIFEST, ("bleu", "score"), 100)
 
 
 def _aer(recipe: Recipe) -> float | None:
-    """Of the A that T was made with; nobody measures the uniform one."""
+    """Read the alignment error rate of the A that T was made with; None if it was not measured."""
     return _figure(alignment_path(recipe), ("scores", recipe.transfer.attention, HEADLINE, "aer"), 1)
 
 
 def _figure(path: Path, keys: Sequence[str], most: float) -> float | None:
-    """A number of a JSON file, at least 0; None where there is none, or the file is damaged."""
+    """Read a number from 0 to ``most`` from a JSON file; None if it is missing or damaged."""
     try:
         value: Any = read_table(path, "")
         for key in keys:

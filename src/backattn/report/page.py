@@ -1,19 +1,19 @@
-"""The report of one LANG as one self-contained page."""
+"""Write the report of one LANG as one self-contained page."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from backattn.recipe import Recipe
+from markupsafe import Markup
+
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
 from backattn.report.lineage import StoreLineage
-from backattn.report.markup import document, element, text
+from backattn.report.markup import render
 from backattn.report.paper_comparison import paper_grid, paper_notes
-from backattn.report.plots import Point, Series, legend, line_chart, spread_mark
+from backattn.report.plots import Point, Series, legend_line, line_chart, spread_mark
 from backattn.report.significance import Difference
 from backattn.report.text_tables import (
     DIFFERENCE,
     INTERVAL,
-    TextTable,
     corpus_name,
     findings,
     left_out_notes,
@@ -25,67 +25,43 @@ from backattn.report.text_tables import (
 
 
 def page(report: LangReport) -> str:
-    """HTML with inline SVG; no script, nothing from elsewhere."""
-    soft = {"class": "soft"}
-    runs = sum(len(row.runs) for table in report.tables for row in table.rows)
-    parts = [
-        element("h1", f"{text(report.lang)}: what Back Attention adds"),
-        element("p", text(f"{runs} finished runs. " + " ".join(left_out_notes(report))), soft),
-    ]
-    for table in report.tables:
-        if name := corpus_name(table, report):
-            parts.append(element("h2", text(report.lang + name)))
-        parts += _table_section(table, report.recipe)
-    return document(f"{report.lang}: backattn report", "\n".join(parts))
+    """Write the page of one LANG: HTML with inline SVG, without a script or anything from elsewhere."""
+    return render(
+        "report.html.j2",
+        title=f"{report.lang}: backattn report",
+        lang=report.lang,
+        runs=sum(len(row.runs) for table in report.tables for row in table.rows),
+        left_out=left_out_notes(report),
+        sections=[_section(table, report) for table in report.tables],
+    )
 
 
-def _table_section(table: Table, recipe: Recipe | None) -> list[str]:
+def _section(table: Table, report: LangReport) -> dict[str, object]:
+    """Collect everything that the page shows of one table."""
+    paper = report.recipe.paper if report.recipe else None
     styles = _styles(table)
-    runs = run_grid(table)
-    return [
-        _items(findings(table)),
-        grid_html(score_grid(table), _verdicts(table)),
-        element("p", text(" ".join(notes(table))), {"class": "soft"}),
-        *_paper(table, recipe),
-        *_learning_curve(table, styles),
-        *_lift_by_translator(table),
-        *_training_curves(table, styles),
-        *_types(table),
-        element("details", element("summary", "Every run") + grid_html(runs)),
-        element("h3", "Recipe of these numbers"),
-        element("p", element("code", text(table.signature).replace("|", "|<wbr />")), {"class": "recipe"}),
-    ]
-
-
-def grid_html(grid: TextTable, classes: dict[tuple[int, int], str] | None = None) -> str:
-    """A table that scrolls by itself on a narrow screen.
-
-    :param classes: style of single cells, by row and column.
-    """
-    head = "".join(_cell("th", name, column, grid) for column, name in enumerate(grid.header))
-    lines, before = [], None
-    for number, row in enumerate(grid.rows):
-        cells = "".join(
-            _cell("td", value, column, grid, (classes or {}).get((number, column), ""))
-            for column, value in enumerate(row)
-        )
-        lines.append(element("tr", cells, {"class": "first"} if row[0] != before else None))
-        before = row[0]
-    whole = element("thead", element("tr", head)) + element("tbody", "".join(lines))
-    return element("div", element("table", whole), {"class": "scroll"})
-
-
-def _cell(name: str, value: str, column: int, grid: TextTable, style: str = "") -> str:
-    names = " ".join(part for part in ("words" if column in grid.text_columns else "", style) if part)
-    return element(name, text(value), {"class": names} if names else None)
+    plots = (_learning_curve(table, styles), _lift_by_translator(table), _training_curves(table, styles))
+    return {
+        "corpus": corpus_name(table, report),
+        "findings": findings(table),
+        "scores": score_grid(table),
+        "verdicts": _verdicts(table),
+        "notes": notes(table),
+        "paper": paper_grid(table, paper) if paper else None,
+        "paper_notes": paper_notes(table, report.recipe) if report.recipe and paper else (),
+        "plots": [group for group in plots if group],
+        "types": type_grid(table) if table.support else None,
+        "runs": run_grid(table),
+        "signature": table.signature.split("|"),
+    }
 
 
 def _verdicts(table: Table) -> dict[tuple[int, int], str]:
-    """Differences whose interval leaves out 0 are coloured; the sign says the same without colour."""
+    """Choose the colours of the differences whose interval excludes 0; their sign shows the same."""
     column = score_grid(table).header.index(DIFFERENCE)
     found = {}
     for number, row in enumerate(table.rows):
-        # Of one seed nobody knows whether it was luck.
+        # The difference of one seed may be luck.
         several = row.difference and len(row.difference.seeds) > 1
         if row.difference and several and (row.difference.low > 0 or row.difference.high < 0):
             found[number, column] = "good" if row.difference.low > 0 else "bad"
@@ -93,7 +69,7 @@ def _verdicts(table: Table) -> dict[tuple[int, int], str]:
 
 
 def _styles(table: Table) -> dict[str, int]:
-    """Number of each line's look; there are few, so those of the learning curve come first."""
+    """Number the style of each line. Styles are few, so lines of the learning curve come first."""
     sizes: dict[str, set[int]] = defaultdict(set)
     for row in table.rows:
         sizes[_line_name(row, table)].add(row.sentences)
@@ -102,9 +78,10 @@ def _styles(table: Table) -> dict[str, int]:
 
 
 def _line_name(row: Row, table: Table) -> str:
-    """A line joins the sizes of one setting, each at the epochs that most rows of this size have.
+    """Name the line of a row.
 
-    So that lines can be compared at each size; rows of other epochs are lines of their own.
+    A line joins the sizes of one setting, each at the most frequent epochs of that size, so that lines can
+    be compared at each size; rows with other epochs are separate lines.
     """
     counts = Counter(other.epochs for other in table.rows if other.sentences == row.sentences)
     sizes = {(other.epochs, other.sentences) for other in table.rows}
@@ -113,28 +90,17 @@ def _line_name(row: Row, table: Table) -> str:
     return row.name if row.epochs == usual else f"{row.name}, {row.epochs} epochs"
 
 
-def _paper(table: Table, recipe: Recipe | None) -> list[str]:
-    if recipe is None or recipe.paper is None:
-        return []
-    grid = paper_grid(table, recipe.paper)
-    return [
-        element("h3", text(grid.title)),
-        grid_html(grid),
-        element("p", text(" ".join(paper_notes(table, recipe))), {"class": "soft"}),
-    ]
+def _learning_curve(table: Table, styles: dict[str, int]) -> dict[str, object] | None:
+    """Plot F1 of base and +BAN, and the lift, over the number of training sentences.
 
-
-def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
-    """When the method pays: F1 of base and +BAN, and the lift, over the training sentences.
-
-    A line has two sizes or more; what was trained on one alone stands in the table.
+    A line has two sizes or more; models of one size are only in the table.
     """
     by_name: dict[str, list[Row]] = defaultdict(list)
     for row in table.rows:
         by_name[_line_name(row, table)].append(row)
     lines = {name: rows for name, rows in by_name.items() if len({row.sentences for row in rows}) > 1}
     if not lines:
-        return []
+        return None
     drawn = [row for rows in lines.values() for row in rows]
     sizes = sorted({row.sentences for row in drawn})
     series = [
@@ -162,12 +128,12 @@ def _learning_curve(table: Table, styles: dict[str, int]) -> list[str]:
             line_chart(gains, title="Lift by training sentences", x_label=x_label, y_label="points of F1",
                        x_ticks=sizes),
         ))  # fmt: skip
-    return [element("h3", "Learning curve"), _plots(charts, series)]
+    return _plots("Learning curve", charts, series)
 
 
-def _lift_by_translator(table: Table) -> list[str]:
-    """What a better translator is worth: a line for each model whose rows differ in the translator."""
-    charts: list[tuple[str, str]] = []
+def _lift_by_translator(table: Table) -> dict[str, object] | None:
+    """Plot the lift over translator quality: a line for each model whose rows differ in the translator."""
+    charts: list[tuple[str, Markup]] = []
     shown: dict[str, Series] = {}
     qualities: dict[str, Callable[[StoreLineage], float | None]] = {
         "BLEU of the translator": lambda origin: origin.bleu,
@@ -192,12 +158,12 @@ def _lift_by_translator(table: Table) -> list[str]:
         chart = line_chart(series, title=title, x_label=label, y_label="points of F1")
         charts.append((_caption(title, series, INTERVAL), chart))
     if not charts:
-        return []
-    return [element("h3", "Lift and translator quality"), _plots(charts, list(shown.values()))]
+        return None
+    return _plots("Lift and translator quality", charts, shown.values())
 
 
 def _translated_name(row: Row) -> str:
-    """Everything that tells a row from others but which translator it has."""
+    """Name a row without its translator."""
     setting = [part for part in row.setting if not part.startswith(("store=", "translator.checkpoint="))]
     return ", ".join([row.model, *setting, f"{row.sentences:,} sentences", f"{row.epochs} epochs"])
 
@@ -219,9 +185,9 @@ def _seed_count(rows: Sequence[Row]) -> str:
     return f"{fewest} to {most} seeds"
 
 
-def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:
-    """One plot for each size: dev F1 after each epoch, mean and range over the seeds."""
-    charts: list[tuple[str, str]] = []
+def _training_curves(table: Table, styles: dict[str, int]) -> dict[str, object] | None:
+    """Plot dev F1 after each epoch, mean and range over the seeds; one plot for each size."""
+    charts: list[tuple[str, Markup]] = []
     shown: dict[str, Series] = {}
     for size in sorted({row.sentences for row in table.rows}):
         rows = [row for row in table.rows if row.sentences == size]
@@ -238,8 +204,8 @@ def _training_curves(table: Table, styles: dict[str, int]) -> list[str]:
         caption = _caption(f"{title}, mean over {_seed_count(rows)}", series, "range")
         charts.append((caption, line_chart(series, title=title, x_label="epoch", y_label="dev F1")))
     if not charts:
-        return []
-    return [element("h3", "Training curves"), _plots(charts, list(shown.values()))]
+        return None
+    return _plots("Training curves", charts, shown.values())
 
 
 def _mean_curve(row: Row) -> tuple[Point, ...]:
@@ -252,26 +218,16 @@ def _mean_curve(row: Row) -> tuple[Point, ...]:
     )
 
 
-def _types(table: Table) -> list[str]:
-    if not table.support:
-        return []
-    grid = type_grid(table)
-    return [element("h3", text(grid.title)), grid_html(grid)]
-
-
-def _plots(charts: Sequence[tuple[str, str]], series: Sequence[Series]) -> str:
-    figures = "".join(
-        element("figure", element("figcaption", text(title)) + chart) for title, chart in charts
-    )
-    lines = legend([(line.name, line.style) for line in series])
-    return lines + element("div", figures, {"class": "plots"})
-
-
-def _items(lines: Sequence[str]) -> str:
-    return element("ul", "".join(element("li", text(line)) for line in lines)) if lines else ""
+def _plots(title: str, charts: list[tuple[str, Markup]], lines: Iterable[Series]) -> dict[str, object]:
+    """Collect the plots below one heading, each with its caption, and the legend of their lines."""
+    return {
+        "title": title,
+        "charts": charts,
+        "legend": [(line.name, legend_line(line.style)) for line in lines],
+    }
 
 
 def _caption(title: str, series: Sequence[Series], spread: str) -> str:
-    """What a plot shows; its spread alone where that is drawn."""
+    """Write the caption of a plot; it explains the spread only if that is drawn."""
     mark = spread_mark(series)
     return f"{title} ({mark}: {spread})" if mark else title

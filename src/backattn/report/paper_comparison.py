@@ -1,6 +1,6 @@
-"""The paper's table of a corpus beside ours, and what is missing for the rows that have no runs here.
+"""Compare the results on a corpus with those in the paper, and list what rows without runs need.
 
-Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures stand in the recipes, ``[paper]``.
+Sun, Yi and Chen 2019, arXiv:1906.01183 (BAN). The figures are in the recipes, ``[paper]``.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from backattn.report.comparison import OVERALL, Row, Table
 from backattn.report.text_tables import INTERVAL, NOTHING, TextTable, difference_cells, spread
 from backattn.training.training_plan import trainings, untrained
 
-# Names in the paper's rows -> tables of a recipe, and what may stand in these.
+# Names in the paper's rows -> tables of a recipe, and their possible contents.
 _EMBEDDINGS: dict[str, tuple[EmbeddingName, str]] = {
     "fastText": ("fasttext", "vectors = a .vec file of fasttext.cc"),
     "CharLM": ("charlm", "a checkpoint of `backattn charlm train`, or a hub's name"),
@@ -23,9 +23,9 @@ _EMBEDDINGS: dict[str, tuple[EmbeddingName, str]] = {
 
 
 def paper_grid(table: Table, paper: PaperRecipe) -> TextTable:
-    """Each model of the paper and of ours, without and with Back Attention; a dash where there is none.
+    """Format the models of the paper and of the runs, with and without Back Attention; a dash if missing.
 
-    Only our runs on all training sentences stand here: the paper has no others.
+    Only runs on all training sentences are in the table, as in the paper.
     """
     measures = table.measures
     models = [figure.model for figure in paper.figures if figure.model]
@@ -56,9 +56,9 @@ def paper_grid(table: Table, paper: PaperRecipe) -> TextTable:
 
 
 def paper_notes(table: Table, recipe: Recipe) -> tuple[str, ...]:
-    """Figures whose row is not known, and how to get the runs that are missing."""
+    """List the figures whose row is not known, and the steps to the missing runs."""
     paper = recipe.paper
-    assert paper is not None  # what has no table has no notes
+    assert paper is not None  # paper_grid comes first
     models = dict.fromkeys(figure.model for figure in paper.figures if figure.model)
     missing = [m for m in models if not _rows(table, m) and not _rows(table, f"{m}+BAN")]
     return (
@@ -70,7 +70,7 @@ def paper_notes(table: Table, recipe: Recipe) -> tuple[str, ...]:
 
 
 def supply(model: str, recipe: Recipe) -> str:
-    """What gives a model its runs, as the end of a sentence.
+    """Write the steps that produce the runs of a model, as the end of a sentence.
 
     :param model: the paper's name of a base: ``CharLM+BiLSTM+CRF``.
     """
@@ -86,7 +86,7 @@ def supply(model: str, recipe: Recipe) -> str:
 
 
 def missing_inputs(recipe: Recipe) -> str:
-    """What a recipe without runs needs and this machine may lack, one clause; empty where all is here."""
+    """Write which inputs of a recipe are missing on this machine, as one clause; empty if none is."""
     brought, trained = _missing_models(recipe, recipe.tagger.embeddings)
     paths = [data_path(name) for name in (recipe.corpus.train, recipe.corpus.dev, recipe.corpus.test)]
     gone = [str(path) for path in paths if not is_file(path)]
@@ -105,17 +105,17 @@ def missing_inputs(recipe: Recipe) -> str:
 
 
 def _missing_models(recipe: Recipe, embeddings: Sequence[EmbeddingName]) -> tuple[list[str], bool]:
-    """What to do about each model that is not there and has no training, and whether others have one."""
-    asked = structs.replace(recipe, tagger=structs.replace(recipe.tagger, embeddings=tuple(embeddings)))
+    """Return how to get each missing model without a training, and whether other models have a training."""
+    selected = structs.replace(recipe, tagger=structs.replace(recipe.tagger, embeddings=tuple(embeddings)))
     try:
-        found = trainings(asked)
-        return list(map(str, untrained(asked, found))), any(one.state() == "to train" for one in found)
-    except BackattnError as error:  # a damaged model keeps nobody from the figures that there are
+        found = trainings(selected)
+        return list(map(str, untrained(selected, found))), any(one.state() == "to train" for one in found)
+    except BackattnError as error:  # a damaged model must not stop the report of finished runs
         return [str(error)], False
 
 
 def _bases(table: Table, models: Sequence[str]) -> list[str]:
-    """The paper's bases, then ours that the paper does not have."""
+    """List the base models of the paper, then those of the runs that the paper does not have."""
     own = (row.base for row in table.rows if row.whole)
     return list(dict.fromkeys([*models, *own]))
 
@@ -130,7 +130,7 @@ def _figure(model: str, measure: str, paper: PaperRecipe) -> PaperFigure | None:
 
 
 def _measured(model: str, row: Row | None, measure: str, paper: PaperRecipe) -> tuple[str, str]:
-    """The paper's F1 and ours."""
+    """Format the F1 of the paper and of the runs."""
     figure = _figure(model, measure, paper)
     printed = figure and (figure.ban if model.endswith("+BAN") else figure.base)
     ours = spread(row.measures[measure]) if row and measure in row.measures else NOTHING
@@ -143,7 +143,7 @@ def _paper_lift(model: str, paper: PaperRecipe) -> str:
 
 
 def _loose(figure: PaperFigure, paper: PaperRecipe) -> str:
-    """A figure that stands beside none of ours."""
+    """Describe a figure of the paper that has no row in the table."""
     unknown = [name for name, value in (("model", figure.model), ("measure", figure.measure)) if not value]
     known = ", ".join(value for value in (figure.model, figure.measure) if value)
     parts = []

@@ -1,21 +1,35 @@
-"""Line charts as SVG text: bands over seeds, light and dark through the page's style."""
+"""Draw line charts with bands over seeds, and heat maps, as SVG; the style sheet of the page has the colours.
+
+Written here, without a plotting library: a page needs two kinds of charts, as text that follows its light and
+dark colours, and a report imports neither matplotlib nor a script.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from backattn.report.markup import element, text
-from backattn.report.style import SERIES_COLOURS
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 
-# The drawing's own units; narrow, so that its letters stay readable when a phone shrinks it.
+from backattn.report.markup import element
+from backattn.report.terminal_text import width
+
+# Colours of the lines of a plot, as templates/style.css.j2 has them.
+SERIES_COLOURS = 6
+# In units of the drawing; narrow, so that its text stays readable when a phone shrinks it.
 WIDTH, HEIGHT = 440, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 42
 _DASHES = ("", "", "7 4", "2 4", "9 3 2 3", "4 2")
 _Y_TICKS, _X_TICKS = 5, 6
-_MOST_BANDS = 4  # lines of a plot whose bands can be told apart; more have bars
+_MOST_BANDS = 4  # lines of a plot whose bands can be distinguished; more lines have bars
 _MOST_DOTS = 12  # points of a line that are marked: on a long curve dots and bars would hide it
 _GAP = 30  # units between two labels below the axis
+_CELL, _LETTER, _PAD = 22, 7.8, 8  # sides of a heat map's cell, width of a letter, margin
+_TURN = -55  # degrees of the labels above the columns
+_RISE, _RUN = 0.82, 0.58  # height and width that a letter of such a label takes
+_NOTHING = Markup()
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,7 @@ class Point:
 class Series:
     """One line.
 
-    :param style: number of its colour and dashes: the same inputs look the same in every plot.
+    :param style: number of its colour and dashes; the same model has the same style in every plot.
     """
 
     name: str
@@ -42,8 +56,8 @@ class Series:
 
 def line_chart(
     series: Sequence[Series], *, title: str, x_label: str, y_label: str, x_ticks: Sequence[float] = ()
-) -> str:
-    """An SVG of several lines, as markup.
+) -> Markup:
+    """Draw several lines.
 
     :param x_ticks: labels of a logarithmic axis (sizes of training samples); without them the axis is
         linear with round numbers.
@@ -51,30 +65,26 @@ def line_chart(
     axes = _Axes.of(series, tuple(x_ticks))
     draw = _band if spread_mark(series) == "band" else _bars
     parts = [
+        element("title", title),
         *_grid(axes, x_label, y_label),
         *(draw(axes, line) for line in series),
         *(_line(axes, line) for line in series),
     ]
     attributes = {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "class": "plot", "role": "img", "aria-label": title}
-    return element("svg", element("title", text(title)) + "".join(parts), attributes)
+    return element("svg", _NOTHING.join(parts), attributes)
 
 
 def spread_mark(series: Sequence[Series]) -> Literal["band", "bars", ""]:
-    """How a plot of these lines shows their spread: bands, bars at each point, or not at all."""
+    """Choose how a plot shows the spread of its lines: bands, bars at each point, or not at all."""
     if len(series) <= _MOST_BANDS:
         return "band"
     return "bars" if all(len(line.points) <= _MOST_DOTS for line in series) else ""
 
 
-def legend(series: Sequence[tuple[str, int]]) -> str:
-    """Names and styles of lines, as a list that wraps."""
-    items = []
-    for name, style in series:
-        line = _path("M0 6H26", style)
-        dot = element("circle", "", {"cx": 13, "cy": 6, "r": 3, "class": f"d{style % SERIES_COLOURS}"})
-        drawing = element("svg", line + dot, {"width": 26, "height": 12, "aria-hidden": "true"})
-        items.append(element("li", drawing + element("span", text(name))))
-    return element("ul", "".join(items), {"class": "legend"})
+def legend_line(style: int) -> Markup:
+    """Draw a short line of a style, for the legend."""
+    dot = element("circle", "", {"cx": 13, "cy": 6, "r": 3, "class": f"d{style % SERIES_COLOURS}"})
+    return element("svg", _path("M0 6H26", style) + dot, {"width": 26, "height": 12, "aria-hidden": "true"})
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class _Axes:
         if x_ticks:
             margin = 1.12  # room beside the outermost points, on a logarithmic axis
             return cls(min(xs) / margin, max(xs) * margin, y_ticks[0], y_ticks[-1], x_ticks, y_ticks, True)
-        if all(x == int(x) for x in xs):  # epochs: there is nothing between them
+        if all(x == int(x) for x in xs):  # epochs: no ticks between them
             low, high = min(xs), max(max(xs), min(xs) + 1)
             ticks = [tick for tick in round_ticks(low, high, _X_TICKS) if tick == int(tick)]
         else:
@@ -116,7 +126,7 @@ class _Axes:
 
 
 def round_ticks(low: float, high: float, wanted: int) -> tuple[float, ...]:
-    """Round numbers, about as many as wanted, the first not above ``low``, the last not below ``high``."""
+    """Choose about ``wanted`` round numbers, the first not above ``low``, the last not below ``high``."""
     span = max(high - low, 1e-3 * max(abs(low), abs(high), 1.0))
     raw = span / wanted
     power = 10.0 ** math.floor(math.log10(raw))
@@ -125,12 +135,12 @@ def round_ticks(low: float, high: float, wanted: int) -> tuple[float, ...]:
     return tuple(round(index * step, 10) for index in range(first, max(last, first + 1) + 1))
 
 
-def _grid(axes: _Axes, x_label: str, y_label: str) -> list[str]:
+def _grid(axes: _Axes, x_label: str, y_label: str) -> list[Markup]:
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     parts = []
     for tick in axes.y_ticks:
         y = axes.y(tick)
-        # No lift at all is a line of its own.
+        # The line of zero lift is dark.
         parts.append(element("path", "", {"d": f"M{_LEFT} {y}H{right}", "class": "grid" if tick else "axis"}))
         parts.append(_label(_LEFT - 7, y + 4, f"{tick:g}".replace("-", "−"), "end"))
     parts.append(element("path", "", {"d": f"M{_LEFT} {bottom}H{right}", "class": "axis"}))
@@ -148,46 +158,111 @@ def _grid(axes: _Axes, x_label: str, y_label: str) -> list[str]:
     return parts
 
 
-def _band(axes: _Axes, series: Series) -> str:
+def _band(axes: _Axes, series: Series) -> Markup:
     if len(series.points) < 2 or all(point.high <= point.low for point in series.points):
-        return ""
+        return _NOTHING
     upper = [f"{axes.x(p.x)},{axes.y(p.high)}" for p in series.points]
     lower = [f"{axes.x(p.x)},{axes.y(p.low)}" for p in reversed(series.points)]
     place = {"points": " ".join(upper + lower), "class": f"b{series.style % SERIES_COLOURS}"}
     return element("polygon", "", place)
 
 
-def _bars(axes: _Axes, series: Series) -> str:
+def _bars(axes: _Axes, series: Series) -> Markup:
     if len(series.points) > _MOST_DOTS:
-        return ""
+        return _NOTHING
     strokes = "".join(f"M{axes.x(p.x)} {axes.y(p.low)}V{axes.y(p.high)}" for p in series.points)
     return element("path", "", {"d": strokes, "class": f"s{series.style % SERIES_COLOURS}"})
 
 
-def _line(axes: _Axes, series: Series) -> str:
+def _line(axes: _Axes, series: Series) -> Markup:
     colour = series.style % SERIES_COLOURS
     steps = "L".join(f"{axes.x(p.x)} {axes.y(p.y)}" for p in series.points)
     parts = [_path(f"M{steps}", series.style)]
     if len(series.points) <= _MOST_DOTS:
         for p in series.points:
             dot = {"cx": axes.x(p.x), "cy": axes.y(p.y), "r": 3.2, "class": f"d{colour}"}
-            parts.append(element("circle", element("title", text(f"{series.name}: {p.y:.2f}")), dot))
-    return "".join(parts)
+            parts.append(element("circle", element("title", f"{series.name}: {p.y:.2f}"), dot))
+    return _NOTHING.join(parts)
 
 
-def _path(d: str, style: int) -> str:
+def _path(d: str, style: int) -> Markup:
     attributes = {
         "d": d,
         "class": f"s{style % SERIES_COLOURS}",
         "stroke-width": 2.2,
         "stroke-linejoin": "round",
     }
-    # When the colours begin again, they do with other dashes.
+    # Colours repeat with other dashes.
     if dashes := _DASHES[(style + 2 * (style // SERIES_COLOURS)) % len(_DASHES)]:
         attributes["stroke-dasharray"] = dashes
     return element("path", "", attributes)
 
 
-def _label(x: float, y: float, value: str, anchor: str, more: dict[str, str] | None = None) -> str:
+def _label(x: float, y: float, value: str, anchor: str, more: dict[str, str] | None = None) -> Markup:
     place = {"x": round(x, 1), "y": round(y, 1), "text-anchor": anchor, **(more or {})}
-    return element("text", text(value), place)
+    return element("text", value, place)
+
+
+@dataclass(frozen=True)
+class Label:
+    """The label of a row or a column of a heat map.
+
+    :param notes: short texts after the name (tags), each with its style.
+    """
+
+    name: str
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def length(self) -> float:
+        """Length in the drawing's units."""
+        return _LETTER * (width(self.name) + sum(1 + width(note) for note, _ in self.notes))
+
+
+def heat_map(
+    rows: Sequence[Label], columns: Sequence[Label], values: NDArray[np.floating], title: str
+) -> Markup:
+    """Draw values in [0, 1]; the last row and the last column (the end of the sentence) are set apart.
+
+    :param values: *Shape:* (rows, columns)
+    """
+    left = max(label.length for label in rows) + 2 * _PAD
+    top = max(label.length for label in columns) * _RISE + 2 * _PAD
+    right = max(_CELL * index + label.length * _RUN for index, label in enumerate(columns)) + 3 * _PAD
+    across = left + max(right, _CELL * len(columns) + 3 * _PAD)
+    down = top + _CELL * len(rows) + 3 * _PAD
+    xs = [left + _offset(index, len(columns)) for index in range(len(columns))]
+    ys = [top + _offset(index, len(rows)) for index in range(len(rows))]
+    parts = [element("title", title)]
+    parts += [_words(label, left - _PAD, y + _CELL * 0.7, "end") for label, y in zip(rows, ys, strict=True)]
+    parts += [_turned(label, x + _CELL * 0.6, top - _PAD) for label, x in zip(columns, xs, strict=True)]
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            parts.append(_cell(xs[j], ys[i], float(values[i, j]), f"{row.name} ← {column.name}"))
+    size = {"width": round(across), "height": round(down), "viewBox": f"0 0 {across:.0f} {down:.0f}"}
+    return element("svg", _NOTHING.join(parts), {**size, "role": "img", "aria-label": title})
+
+
+def _offset(index: int, count: int) -> int:
+    return _CELL * index + (_PAD if index == count - 1 and count > 1 else 0)
+
+
+def _cell(x: float, y: float, value: float, name: str) -> Markup:
+    box = {"x": round(x, 1), "y": round(y, 1), "width": _CELL - 1, "height": _CELL - 1}
+    shade = min(max(value, 0.0), 1.0)
+    parts = [element("title", f"{name}: {value:.3f}")]
+    if shade >= 0.005:
+        parts.append(element("rect", "", {**box, "class": "cell", "fill-opacity": f"{shade:.3f}"}))
+    return element("g", _NOTHING.join([*parts, element("rect", "", {**box, "class": "frame"})]))
+
+
+def _turned(label: Label, x: float, y: float) -> Markup:
+    place = f"translate({x:.1f} {y:.1f}) rotate({_TURN})"
+    return element("g", _words(label, 0, 0, "start"), {"transform": place})
+
+
+def _words(label: Label, x: float, y: float, anchor: str) -> Markup:
+    parts = [element("tspan", label.name, {"class": "strong"})]
+    parts += [element("tspan", f" {note}", {"class": style}) for note, style in label.notes]
+    place = {"x": round(x, 1), "y": round(y, 1), "text-anchor": anchor, "xml:space": "preserve"}
+    return element("text", _NOTHING.join(parts), place)

@@ -1,8 +1,8 @@
-"""How sure a difference is: a paired bootstrap over test sentences and seeds.
+"""Test the significance of a difference: a paired bootstrap over test sentences and seeds.
 
 Both systems have tagged the same sentences under the same seeds. A resample draws sentences with
 replacement, and seeds with replacement, the same ones for both systems, so what makes a sentence hard
-for both does not blur their difference (Koehn 2004; seeds as a second level).
+for both does not blur their difference (Koehn 2004; seeds as a second level, which sacrebleu and scipy lack).
 """
 
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 # With 2,000 an interval's end moves by 0.1 points from one seed of the generator to the next.
 RESAMPLES = 10_000
-# The generator's seed: a report of the same runs gives the same intervals.
+# Seed of the generator: a report of the same runs gives the same intervals.
 SEED = 1
 LEVEL = 0.95
 _CHUNK = 250  # resamples whose draws are held at once
-# The rows of a table are resampled alike: draws that are remembered, 20 KB a sentence.
-_REMEMBERED = RESAMPLES // _CHUNK
-_MOST_REMEMBERED = 5_000  # sentences
+# All rows of a table use the same draws, which are cached: 20 KB a sentence.
+_CACHED = RESAMPLES // _CHUNK
+_MOST_CACHED = 5_000  # sentences
 
 
 @dataclass(frozen=True)
 class Difference:
-    """F1 of a system less F1 of its base, each the mean over the seeds; in [-1, 1].
+    """F1 of a system minus F1 of its base, each the mean over the seeds; in [-1, 1].
 
     :param low, high: borders of the 95 % interval (percentiles of the resamples).
-    :param p: two-sided; how easily resampling turns the difference's sign.
-    :param seeds: seeds that both have; the difference is over these alone.
+    :param p: two-sided: twice the share of resamples in which the difference has the other sign.
+    :param seeds: seeds that both have; the difference is over these only.
     """
 
     value: float
@@ -40,7 +40,7 @@ class Difference:
 
 
 def f1(counts: NDArray[np.number]) -> NDArray[np.float64]:
-    """F1 of counts (tp, fp, fn) in the last axis; 0 where nothing is right. *Shape:* (..., 3) -> (...)"""
+    """Compute F1 from (tp, fp, fn) in the last axis; 0 without true positives. *Shape:* (..., 3) -> (...)"""
     doubled = 2.0 * counts[..., 0]
     whole = doubled + counts[..., 1] + counts[..., 2]
     scores: NDArray[np.float64] = np.divide(doubled, whole, out=np.zeros_like(doubled), where=whole > 0)
@@ -55,7 +55,7 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Difference:
-    """The difference of two systems and its interval.
+    """Compute the difference of two systems, its interval and p.
 
     :param base, system: tp, fp, fn of each sentence under each seed. *Shape:* (seeds, sentences, 3)
     :param seeds: the names of the seeds, in the order of the first axis.
@@ -74,13 +74,13 @@ def paired_bootstrap(
 def _resampled_differences(
     base: NDArray[np.int64], system: NDArray[np.int64], resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """The difference in each resample. *Shape:* (resamples,)"""
+    """Compute the difference in each resample. *Shape:* (resamples,)"""
     count, sentences, _ = base.shape
     draw_seeds = np.random.default_rng(seed)
-    weights_of = _remembered_weights if sentences <= _MOST_REMEMBERED else _weights
+    weights_of = _cached_weights if sentences <= _MOST_CACHED else _weights
     # shape: (sentences, 2 * seeds * 3)
     whole = np.stack([base, system]).transpose(2, 0, 1, 3).reshape(sentences, -1)
-    # Only floats have a fast matrix product; whole numbers below 2**24 are exact in float32.
+    # Only floats have a fast matrix product; integers below 2**24 are exact in float32.
     kind: type[np.floating[Any]] = np.float32 if sentences * int(whole.max()) < 2**24 else np.float64
     flat: NDArray[Any] = whole.astype(kind)
     parts = []
@@ -96,12 +96,12 @@ def _resampled_differences(
 
 
 def _weights(seed: int, start: int, size: int, sentences: int) -> NDArray[np.uint16]:
-    """How often each sentence is drawn in so many resamples. *Shape:* (size, sentences)"""
+    """Draw resamples: how often each contains each sentence. *Shape:* (size, sentences)"""
     drawn = np.random.default_rng([seed, start]).integers(sentences, size=(size, sentences))
     drawn += np.arange(size)[:, None] * sentences
     counts = np.bincount(drawn.reshape(-1), minlength=size * sentences).reshape(size, sentences)
-    # Nobody draws one sentence 65,536 times of a million.
+    # One sentence is never drawn 65,536 times.
     return counts.astype(np.uint16)
 
 
-_remembered_weights = lru_cache(maxsize=_REMEMBERED)(_weights)
+_cached_weights = lru_cache(maxsize=_CACHED)(_weights)

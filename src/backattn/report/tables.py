@@ -1,4 +1,4 @@
-"""``backattn report``: the runs of each LANG as Markdown, JSON and one self-contained page."""
+"""``backattn report``: write the runs of each LANG as Markdown, JSON and one self-contained page."""
 
 import html
 import json
@@ -32,7 +32,7 @@ from backattn.report.text_tables import (
     type_grid,
 )
 
-# What begins or ends an element or a character's name; "< 0.001" begins none.
+# Characters that begin or end an element or a character reference; the "<" of "< 0.001" does not.
 _MARKUP = re.compile("<(?=[A-Za-z/!?])|>|&(?=[#A-Za-z])")
 _CODE = re.compile("(`(?:backattn|store=)[^`]*`)|`")
 _BACKTICK = r"\u0060"
@@ -40,10 +40,9 @@ _BACKTICK = r"\u0060"
 
 @dataclass(frozen=True, eq=False)
 class ReportFiles:
-    """What ``backattn report`` says.
+    """Result of ``backattn report``.
 
-    :param written: the files, LANG by LANG: Markdown, JSON, HTML; none where only some runs were asked for,
-        or another recipe to tell them beside.
+    :param written: files of each LANG: Markdown, JSON, HTML; none with overrides or sizes.
     """
 
     langs: tuple[LangReport, ...]
@@ -58,14 +57,14 @@ class ReportFiles:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line for each run that is damaged and therefore in no table; for standard error.
+        """Lines for standard error, one for each damaged run, which no table contains.
 
-        The report is made all the same, and its exit status is 0: no number in it depends on them.
+        The report is written and the exit status is 0, because no number depends on these runs.
         """
         return tuple(f"not counted: {run.reason}" for report in self.langs for run in report.damaged)
 
     def to_text(self) -> str:
-        """Markdown, and where the files are."""
+        """Markdown, and the paths of the files."""
         texts = [markdown(report).rstrip("\n") for report in self.langs]
         if self.written:
             texts.append("\n".join(printable(f"Written: {path}") for path in self.written))
@@ -77,16 +76,15 @@ def make_report(
 ) -> ReportFiles:
     """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
 
-    Nothing is written unless every LANG has a run. The runs alone make the tables; the recipe, where its
-    file is at hand, adds the paper's figures.
+    Nothing is written unless every LANG has a run. The tables need only the runs; the recipe, if there is a
+    file of it, adds the paper's figures.
 
     :param langs: names of recipes, or paths of their files.
-    :param overrides: ``key=value`` texts: what the rows are told beside is the recipe with these values.
-    :param sizes: only runs of so many training sentences. With either of these two nothing is written: the
-        files always hold all runs, beside the recipe as it is.
-    :raises MissingError: a LANG has no finished run (of these sizes); says what its recipe needs that is not
-        here.
-    :raises RecipeError: a LANG is no name of a recipe, or its recipe cannot be read.
+    :param overrides: ``key=value`` texts that change the recipe with which the rows are compared.
+    :param sizes: numbers of training sentences, to select runs. With overrides or sizes nothing is written:
+        the files always hold all runs, compared with the unchanged recipe.
+    :raises MissingError: a LANG has no finished run (of these sizes); names what its recipe needs and lacks.
+    :raises RecipeError: a LANG is not the name of a recipe, or its recipe cannot be read.
     :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
     """
     named = {recipe_name(lang): lang for lang in reversed(langs)}
@@ -98,7 +96,7 @@ def make_report(
 
 
 def markdown(report: LangReport) -> str:
-    """The tables of one LANG as Markdown."""
+    """Format the tables of one LANG as Markdown."""
     blocks = []
     for table in report.tables:
         blocks.append(f"## {_prose(report.lang + corpus_name(table, report))}")
@@ -117,7 +115,7 @@ def markdown(report: LangReport) -> str:
 
 
 def lang_json(report: LangReport) -> dict[str, Any]:
-    """One LANG as plain JSON values."""
+    """Convert the report of one LANG to plain JSON values."""
     return {
         "tables": [_table_json(table) for table in report.tables],
         "unfinished": [asdict(run) for run in report.unfinished],
@@ -128,11 +126,11 @@ def lang_json(report: LangReport) -> dict[str, Any]:
 
 
 def _recipe(lang: str, overrides: Sequence[str]) -> Recipe | None:
-    """What a LANG's recipe says now, if there is one: runs can be read anywhere."""
+    """Load the recipe of a LANG; None without a file of it, because reports need only the runs."""
     try:
         return load_recipe(lang, overrides)
     except MissingError:
-        if overrides:  # of what?
+        if overrides:  # they need a recipe
             raise
         return None
 
@@ -144,9 +142,9 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         needed = missing_inputs(recipe) if recipe else _recipes_here()
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
-    tables = build_tables(finished, store_origins(finished), recipe, _today(recipe))
+    tables = build_tables(finished, store_origins(finished), recipe, _corpus_digest(recipe))
     if recipe and sizes and not any(row.whole for table in tables for row in table.rows):
-        # Its rows were not asked for, and would seem to have no runs.
+        # Its rows are not selected, and would appear as missing runs.
         recipe = structs.replace(recipe, paper=None)
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
 
@@ -155,8 +153,8 @@ def _recipes_here() -> str:
     return f"no recipe of that name either; here are {listed(available_recipes()) or 'none'}"
 
 
-def _today(recipe: Recipe | None) -> str:
-    """Digest of the recipe's corpus; empty where it cannot be read."""
+def _corpus_digest(recipe: Recipe | None) -> str:
+    """Compute the digest of the recipe's corpus; empty if it cannot be read."""
     try:
         return read_corpus(recipe.corpus).digest if recipe else ""
     except BackattnError:
@@ -166,9 +164,9 @@ def _today(recipe: Recipe | None) -> str:
 def _of_sizes(
     runs: Sequence[RunRecord], lang: str, recipe: Recipe | None, sizes: Sequence[Size]
 ) -> Sequence[RunRecord]:
-    """Those of so many training sentences; only shares ask how many there are.
+    """Select the runs of some sizes; only shares need the size of the corpus.
 
-    :raises MissingError: there is none.
+    :raises MissingError: no run has one of these sizes.
     """
     shares = any(isinstance(size, Share) for size in sizes)
     training = len(read_corpus((recipe or load_recipe(lang)).corpus).train) if shares else 0
@@ -176,9 +174,11 @@ def _of_sizes(
     wanted = sample_sizes([default if size == "all" else size for size in sizes], training)
     kept = [run for run in runs if run.sentences in wanted or (run.whole and "all" in wanted)]
     if not kept:
-        there = ", ".join(map(str, sorted({run.sentences for run in runs})))
-        asked = ", ".join(map(str, wanted))
-        raise MissingError(f"--sentences: no finished run of {lang} has {asked} sentences; there are {there}")
+        found = ", ".join(map(str, sorted({run.sentences for run in runs})))
+        expected = ", ".join(map(str, wanted))
+        raise MissingError(
+            f"--sentences: no finished run of {lang} has {expected} sentences; there are {found}"
+        )
     return kept
 
 
@@ -198,7 +198,7 @@ def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
 
 
 def _grid_markdown(grid: TextTable) -> str:
-    """A table with aligned columns: as easy to read in a terminal as on a page."""
+    """Format a table with aligned columns, readable in a terminal as well."""
     cells = [[_cell(text) for text in row] for row in (grid.header, *grid.rows)]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(grid.header))]
 
@@ -217,22 +217,22 @@ def _grid_markdown(grid: TextTable) -> str:
 
 
 def _cell(text: str) -> str:
-    """Foreign text as the cell of a table."""
+    """Escape foreign text for the cell of a table."""
     return _inert(re.sub(r"[\\|`*]", r"\\\g<0>", text.replace("\n", " ")))
 
 
 def _prose(text: str) -> str:
-    """A sentence of ours with foreign text in it: only our own commands and keys stand as code."""
+    """Escape a sentence with foreign text in it; only commands of backattn and `store=` stay code."""
     return _inert(_CODE.sub(lambda found: found[1] or r"\`", text.replace("\n", " ")))
 
 
 def _code(text: str) -> str:
-    """Foreign text as code, which nothing in it can end."""
+    """Quote foreign text as code; a backtick in it cannot end the code."""
     return f"`{_inert(text).replace('`', _BACKTICK)}`"
 
 
 def _inert(text: str) -> str:
-    """Text of which Markdown makes no element of HTML, no link and no picture."""
+    """Escape what Markdown would turn into an HTML element, a link or a picture."""
     escaped = _MARKUP.sub(lambda found: html.escape(found[0]), printable(text))
     return escaped.replace("](", r"]\(")
 

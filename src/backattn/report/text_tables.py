@@ -1,4 +1,4 @@
-"""Tables as plain cells, made once for Markdown and for HTML. F1 is in percent here, as in the paper."""
+"""Format tables and notes as text for Markdown and HTML. F1 is in percent, as in the paper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ _MOST_FINDINGS = 12
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of texts.
+    """A table of text cells.
 
-    :param text_columns: which columns hold words and not figures.
+    :param text_columns: columns of words; all others hold numbers.
     """
 
     title: str
@@ -31,7 +31,7 @@ class TextTable:
 
 
 def score_grid(table: Table) -> TextTable:
-    """Training sentences x models, as the paper's Tables 3 to 5, with what T adds."""
+    """Format training sentences x models, as in Tables 3 to 5 of the paper, with the lift of T."""
     measures = table.measures
     settings = any(row.setting for row in table.rows)
     against = any(row.from_recipe for row in table.rows)
@@ -55,12 +55,12 @@ def score_grid(table: Table) -> TextTable:
 
 
 def _lead(row: Row, settings: bool) -> tuple[str, ...]:
-    """The cells that name a row: training sentences, model, and the setting where rows differ in one."""
+    """Format the cells that name a row: training sentences, model, and setting if rows have one."""
     return (f"{row.sentences:,}", row.model, *([", ".join(row.setting)] if settings else []))
 
 
 def type_grid(table: Table) -> TextTable:
-    """Test F1 of each entity type; the header says how many entities the test set has."""
+    """Format test F1 of each entity type; the header has the number of entities in the test set."""
     settings = any(row.setting for row in table.rows)
     header = (
         "Sentences", "Model", *(["Setting"] if settings else []),
@@ -79,7 +79,7 @@ def type_grid(table: Table) -> TextTable:
 
 
 def run_grid(table: Table) -> TextTable:
-    """Every run by itself."""
+    """Format one line for each run."""
     settings = any(row.setting for row in table.rows)
     header = (
         "Run", *(["Setting"] if settings else []), "Seed", "Test F1", "Dev F1", "Best epoch", "Time", "Device"
@@ -102,15 +102,15 @@ def run_grid(table: Table) -> TextTable:
 
 
 def notes(table: Table) -> tuple[str, ...]:
-    """How to read the table, what limits it, and the recipe of its numbers."""
-    # Where there is a difference, its own cell says over which seeds.
+    """Explain the columns of a table and the limits of its numbers."""
+    # The cell of a difference itself names its seeds.
     without = [row for row in table.rows if row.remark and not row.difference]
     remarks = [f"{row.sentences:,} sentences, {row.name}: {row.remark}." for row in without]
     compared = [row.difference for row in table.rows if row.difference]
     if few := [difference for difference in compared if len(difference.seeds) < _FEW_SEEDS]:
         remarks.append(
-            f"{len(few)} of {len(compared)} intervals are over fewer than {_FEW_SEEDS} seeds: they know "
-            "little of the spread between seeds, and where that is large they are too narrow."
+            f"{len(few)} of {len(compared)} intervals are over fewer than {_FEW_SEEDS} seeds, which show "
+            "little of the variation between seeds; where that is large, these intervals are too narrow."
         )
     alone = (
         " T alone (BAN+CRF) reads no frozen features, so its base is BiLSTM+CRF."
@@ -118,52 +118,54 @@ def notes(table: Table) -> tuple[str, ...]:
         else ""
     )
     base = ", ".join(dict.fromkeys(row.base for row in table.rows))
-    told = {
+    names = dict.fromkeys(f"{row.model} is {row.inputs}" for row in table.rows)
+    quality = {
         BLEU: "BLEU: of the translator behind T, as its training measured it on held-out text.",
         AER: "AER: alignment error rate of A on gold word alignments, each foreign word linked to the "
-        "English word that looked at it most (`backattn align`).",
+        "English word with the most attention to it (`backattn align`).",
     }
     settings = (
-        ["Setting: what a row has otherwise than the recipe says now, or, where no recipe is at hand, than "
-         "other rows. `store=`: a T that its recipe does not make any more."]
+        ["Setting: the keys in which a row differs from the current recipe or, without a recipe, from other "
+         "rows. `store=`: a T that the recipe of its run no longer produces."]
         if any(row.setting for row in table.rows)
         else []
     )  # fmt: skip
     against = (
-        [f"{AGAINST}: F1 less that of the recipe's own row, over the seeds of both; the same bootstrap."]
+        [f"{AGAINST}: F1 minus that of the recipe's own row, over the seeds of both; the same bootstrap."]
         if any(row.from_recipe for row in table.rows)
         else []
     )
     return (
-        "F1 on test, in percent, after the epoch best on dev: mean ± standard deviation over the seeds.",
-        f"Lift: F1 less that of the base, the same model without Back Attention ({base}), at the same "
+        "Test F1 in percent, of the epoch with the best dev F1: mean ± standard deviation over the seeds.",
+        f"Inputs (`backattn train --inputs`): {', '.join(names)}.",
+        f"Lift: F1 minus that of the base, the same model without Back Attention ({base}), at the same "
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
         f"resamples, seed {SEED}; percentile interval, two-sided p.",
         *against,
         *settings,
-        *([f"All rows: {', '.join(table.common)}, where the recipe says otherwise."] if table.common else []),
-        *(told[name] for name in _translators(table)),
+        *([f"All rows: {', '.join(table.common)}; the recipe has other values."] if table.common else []),
+        *(quality[name] for name in _translators(table)),
         *remarks,
     )
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """One sentence a comparison: better, worse, or not to be told apart.
+    """Write one sentence for each comparison: better, worse or no clear difference.
 
-    Where there are many, only of the recipe's own rows, or of the first.
+    If there are many, only for the rows of the unchanged recipe, or else for the first.
     """
     compared = [row for row in table.rows if row.difference]
     own = [row for row in compared if not row.setting]
-    told = compared if len(compared) <= _MOST_FINDINGS else own or compared[:_MOST_FINDINGS]
+    chosen = compared if len(compared) <= _MOST_FINDINGS else own or compared[:_MOST_FINDINGS]
     epochs = len({row.epochs for row in compared}) > 1
-    found = [_finding(row, row.difference, epochs) for row in told if row.difference]
-    if left := len(compared) - len(told):
-        found.append(f"{left} more comparisons stand in the table.")
+    found = [_finding(row, row.difference, epochs) for row in chosen if row.difference]
+    if left := len(compared) - len(chosen):
+        found.append(f"{left} more comparisons are in the table.")
     return tuple(found)
 
 
 def left_out_notes(report: LangReport) -> tuple[str, ...]:
-    """The runs that are not in the tables, by name."""
+    """Name the runs that are not in the tables."""
     unfinished = [f"{run.name} ({run.epochs} epochs done)" for run in report.unfinished]
     damaged = [f"{run.name} ({run.reason})" for run in report.damaged]
     return tuple(
@@ -174,34 +176,34 @@ def left_out_notes(report: LangReport) -> tuple[str, ...]:
 
 
 def corpus_name(table: Table, report: LangReport) -> str:
-    """What tells a corpus from others, as the end of a heading; nothing where there is one, today's."""
+    """Name the corpus of a table, as the end of a heading; empty if there is only the current one."""
     if len(report.tables) < 2 and not table.earlier:
         return ""
-    return f", corpus {table.corpus[:10]}{', not that of the files now' if table.earlier else ''}"
+    return f", corpus {table.corpus[:10]}{', not the current files' if table.earlier else ''}"
 
 
 def percent(value: float) -> str:
-    """An F1 in [0, 1] as percent with two decimals."""
+    """Format an F1 in [0, 1] as percent with two decimals."""
     return f"{100 * value:.2f}"
 
 
 def spread(measure: Measure) -> str:
-    """Mean and deviation; the mean alone where there is one seed."""
+    """Format mean and standard deviation; for one seed the mean alone."""
     if measure.deviation is None:
         return percent(measure.mean)
     return f"{percent(measure.mean)} ± {percent(measure.deviation)}"
 
 
 def points(value: float) -> str:
-    """A difference in percentage points, signed."""
+    """Format a difference as percentage points with a sign."""
     rounded = round(100 * value, 2) + 0.0  # + 0.0 makes a negative zero positive
-    return f"{rounded:+.2f}".replace("-", "−")  # a true minus: it is as wide as the plus
+    return f"{rounded:+.2f}".replace("-", "−")  # the minus sign is as wide as the plus
 
 
 def difference_cells(difference: Difference | None, remark: str = "") -> Sequence[str]:
-    """Value, interval and p.
+    """Format value, interval and p.
 
-    :param remark: what limits it; where there is one, it is over fewer seeds than the F1 beside it.
+    :param remark: limits of the difference: with one, it is over fewer seeds than the F1 beside it.
     """
     if difference is None:
         return NOTHING, NOTHING, NOTHING
@@ -219,7 +221,7 @@ def _against(row: Row) -> str:
 
 
 def _translators(table: Table) -> list[str]:
-    """What is known of the translators behind T: columns of the table."""
+    """List the measures of translators that any row has; each is a column of the table."""
     known = [table.origin(row) for row in table.rows]
     found = {BLEU: [origin.bleu for origin in known], AER: [origin.aer for origin in known]}
     return [name for name, values in found.items() if any(value is not None for value in values)]
@@ -233,12 +235,14 @@ def _quality(origin: StoreLineage, name: str) -> str:
 def _finding(row: Row, difference: Difference, epochs: bool) -> str:
     verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else ""
     size = f"{percent(abs(difference.value))} points"
-    alone = "; one seed" if len(difference.seeds) == 1 else ""  # whose luck no interval knows
+    alone = (
+        "; one seed" if len(difference.seeds) == 1 else ""
+    )  # an interval over sentences does not show its luck
     interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}{alone}"
     where = f"{row.sentences:,} sentences{f', {row.epochs} epochs' if epochs else ''}: {row.name}"
     if verdict:
         return f"{where} is {size} {verdict} {row.base} ({interval})."
-    return f"{where} cannot be told from {row.base} ({points(difference.value)} points, {interval})."
+    return f"{where} cannot be distinguished from {row.base} ({points(difference.value)} points, {interval})."
 
 
 def _time(seconds: float) -> str:
