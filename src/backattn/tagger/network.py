@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from backattn.common.sequence_reversal import reversal_indices, run_reversed
 from backattn.tagger.crf import BioesCrf
 from backattn.tagger.dataset import Batch
-from backattn.tagger.sequence_reversal import reorder, turned
 from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, UNKNOWN_CHARACTER
 
 # Ma and Hovy 2016, section 2.1: a convolution over three characters.
@@ -229,10 +229,9 @@ class BiLstm(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """(b, m, width) -> (b, m, 2 hidden): forward states, then backward states."""
-        order = turned(lengths, inputs.shape[1])
-        right = self.rightward(inputs)[0]
-        left = reorder(self.leftward(reorder(inputs, order))[0], order)
-        return torch.cat([right, left], dim=2)
+        forward = self.rightward(inputs)[0]
+        backward = run_reversed(self.leftward, inputs, reversal_indices(lengths, inputs.shape[1]))
+        return torch.cat([forward, backward], dim=2)
 
 
 class Gate(nn.Module):
