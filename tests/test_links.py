@@ -1,6 +1,5 @@
 """What is received, or a user's own, is not followed, overwritten or deleted: links, pipes, folders."""
 
-import dataclasses
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from backattn.common import atomic_files
 from backattn.common.atomic_files import new_partial, write_text, write_whole
@@ -350,14 +350,13 @@ class TestRuns:
     @staticmethod
     def train(folder: Path) -> object:
         """One epoch on words alone."""
+        from backattn.tagger.run_spec import RunSpec
         from backattn.tagger.training import train_run
-        from tagger.tagger_samples import TINY, DictVectors
+        from tagger.tagger_samples import TINY
         from tagger.tagger_samples import make_corpus as make_tagged
 
-        corpus, tiny = make_tagged(), dataclasses.replace(TINY, epochs=1)
-        return train_run(
-            corpus, DictVectors(corpus), tiny, inputs="words", seed=3, folder=folder, identity={}
-        )
+        tiny = structs.replace(TINY, epochs=1)
+        return train_run(RunSpec(make_tagged(), tiny, "words", 3, {"corpus": "c"}), folder)
 
     def test_a_link_at_each_of_its_files(self, tmp_path: Path, victim: Path) -> None:
         self.train(tmp_path / "plain")

@@ -46,6 +46,8 @@ def make_run(
     """
     counts = draw_counts(skill, seed) if counts is None else np.asarray(counts)
     settings = {
+        "embeddings": [],
+        "fusion": "output",
         "hidden": 256,
         "learning_rate": 0.1,
         "characters": "cnn",  # as the recipe es has them
@@ -56,7 +58,7 @@ def make_run(
     whole = {
         "lang": "es", "corpus": "c0ffee" * 8,
         "inputs": inputs, "seed": seed, "sentences": sentences, "tagger": settings,
-        "transfer": store if inputs in ("words+transfer", "transfer") else None, **request,
+        "transfer": store if inputs in ("words+transfer", "transfer") else None, "embeddings": {}, **request,
     }  # fmt: skip
     digest = abs(hash(json.dumps(whole, sort_keys=True))) % 16**8
     folder = runs / f"{inputs}-{sentences}-seed{seed}-{digest:08x}"
