@@ -12,41 +12,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, ValidationError, convert
+import msgspec
+from msgspec import Meta
 
 from backattn.common.atomic_files import is_file, write_whole
 from backattn.common.digests import canonical_json
-from backattn.common.errors import MissingError, ModelError, StaleError
+from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
 from backattn.common.json_files import parse, read_json_text, read_table
 from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import quoted, shortened
 from backattn.corpus import Sentence
 from backattn.corpus.scoring import Score
-from backattn.recipe import EmbeddingName
+from backattn.recipe import EmbeddingName, SampleSize
+from backattn.recipe.constraints import Natural, NaturalNumber, Positive, Table
+from backattn.recipe.conversion import convert
 from backattn.tagger.frozen_features import Inputs
 
 RUN_FORMAT = 1
 ADVICE = "remove the folder and train again with `backattn train LANG`"
 # Inputs that include T from a store.
 WITH_STORE = ("words+transfer", "transfer")
-_MAX_DEPTH = 12
-
-_Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-_Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_Seconds = Annotated[float, Meta(ge=0, le=2**63)]
-_F1 = Annotated[float, Meta(ge=0, le=1)]
 
 
-class TaggerFacts(Struct, frozen=True):
+class TaggerFacts(Table, frozen=True, forbid_unknown_fields=False):
     """Keys of a run's tagger recipe that name the model and its size; the request holds all of them."""
 
     embeddings: tuple[EmbeddingName, ...]
     fusion: Literal["output", "input", "both", "gate"]
-    epochs: _Positive
-    sentences: _Positive | Literal["all"]
+    epochs: Positive
+    sentences: SampleSize
 
 
-class RunFacts(Struct, frozen=True):
+class RunFacts(Table, frozen=True, forbid_unknown_fields=False):
     """Typed values of a run's request.
 
     :param inputs: what the CRF reads: the row of Table 5.
@@ -58,32 +55,36 @@ class RunFacts(Struct, frozen=True):
     """
 
     inputs: Inputs
-    seed: _Natural
-    sentences: _Positive
+    seed: Natural
+    sentences: Positive
     corpus: str
     transfer: str | None
-    embeddings: dict[EmbeddingName, str]
+    embeddings: Mapping[EmbeddingName, str]
     tagger: TaggerFacts
 
     def __post_init__(self) -> None:
         if self.inputs in WITH_STORE and self.transfer is None:
             raise ValueError(
-                f"transfer: expected the id of a store beside the inputs {self.inputs}, found null"
+                f"transfer: expected the id of a store beside the inputs {self.inputs}, found none"
             )
 
 
-class _Manifest(Struct, frozen=True):
+class _Environment(Table, frozen=True, forbid_unknown_fields=False):
+    device: str
+
+
+class _Manifest(Table, frozen=True, forbid_unknown_fields=False):
     """The values of ``run.json`` that are checked before use; :class:`Score` checks its own."""
 
     request: RunFacts
-    epochs: _Positive
-    best_epoch: _Positive
-    environment: dict[str, Any]
-    seconds: _Seconds
+    epochs: Positive
+    best_epoch: Positive
+    environment: _Environment
+    seconds: NaturalNumber
 
 
-class _EpochRow(Struct, frozen=True):
-    dev_f1: _F1
+class _EpochRow(Table, frozen=True, forbid_unknown_fields=False):
+    dev_f1: Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Run:
     @cached_property
     def facts(self) -> RunFacts:
         """Typed values of the request."""
-        return convert(self.request, RunFacts)
+        return msgspec.convert(self.request, RunFacts)
 
     @property
     def inputs(self) -> Inputs:
@@ -240,9 +241,11 @@ def read_run(folder: Path) -> Run:
         )
     try:
         return _checked(files, value)
+    except RecipeError as error:
+        raise ModelError(f"{folder}: damaged run ({error}); {ADVICE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
-        kind = "" if isinstance(error, ValidationError) else f"{type(error).__name__}: "
-        raise ModelError(f"{folder}: damaged run ({shortened(f'{kind}{error}')}); {ADVICE}") from None
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{folder}: damaged run ({reason}); {ADVICE}") from None
 
 
 def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:
@@ -263,23 +266,23 @@ def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:
 def read_history(files: RunFolder) -> tuple[Mapping[str, Any], ...]:
     """Read the rows of ``epochs.jsonl``.
 
-    :raises ValueError: the file is damaged.
+    :raises RecipeError, ValueError: the file is damaged.
     :raises OSError: the file cannot be read.
     """
     rows = tuple(parse(line) for line in read_json_text(files.epochs).splitlines())
-    convert(rows, tuple[_EpochRow, ...])
+    for row in rows:
+        convert(_EpochRow, row, files.epochs.name)
     return rows
 
 
 def _checked(files: RunFolder, value: Mapping[str, Any]) -> Run:
     """Check the values of ``run.json`` and ``epochs.jsonl``.
 
-    :raises ValueError, TypeError, KeyError, AttributeError: a value is missing, or of a wrong type or range.
+    :raises RecipeError: a value is missing, or of a wrong type or range.
+    :raises ValueError, TypeError, KeyError, AttributeError: the same, found by another check.
     """
-    manifest = convert(value, _Manifest)
-    request, environment = value["request"], value["environment"]
-    _require_shallow(request, environment)
-    canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
+    facts = {key: part for key, part in value.items() if key not in ("dev", "test")}
+    manifest = convert(_Manifest, facts, files.manifest.name)
     history = read_history(files)
     if not manifest.best_epoch <= manifest.epochs == len(history):
         raise ValueError(
@@ -288,24 +291,14 @@ def _checked(files: RunFolder, value: Mapping[str, Any]) -> Run:
         )
     return Run(
         folder=files.path,
-        request=request,
+        request=value["request"],
         best_epoch=manifest.best_epoch,
         dev=Score.from_json(value["dev"]),
         test=Score.from_json(value["test"]),
         history=history,
-        environment=environment,
+        environment=value["environment"],
         seconds=manifest.seconds,
     )
-
-
-def _require_shallow(*values: Any) -> None:
-    """Refuse values nested so deeply that functions which walk through them would recurse too far."""
-    level: list[Any] = list(values)
-    for _ in range(_MAX_DEPTH):
-        tables = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
-        level = [item for table in tables for item in table]
-    if level:
-        raise ValueError("nested too deep")
 
 
 def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
