@@ -87,7 +87,7 @@ class _LogLikelihood(torch.autograd.Function):
 
     Its gradient is what was observed less what is expected, and the forward-backward algorithm gives what
     is expected without autograd's help. The sums over all ways from the left and over all ways from the right
-    are one batch of 2b sentences, of which the second half is turned round: one loop over m for both. A
+    are one batch of 2b sentences, of which the second half is reversed: one loop over m for both. A
     step is one small matrix product of exponentials; in float64, brought to sum 1 at each step, they
     stay in range until a score stands out by 700.
     """
@@ -179,7 +179,7 @@ def _path_score(
 
 
 def _trace_back(scores: Floats, into: Floats, end: Floats, lengths: Ints) -> Ints:
-    """Follow the best ways of a batch from the right.
+    """Trace back the best paths of a batch from the last token.
 
     :param scores: of the best way to each tag of each token. *Shape:* (m, b, k)
     :param into: transitions into the row's tag from the column's. *Shape:* (k, k)
