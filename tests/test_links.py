@@ -352,14 +352,13 @@ class TestRuns:
     @staticmethod
     def train(folder: Path) -> object:
         """One epoch on words alone."""
+        from backattn.tagger.run_spec import RunSpec
         from backattn.tagger.training import train_run
-        from tagger.tagger_samples import TINY, DictVectors
+        from tagger.tagger_samples import TINY
         from tagger.tagger_samples import make_corpus as make_tagged
 
-        corpus, tiny = make_tagged(), structs.replace(TINY, epochs=1)
-        return train_run(
-            corpus, DictVectors(corpus), tiny, inputs="words", seed=3, folder=folder, identity={}
-        )
+        tiny = structs.replace(TINY, epochs=1)
+        return train_run(RunSpec(make_tagged(), tiny, "words", 3, {"corpus": "c"}), folder)
 
     def test_a_link_at_each_of_its_files(self, tmp_path: Path, victim: Path) -> None:
         self.train(tmp_path / "plain")

@@ -1,9 +1,9 @@
-"""New text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
+"""Tag new text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import Literal, TextIO
 
 from backattn.common.device import pick_device
 from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
@@ -19,7 +19,7 @@ from backattn.features.build import embedding_entries, transfer_entries, transfe
 from backattn.features.pipeline import require_vouchers
 from backattn.features.plan import Stage, make_plan
 from backattn.models.vouchers import NOBODY, Vouchers
-from backattn.recipe import EmbeddingName, Recipe, from_json
+from backattn.recipe import Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import ADVICE, RunFolder, read_json
@@ -28,11 +28,11 @@ Form = Literal["lines", "columns"]
 
 
 class TextTagger:
-    """A finished run with the expensive models that it needs, loaded once.
+    """A finished run with the models of stage one that it needs, loaded once.
 
-    :param vouchers: of models that are pickles. The run, which may be anybody's, vouches for none.
-    :raises MissingError: the run or a model is not there.
-    :raises ModelError: the run or a model is damaged, or nobody vouches for it.
+    :param vouchers: of models that are pickles. The run may come from a stranger, so it vouches for none.
+    :raises MissingError: the run or a model is missing.
+    :raises ModelError: the run or a model is damaged, or a pickle has no voucher.
     """
 
     def __init__(self, run: Path, *, device: str = "auto", vouchers: Vouchers = NOBODY) -> None:
@@ -42,7 +42,7 @@ class TextTagger:
         self.recipe = self._recipe_of(path)
         for stage in self._refuse_other_models(run):
             require_vouchers(stage, self.recipe, vouchers)
-        # A run that reads words alone needs none of stage one's packages.
+        # A run on words alone needs none of stage one's packages.
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator
 
@@ -59,7 +59,7 @@ class TextTagger:
     def _recipe_of(self, path: Path) -> Recipe:
         try:
             return from_json(read_json(path), str(path))
-        except RecipeError as error:  # nobody writes these by hand
+        except RecipeError as error:  # written by a program, so by another version
             made = self._model.run.environment.get("backattn")
             raise RecipeError(
                 f"{error}; the run was made by backattn {plain(str(made))}, this is {__version__}: where its "
@@ -67,13 +67,13 @@ class TextTagger:
             ) from None
 
     def _refuse_other_models(self, run: Path) -> list[Stage]:
-        """What lies at the paths of the recipe must be what made the stores that the run has read.
+        """Check that the models at the paths of the recipe are those behind the stores that the run has read.
 
         :return: the stages that make these stores.
-        :raises RecipeError: nobody can make T for new text.
-        :raises MissingError: a model is not there.
-        :raises ModelError: the run does not say what it has read, or a model is not what its training left.
-        :raises StaleError: a model is another one.
+        :raises RecipeError: T cannot be computed for new text.
+        :raises MissingError: a model is missing.
+        :raises ModelError: the recipe does not name an embedding of the run, or a model's file was changed.
+        :raises StaleError: another model lies at the path.
         """
         if self._model.needs_transfer and self.recipe.transfer.attention == "links":
             raise RecipeError(
@@ -96,42 +96,30 @@ class TextTagger:
         return [stage for stage, _ in read.values()]
 
     def _stages_read(self) -> dict[str, tuple[Stage, str]]:
-        """What the run has read -> the stage that makes it now, and the store that it was then."""
-        plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's name asks for no corpus
+        """Kind of vectors -> the stage that makes it now, and the id of the store that the run read."""
+        plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's id does not depend on the corpus
+        run = self._model.run
         read: dict[str, tuple[Stage, str]] = {}
-        if self._model.needs_transfer:
-            read["T"] = plan.transfer, self._store_read("transfer")
-        for name in self._model.embeddings:
-            store = self._store_read("embeddings", name)
+        if run.store is not None:
+            read["T"] = plan.transfer, run.store
+        for name, store in run.facts.embeddings.items():
             if name not in plan.embeddings:
                 raise ModelError(
-                    f"{self._model.run.folder}: has read {quoted(name)}, which tagger.embeddings of its "
+                    f"{run.folder}: has read {quoted(name)}, which tagger.embeddings of its "
                     f"recipe.json does not name; {ADVICE}"
                 )
-            read[name] = plan.embeddings[cast(EmbeddingName, name)], store
+            read[name] = plan.embeddings[name], store
         return read
-
-    def _store_read(self, *keys: str) -> str:
-        """The name of a store that the run has read, as its ``run.json`` says."""
-        value: Any = self._model.run.request
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if not isinstance(value, str):
-            raise ModelError(
-                f"{RunFolder(self._model.run.folder).manifest}: request.{'.'.join(keys)}: expected the name "
-                f"of a store, found {quoted(value)}; {ADVICE}"
-            )
-        return value
 
     @property
     def types(self) -> set[str]:
-        """The entity types of its tags, and those that the files of its corpus call them."""
+        """The entity types of its tags, and their names in the files of its corpus."""
         found = {split_tag(tag)[1] for tag in self._model.vocabulary.tags if tag != OUTSIDE}
         return found | set(self.recipe.corpus.format.types)
 
     def tag(self, sentences: Sequence[Tokens]) -> list[Tokens]:
         """The BIOES tags of sentences of at least one token, in the given order."""
-        # Each is computed once, by the very functions of stage one.
+        # Equal sentences are computed once, by the functions of stage one.
         unique = [Sentence(tokens, ("O",) * len(tokens)) for tokens in dict.fromkeys(sentences)]
         transfer = self._transfer(unique) if self._model.needs_transfer else None
         dtype = self.recipe.embeddings.dtype
@@ -142,7 +130,7 @@ class TextTagger:
         return predict(self._model, sentences, transfer, embeddings)
 
     def _transfer(self, unique: Sequence[Sentence]) -> StoredVectors:
-        """T of these sentences."""
+        """Compute T of the sentences."""
         keys = [sentence.key for sentence in unique]
         translations = dict(zip(keys, translation_entries(self._translator, unique), strict=True))
         recipe = self.recipe.transfer
@@ -158,9 +146,9 @@ def _stored(sentences: Sequence[Sentence], entries: Sequence[Entry], width: int)
 def tag_text(
     run: Path, source: TextIO, out: TextIO, *, form: Form, device: str, vouchers: Vouchers, batch: int
 ) -> None:
-    """Tag a text and write token and tag in two columns.
+    """Tag a text and write tokens and tags in two columns.
 
-    :param batch: sentences that are read, tagged and written at a time; memory stays flat.
+    :param batch: number of sentences that are read, tagged and written at a time, which bounds the memory.
     """
     tagger = TextTagger(run, device=device, vouchers=vouchers)
     corpus = tagger.recipe.corpus

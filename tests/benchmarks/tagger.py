@@ -32,6 +32,7 @@ from backattn.tagger.dataset import encode, prediction_order, training_order
 from backattn.tagger.prediction import decode
 from backattn.tagger.preparation import prepare
 from backattn.tagger.run import RunFolder
+from backattn.tagger.run_spec import RunSpec
 from backattn.tagger.training import _Training
 from backattn.translation.fairseq import FairseqTranslator
 from benchmarks.materials import TRANSLATOR, english_bytes, workplace
@@ -111,10 +112,11 @@ class Ours:
     def __init__(self, folder: Path, corpus: Corpus, vectors: StoredVectors, recipe: TaggerRecipe) -> None:
         folder.mkdir()
         seed_all(1)
-        self.setup = prepare(corpus, vectors, {}, recipe, "words+transfer", device="cpu")
+        spec = RunSpec(corpus, recipe, "words+transfer", 1, {"corpus": "bench"}, transfer=vectors)
+        self.setup = prepare(spec, device="cpu")
         self.batch = recipe.batch
         self.tokens = float(self.setup.train.lengths.sum())
-        self.training = _Training(self.setup, recipe, RunFolder(folder), {"seed": 1}, {}, threads=1)
+        self.training = _Training(spec, self.setup, RunFolder(folder), threads=1)
         self.state = self.training._resume()
 
     def epoch(self) -> float:

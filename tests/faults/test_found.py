@@ -158,12 +158,12 @@ def test_a_training_killed_after_its_last_checkpoint_ends_whole(
     """The row of the last epoch was missing for ever, and the finished run called damaged."""
     pytest.importorskip("torch")
     from backattn.tagger.run import RunFolder, read_run
+    from backattn.tagger.run_spec import RunSpec
     from backattn.tagger.training import train_run
-    from tagger.tagger_samples import TINY, DictVectors
+    from tagger.tagger_samples import TINY
     from tagger.tagger_samples import make_corpus as make_tagged
 
-    corpus = make_tagged()
-    options = {"inputs": "words", "seed": 3, "folder": tmp_path / "run", "identity": {}}
+    spec = RunSpec(make_tagged(), TINY, "words", 3, {"corpus": "c"})
     plain = RunFolder.write_history
 
     def killed(files: RunFolder, history: tuple) -> None:
@@ -174,8 +174,8 @@ def test_a_training_killed_after_its_last_checkpoint_ends_whole(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_history", killed)
         with pytest.raises(SystemExit):
-            train_run(corpus, DictVectors(corpus), TINY, **options)
-    run = train_run(corpus, DictVectors(corpus), TINY, **options)
+            train_run(spec, tmp_path / "run")
+    run = train_run(spec, tmp_path / "run")
     assert read_run(tmp_path / "run") == run
     assert len(run.history) == TINY.epochs
 

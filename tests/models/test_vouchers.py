@@ -130,7 +130,10 @@ def test_a_run_that_does_not_say_what_it_has_read(finished: Path, value: object)
     if value is None:
         del told["request"]["transfer"]
     manifest.write_text(json.dumps(told))
-    assert "run.json: request.transfer: expected the name of a store, found" in refused(tag(finished))
+    found = refused(tag(finished))
+    assert "damaged run" in found
+    assert "transfer" in found
+    assert "remove the folder and train again with `backattn train LANG`" in found
 
 
 def test_no_sha256(home: Path) -> None:

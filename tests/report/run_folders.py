@@ -48,6 +48,8 @@ def make_run(
     """
     counts = draw_counts(skill, seed) if counts is None else np.asarray(counts)
     settings = {
+        "embeddings": [],
+        "fusion": "output",
         "hidden": 256,
         "learning_rate": 0.1,
         "characters": "cnn",  # as the recipe es has them

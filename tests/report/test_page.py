@@ -87,8 +87,9 @@ def test_one_epoch_and_one_seed_still_make_a_page(tmp_path: Path) -> None:
 
 
 def test_names_from_the_data_are_escaped(tmp_path: Path) -> None:
-    make_run(tmp_path / "es" / "runs", types={HOSTILE: (1, 1, 1)}, tagger={"characters": HOSTILE})
-    make_run(tmp_path / "es" / "runs", "words+transfer", tagger={"precision": HOSTILE})
+    text = HOSTILE.replace("\0", "")  # a request with NUL is refused
+    make_run(tmp_path / "es" / "runs", types={HOSTILE: (1, 1, 1)}, tagger={"characters": text})
+    make_run(tmp_path / "es" / "runs", "words+transfer", tagger={"precision": text})
     html = make_page(tmp_path)
     assert "script" not in read(html).tags
     assert "&lt;script&gt;" in html

@@ -13,7 +13,6 @@ from backattn.common.device import has_bfloat16
 from backattn.tagger.dataset import encode
 from backattn.tagger.frozen_features import Sources, StoredRows
 from backattn.tagger.network import BiLstm, CharacterCnn, Fusion, NetworkShape, Standardise, Tagger, drop
-from backattn.tagger.sequence_reversal import reorder, turned
 from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, build_vocabulary
 
 CORPUS = make_corpus()
@@ -308,11 +307,3 @@ def test_character_cnn_equals_its_convolution():
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
     assert not ours[0][PADDING_CHARACTER].any()
-
-
-def test_turned_sentences_are_turned_within_their_length():
-    values = torch.arange(8.0, requires_grad=True).reshape(2, 4, 1)
-    order = turned(torch.tensor([4, 2]), 4)
-    again = reorder(reorder(values, order), order)
-    assert reorder(values, order)[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
-    assert torch.equal(again, values)

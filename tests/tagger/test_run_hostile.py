@@ -20,6 +20,7 @@ from backattn.common.errors import BackattnError, ModelError
 from backattn.common.safe_text import quoted
 from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.prediction import load_run, predict
+from backattn.tagger.run_spec import RunSpec
 from backattn.tagger.training import train_run
 from hostile import places
 
@@ -41,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "groups": {"places": "LOC"},
     }
     recipe = structs.replace(TINY, characters="cnn")
-    train_run(corpus, DictVectors(corpus), recipe, folder=folder, **options)
+    train_run(RunSpec(corpus, recipe, transfer=DictVectors(corpus), **options), folder)
     return folder
 
 
@@ -242,6 +243,6 @@ def test_a_damaged_state_of_a_stopped_training_is_named(run: Path) -> None:
     for about in ({}, {"request": 3}, {"request": {}, "state": 4}):
         write_tensors(run / "checkpoint.safetensors", {"x": torch.zeros(1)}, about)
         with pytest.raises((ModelError, BackattnError)) as caught:
-            train_run(corpus, None, TINY, inputs="words", seed=3, identity={}, folder=run)
+            train_run(RunSpec(corpus, TINY, "words", 3, {"corpus": "c"}), run)
         assert str(caught.value).isprintable()
         assert "again" in str(caught.value)

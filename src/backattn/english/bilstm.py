@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from backattn.common.sequence_reversal import reversal_indices, run_reversed
+
 
 class Recurrent:
     """Runs an RNN in inference; takes its parameters as they are.
@@ -32,12 +34,11 @@ class Recurrent:
         if not self._layers:
             packed = pack_padded_sequence(inputs, lengths, batch_first=True)
             return pad_packed_sequence(self._rnn(packed)[0], batch_first=True)[0]
-        turned = _turned(lengths, inputs.shape[1])
+        indices = reversal_indices(lengths, inputs.shape[1])
         states = inputs
         for forward, *backward in self._layers:
-            ways = [forward(states)[0]]
-            ways += [_pick(way(_pick(states, turned))[0], turned) for way in backward]
-            states = torch.cat(ways, 2)
+            directions = [forward(states)[0], *(run_reversed(lstm, states, indices) for lstm in backward)]
+            states = torch.cat(directions, 2)
         return states
 
 
@@ -49,13 +50,3 @@ def _one_way(rnn: nn.LSTM, layer: int, way: str) -> nn.LSTM:
         {name: getattr(rnn, f"{name.removesuffix('_l0')}_l{layer}{way}") for name in single.state_dict()}
     )
     return single.requires_grad_(False)
-
-
-def _turned(lengths: Tensor, n: int) -> Tensor:
-    """Places of each sentence's words from its last to its first; padding stays where it is."""
-    places = torch.arange(n)
-    return torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
-
-
-def _pick(values: Tensor, places: Tensor) -> Tensor:
-    return values.gather(1, places[:, :, None].expand(-1, -1, values.shape[2]))

@@ -1,4 +1,4 @@
-"""Which runs of an experiment are wanted, as ``backattn train`` is told: inputs x sentences x seeds."""
+"""Grid of runs of an experiment, as the options of ``backattn train``: inputs x sentences x seeds."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Share:
     percent: Decimal
 
     def of(self, sentences: int) -> SampleSize:
-        """So many sentences, rounded to the nearest (halves up): 25 % of 8,323 are 2,081.
+        """The number of sentences, rounded to the nearest (halves up): 25 % of 8,323 are 2,081.
 
         :raises RecipeError: that is less than one.
         """
@@ -50,13 +50,13 @@ class Share:
         return "all" if size == sentences else size
 
 
-# Size of a training sample, as it is asked for.
+# Size of a training sample, as an option gives it.
 Size = SampleSize | Share
 
 
 @dataclass(frozen=True)
 class RunGrid:
-    """Which runs are wanted.
+    """Grid of runs to train.
 
     :param sentences: sizes of the nested training samples.
     """
@@ -68,7 +68,7 @@ class RunGrid:
     def cells(self, training: int = 0) -> list[Cell]:
         """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs.
 
-        :param training: how many training sentences there are, as for :func:`sample_sizes`.
+        :param training: number of training sentences, as for :func:`sample_sizes`.
         :raises RecipeError: a share is less than one of them.
         """
         sizes = sample_sizes(self.sentences, training)
@@ -80,7 +80,7 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: Sa
     """Read the comma-separated options of ``backattn train``.
 
     :param sentences: numbers, percentages (of all training sentences) or ``all``.
-    :param default_sentences: what ``all`` is.
+    :param default_sentences: the value of ``all``.
     :raises RecipeError: names the option, what was found and what was expected.
     """
     known = get_args(Inputs)
@@ -98,7 +98,7 @@ def parse_grid(inputs: str, sentences: str, seeds: str, *, default_sentences: Sa
 def parse_sizes(sentences: str, *, default: SampleSize = "all") -> tuple[Size, ...]:
     """Read the comma-separated option ``--sentences``: numbers, percentages or ``all``.
 
-    :param default: what ``all`` is.
+    :param default: the value of ``all``.
     :raises RecipeError: names what was found and what was expected.
     """
     return tuple(default if part == "all" else _size(part) for part in map(str.strip, sentences.split(",")))
@@ -107,8 +107,7 @@ def parse_sizes(sentences: str, *, default: SampleSize = "all") -> tuple[Size, .
 def sample_sizes(sizes: Sequence[Size], training: int) -> tuple[SampleSize, ...]:
     """Each size as a number, or all.
 
-    :param training: how many training sentences there are; 0 where that is not known, and nobody asked for a
-        share.
+    :param training: number of training sentences; 0 if it is not known and no size is a share.
     :raises RecipeError: a share is less than one of them.
     """
     numbers = (size.of(training) if isinstance(size, Share) else size for size in sizes)

@@ -28,7 +28,7 @@ _DEEPEST = 16
 # TOML's own integers.
 _INTEGERS = range(-(2**63), 2**63)
 # msgspec ends a message with the place of the value.
-_PLACE = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.S)
+_PLACE = re.compile(r"(?P<message>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?", re.S)
 # A message of a class's own check that begins with the name of a key.
 _KEY_FIRST = re.compile(r"\w+(\[\d+\]|\.\w+)*: ")
 

@@ -20,7 +20,7 @@ from backattn.report.plots import Label, heat_map
 from backattn.report.terminal_text import bracketed, pad, spans, width
 from backattn.store.layout import decode_lines
 from backattn.store.reader import StoreReader
-from backattn.tagger.run import WITH_STORE, RunFolder, read_json
+from backattn.tagger.run import read_run
 
 END = "</s>"
 _SHOWN = 3  # English tokens that the text form shows for a source token
@@ -233,7 +233,7 @@ def inspect_sentence(
         remarks.append(f"Translated in {segments} segments, so A is block-diagonal.")
     if run is not None and predicted is None:
         remarks.append(f"{run.name} has no prediction for it: a run predicts dev and test.")
-    if run is not None and _transfer_of(run) not in (None, plan.transfer.recipe_id):
+    if run is not None and read_run(run).store not in (None, plan.transfer.recipe_id):
         remarks.append(f"{run.name} has read another T than the one shown here, as its recipe.json says.")
     return Inspection(
         lang=recipe.name,
@@ -259,14 +259,6 @@ def _entry(recipe: Recipe, stage: Stage, sentence: Sentence) -> dict[str, NDArra
             f"run `backattn features {recipe.name}` (with the same --set)"
         )
     return dict(store[sentence.key])
-
-
-def _transfer_of(run: Path) -> Any:
-    """Id of the T that a run has read; None where it read none (``random`` only takes its width)."""
-    request = read_json(RunFolder(run).manifest).get("request")
-    if not isinstance(request, dict) or request.get("inputs") not in WITH_STORE:
-        return None
-    return request.get("transfer")
 
 
 def _prediction(run: Path, tokens: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -3,7 +3,8 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from backattn.common.digests import canonical_json
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.safe_text import one_line
 from backattn.corpus.scoring import Counts
-from backattn.recipe import TaggerRecipe
-from backattn.tagger.run import ADVICE, WITH_STORE, RunFolder, read_run
+from backattn.tagger.run import ADVICE, Run, RunFolder, read_run
 from backattn.tagger.run_spec import model_name
 
 # The store of T, among those that a run reads.
@@ -25,77 +25,77 @@ TRANSFER = "transfer"
 CountArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class RunRecord:
-    """What a report uses of a finished run.
-
-    :param request: everything that decides its numbers: inputs, seed, sentences, tagger, corpus, ...
-    :param model, base: what the paper calls it, and the model that it is compared with: the same on words
-        alone. T alone reads no frozen features, so its base has none either.
-    :param dev_f1: of the best epoch.
-    :param counts: of the test set, sentence by sentence. *Shape:* (sentences, 3)
-    :param groups: the same for each named group (Weibo: NE, NM).
-    :param types: tp, fp, fn of each entity type over the test set.
-    :param curve: dev F1 after each epoch.
-    :param signature: what makes the test score again, as ``name:value|name:value``.
-    """
-
-    folder: Path
-    request: Mapping[str, Any]
-    model: str
-    base: str
-    best_epoch: int
-    seconds: float
-    device: str
-    dev_f1: float
-    counts: CountArray
-    groups: Mapping[str, CountArray]
-    types: Mapping[str, tuple[int, int, int]]
-    curve: tuple[float, ...]
-    signature: str
+class RunRecord(Run):
+    """A finished run as a report uses it: its test counts as arrays, its names in the paper's tables."""
 
     @property
-    def seed(self) -> int:
-        """The seed of everything random in it."""
-        return int(self.request["seed"])
+    def model(self) -> str:
+        """Name of the model in the paper's tables."""
+        return model_name(self.inputs, self.facts.tagger)
 
     @property
+    def base(self) -> str:
+        """Name of the model that it is compared with: the same on words alone.
+
+        T alone reads no frozen features, so its base has none either.
+        """
+        return model_name("words", self.facts.tagger)
+
+    @property
+    def device(self) -> str:
+        """The device that trained it; empty if not recorded."""
+        return str(self.environment.get("device", ""))
+
+    @cached_property
+    def dev_f1(self) -> float:
+        """Dev F1 of the best epoch."""
+        return self.dev.overall.f1
+
+    @cached_property
+    def counts(self) -> CountArray:
+        """Counts of each test sentence. *Shape:* (sentences, 3)"""
+        return _array(self.test.sentences)
+
+    @cached_property
+    def groups(self) -> Mapping[str, CountArray]:
+        """Counts of each test sentence for each named group (Weibo: NE, NM). *Shape:* (sentences, 3) each"""
+        return {name: _array(rows) for name, rows in self.test.groups.items()}
+
+    @cached_property
+    def types(self) -> Mapping[str, tuple[int, int, int]]:
+        """Counts of each entity type over the test set."""
+        return {name: astuple(counts) for name, counts in self.test.types.items()}
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """Dev F1 after each epoch."""
+        return tuple(float(row["dev_f1"]) for row in self.history)
+
+    @property
+    def signature(self) -> str:
+        """Settings that reproduce the test score, as ``name:value|name:value``."""
+        return self.test.signature
+
+    @cached_property
     def row(self) -> str:
-        """Equal for runs that differ in the seed alone."""
+        """Key of the row: equal for runs that differ only in the seed."""
         return canonical_json({key: value for key, value in self.request.items() if key != "seed"})
 
     @property
-    def inputs(self) -> str:
-        """What the CRF saw: ``words``, ``words+transfer``, ..."""
-        return str(self.request["inputs"])
-
-    @property
-    def sentences(self) -> int:
-        """How many training sentences it learnt from."""
-        return int(self.request["sentences"])
-
-    @property
     def epochs(self) -> int:
-        """How many epochs it was trained."""
-        return int(self.request["tagger"]["epochs"])
+        """Number of epochs."""
+        return self.facts.tagger.epochs
 
     @property
     def whole(self) -> bool:
-        """Did it learn from all of them, as the paper's rows do?"""
-        return bool(self.request["tagger"].get("sentences") == "all")
+        """Whether it was trained on all sentences, as the paper's rows are."""
+        return self.facts.tagger.sentences == "all"
 
     @property
     def stores(self) -> Mapping[str, str]:
         """Id of each store that it read -> :data:`TRANSFER`, or the name of the embedding."""
-        found = {store: str(name) for name, store in self.request.get("embeddings", {}).items()}
-        if self.store is not None:
-            found[self.store] = TRANSFER
-        return found
-
-    @property
-    def store(self) -> str | None:
-        """Id of the store of T that it read."""
-        return self.request.get("transfer") if self.inputs in WITH_STORE else None
+        found: dict[str, str] = {store: name for name, store in self.facts.embeddings.items()}
+        return found if self.store is None else {**found, self.store: TRANSFER}
 
 
 @dataclass(frozen=True)
@@ -167,30 +167,7 @@ def read_record(folder: Path) -> RunRecord:
     :raises ModelError: it is damaged or of another format.
     """
     run = read_run(folder)
-    if "corpus" not in run.request:
-        raise ModelError(f"{folder}: damaged run (its request names no corpus); {ADVICE}")
-    tagger = _named_by(run.request["tagger"])
-    return RunRecord(
-        folder=folder,
-        request=run.request,
-        model=model_name(run.inputs, tagger),
-        base=model_name("words", tagger),
-        best_epoch=run.best_epoch,
-        seconds=run.seconds,
-        device=str(run.environment.get("device", "")),
-        dev_f1=run.dev.overall.f1,
-        counts=_array(run.test.sentences),
-        groups={name: _array(rows) for name, rows in run.test.groups.items()},
-        types={name: astuple(counts) for name, counts in run.test.types.items()},
-        curve=tuple(float(row["dev_f1"]) for row in run.history),
-        signature=run.test.signature,
-    )
-
-
-def _named_by(tagger: Mapping[str, Any]) -> TaggerRecipe:
-    """What of a tagger's recipe is part of its name; older runs, from before a choice, have the defaults."""
-    embeddings, fusion = tagger.get("embeddings", []), tagger.get("fusion", "output")
-    return TaggerRecipe(embeddings=tuple(embeddings), fusion=fusion)
+    return RunRecord(**{field.name: getattr(run, field.name) for field in fields(run)})
 
 
 def _array(rows: Sequence[Counts]) -> CountArray:
@@ -200,7 +177,7 @@ def _array(rows: Sequence[Counts]) -> CountArray:
 def _comparable(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[Damaged]]:
     """The runs that can be told side by side, and the others, each with what is odd about it."""
     same = "another number of test sentences than other runs of its corpus"
-    kept, odd = _most_alike(runs, lambda run: run.request["corpus"], lambda run: len(run.counts), same)
+    kept, odd = _most_alike(runs, lambda run: run.facts.corpus, lambda run: len(run.counts), same)
     same = "other groups of types than other runs of its recipe"
     kept, others = _most_alike(kept, lambda run: run.row, lambda run: sorted(run.groups), same)
     odd += others

@@ -1,4 +1,4 @@
-"""Tensors of a run's folder, as safetensors with a JSON value in the header."""
+"""Read and write tensors of a run's folder, as safetensors with a JSON value in the header."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from backattn.tagger.run import ADVICE
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and what is to be known of them: one file, so one rename."""
+    """Write tensors and their JSON metadata into one file, so that one rename publishes both."""
     metadata = None if about is None else {"about": json.dumps(about)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_whole(path, safetensors.torch.save(plain, metadata))

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchcrf import CRF
 
+from backattn.common.sequence_reversal import gather_steps, reversal_indices
 from backattn.corpus.tags import legal_transitions
-from backattn.tagger.sequence_reversal import reorder, turned
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -87,7 +87,7 @@ class _LogLikelihood(torch.autograd.Function):
 
     Its gradient is what was observed less what is expected, and the forward-backward algorithm gives what
     is expected without autograd's help. The sums over all ways from the left and over all ways from the right
-    are one batch of 2b sentences, of which the second half is turned round: one loop over m for both. A
+    are one batch of 2b sentences, of which the second half is reversed: one loop over m for both. A
     step is one small matrix product of exponentials; in float64, brought to sum 1 at each step, they
     stay in range until a score stands out by 700.
     """
@@ -103,7 +103,7 @@ class _LogLikelihood(torch.autograd.Function):
         lengths: Tensor,
     ) -> Tensor:
         """(b, m, k), (k, k), (k,), (k,), (b, m), (b,) -> (b,)"""
-        order = turned(lengths, emissions.shape[1])
+        order = reversal_indices(lengths, emissions.shape[1])
         # Taken away from the scores so that no exponential is above 1, and given back at the end.
         # shape: (b, m, 1) and ()
         highest, steepest = emissions.amax(2, keepdim=True).double(), transitions.max().double()
@@ -113,7 +113,7 @@ class _LogLikelihood(torch.autograd.Function):
         # shape: (2, k, k), (2, b, m, k): from the left and from the right
         both_transitions, both_emissions = (
             torch.stack([transition, transition.T]),
-            torch.stack([emitted, reorder(emitted, order)]),
+            torch.stack([emitted, gather_steps(emitted, order)]),
         )
         # The sums over all ways to a tag without its own emission, and with it. shape: (2, b, k)
         prediction = ends.unsqueeze(1).expand(-1, len(lengths), -1)
@@ -128,7 +128,7 @@ class _LogLikelihood(torch.autograd.Function):
             prediction = update @ both_transitions
         # shape: (b, m, k)
         left_prediction, left = torch.stack(predicted, 2)[0], torch.stack(updated, 2)[0]
-        right = reorder(torch.stack(updated, 2)[1], order)
+        right = gather_steps(torch.stack(updated, 2)[1], order)
         # shape: (b, m)
         inside = torch.arange(emissions.shape[1], device=lengths.device) < lengths.unsqueeze(1)
         sentences = torch.arange(len(lengths), device=lengths.device)
@@ -179,7 +179,7 @@ def _path_score(
 
 
 def _trace_back(scores: Floats, into: Floats, end: Floats, lengths: Ints) -> Ints:
-    """Follow the best ways of a batch from the right.
+    """Trace back the best paths of a batch from the last token.
 
     :param scores: of the best way to each tag of each token. *Shape:* (m, b, k)
     :param into: transitions into the row's tag from the column's. *Shape:* (k, k)

@@ -1,4 +1,4 @@
-"""Sentences and the vectors beside them -> padded batches, bucketed by length."""
+"""Encode sentences and make padded batches with their stored vectors, bucketed by length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Sentences by number, with every different token (form) encoded once.
+    """Encoded sentences, with every different token (form) encoded once.
 
     The numbers of all sentences stand one after the other in one array: an array for each sentence would take
     more memory than what is in it.
@@ -125,7 +125,7 @@ class Encoded:
         return _padded(self.characters[(self._form_begins[forms][:, None] + place)[real]], real)
 
     def rows(self, indices: Ints, source: RowSource) -> Tensor:
-        """What a source says of these sentences, padded with zeros. *Shape:* (b, m, width)"""
+        """Vectors of these sentences from a source, padded with zeros. *Shape:* (b, m, width)"""
         padded = torch.zeros(len(indices), int(self.lengths[indices].max()), source.width)
         for row, index in zip(padded.numpy(), indices, strict=True):
             rows = source.rows(self.tokens[index])
@@ -138,7 +138,7 @@ def encode(
     vocabulary: TaggerVocabulary,
     tags: Sequence[tuple[str, ...]] | None = None,
 ) -> Encoded:
-    """Number sentences, and their gold tags when there are any."""
+    """Encode sentences, and their gold tags if given."""
     numbers: dict[str, int] = {}
     forms = np.fromiter(
         (numbers.setdefault(token, len(numbers)) for token in chain.from_iterable(sentences)), np.int32
@@ -186,5 +186,5 @@ def _padded(values: NDArray[np.integer[Any]], real: NDArray[np.bool_]) -> Tensor
 
 
 def _numbers(values: SmallInts) -> Tensor:
-    """As torch looks things up."""
+    """Convert to int64, which torch needs for look-ups."""
     return torch.from_numpy(values.astype(np.int64))

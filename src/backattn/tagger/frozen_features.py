@@ -1,4 +1,4 @@
-"""Where the vectors come from that stage two reads and does not learn: T, and frozen word features."""
+"""Sources of the vectors that stage two reads and does not learn: T, and frozen word features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from backattn.common.digests import sentence_key
 from backattn.common.errors import StaleError
 
-# What the CRF sees: the rows of Table 5.
+# What the CRF reads: the rows of Table 5.
 Inputs = Literal["words", "words+transfer", "transfer", "random"]
 Rows = NDArray[np.float16] | NDArray[np.float32]
 
@@ -110,7 +110,7 @@ def make_sources(
     embeddings: Mapping[str, StoredFeatures],
     random_width: int,
 ) -> Sources:
-    """Where the vectors come from for these inputs.
+    """Make the sources of the vectors for these inputs.
 
     :param random_width: width of random vectors.
     :raises ValueError: the inputs need transfer vectors and there are none.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from backattn.common.sequence_reversal import reversal_indices, run_reversed
 from backattn.tagger.crf import BioesCrf
 from backattn.tagger.dataset import Batch
-from backattn.tagger.sequence_reversal import reorder, turned
 from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, UNKNOWN_CHARACTER
 
 # Ma and Hovy 2016, section 2.1: a convolution over three characters.
@@ -31,7 +31,7 @@ _GATE_BIAS = -1.0
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkShape:
-    """Everything that decides which parameters there are.
+    """Sizes and choices that determine the parameters of the network.
 
     :param words: word numbers; 0 leaves the words and the BiLSTM out (inputs ``transfer``).
     :param word_dimensions: width of a word vector; 0 for none.
@@ -61,7 +61,7 @@ class NetworkShape:
 
 
 class Tagger(nn.Module):
-    """BiLSTM-CRF with the transfer vectors beside what the BiLSTM reads, what it says, or both.
+    """BiLSTM-CRF with the transfer vectors beside the inputs of the BiLSTM, its states, or both.
 
     :param reduced: run the training step of the BiLSTM in bfloat16 (autocast); the weights, the CRF and all
         of prediction stay in float32.
@@ -122,7 +122,7 @@ class Tagger(nn.Module):
 
 
 class WordEncoder(nn.Module):
-    """Word vectors, what the characters say, and what is given beside them.
+    """Concatenate word vectors, encoded characters, and frozen vectors.
 
     Each different token is encoded once. Everything is dropped out alike: with frozen features too, the
     BiLSTM must not lean on one of its inputs.
@@ -218,7 +218,7 @@ class BiLstm(nn.Module):
     """A bidirectional LSTM over padded sentences of mixed length.
 
     Equal to ``nn.LSTM(bidirectional=True)`` over packed sequences, and on a CPU 2.5 times as fast: two
-    one-way LSTMs, the second over each sentence turned round *within its own length*, never see padding
+    one-direction LSTMs, the second over each sentence reversed *within its own length*, never see padding
     before a token, so that the fused kernel for rectangular input can be used.
     """
 
@@ -229,14 +229,13 @@ class BiLstm(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """(b, m, width) -> (b, m, 2 hidden): forward states, then backward states."""
-        order = turned(lengths, inputs.shape[1])
-        right = self.rightward(inputs)[0]
-        left = reorder(self.leftward(reorder(inputs, order))[0], order)
-        return torch.cat([right, left], dim=2)
+        forward = self.rightward(inputs)[0]
+        backward = run_reversed(self.leftward, inputs, reversal_indices(lengths, inputs.shape[1]))
+        return torch.cat([forward, backward], dim=2)
 
 
 class Gate(nn.Module):
-    """How much of T is let through at each token: g * T with g = sigmoid(W [r^s ; T] + b).
+    """Scale T by a gate at each token: g * T with g = sigmoid(W [r^s ; T] + b).
 
     One number a token: where the translation or the alignment went wrong, all of T is wrong, and which of
     its directions are of use is the linear layer's to learn. A gate of each direction would have d (2h + d)
@@ -294,7 +293,7 @@ def drop(inputs: Tensor, share: float, training: bool) -> Tensor:
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Side by side in the last dimension; a single one is not copied."""
+    """Concatenate in the last dimension; a single tensor is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 

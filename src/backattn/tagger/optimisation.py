@@ -12,7 +12,7 @@ _EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 @dataclass(frozen=True)
 class Annealing:
-    """The learning rate, and how long the training loss has not fallen.
+    """State of the annealing of the learning rate.
 
     :param rate: learning rate of the next epoch.
     :param best_loss: lowest training loss so far.
@@ -53,7 +53,7 @@ def sgd_step(parameters: Iterable[Parameter], *, rate: float, clip_norm: float) 
 
 
 def _summed(gradient: Tensor) -> Tensor:
-    """A row that the batch has several times, once."""
+    """Sum the gradients of a row that occurs several times."""
     return gradient.coalesce() if gradient.is_sparse else gradient
 
 

@@ -1,4 +1,4 @@
-"""A trained tagger -> tags for sentences."""
+"""Load a trained tagger and tag sentences with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.dataset import Encoded, encode, prediction_order
 from backattn.tagger.frozen_features import Sources, StoredFeatures, make_sources
 from backattn.tagger.network import Fusion, NetworkShape, Tagger
-from backattn.tagger.run import Run, RunFolder, read_json, read_run
+from backattn.tagger.run import WITH_STORE, Run, RunFolder, read_json, read_run
 from backattn.tagger.vocabulary import TaggerVocabulary
 
 _PREFIXES = ("B-", "I-", "E-", "S-")
@@ -33,12 +33,12 @@ class TaggerModel:
 
     @property
     def needs_transfer(self) -> bool:
-        """Whether :func:`predict` must be given transfer vectors."""
-        return self.run.inputs in ("words+transfer", "transfer")
+        """Whether :func:`predict` needs transfer vectors."""
+        return self.run.inputs in WITH_STORE
 
     @property
     def embeddings(self) -> tuple[str, ...]:
-        """The frozen features that :func:`predict` must be given."""
+        """Names of the frozen features that :func:`predict` needs."""
         return tuple(self.shape.embeddings)
 
 
@@ -52,8 +52,10 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
     weights, about = read_tensors(files.weights)
     try:
         vocabulary = TaggerVocabulary.from_json(read_json(files.vocabulary))
-        told = about["shape"]
-        shape = NetworkShape(**{**told, "tags": tuple(told["tags"]), "embeddings": dict(told["embeddings"])})
+        found = about["shape"]
+        shape = NetworkShape(
+            **{**found, "tags": tuple(found["tags"]), "embeddings": dict(found["embeddings"])}
+        )
         _check_fit(run, shape, vocabulary, weights)
         network = Tagger(shape)
         network.load_state_dict(weights)
@@ -66,11 +68,11 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
 def _check_fit(
     run: Run, shape: NetworkShape, vocabulary: TaggerVocabulary, weights: Mapping[str, Tensor]
 ) -> None:
-    """Compare what the files say of each other, before a network of that shape takes memory.
+    """Check that the files of a run agree, before a network of that shape takes memory.
 
-    :raises ValueError: they differ.
+    :raises ValueError: they do not.
     """
-    # The CRF looks at all pairs of tags: a file must hold a weight for each before we do.
+    # The CRF's tables hold all pairs of tags: the file must hold a weight for each before they are made.
     pairs = tuple(weights["crf.chain.transitions"].shape)
     if pairs != (len(shape.tags), len(shape.tags)) or shape.tags != vocabulary.tags:
         raise ValueError(f"{pairs} transitions, {len(shape.tags)} and {len(vocabulary.tags)} tags")
@@ -85,8 +87,8 @@ def _check_fit(
         raise ValueError(f"inputs {inputs}, but {shape.words} words and transfer vectors of {shape.transfer}")
     if shape.fusion not in (get_args(Fusion) if shape.words else ("output",)):
         raise ValueError(f"fusion {quoted(shape.fusion)}")
-    if set(shape.embeddings) != set(run.request["embeddings"]):
-        raise ValueError(f"embeddings {quoted(shape.embeddings)}, but {quoted(run.request['embeddings'])}")
+    if set(shape.embeddings) != set(run.facts.embeddings):
+        raise ValueError(f"embeddings {quoted(shape.embeddings)}, but {quoted(run.facts.embeddings)}")
     with torch.device("meta"):  # shapes alone, no memory
         expected = Tagger(shape).state_dict()
     found = {name: tensor.shape for name, tensor in weights.items()}
@@ -100,11 +102,11 @@ def predict(
     transfer: StoredFeatures | None = None,
     embeddings: Mapping[str, StoredFeatures] = MappingProxyType({}),
 ) -> list[tuple[str, ...]]:
-    """Tag sentences of at least one token; results come in the given order.
+    """Tag sentences of at least one token, in the given order.
 
-    :param transfer: the transfer vectors of these sentences, when the run reads them.
-    :param embeddings: their frozen features, those that the run reads.
-    :raises ModelError: vectors are needed and not given, or have another width.
+    :param transfer: the transfer vectors of these sentences, if the run reads them.
+    :param embeddings: the frozen features that the run reads, by name.
+    :raises ModelError: needed vectors are missing, or have another width.
     :raises StaleError: a sentence has no vectors.
     """
     if model.needs_transfer:
@@ -125,7 +127,7 @@ def _check_given(model: TaggerModel, name: str, features: StoredFeatures | None,
 def decode(
     network: Tagger, vocabulary: TaggerVocabulary, encoded: Encoded, sources: Sources
 ) -> list[tuple[str, ...]]:
-    """The best legal tags of every sentence, in order. Leaves the network in evaluation mode."""
+    """Decode the best legal tags of each sentence, in order. Leaves the network in evaluation mode."""
     network.eval()
     device = network.linear.weight.device
     found: list[tuple[str, ...]] = [()] * len(encoded)

@@ -1,6 +1,6 @@
-"""What a training stands on: the sample, its vocabulary, the network and the scale of what is frozen."""
+"""Prepare a training: the sample, its vocabulary, the network and the scale of frozen features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,30 +11,30 @@ from backattn.common.errors import RecipeError
 from backattn.corpus import Corpus, Sentence
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.dataset import Encoded, encode
-from backattn.tagger.frozen_features import Inputs, RowSource, Sources, StoredFeatures, make_sources
+from backattn.tagger.frozen_features import Inputs, RowSource, Sources, make_sources
 from backattn.tagger.network import TRANSFER, NetworkShape, Standardise, Tagger
-from backattn.tagger.run_spec import random_width, sample_size
+from backattn.tagger.run_spec import RunSpec
 from backattn.tagger.vocabulary import TaggerVocabulary, build_vocabulary, singletons
 
-# Deviation that T is brought to before it stands beside r^s, whose states begin about as small. Measured on
+# Standard deviation of T beside r^s, whose states are about as small at first. Measured on
 # CoNLL-2002 Spanish (1,000 sentences, 20 epochs, made-up T that knows three tags in four; dev F1 0.65
 # without T): 1.0 -> 0.80, unscaled (0.5) -> 0.86, 0.3 -> 0.87, 0.05 to 0.15 -> 0.88; and with random
 # vectors 1.0 -> 0.46, 0.3 -> 0.59, 0.1 and 0.05 -> 0.65: at 0.1 noise does no harm.
 TRANSFER_DEVIATION = 0.1
 # The same for frozen features, and T, beside the word vectors. Measured on CoNLL-2002 Spanish (600 sentences,
 # 15 epochs, dev F1 0.54 without): states of a translator's Spanish encoder, whose own deviation is 0.125: raw
-# 0.59, 0.1 -> 0.58, 0.3 -> 0.61, 1.0 -> 0.62, raw times ten 0.63: the scale counts, and a model's own is an
-# accident. Made-up T (as above): 0.1 -> 0.89, 0.3 -> 0.89 and in half of the epochs, 1.0 -> 0.89. Random
+# 0.59, 0.1 -> 0.58, 0.3 -> 0.61, 1.0 -> 0.62, raw times ten 0.63: the scale matters, and that of a model is
+# arbitrary. Made-up T (as above): 0.1 -> 0.89, 0.3 -> 0.89 and in half of the epochs, 1.0 -> 0.89. Random
 # vectors: 0.1 -> 0.54, 0.3 -> 0.51, 1.0 -> 0.35: noise at that scale is learnt by heart.
 FROZEN_DEVIATION = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """All that does not change during a training, and the network that does.
+    """Constants of a training, and its network.
 
-    :param corpus: with the training sample in place of all training sentences.
-    :param sources: what the network reads and does not learn.
+    :param corpus: with the training sample instead of all training sentences.
+    :param sources: vectors that the network reads and does not learn.
     """
 
     corpus: Corpus
@@ -47,33 +47,26 @@ class Setup:
     device: torch.device
 
     def encode(self, sentences: Sequence[Sentence]) -> Encoded:
-        """Sentences by number, without their gold tags."""
+        """Encode sentences without their gold tags."""
         return encode([sentence.tokens for sentence in sentences], self.vocabulary)
 
 
-def prepare(
-    corpus: Corpus,
-    transfer: StoredFeatures | None,
-    embeddings: Mapping[str, StoredFeatures],
-    recipe: TaggerRecipe,
-    inputs: Inputs,
-    *,
-    device: str,
-) -> Setup:
-    """Take the sample, number it and make the network, with torch's generator as it stands.
+def prepare(spec: RunSpec, *, device: str) -> Setup:
+    """Encode the training sample and make the network, with torch's generator in its current state.
 
+    :raises RecipeError: the recipe does not fit the corpus.
     :raises ValueError: the inputs need transfer vectors and there are none.
     """
+    recipe = spec.tagger
     if recipe.characters == "lstm" and recipe.character_dimensions % 2:
         raise RecipeError(
             f"tagger.character_dimensions: {recipe.character_dimensions} for an lstm in two directions; "
             "expected an even number"
         )
-    corpus = replace(corpus, train=nested_sample(corpus.train, sample_size(corpus, recipe)))
-    frozen: dict[str, StoredFeatures] = {name: embeddings[name] for name in recipe.embeddings}
-    sources = make_sources(inputs, transfer, frozen, random_width(transfer))
+    corpus = replace(spec.corpus, train=nested_sample(spec.corpus.train, spec.sentences))
+    sources = make_sources(spec.inputs, spec.transfer, spec.frozen, spec.random_width)
     vocabulary = build_vocabulary(corpus.train)
-    shape = _shape(recipe, vocabulary, inputs, sources)
+    shape = _shape(recipe, vocabulary, spec.inputs, sources)
     network = Tagger(shape, reduced=takes_bfloat16(recipe.precision, device))
     tokens = [sentence.tokens for sentence in corpus.train]
     if network.words is not None:
@@ -95,7 +88,7 @@ def prepare(
 
 
 def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, ...]:
-    """A sample that is part of every larger one: the sentences of the smallest keys, in file order."""
+    """A sample that every larger sample contains: the sentences of the smallest keys, in file order."""
     by_key = sorted(range(len(sentences)), key=lambda i: (sentences[i].key, i))
     return tuple(sentences[i] for i in sorted(by_key[:size]))
 
@@ -103,9 +96,9 @@ def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, .
 def fit_standardise(
     module: Standardise, source: RowSource, sentences: Sequence[tuple[str, ...]], deviation: float
 ) -> None:
-    """Set the mean of each direction and the one scale from the training sample, read one by one.
+    """Set the mean of each dimension and the common scale from the training sentences, read one at a time.
 
-    :param deviation: what the standardised rows have, over all directions.
+    :param deviation: standard deviation of the result, over all dimensions.
     """
     count = 0
     # shape: (d,)
@@ -118,7 +111,7 @@ def fit_standardise(
     mean = total / count
     variance = float((squares / count - mean**2).mean())
     module.mean.copy_(torch.from_numpy(mean))
-    # Rows that are all alike say nothing at any scale.
+    # Equal rows carry no information at any scale.
     module.scale.fill_(deviation / variance**0.5 if variance > 0 else 1.0)
 
 

@@ -1,40 +1,99 @@
-"""The folder of a run: what training leaves behind, written so that a kill costs at most one epoch.
+"""The folder of a run: its files, written so that a kill costs at most one epoch; the finished run in it.
 
-``run.json`` is written last: where it is, the run is complete. No pickle anywhere. Nothing here needs torch,
-so that a finished grid is answered at once; tensors are read by :mod:`~backattn.tagger.checkpoint_io`.
+``run.json`` is written last: where it exists, the run is complete. No pickle anywhere. This module does not
+import torch, so that finished runs are read quickly; tensors are read by
+:mod:`~backattn.tagger.checkpoint_io`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from backattn.common.atomic_files import is_file, write_whole
 from backattn.common.digests import canonical_json
-from backattn.common.errors import MissingError, ModelError, StaleError
+from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
 from backattn.common.json_files import parse, read_json_text, read_table
 from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import quoted, shortened
 from backattn.corpus import Sentence
 from backattn.corpus.scoring import Score
-from backattn.recipe import EmbeddingName
+from backattn.recipe import EmbeddingName, SampleSize
+from backattn.recipe.constraints import Natural, NaturalNumber, Positive, Table
+from backattn.recipe.conversion import convert
 from backattn.tagger.frozen_features import Inputs
 
 RUN_FORMAT = 1
-ADVICE = "remove the folder and train again"
-# Inputs of which the store of T is one.
+ADVICE = "remove the folder and train again with `backattn train LANG`"
+# Inputs that include T from a store.
 WITH_STORE = ("words+transfer", "transfer")
-_DEEPEST = 12
+
+
+class TaggerFacts(Table, frozen=True, forbid_unknown_fields=False):
+    """Keys of a run's tagger recipe that name the model and its size; the request holds all of them."""
+
+    embeddings: tuple[EmbeddingName, ...]
+    fusion: Literal["output", "input", "both", "gate"]
+    epochs: Positive
+    sentences: SampleSize
+
+
+class RunFacts(Table, frozen=True, forbid_unknown_fields=False):
+    """Typed values of a run's request.
+
+    :param inputs: what the CRF reads: the row of Table 5.
+    :param seed: seed of all random numbers.
+    :param sentences: number of training sentences.
+    :param corpus: digest of the corpus with its labels.
+    :param transfer: id of the store of T, ``random-<width>``, or None for words alone.
+    :param embeddings: id of the store of each kind of frozen features.
+    """
+
+    inputs: Inputs
+    seed: Natural
+    sentences: Positive
+    corpus: str
+    transfer: str | None
+    embeddings: Mapping[EmbeddingName, str]
+    tagger: TaggerFacts
+
+    def __post_init__(self) -> None:
+        if self.inputs in WITH_STORE and self.transfer is None:
+            raise ValueError(
+                f"transfer: expected the id of a store beside the inputs {self.inputs}, found none"
+            )
+
+
+class _Environment(Table, frozen=True, forbid_unknown_fields=False):
+    device: str
+
+
+class _Manifest(Table, frozen=True, forbid_unknown_fields=False):
+    """The values of ``run.json`` that are checked before use; :class:`Score` checks its own."""
+
+    request: RunFacts
+    epochs: Positive
+    best_epoch: Positive
+    environment: _Environment
+    seconds: NaturalNumber
+
+
+class _EpochRow(Table, frozen=True, forbid_unknown_fields=False):
+    dev_f1: Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished training run.
 
-    :param folder: where it lies.
+    :param folder: folder of its files.
     :param request: everything that decides its numbers (inputs, seed, tagger recipe, corpus, stores).
-    :param best_epoch: the epoch of the best F1 on dev, from 1; the weights and scores are its.
+    :param best_epoch: the epoch with the best F1 on dev, from 1; the weights and scores are from this epoch.
     :param history: one row for each epoch, as in ``epochs.jsonl``.
     :param environment: versions, device and threads, for the record.
     :param seconds: time spent in epochs, over all processes that worked on the run.
@@ -49,52 +108,61 @@ class Run:
     environment: Mapping[str, Any]
     seconds: float
 
+    @cached_property
+    def facts(self) -> RunFacts:
+        """Typed values of the request."""
+        return msgspec.convert(self.request, RunFacts)
+
     @property
     def inputs(self) -> Inputs:
-        """What the CRF saw: the row of Table 5."""
-        inputs: Inputs = self.request["inputs"]
-        return inputs
+        """What the CRF reads: the row of Table 5."""
+        return self.facts.inputs
 
     @property
     def seed(self) -> int:
-        """The seed of everything random."""
-        return int(self.request["seed"])
+        """The seed of all random numbers."""
+        return self.facts.seed
 
     @property
     def sentences(self) -> int:
-        """How many training sentences it learnt from."""
-        return int(self.request["sentences"])
+        """Number of training sentences."""
+        return self.facts.sentences
+
+    @property
+    def store(self) -> str | None:
+        """Id of the store of T that the run reads; None where it reads none."""
+        return self.facts.transfer if self.inputs in WITH_STORE else None
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names in a run's folder, and how each file is written and read."""
+    """Paths of the files of a run, and how each is written."""
 
     path: Path
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains."""
+        """Lock file of the process that trains."""
         return self.path / "lock"
 
     @property
     def manifest(self) -> Path:
-        """The finished run."""
+        """The finished run as JSON; written last."""
         return self.path / "run.json"
 
     @property
     def recipe(self) -> Path:
-        """The whole recipe that the run was made with; it also says where the models lie."""
+        """The whole recipe of the run, with the paths of the models."""
         return self.path / "recipe.json"
 
     @property
     def epochs(self) -> Path:
-        """One JSON line for each epoch."""
+        """Metrics of each epoch, one JSON line each."""
         return self.path / "epochs.jsonl"
 
     @property
     def vocabulary(self) -> Path:
-        """What the tagger knows by number."""
+        """Words, characters and tags by number."""
         return self.path / "vocabulary.json"
 
     @property
@@ -112,9 +180,9 @@ class RunFolder:
         return self.path / f"predictions.{split}.tsv"
 
     def refuse_link(self) -> None:
-        """Ask before anything is written.
+        """Refuse a symbolic link to a folder without a finished run; called before anything is written.
 
-        :raises ModelError: the folder is a link, and no finished run: what lies there may be anybody's.
+        :raises ModelError: it is a link; the files at its target may belong to others.
         """
         if self.path.is_symlink() and not is_file(self.manifest):
             raise ModelError(
@@ -122,7 +190,7 @@ class RunFolder:
             )
 
     def write_run(self, run: Run) -> None:
-        """Write ``run.json``: the run is complete from here on."""
+        """Write ``run.json``, which marks the run as complete."""
         value = {
             "format": RUN_FORMAT,
             "request": run.request,
@@ -141,7 +209,7 @@ class RunFolder:
         write_whole(self.epochs, lines.encode("utf-8"))
 
     def count_epochs(self) -> int:
-        """How many epochs are finished, whoever works on them."""
+        """Number of finished epochs, also of a run that another process trains."""
         return read_regular(self.epochs).count(b"\n") if is_file(self.epochs) else 0
 
     def write_predictions(
@@ -156,9 +224,9 @@ class RunFolder:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a finished run.
+    """Read and check a finished run. All other modules get the values of ``run.json`` from here.
 
-    :raises MissingError: there is none, or it is not finished.
+    :raises MissingError: there is no run, or it is not finished.
     :raises ModelError: the folder's files are damaged or of another version.
     """
     files = RunFolder(folder)
@@ -173,12 +241,15 @@ def read_run(folder: Path) -> Run:
         )
     try:
         return _checked(files, value)
+    except RecipeError as error:
+        raise ModelError(f"{folder}: damaged run ({error}); {ADVICE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
-        raise ModelError(f"{folder}: damaged run ({_words(error)}); {ADVICE}") from None
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{folder}: damaged run ({reason}); {ADVICE}") from None
 
 
 def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:
-    """The run of this request, if it is there and complete. Needs no torch.
+    """Read the run of this request; None if it is not complete. Does not import torch.
 
     :raises StaleError: the folder holds another run.
     :raises ModelError: its files are damaged.
@@ -188,100 +259,52 @@ def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:
         return None
     run = read_run(folder)
     check_request(folder, run.request, request)
-    files.checkpoint.unlink(missing_ok=True)  # a kill may have come between the manifest and this
+    files.checkpoint.unlink(missing_ok=True)  # left behind by a kill after the manifest was written
     return run
 
 
 def read_history(files: RunFolder) -> tuple[Mapping[str, Any], ...]:
-    """The rows of ``epochs.jsonl``.
+    """Read the rows of ``epochs.jsonl``.
 
-    :raises ValueError: it is damaged.
-    :raises OSError: it is not there.
+    :raises RecipeError, ValueError: the file is damaged.
+    :raises OSError: the file cannot be read.
     """
     rows = tuple(parse(line) for line in read_json_text(files.epochs).splitlines())
     for row in rows:
-        if not isinstance(row, dict) or _number(row["dev_f1"]) > 1:
-            raise ValueError(f"{files.epochs.name}: expected a table with a dev_f1, found {quoted(row)}")
+        convert(_EpochRow, row, files.epochs.name)
     return rows
 
 
 def _checked(files: RunFolder, value: Mapping[str, Any]) -> Run:
-    """The values of a ``run.json``, each of its kind, so that a damaged run is named here and never later.
+    """Check the values of ``run.json`` and ``epochs.jsonl``.
 
-    :raises ValueError, TypeError, KeyError, AttributeError: one is not.
+    :raises RecipeError: a value is missing, or of a wrong type or range.
+    :raises ValueError, TypeError, KeyError, AttributeError: the same, found by another check.
     """
-    _require_shallow(value["request"], value["environment"])
-    history, best = read_history(files), _whole(value["best_epoch"])
-    if len(history) != _whole(value["epochs"]) or not 1 <= best <= len(history):
-        raise ValueError(f"epoch {best} of {value['epochs']} is best, {files.epochs.name} has {len(history)}")
-    if not isinstance(value["environment"], dict):
-        raise TypeError("environment is not a table")
+    facts = {key: part for key, part in value.items() if key not in ("dev", "test")}
+    manifest = convert(_Manifest, facts, files.manifest.name)
+    history = read_history(files)
+    if not manifest.best_epoch <= manifest.epochs == len(history):
+        raise ValueError(
+            f"epoch {manifest.best_epoch} of {manifest.epochs} is best, "
+            f"{files.epochs.name} has {len(history)}"
+        )
     return Run(
-        files.path,
-        _checked_request(value["request"]),
-        best,
-        Score.from_json(value["dev"]),
-        Score.from_json(value["test"]),
-        history,
-        value["environment"],
-        float(_number(value["seconds"])),
+        folder=files.path,
+        request=value["request"],
+        best_epoch=manifest.best_epoch,
+        dev=Score.from_json(value["dev"]),
+        test=Score.from_json(value["test"]),
+        history=history,
+        environment=value["environment"],
+        seconds=manifest.seconds,
     )
 
 
-def _checked_request(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    inputs, transfer = request["inputs"], request.get("transfer")
-    if inputs not in get_args(Inputs):
-        raise ValueError(f"expected inputs {', '.join(get_args(Inputs))}; found {quoted(inputs)}")
-    if not isinstance(transfer, str | (type(None) if inputs not in WITH_STORE else str)):
-        raise TypeError(f"transfer is not the name of a store: {quoted(transfer)}")
-    if not isinstance(request.get("corpus", ""), str):
-        raise TypeError("corpus is not a text")
-    embeddings, known = request.get("embeddings", {}), get_args(EmbeddingName)
-    if not isinstance(embeddings, dict) or not all(isinstance(store, str) for store in embeddings.values()):
-        raise TypeError("embeddings are not the names of stores")
-    tagger = request["tagger"]
-    read = tagger.get("embeddings", [])
-    if not isinstance(read, list) or not all(name in known for name in (*read, *embeddings)):
-        raise ValueError(f"expected embeddings among {', '.join(known)}; found {quoted([read, embeddings])}")
-    if not isinstance(tagger.get("fusion", ""), str):
-        raise TypeError("fusion is not a text")
-    _whole(request["seed"])
-    if not (_whole(request["sentences"]) and _whole(tagger["epochs"])):
-        raise ValueError("sentences or epochs: expected at least one, found 0")
-    canonical_json(request).encode("utf-8")  # refuses NaN and lone surrogates
-    return request
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
-        raise ValueError(f"expected a number, found {quoted(value)}")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(_number(value), int):
-        raise ValueError(f"expected a whole number, found {quoted(value)}")
-    return int(value)
-
-
-def _require_shallow(*values: Any) -> None:
-    """What is nested deeper than any request would break whoever walks through it."""
-    level: list[Any] = list(values)
-    for _ in range(_DEEPEST):
-        tables = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
-        level = [item for table in tables for item in table]
-    if level:
-        raise ValueError("nested too deep")
-
-
-def _words(error: Exception) -> str:
-    return shortened(f"{type(error).__name__}: {error}")
-
-
 def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to take one run for another.
+    """Compare the request of a run with the expected one.
 
-    :raises StaleError: names what differs.
+    :raises StaleError: they differ; the message names the keys.
     """
     differing = [
         key
@@ -297,7 +320,7 @@ def check_request(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON table of a run's folder.
 
-    :raises MissingError: there is no such file.
-    :raises ModelError: it is damaged.
+    :raises MissingError: the file is missing.
+    :raises ModelError: the file is damaged.
     """
     return read_table(path, ADVICE)

@@ -1,6 +1,8 @@
-"""What is asked of a run: everything that decides its numbers, known without torch."""
+"""The specification of a run: everything that decides its numbers, known without torch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from msgspec.structs import replace
@@ -9,47 +11,89 @@ from backattn.common.errors import RecipeError
 from backattn.corpus import Corpus
 from backattn.recipe import TaggerRecipe, as_json
 from backattn.tagger.frozen_features import Inputs, StoredFeatures
+from backattn.tagger.run import TaggerFacts
 
-# Width of the random vectors when no store says another: flair's default tagger has 2 x 256.
+# Width of the random vectors when there is no store of T: flair's default tagger has 2 x 256.
 RANDOM_WIDTH = 512
-# The paper's names of its rows.
+# The paper's names of the embeddings.
 _NAMES = {"fasttext": "fastText", "charlm": "CharLM", "bert": "BERT"}
 
 
-def make_request(
-    corpus: Corpus,
-    transfer: StoredFeatures | None,
-    embeddings: Mapping[str, StoredFeatures],
-    recipe: TaggerRecipe,
-    *,
-    inputs: Inputs,
-    seed: int,
-    identity: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that decides a run's numbers, as JSON: two equal requests are one run.
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """Specification of one run. Two runs with equal :attr:`request` are the same run.
 
-    :param transfer: the store of T; for ``words`` not used, for ``random`` only its width.
-    :param embeddings: the stores of the recipe's frozen features, by name.
-    :param identity: what is not otherwise known here (digest of the corpus, ...).
-    :raises RecipeError: the recipe asks for more sentences than there are, or for a fusion without a BiLSTM.
+    :param recipe: of the tagger; keys that the inputs do not read are reset by :attr:`tagger`.
+    :param identity: JSON facts that decide the numbers and are not known here; ``corpus``, the digest of the
+        corpus, is required.
+    :param transfer: the store of T; not read for ``words``, and only its width for ``random``.
+    :param embeddings: stores of frozen features by name; those that the recipe does not name are not read.
+    :param groups: named scores, as for :func:`~backattn.corpus.scoring.score`.
     """
-    recipe = effective_recipe(inputs, recipe)
-    return {
-        **identity,
-        "inputs": inputs,
-        "seed": seed,
-        "sentences": sample_size(corpus, recipe),
-        "tagger": as_json(recipe),
-        "embeddings": {name: embeddings[name].identity for name in recipe.embeddings},
-        "transfer": _transfer_name(inputs, transfer),
-    }
+
+    corpus: Corpus
+    recipe: TaggerRecipe
+    inputs: Inputs
+    seed: int
+    identity: Mapping[str, Any]
+    transfer: StoredFeatures | None = None
+    embeddings: Mapping[str, StoredFeatures] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tagger(self) -> TaggerRecipe:
+        """The tagger's recipe, see :func:`effective_recipe`."""
+        return effective_recipe(self.inputs, self.recipe)
+
+    @cached_property
+    def frozen(self) -> dict[str, StoredFeatures]:
+        """The stores of frozen features that the run reads, in the order of the recipe."""
+        return {name: self.embeddings[name] for name in self.tagger.embeddings}
+
+    @property
+    def sentences(self) -> int:
+        """Number of training sentences.
+
+        :raises RecipeError: the recipe names more than the corpus has.
+        """
+        wanted, found = self.tagger.sentences, len(self.corpus.train)
+        if wanted == "all":
+            return found
+        if wanted > found:
+            raise RecipeError(
+                f"tagger.sentences: {wanted} asked for, but the training file has {found}; "
+                'expected at most that, or "all"'
+            )
+        return wanted
+
+    @property
+    def random_width(self) -> int:
+        """Width of the vectors of ``random``: that of T, which they replace."""
+        return RANDOM_WIDTH if self.transfer is None else self.transfer.width
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """Everything that decides the numbers, as JSON; kept in ``run.json``, its digest names the folder.
+
+        :raises RecipeError: the recipe names more sentences than there are, or a fusion without a BiLSTM.
+        """
+        transfer = None if self.inputs == "words" or self.transfer is None else self.transfer.identity
+        return {
+            **self.identity,
+            "inputs": self.inputs,
+            "seed": self.seed,
+            "sentences": self.sentences,
+            "tagger": as_json(self.tagger),
+            "embeddings": {name: store.identity for name, store in self.frozen.items()},
+            "transfer": f"random-{self.random_width}" if self.inputs == "random" else transfer,
+        }
 
 
 def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
-    """The recipe without the fusion or the embeddings that these inputs never read.
+    """Reset the fusion or the embeddings of a recipe to their defaults where the inputs do not read them.
 
-    So those cannot make two runs of one. The rest stays, even where nothing reads it (the words' part, of
-    ``transfer``): by it a report finds the base of a row.
+    Otherwise two requests that differ only in them would train the same run twice. Keys of the word features
+    stay even for ``transfer``, which does not read them: a report finds the base of a row by them.
 
     :raises RecipeError: ``transfer`` with another fusion than ``output``.
     """
@@ -65,42 +109,15 @@ def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
     return recipe
 
 
-def sample_size(corpus: Corpus, recipe: TaggerRecipe) -> int:
-    """How many training sentences the recipe takes.
+def model_name(inputs: Inputs, recipe: TaggerRecipe | TaggerFacts) -> str:
+    """Name of a model in the paper's tables: ``CharLM+BiLSTM+CRF+BAN``.
 
-    :raises RecipeError: more than there are.
-    """
-    if recipe.sentences == "all":
-        return len(corpus.train)
-    if recipe.sentences > len(corpus.train):
-        raise RecipeError(
-            f"tagger.sentences: {recipe.sentences} asked for, but the training file has {len(corpus.train)}; "
-            'expected at most that, or "all"'
-        )
-    return recipe.sentences
-
-
-def model_name(inputs: Inputs, recipe: TaggerRecipe) -> str:
-    """What the paper's tables call such a model: ``CharLM+BiLSTM+CRF+BAN``.
-
-    A fusion that is not the paper's stands in brackets: ``BiLSTM+CRF+BAN(gate)``.
+    A fusion other than the paper's follows in brackets: ``BiLSTM+CRF+BAN(gate)``.
     """
     if inputs == "transfer":
         return "BAN+CRF"
     base = "+".join([*(_NAMES[name] for name in recipe.embeddings), "BiLSTM", "CRF"])
     if inputs == "words":
         return base
-    beside = "BAN" if inputs == "words+transfer" else "random"
-    return f"{base}+{beside}" + (f"({recipe.fusion})" if recipe.fusion != "output" else "")
-
-
-def random_width(transfer: StoredFeatures | None) -> int:
-    """Width of the vectors of ``random``: that of the T in whose place they stand."""
-    return RANDOM_WIDTH if transfer is None else transfer.width
-
-
-def _transfer_name(inputs: Inputs, transfer: StoredFeatures | None) -> str | None:
-    """What identifies T: the store, or the width of random vectors; None for words."""
-    if inputs == "random":
-        return f"random-{random_width(transfer)}"
-    return None if inputs == "words" or transfer is None else transfer.identity
+    added = "BAN" if inputs == "words+transfer" else "random"
+    return f"{base}+{added}" + (f"({recipe.fusion})" if recipe.fusion != "output" else "")

@@ -1,8 +1,8 @@
-"""Corpus + transfer vectors + frozen features + recipe + seed -> one run (section 3.2 of the paper).
+"""Train the tagger of one run (section 3.2 of the paper).
 
-Everything random in an epoch comes from the seed and the epoch's number alone. So a run that was killed
-goes on from its last epoch to the same numbers, bit for bit, as one that was not (on one machine,
-with as many threads).
+All random numbers of an epoch come from the seed and the number of the epoch. A run that was killed therefore
+continues from its last epoch to the same numbers, bit for bit, as an uninterrupted one (on one machine, with
+the same number of threads).
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec import convert
 from tqdm import tqdm
 
 from backattn.common.atomic_files import write_whole
@@ -26,69 +26,46 @@ from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.file_lock import writer_lock
 from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import shortened
-from backattn.corpus import Corpus
 from backattn.corpus.scoring import Score, count, entities, score
-from backattn.recipe import TaggerRecipe
 from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.dataset import training_order
-from backattn.tagger.frozen_features import Inputs, StoredFeatures
 from backattn.tagger.optimisation import Annealing, sgd_step
 from backattn.tagger.prediction import decode
 from backattn.tagger.preparation import Setup, prepare
-from backattn.tagger.run import Run, RunFolder, check_request, finished_run
-from backattn.tagger.run_spec import effective_recipe, make_request, model_name
+from backattn.tagger.run import ADVICE, Run, RunFolder, check_request, finished_run
+from backattn.tagger.run_spec import RunSpec, model_name
 
-# As in stage one: no thread that watches the bar.
+# As in stage one: no monitor thread for the progress bar.
 tqdm.monitor_interval = 0
 
 
 def train_run(
-    corpus: Corpus,
-    transfer: StoredFeatures | None,
-    recipe: TaggerRecipe,
-    *,
-    inputs: Inputs,
-    seed: int,
-    folder: Path,
-    identity: Mapping[str, Any],
-    embeddings: Mapping[str, StoredFeatures] = MappingProxyType({}),
-    groups: Mapping[str, str] | None = None,
-    progress: bool = False,
-    device: str = "cpu",
-    threads: int = 1,
+    spec: RunSpec, folder: Path, *, device: str = "cpu", threads: int = 1, progress: bool = False
 ) -> Run:
-    """Train a tagger, or go on with a training that was stopped, or give the run that is there.
+    """Train a tagger, continue a training that was stopped, or return the run if it is finished.
 
-    :param transfer: the transfer vectors; for ``words`` not used, for ``random`` only their width.
-    :param identity: JSON facts that decide the numbers and are not otherwise known here (digest of the
-        corpus, recipe); they are kept in ``run.json`` and must agree when a training goes on.
-    :param embeddings: the frozen features that the recipe names; more are not used.
-    :param groups: named scores, as for :func:`~backattn.corpus.scoring.score`.
-    :param threads: CPU threads of torch; does not belong to the identity. Seeds side by side with one
+    :param threads: CPU threads of torch; not part of the run's identity. Two seeds in parallel with one
         thread each use two cores better than one training with two.
-    :raises StaleError: the folder holds a run with another identity, or a sentence has no vectors.
+    :raises StaleError: the folder holds a run with another request, or a sentence has no vectors.
     :raises BusyError: another process trains in this folder.
     :raises ModelError: the training diverged, or the folder is damaged.
-    :raises RecipeError: the recipe does not fit the corpus, or the inputs.
+    :raises RecipeError: the recipe does not fit the corpus or the inputs.
     """
     bound_kernel_caches()
     return_big_blocks()
-    files = RunFolder(folder)
-    request = make_request(corpus, transfer, embeddings, recipe, inputs=inputs, seed=seed, identity=identity)
-    recipe = effective_recipe(inputs, recipe)
+    files, request = RunFolder(folder), spec.request
     files.refuse_link()
     with writer_lock(files.lock), threads_of_torch(threads), torch.random.fork_rng():
         run = finished_run(folder, request)
         if run is not None:
             return run
-        torch.manual_seed(seed)
-        setup = prepare(corpus, transfer, embeddings, recipe, inputs, device=device)
-        return _Training(setup, recipe, files, request, dict(groups or {}), threads).run(progress)
+        torch.manual_seed(spec.seed)
+        return _Training(spec, prepare(spec, device=device), files, threads).run(progress)
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a training stands after an epoch; with the weights, all that the next one needs."""
+    """State of a training after an epoch; with the weights, all that the next epoch needs."""
 
     epoch: int
     annealing: Annealing
@@ -97,28 +74,20 @@ class _State:
     history: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "_State":
-        return cls(
-            **{**value, "annealing": Annealing(**value["annealing"]), "history": tuple(value["history"])}
-        )
+    def from_json(cls, value: Any) -> "_State":
+        state = convert(value, cls)
+        if not all(isinstance(row.get("precision"), str) for row in state.history):
+            raise ValueError("an epoch does not record its precision")
+        return state
 
 
 class _Training:
-    """One training: its network and the folder that it keeps up to date."""
+    """One training: its network, and the folder that it updates after each epoch."""
 
-    def __init__(
-        self,
-        setup: Setup,
-        recipe: TaggerRecipe,
-        files: RunFolder,
-        request: Mapping[str, Any],
-        groups: Mapping[str, str],
-        threads: int,
-    ) -> None:
-        self.setup, self.recipe, self.files, self.request = setup, recipe, files, request
-        self.groups, self.threads = groups, threads
-        self.network = setup.network
-        self.learning = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+    def __init__(self, spec: RunSpec, setup: Setup, files: RunFolder, threads: int) -> None:
+        self.spec, self.setup, self.files, self.threads = spec, setup, files, threads
+        self.recipe, self.network = spec.tagger, setup.network
+        self.learnable = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         self.dev_gold = entities(sentence.tags for sentence in setup.corpus.dev)
 
     def run(self, progress: bool) -> Run:
@@ -143,21 +112,19 @@ class _Training:
             return _State(0, Annealing(self.recipe.learning_rate))
         tensors, about = read_tensors(self.files.checkpoint)
         try:
-            check_request(self.files.path, about["request"], self.request)
-            if tensors.keys() != self.learning.keys():
+            check_request(self.files.path, about["request"], self.spec.request)
+            if tensors.keys() != self.learnable.keys():
                 raise ValueError("parameters of another network")
-            self.network.load_state_dict(tensors, strict=False)  # buffers are made, not learnt
+            self.network.load_state_dict(tensors, strict=False)  # buffers are computed, not learnt
             return _State.from_json(about["state"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if is_environment_error(error):
                 raise
             reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
-            raise ModelError(
-                f"{self.files.checkpoint}: damaged ({reason}); remove the folder and train again"
-            ) from None
+            raise ModelError(f"{self.files.checkpoint}: damaged ({reason}); {ADVICE}") from None
 
     def _after_epoch(self, state: _State, bar: "tqdm[Any]") -> _State:
-        """Train one epoch, score it on dev, and write both down."""
+        """Train one epoch, score it on dev, and save the state."""
         begin, epoch = time.perf_counter(), state.epoch + 1
         loss = self._epoch(epoch, state.annealing.rate, bar)
         trained = time.perf_counter()
@@ -182,15 +149,15 @@ class _Training:
         return state
 
     def _epoch(self, epoch: int, rate: float, bar: "tqdm[Any]") -> float:
-        """One pass over the training sample; returns the mean loss of a sentence."""
-        seed = _epoch_seed(int(self.request["seed"]), epoch)
+        """One pass over the training sample; returns the mean loss per sentence."""
+        seed = _epoch_seed(self.spec.seed, epoch)
         torch.manual_seed(seed)
         train, network = self.setup.train, self.network.train()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.setup.device)
         for indices in training_order(train.lengths, self.recipe.batch, np.random.default_rng(seed)):
             loss = network.loss(train.batch(indices, self.setup.sources).to(self.setup.device))
             loss.backward()  # type: ignore[no-untyped-call]
-            sgd_step(self.learning.values(), rate=rate, clip_norm=self.recipe.clip_norm)
+            sgd_step(self.learnable.values(), rate=rate, clip_norm=self.recipe.clip_norm)
             loss_sum += loss.detach() * len(indices)
             bar.update(len(indices))
         mean = float(loss_sum) / len(train)
@@ -202,20 +169,20 @@ class _Training:
         return mean
 
     def _save(self, state: _State, better: bool) -> None:
-        # A kill between the two leaves weights of an epoch that will be done again, to the same bits.
+        # A kill between the two files leaves weights of an epoch that is trained again, to the same bits.
         if better:
             write_tensors(self.files.weights, self.network.state_dict(), {"shape": asdict(self.setup.shape)})
-        about = {"request": self.request, "state": asdict(state)}
-        write_tensors(self.files.checkpoint, self.learning, about)
+        about = {"request": self.spec.request, "state": asdict(state)}
+        write_tensors(self.files.checkpoint, self.learnable, about)
         self.files.write_history(state.history)
 
     def _finish(self, state: _State) -> Run:
-        """Score the best epoch on dev and test, write all of it, and last that it is complete."""
+        """Score the best epoch on dev and test, and write the predictions and, last, ``run.json``."""
         self.network.load_state_dict(read_tensors(self.files.weights)[0])
-        self.files.write_history(state.history)  # a kill after the last checkpoint has left one row out
+        self.files.write_history(state.history)  # a kill after the last checkpoint leaves the last row out
         run = Run(
             folder=self.files.path,
-            request=self.request,
+            request=self.spec.request,
             best_epoch=state.best_epoch,
             dev=self._score("dev", state),
             test=self._score("test", state),
@@ -232,24 +199,27 @@ class _Training:
         encoded = self.setup.dev if split == "dev" else self.setup.encode(sentences)
         predicted = decode(self.network, self.setup.vocabulary, encoded, self.setup.sources)
         self.files.write_predictions(split, sentences, predicted)
-        told = ("inputs", "seed", "sentences")
-        model = model_name(self.request["inputs"], self.recipe)
-        about = {"split": split, "model": model, **{name: self.request[name] for name in told}}
-        about |= {"epochs": state.epoch, "best_epoch": state.best_epoch}
-        # A training may have been begun on another machine, or by a version whose epochs do not say it.
-        computed = {row.get("precision", self.recipe.precision) for row in state.history}
-        about |= {"precision": ",".join(sorted(computed))}
-        about |= {"transfer": self.request["transfer"] or "none"}
-        return score([s.tags for s in sentences], predicted, self.groups, about)
+        spec = self.spec
+        about = {
+            "split": split,
+            "model": model_name(spec.inputs, spec.tagger),
+            **{name: spec.request[name] for name in ("inputs", "seed", "sentences")},
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            # Epochs may have been trained on machines with and without bfloat16.
+            "precision": ",".join(sorted({row["precision"] for row in state.history})),
+            "transfer": spec.request["transfer"] or "none",
+        }
+        return score([s.tags for s in sentences], predicted, spec.groups, about)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of everything random in one epoch, a 63-bit number."""
+    """Seed of all random numbers of one epoch, a 63-bit number."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8]) >> 1
 
 
 def _environment(device: str, threads: int) -> dict[str, Any]:
-    """What a run was made with, for the record: versions, device and threads."""
+    """Versions of packages, device and threads, for the record."""
     packages = ("backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
     return {
         "python": platform.python_version(),

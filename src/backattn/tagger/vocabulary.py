@@ -1,4 +1,4 @@
-"""Tokens, characters and tags -> numbers, fixed by the training sample."""
+"""Vocabulary of words, characters and tags, fixed by the training sample."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from backattn.corpus import Sentence
 from backattn.corpus.normalisation import digits_to_zero, normalised_forms
 
 UNKNOWN = 0
-# Character 0 is padding and character 1 stands for all that training never saw.
+# Character 0 is padding and character 1 is every character that training has not seen.
 PADDING_CHARACTER = 0
 UNKNOWN_CHARACTER = 1
 _FIRST_CHARACTER = 2
@@ -21,7 +21,7 @@ _FIRST_CHARACTER = 2
 
 @dataclass(frozen=True)
 class TaggerVocabulary:
-    """What the tagger knows by number.
+    """Words, characters and tags of a tagger, by number.
 
     :param words: word forms; number i + 1 is ``words[i]``, 0 is every other word.
     :param characters: number i + 2 is ``characters[i]``.
@@ -81,7 +81,7 @@ class TaggerVocabulary:
 
 
 def build_vocabulary(sample: Sequence[Sentence]) -> TaggerVocabulary:
-    """The vocabulary of a training sample; its words with case kept and digits as 0."""
+    """Build the vocabulary of a training sample; words keep their case, digits become 0."""
     tokens = [token for sentence in sample for token in sentence.tokens]
     types = sorted({tag[2:] for sentence in sample for tag in sentence.tags if tag != "O"})
     return TaggerVocabulary(
@@ -92,7 +92,7 @@ def build_vocabulary(sample: Sequence[Sentence]) -> TaggerVocabulary:
 
 
 def singletons(vocabulary: TaggerVocabulary, sample: Sequence[Sentence]) -> NDArray[np.bool_]:
-    """Which words the sample has exactly once; in training they teach the unknown word.
+    """Mask of the words that occur exactly once in the sample; training replaces some by the unknown word.
 
     :returns: *Shape:* (n_words,)
     """
