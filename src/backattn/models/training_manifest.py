@@ -1,9 +1,11 @@
-"""Read ``training.json``, which a finished training leaves beside its model."""
+"""Read ``training.json``, the manifest that a finished training leaves beside its model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from backattn.common.errors import ModelError
 from backattn.common.json_files import read_table
@@ -11,9 +13,11 @@ from backattn.common.safe_text import quoted
 
 MANIFEST = "training.json"
 
+_T = TypeVar("_T")
+
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished folder.
+    """Read the manifest of a finished folder.
 
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
@@ -21,9 +25,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_table(folder / MANIFEST, train_anew(folder))
 
 
+def convert_report(values: Mapping[str, Any], report: type[_T], folder: Path) -> _T:
+    """Convert the JSON values of a training's report to its dataclass.
+
+    :param folder: where the training's result lies now, the ``folder`` of the report.
+    :raises ValueError: a value is missing or of another type.
+    """
+    return msgspec.convert(
+        {**values, "folder": str(folder)}, report, dec_hook=lambda kind, value: kind(value)
+    )
+
+
 @contextmanager
 def damage_as_model_error(path: Path) -> Iterator[None]:
-    """What does not fit while a file of a training is made out, is damage of that file.
+    """Turn errors of converting a training's file into one that names the file.
 
     :raises ModelError: in place of the error.
     """
@@ -34,5 +49,5 @@ def damage_as_model_error(path: Path) -> Iterator[None]:
 
 
 def train_anew(folder: Path) -> str:
-    """What to do about a damaged file of a training."""
+    """Advice for messages about a damaged file of a training."""
     return f"delete {folder} to train anew"

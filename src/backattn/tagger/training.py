@@ -6,11 +6,9 @@ with as many threads).
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +24,7 @@ from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.file_lock import writer_lock
 from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import shortened
+from backattn.common.version import package_versions
 from backattn.corpus import Corpus
 from backattn.corpus.scoring import Score, legal_spans, score, span_f1
 from backattn.recipe import TaggerRecipe
@@ -250,10 +249,9 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 def _environment(device: str, threads: int) -> dict[str, Any]:
     """What a run was made with, for the record: versions, device and threads."""
-    packages = ("backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
+    packages = ("python", "backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
     return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **package_versions(packages),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "device": device,
         "threads": threads,

@@ -273,9 +273,6 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
     for split in ("train", "dev", "test"):
         assert request(dataclasses.replace(corpus, **{split: (more,)})) != request(corpus)
     assert request(dataclasses.replace(corpus, test=(more,)), ()) == request(corpus, ())
-    # By which rule lines are held out is said where there are lines.
-    assert "held_out" in request(corpus)
-    assert "held_out" not in request(corpus, ())
 
 
 class TestRefusals:

@@ -17,12 +17,10 @@ from flair.trainers import ModelTrainer
 from flair.trainers.plugins import MetricRecord, TrainerPlugin
 
 from backattn.common.atomic_files import write_whole
-from backattn.common.errors import MissingError, ModelError
 from backattn.corpus import Sentence
 from backattn.corpus.tags import legal_transitions, spans
-from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger, load_tagger
+from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger
 from backattn.models.import_logging import quiet
-from backattn.models.training_manifest import train_anew
 from backattn.recipe import EnglishTraining
 
 LABEL = "ner"
@@ -174,22 +172,6 @@ def save_tagger(tagger: SequenceTagger, path: Path) -> None:
     :raises ModelError: its weights are not finite: the training diverged.
     """
     write_whole(path, dump_tagger(tagger, str(path)))
-
-
-def load_own_tagger(path: Path) -> SequenceTagger:
-    """Open the native model file of an epoch, whoever wrote it.
-
-    :raises MissingError: it is not there; an older version of this program wrote pickles.
-    :raises ModelError: it is no such file.
-    """
-    try:
-        return load_tagger(path.read_bytes(), str(path))
-    except ModelError as error:
-        raise ModelError(f"{error}; {train_anew(path.parent)}") from None
-    except OSError:
-        raise MissingError(
-            f"{path}: the last epoch's tagger is not there; {train_anew(path.parent)}"
-        ) from None
 
 
 def _dataset(sentences: Sequence[Sentence]) -> FlairDatapointDataset[FlairSentence]:
