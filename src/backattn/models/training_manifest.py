@@ -1,7 +1,8 @@
 """Read ``training.json``, the manifest that a finished training leaves beside its model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,15 +26,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_table(folder / MANIFEST, train_anew(folder))
 
 
-def convert_report(values: Mapping[str, Any], report: type[_T], folder: Path) -> _T:
-    """Convert the JSON values of a training's report to its dataclass.
+def read_report_as(
+    report: type[_T],
+    folder: Path,
+    values: Callable[[dict[str, Any]], Mapping[str, Any]] = itemgetter("report"),
+) -> _T:
+    """Read the report of a finished folder into its dataclass.
 
-    :param folder: where the training's result lies now, the ``folder`` of the report.
-    :raises ValueError: a value is missing or of another type.
+    :param values: picks the report's JSON values from the manifest; its ``folder`` is where it lies now.
+    :raises MissingError: there is no manifest.
+    :raises ModelError: it is damaged: a value is missing or of another type.
     """
-    return msgspec.convert(
-        {**values, "folder": str(folder)}, report, dec_hook=lambda kind, value: kind(value)
-    )
+    manifest = read_manifest(folder)
+    with damage_as_model_error(folder / MANIFEST):
+        found = {**values(manifest), "folder": str(folder)}
+        return msgspec.convert(found, report, dec_hook=lambda kind, value: kind(value))
 
 
 @contextmanager

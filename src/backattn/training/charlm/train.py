@@ -19,12 +19,7 @@ from backattn.embeddings.charlm_hub import dump_model, load_model
 from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS
 from backattn.models.flair_config import FORMAT
 from backattn.models.safetensors_model import SUFFIX
-from backattn.models.training_manifest import (
-    MANIFEST,
-    convert_report,
-    damage_as_model_error,
-    read_manifest,
-)
+from backattn.models.training_manifest import read_report_as
 from backattn.recipe import CharLmTraining, Recipe, as_json
 from backattn.training.charlm.flair_trainer import (
     negative_log_likelihood,
@@ -200,8 +195,7 @@ def read_report(folder: Path) -> CharLmReport:
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
     """
-    with damage_as_model_error(folder / MANIFEST):
-        return convert_report(read_manifest(folder)["report"], CharLmReport, folder)
+    return read_report_as(CharLmReport, folder)
 
 
 def best_epoch(epochs: tuple[CharLmEpoch, ...]) -> int:

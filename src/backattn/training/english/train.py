@@ -22,12 +22,7 @@ from backattn.embeddings.charlm_hub import open_embeddings
 from backattn.english import EnglishTagger
 from backattn.english.flair import FlairTagger
 from backattn.models.flair_serialisation import load_tagger
-from backattn.models.training_manifest import (
-    MANIFEST,
-    convert_report,
-    damage_as_model_error,
-    read_manifest,
-)
+from backattn.models.training_manifest import read_report_as
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import EnglishCharLm, EnglishRecipe, EnglishTraining, as_json, cache_root, model_path
 from backattn.training.charlm.text import Purpose
@@ -182,8 +177,7 @@ def read_report(folder: Path) -> EnglishReport:
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
     """
-    with damage_as_model_error(folder / MANIFEST):
-        return convert_report(read_manifest(folder)["report"], EnglishReport, folder)
+    return read_report_as(EnglishReport, folder)
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> F1:

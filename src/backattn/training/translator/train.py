@@ -7,7 +7,7 @@ of each epoch goes to ``<folder>.epochs/``, which appears whole before the resul
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,7 @@ from backattn.common.atomic_files import is_file, publish_folder
 from backattn.common.device import pick_device, threads_of_torch
 from backattn.common.errors import RecipeError
 from backattn.common.progress import bar_disabled
-from backattn.models.training_manifest import (
-    MANIFEST,
-    convert_report,
-    damage_as_model_error,
-    read_manifest,
-)
+from backattn.models.training_manifest import MANIFEST, read_report_as
 from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
 from backattn.training.training_job import (
     TrainingJob,
@@ -148,13 +143,12 @@ def train_translator(
         packages=_PACKAGES,
         replace=replace,
     )
-    trainer = _Trainer(recipe, training, job, progress)
     with threads_of_torch(threads):
         job.run(
-            prepare=trainer.read,
-            train=trainer.train,
-            write=lambda _, trained, result: trainer.write(trained, averaged_epochs(training), result),
-            incomplete=lambda: not trainer.has_kept_epochs(),
+            prepare=lambda: _read(training),
+            train=lambda text, work: _train(recipe, training, text, job, work, progress),
+            write=lambda _, write, result: write(averaged_epochs(training), result),
+            incomplete=lambda: not _has_epochs(job, training),
         )
     return read_report(folder)
 
@@ -164,26 +158,27 @@ def read_report(folder: Path) -> TranslatorReport:
 
     :raises ModelError: it is damaged.
     """
-    with damage_as_model_error(folder / MANIFEST):
-        manifest = read_manifest(folder)
-        pairs, bleu = manifest["pairs"], manifest["bleu"]
-        figures = {
-            "train_pairs": pairs["train"],
-            "valid_pairs": pairs["valid"],
-            "empty": pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
-            "held_out": sum(file["held_out"] for file in pairs["files"]),
-            "too_long": pairs["too_long"],
-            "parameters": manifest["parameters"],
-            "epochs": manifest["epochs"],
-            "bleu": bleu["score"],
-            "bleu_signature": bleu["signature"],
-            "test_sentences": bleu["sentences"],
-            "translated_back": pairs["translated_back"],
-            "not_translated_back": sum(
-                file["known"] + file["empty"] + file["untranslated"] for file in pairs["english"]
-            ),
-        }
-        return convert_report(figures, TranslatorReport, folder)
+    return read_report_as(TranslatorReport, folder, _report_values)
+
+
+def _report_values(manifest: dict[str, Any]) -> dict[str, Any]:
+    pairs, bleu = manifest["pairs"], manifest["bleu"]
+    return {
+        "train_pairs": pairs["train"],
+        "valid_pairs": pairs["valid"],
+        "empty": pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
+        "held_out": sum(file["held_out"] for file in pairs["files"]),
+        "too_long": pairs["too_long"],
+        "parameters": manifest["parameters"],
+        "epochs": manifest["epochs"],
+        "bleu": bleu["score"],
+        "bleu_signature": bleu["signature"],
+        "test_sentences": bleu["sentences"],
+        "translated_back": pairs["translated_back"],
+        "not_translated_back": sum(
+            file["known"] + file["empty"] + file["untranslated"] for file in pairs["english"]
+        ),
+    }
 
 
 def epochs_folder(folder: Path) -> Path:
@@ -255,81 +250,65 @@ def _request(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What a translator's folder is written from.
+def _read(training: TranslatorTraining) -> tuple[TrainingText, list[EnglishText]]:
+    """Read the parallel files, and the English sentences to translate back."""
+    if training.parent:
+        parent_files(training.parent)
+    text, back = read_training_text(training), training.back_translation
+    return text, read_english(back, text) if back else []
 
-    :param counts: of the pairs that were trained on and left out.
+
+def _train(
+    recipe: Recipe,
+    training: TranslatorTraining,
+    source: tuple[TrainingText, list[EnglishText]],
+    job: TrainingJob,
+    work: Path,
+    progress: bool,
+) -> Callable[[Sequence[int], Path], dict[str, Any]]:
+    """Train all epochs, and with ``keep`` publish a translator of each.
+
+    :returns: a function that writes a translator with the average weights of some epochs into a folder.
     """
+    (text, english), back = source, training.back_translation
+    files = PieceFiles(work, recipe.translator.source)
+    if back:
+        text = translate_back(recipe, training, back, text, english, work=work, progress=progress)
+    counts = prepare(text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress)
+    epochs = train_model(files, training, work=work, progress=progress)
 
-    files: PieceFiles
-    test: tuple[SentencePair, ...]
-    counts: dict[str, Any]
-    epochs: tuple[TranslatorEpoch, ...]
-
-
-@dataclass(frozen=True)
-class _Trainer:
-    """The steps of a translator's training that :meth:`TrainingJob.run` calls."""
-
-    recipe: Recipe
-    training: TranslatorTraining
-    job: TrainingJob
-    progress: bool
-
-    def read(self) -> tuple[TrainingText, list[EnglishText]]:
-        """Read the parallel files, and the English sentences to translate back."""
-        if self.training.parent:
-            parent_files(self.training.parent)
-        text, back = read_training_text(self.training), self.training.back_translation
-        return text, read_english(back, text) if back else []
-
-    def train(self, source: tuple[TrainingText, list[EnglishText]], work: Path) -> _Trained:
-        """Train all epochs, and with ``keep`` publish a translator of each."""
-        (text, english), recipe, training, progress = source, self.recipe, self.training, self.progress
-        files = PieceFiles(work, recipe.translator.source)
-        if back := training.back_translation:
-            text = translate_back(recipe, training, back, text, english, work=work, progress=progress)
-        counts = prepare(
-            text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress
-        )
-        epochs = train_model(files, training, work=work, progress=progress)
-        trained = _Trained(files, text.test, counts, epochs)
-        if not self.has_kept_epochs():
-            self._publish_epochs(trained, work / "epochs")
-        return trained
-
-    def write(self, trained: _Trained, weights: Sequence[int], result: Path) -> dict[str, Any]:
-        """Write a translator with the average weights of some epochs, and measure its BLEU."""
-        parameters = write_model(trained.files, weights, result)
+    def write(weights: Sequence[int], result: Path) -> dict[str, Any]:
+        parameters = write_model(files, weights, result)
         return {
-            "recipe": as_json(self.recipe.translator),
-            "pairs": trained.counts,
+            "recipe": as_json(recipe.translator),
+            "pairs": counts,
             "parameters": parameters,
-            "epochs": [dataclasses.asdict(epoch) for epoch in trained.epochs[: weights[-1]]],
-            "bleu": _bleu(self.recipe, self.training, trained.test, result, self.progress),
+            "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
+            "bleu": _bleu(recipe, training, text.test, result, progress),
         }
 
-    def has_kept_epochs(self) -> bool:
-        """Whether all epochs that the recipe keeps are there."""
-        kept = epochs_folder(self.job.folder)
-        return not self.training.keep or not any(
-            changes(request_of(kept / str(epoch)), self._request_of_epoch(epoch))
-            for epoch in all_epochs(self.training)
-        )
-
-    def _publish_epochs(self, trained: _Trained, folder: Path) -> None:
-        """Write a translator of each epoch that is not in a folder yet, then publish the folder."""
+    if not _has_epochs(job, training):
+        folder = work / "epochs"
         folder.mkdir(exist_ok=True)
-        for epoch in all_epochs(self.training):
-            target, request = folder / str(epoch), self._request_of_epoch(epoch)
+        for epoch in all_epochs(training):
+            target, request = folder / str(epoch), _request_of_epoch(job, epoch)
             if request_of(target) != request:
-                write = functools.partial(self.write, trained, [epoch])
-                self.job.publish(write, folder=target, request=request)
-        publish_folder(folder, epochs_folder(self.job.folder))
+                job.publish(functools.partial(write, [epoch]), folder=target, request=request)
+        publish_folder(folder, epochs_folder(job.folder))
+    return write
 
-    def _request_of_epoch(self, epoch: int) -> dict[str, Any]:
-        return {**self.job.request, "epoch": epoch}
+
+def _has_epochs(job: TrainingJob, training: TranslatorTraining) -> bool:
+    """Whether all epochs that the recipe keeps are there."""
+    kept = epochs_folder(job.folder)
+    return not training.keep or not any(
+        changes(request_of(kept / str(epoch)), _request_of_epoch(job, epoch))
+        for epoch in all_epochs(training)
+    )
+
+
+def _request_of_epoch(job: TrainingJob, epoch: int) -> dict[str, Any]:
+    return {**job.request, "epoch": epoch}
 
 
 def _bleu(
