@@ -2,7 +2,7 @@
 
 ``<folder>.work/`` holds the unfinished training and, from its beginning, ``request.json``: the request that
 it belongs to. ``<folder>/`` takes its place at the end, with the manifest ``training.json`` written last.
-A work folder without that request, or a result folder without a manifest, belongs to somebody else and is
+A work folder without that request, or a result folder without a manifest, is not ours and is
 refused.
 """
 

@@ -56,12 +56,12 @@ class CharLmReport:
 
     :param sentences: lines of the training text, the corpus' training sentences among them.
     :param characters: of that text, with the end of each line.
-    :param alphabet: how many characters the models tell apart.
-    :param unknown: how many characters of the text are others, which stand there less than
-        :data:`MIN_COUNT` times.
+    :param alphabet: number of characters of the models' vocabulary.
+    :param unknown: how many characters of the text are not in it: each occurs less than :data:`MIN_COUNT`
+        times.
     :param dev_characters, dev_unknown: the same of the dev sentences.
-    :param files: what became of the lines of each file.
-    :param epochs: of each direction; the one of the lowest dev perplexity is the model.
+    :param files: counts of the lines of each file.
+    :param epochs: of each direction; the weights of the lowest dev perplexity are the model.
     """
 
     folder: Path
@@ -86,7 +86,7 @@ class CharLmReport:
         lines = [
             f"{self.folder}: {self.sentences:,} sentences, {self.characters:,} characters; "
             f"{seconds:.0f} s ({speed:,.0f} characters/s)",
-            f"  {self.alphabet:,} characters told apart; {self.unknown:,} of the text are unknown, each seen "
+            f"  {self.alphabet:,} characters in the vocabulary; {self.unknown:,} of the text are not, and are read as unknown, each seen "
             f"less than {MIN_COUNT} times; in dev {self.dev_unknown:,} of {self.dev_characters:,}",
         ]
         for file in self.files:
@@ -307,11 +307,11 @@ def _characters(lines: tuple[str, ...]) -> int:
 
 
 def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
-    """Everything that the numbers of a training depend on, down to the tokens and the bytes of the files."""
+    """Everything that the numbers of a training depend on, down to digests of the tokens and the files."""
     return {
         "format": FORMAT,
         "training": as_json(training),
-        # What is read of them: a corrected label changes no text. Test sentences are left out of the files.
+        # Only the tokens, which are all that is read. Test sentences matter where files could contain them.
         "corpus": {
             split: digest([sentence.tokens for sentence in sentences])
             for split, sentences in purpose.corpus.splits()

@@ -33,10 +33,10 @@ from backattn.training.epoch_files import EpochFiles, EpochMetrics
 from backattn.training.training_job import TrainingJob, data_digest, result_folder
 
 MODEL = "tagger.safetensors"
-# The dev sentences that choose the epoch: enough to choose by, few enough not to cost an epoch.
+# The number of dev sentences that select the epoch: evaluating more would take as long as an epoch.
 _DEV_LIMIT = 2000
 _CHARLM = "english.training.charlm"
-_BATCH_TOKENS = 4000  # English tokens read at a time when it is evaluated
+_BATCH_TOKENS = 4000  # tokens per batch of the evaluation
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def read_report(folder: Path) -> EnglishReport:
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> F1:
-    """Strict F1 of BIOES tags; what the tagger predicts may be illegal, then only legal spans count."""
+    """Strict entity F1 of BIOES tags; of illegal tag sequences only the legal spans count."""
     counts: dict[str, list[int]] = {}
     for own, other in zip(gold, predicted, strict=True):
         right, found = set(_legal(own)), set(_legal(other))
