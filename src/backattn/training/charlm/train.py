@@ -86,8 +86,8 @@ class CharLmReport:
         lines = [
             f"{self.folder}: {self.sentences:,} sentences, {self.characters:,} characters; "
             f"{seconds:.0f} s ({speed:,.0f} characters/s)",
-            f"  {self.alphabet:,} characters in the vocabulary; {self.unknown:,} of the text are not, and are read as unknown, each seen "
-            f"less than {MIN_COUNT} times; in dev {self.dev_unknown:,} of {self.dev_characters:,}",
+            f"  {self.alphabet:,} characters in the vocabulary; {self.unknown:,} of the text are unknown, "
+            f"each seen less than {MIN_COUNT} times; in dev {self.dev_unknown:,} of {self.dev_characters:,}",
         ]
         for file in self.files:
             lines.append(
@@ -113,8 +113,8 @@ def train_charlm(
     charlm = recipe.embeddings.charlm
     if charlm is None or charlm.training is None:
         raise RecipeError(
-            f"recipe {recipe.name}: no [embeddings.charlm.training]: it says nothing about training "
-            "character language models"
+            f"recipe {recipe.name}: no [embeddings.charlm.training]: expected the table "
+            "that says how to train character language models"
         )
     if not charlm.checkpoint:
         raise RecipeError(

@@ -127,7 +127,7 @@ def train_english(
     """
     training = recipe.training
     if training is None:
-        raise RecipeError("english.training: the recipe says nothing about training an English tagger")
+        raise RecipeError("english.training: missing table; expected how to train the English tagger")
     if Path(recipe.checkpoint).name != MODEL:
         raise RecipeError(
             f"english.checkpoint: expected a path that ends in {MODEL}, which is what a training writes; "
