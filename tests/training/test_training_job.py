@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from backattn.common.digests import canonical_json, file_digest
 from backattn.common.errors import BusyError, ModelError, RecipeError
 from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
 from backattn.training.training_job import (
-    WorkFolder,
+    TrainingJob,
     data_digest,
     real_folder,
     refuse_strange_folder,
@@ -21,25 +22,33 @@ from backattn.training.training_job import (
 REQUEST = {"epochs": 2, "data": {"a": "0f"}}
 
 
-def work_of(folder: Path, **changes: object) -> WorkFolder:
-    return WorkFolder(folder=folder / "model", request={**REQUEST, **changes})
+def work_of(folder: Path, **changes: object) -> TrainingJob:
+    return TrainingJob(
+        folder=folder / "model", request={**REQUEST, **changes}, packages=("backattn", "not-installed")
+    )
 
 
-def train(work: WorkFolder, step: Callable[[str], None] = lambda name: None) -> bool:
+def train(work: TrainingJob, step: Callable[[str], None] = lambda name: None) -> bool:
     """As the trainings do it; gives whether anything was to do, and tells of each step."""
-    with work.locked():
-        if not work.needed():
-            return False
-        path = work.claim()
+
+    def epochs(data: str, path: Path) -> str:
         step("claimed")
         (path / "epoch1").write_text("1")
         step("trained")
-        result = work.fresh_result()
-        (result / "weights").write_text("w")
+        return "w"
+
+    def write(data: str, trained: str, result: Path) -> dict[str, int]:
+        (result / "weights").write_text(trained)
         step("filled")
-        work.publish(result, {work.name: work.request, "report": 5}, ("backattn",))
-        step("published")
-    return True
+        return {"report": 5}
+
+    class Observed(TrainingJob):
+        def publish(self, *arguments: Any, **options: Any) -> None:
+            super().publish(*arguments, **options)
+            step("published")
+
+    observed = Observed(**{item.name: getattr(work, item.name) for item in dataclasses.fields(work)})
+    return observed.run(prepare=lambda: "data", train=epochs, write=write)
 
 
 @pytest.mark.parametrize("last", ["claimed", "trained", "filled", "published"])
@@ -74,13 +83,7 @@ def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None
     """A recipe that was copied names the first one's folder, until somebody thinks of it."""
 
     def trained(lang: str, epochs: int) -> bool:
-        work = dataclasses.replace(work_of(tmp_path, epochs=epochs), lang=lang, replace=True)
-        with work.locked():
-            if not work.needed():
-                return False
-            work.claim()
-            work.publish(work.fresh_result(), {"request": work.request}, ("backattn",))
-        return True
+        return train(dataclasses.replace(work_of(tmp_path, epochs=epochs), lang=lang, replace=True))
 
     assert trained("es", 2)
     assert trained("es", 3)  # its own recipe, edited
@@ -294,7 +297,7 @@ class TestLinkToAnotherDisk:
         return tmp_path / "disk"
 
     def train(self, folder: Path, **changes: object) -> bool:
-        work = WorkFolder(folder=real_folder(folder), request={**REQUEST, **changes}, replace=True)
+        work = TrainingJob(folder=real_folder(folder), request={**REQUEST, **changes}, replace=True)
         return train(work)
 
     def test_everything_lies_beside_what_it_leads_to(self, disk: Path, tmp_path: Path) -> None:
@@ -309,7 +312,7 @@ class TestLinkToAnotherDisk:
         assert sorted(path.name for path in disk.iterdir()) == ["model", "model.lock"]
 
     def test_a_killed_training_goes_on_there(self, disk: Path, tmp_path: Path) -> None:
-        work = WorkFolder(folder=real_folder(tmp_path / "cache/model"), request=REQUEST)
+        work = TrainingJob(folder=real_folder(tmp_path / "cache/model"), request=REQUEST)
         assert work.claim() == disk / "model.work"
         assert self.train(tmp_path / "cache/model")
         assert not (disk / "model.work").exists()

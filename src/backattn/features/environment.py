@@ -1,19 +1,19 @@
 """Record the environment of a run: package versions, device, start time, and the package's own commit."""
 
 import os
-import platform
 import re
 import stat
 import tomllib
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from backattn.common.version import package_versions
 from backattn.features.plan import Stage
 from backattn.store.layout import Header, Origin
 
+# The packages that the numbers of a store depend on.
 _PACKAGES = (
-    "backattn", "torch", "numpy", "h5py", "fairseq-fixed", "flair", "sentencepiece", "transformers",
+    "python", "backattn", "torch", "numpy", "h5py", "fairseq-fixed", "flair", "sentencepiece", "transformers",
     "tokenizers",
 )  # fmt: skip
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 and SHA-256 repositories
@@ -30,7 +30,7 @@ def header_of(stage: Stage, device: str) -> Header:
         recipe=stage.recipe,
         corpora=stage.corpora,
         models=stage.models,
-        versions=package_versions(),
+        versions=package_versions(_PACKAGES),
         device=device,
         commit=package_commit(),
     )
@@ -48,17 +48,6 @@ def new_origin(header: Header, opened: str) -> Origin:
         commit=header.commit,
         opened=opened,
     )
-
-
-def package_versions() -> dict[str, str]:
-    """List the versions of Python and of the installed packages that make the numbers."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def package_commit() -> str:

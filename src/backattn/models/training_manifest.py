@@ -1,9 +1,12 @@
-"""Read ``training.json``, which a finished training leaves beside its model."""
+"""Read ``training.json``, the manifest that a finished training leaves beside its model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from backattn.common.errors import ModelError
 from backattn.common.json_files import read_table
@@ -11,9 +14,11 @@ from backattn.common.safe_text import quoted
 
 MANIFEST = "training.json"
 
+_T = TypeVar("_T")
+
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished folder.
+    """Read the manifest of a finished folder.
 
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
@@ -21,9 +26,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_table(folder / MANIFEST, train_anew(folder))
 
 
+def read_report_as(
+    report: type[_T],
+    folder: Path,
+    values: Callable[[dict[str, Any]], Mapping[str, Any]] = itemgetter("report"),
+) -> _T:
+    """Read the report of a finished folder into its dataclass.
+
+    :param values: picks the report's JSON values from the manifest; its ``folder`` is where it lies now.
+    :raises MissingError: there is no manifest.
+    :raises ModelError: it is damaged: a value is missing or of another type.
+    """
+    manifest = read_manifest(folder)
+    with damage_as_model_error(folder / MANIFEST):
+        found = {**values(manifest), "folder": str(folder)}
+        return msgspec.convert(found, report, dec_hook=lambda kind, value: kind(value))
+
+
 @contextmanager
 def damage_as_model_error(path: Path) -> Iterator[None]:
-    """What does not fit while a file of a training is made out, is damage of that file.
+    """Turn errors of converting a training's file into one that names the file.
 
     :raises ModelError: in place of the error.
     """
@@ -34,5 +56,5 @@ def damage_as_model_error(path: Path) -> Iterator[None]:
 
 
 def train_anew(folder: Path) -> str:
-    """What to do about a damaged file of a training."""
+    """Advice for messages about a damaged file of a training."""
     return f"delete {folder} to train anew"

@@ -6,11 +6,9 @@ the same number of threads).
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.file_lock import writer_lock
 from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import shortened
+from backattn.common.version import package_versions
 from backattn.corpus.scoring import Score, count, entities, score
 from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.dataset import training_order
@@ -220,10 +219,9 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 def _environment(device: str, threads: int) -> dict[str, Any]:
     """Versions of packages, device and threads, for the record."""
-    packages = ("backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
+    packages = ("python", "backattn", "torch", "numpy", "pytorch-crf", "safetensors", "seqeval")
     return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **package_versions(packages),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "device": device,
         "threads": threads,

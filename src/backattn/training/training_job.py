@@ -1,22 +1,21 @@
-"""A training that may be killed: the folder that it goes on from, and the result, which appears whole.
+"""The course that every training takes: a folder to resume from, and a result that appears whole.
 
-``<folder>.work/`` holds what is done so far and, from its beginning, whose it is: its claim. ``<folder>/``
-takes its place at the end; its manifest, ``training.json``, says what it was made from and was written last.
-A folder without a claim, or without a manifest, is somebody else's, and is refused.
+``<folder>.work/`` holds the unfinished training and, from its beginning, ``request.json``: the request that
+it belongs to. ``<folder>/`` takes its place at the end, with the manifest ``training.json`` written last.
+A work folder without that request, or a result folder without a manifest, is not ours and is
+refused.
 """
 
 import json
 import os
-import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backattn.common.atomic_files import (
     discard_folder,
@@ -32,41 +31,76 @@ from backattn.common.errors import RecipeError
 from backattn.common.file_lock import writer_lock
 from backattn.common.nested_dict import differences
 from backattn.common.safe_text import listed, quoted, shortened
+from backattn.common.version import package_versions
 from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
 from backattn.recipe import data_path
 
+_DataT = TypeVar("_DataT")
+_TrainedT = TypeVar("_TrainedT")
+
 # Keys of a request: the digest of a data file (:func:`data_digest`), or of a file of the translator whose
-# weights a training begins with; empty where there is none.
+# weights a training begins with; empty where there is no such file.
 _DATA = re.compile(r"(^|\.)(data|parent)\.")
-# Key of the manifest: the recipe that trained it.
+# Key of the manifest: the recipe that trained the model.
 _LANG = "lang"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkFolder:
-    """The work folder of one training.
+class TrainingJob:
+    """One training: its folders, the request that identifies it, and its course (:meth:`run`).
 
-    :param folder: of its result, as :func:`real_folder` gives it.
-    :param request: everything that its numbers depend on, as JSON values, down to the bytes of its data.
-    :param name: of the request in this folder; in the manifest it is a key.
-    :param lang: the recipe; what another one has made is not replaced. Empty where that is not known.
+    :param folder: of the result, as :func:`result_folder` gives it.
+    :param request: everything that the numbers depend on, as JSON values, down to digests of the data.
+    :param work_settings: what only the work folder depends on; an unfinished training with other ones is not
+        resumed.
+    :param lang: name of the recipe; what another recipe has trained is not replaced. Empty where not known.
+    :param packages: whose versions the manifest records, beside Python's.
     :param replace: a finished result of another request may be replaced.
     """
 
     folder: Path
     request: Mapping[str, Any]
-    name: str = "request"
+    work_settings: Mapping[str, Any] = field(default_factory=dict)
     lang: str = ""
+    packages: Sequence[str] = ()
     replace: bool = False
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """The work folder."""
         return self.folder.with_name(self.folder.name + ".work")
+
+    def run(
+        self,
+        *,
+        prepare: Callable[[], _DataT],
+        train: Callable[[_DataT, Path], _TrainedT],
+        write: Callable[[_DataT, _TrainedT, Path], Mapping[str, Any]],
+        incomplete: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train and publish the result, unless a finished one of the same request is there.
+
+        :param prepare: reads the data; when it fails, no unfinished training is left behind.
+        :param train: trains on the data in the work folder, resuming what an earlier call has left there.
+        :param write: writes the model's files into an empty folder; returns its figures for the manifest.
+        :param incomplete: whether ``train`` has to run although the result is there.
+        :returns: whether there was anything to do.
+        :raises BusyError: another process trains into the same folder.
+        :raises RecipeError: see :meth:`needed` and :meth:`claim`.
+        """
+        with self.locked():
+            needed = self.needed()
+            if not (needed or incomplete()):
+                return False
+            data = prepare()
+            trained = train(data, self.claim())
+            if needed:
+                self.publish(lambda result: write(data, trained, result))
+            return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others out; at a good end, the work folder goes, unless it is another training's.
+        """Keep other processes out; at a good end, remove the work folder, unless it is another training's.
 
         :raises BusyError: another process trains into the same folder.
         """
@@ -75,11 +109,85 @@ class WorkFolder:
             if not self.path.exists() or self._is_ours():
                 discard_folder(self.path)
 
-    def refuse_others(self) -> None:
-        """Before anything is begun.
+    def needed(self) -> bool:
+        """Whether the result has yet to be made (see :func:`changes`).
 
-        :raises RecipeError: it belongs to another training or to none, or the finished folder to another
-            recipe or to another program.
+        :raises RecipeError: a folder is not ours to replace or to work in, or a finished result of another
+            request lies there and ``replace`` is not set.
+        """
+        finished = request_of(self.folder)
+        changed = changes(finished, self.request)
+        if not changed:
+            return False
+        self._refuse_others()
+        if finished is not None and not self.replace:
+            shown = [f"{key}: {_brief(old)}, now {_brief(new)}" for key, old, new in changed]
+            raise RecipeError(
+                f"{self.folder}: was trained with other settings or data ({listed(shown)}), and models "
+                "trained on its output would no longer fit; add --replace to train it anew, or name another "
+                "folder in the recipe's checkpoint"
+            )
+        return True
+
+    def claim(self) -> Path:
+        """Create the work folder, or check the one of the same request; return its path.
+
+        :raises RecipeError: the work folder or the result is another training's, or a link lies in the work
+            folder, which would be followed, or a pipe.
+        """
+        self._refuse_others()
+        self.path.mkdir(parents=True, exist_ok=True)
+        for parent, folders, files in os.walk(self.path):
+            for path in (Path(parent, name) for name in (*folders, *files)):
+                mode = path.lstat().st_mode
+                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                    raise RecipeError(
+                        f"{path}: is a link, a pipe or a device, which no training leaves; delete "
+                        f"{self.path} to train anew"
+                    )
+        write_whole_text(self._request_file, self._work_request)
+        return self.path
+
+    def publish(
+        self,
+        write: Callable[[Path], Mapping[str, Any]],
+        *,
+        folder: Path | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a result and its manifest, and move it to its place.
+
+        :param write: fills an empty folder; returns the figures for the manifest.
+        :param folder: where the result goes; by default the training's own.
+        :param request: of this result; by default the training's own.
+        """
+        result = self.path / "result"
+        shutil.rmtree(result, ignore_errors=True)
+        result.mkdir()
+        figures = write(result)
+        manifest = {
+            **({_LANG: self.lang} if self.lang else {}),
+            "request": self.request if request is None else request,
+            **figures,
+            "versions": package_versions(["python", *self.packages]),
+            "files": {path.name: file_digest(path) for path in sorted(result.iterdir())},
+        }
+        write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+        publish_folder(result, folder or self.folder)
+
+    @property
+    def _request_file(self) -> Path:
+        return self.path / "request.json"
+
+    @property
+    def _work_request(self) -> str:
+        return canonical_json({**self.request, **self.work_settings})
+
+    def _refuse_others(self) -> None:
+        """Refuse folders that are not this training's to replace or to work in.
+
+        :raises RecipeError: the work folder belongs to another training or to none, or the finished folder to
+            another recipe or to another program.
         """
         finished = read_manifest(self.folder) if is_file(self.folder / MANIFEST) else None
         if finished is not None and not {"files", "versions"} <= finished.keys():
@@ -98,103 +206,40 @@ class WorkFolder:
                 f"{self.path}: is no work folder of a training, and this training would work there; move it "
                 "away, or name another folder in this recipe's checkpoint"
             )
-        if self._claim.exists() and not self._is_ours():
+        if self._request_file.exists() and not self._is_ours():
             raise RecipeError(
                 f"{self.path}: holds the unfinished training of another recipe or of other data; "
                 "delete the folder to train anew, or restore what the recipe named before"
             )
 
-    def needed(self, request: Mapping[str, Any] | None = None) -> bool:
-        """Whether the result is still to be made, by :func:`changes`.
-
-        :param request: of the result, where the work folder's says more.
-        :raises RecipeError: as :meth:`refuse_others`; or a whole result of another request lies there, and
-            is not to be replaced.
-        """
-        wanted = self.request if request is None else request
-        finished = request_of(self.folder, self.name)
-        changed = changes(finished, wanted)
-        if not changed:
-            return False
-        self.refuse_others()
-        if finished is not None and not self.replace:
-            told = [f"{key}: {_brief(old)}, now {_brief(new)}" for key, old, new in changed]
-            raise RecipeError(
-                f"{self.folder}: was trained with other settings or data ({listed(told)}), and what has "
-                "learnt from it would be of no use; add --replace to train it anew, or name another folder "
-                "in the recipe's checkpoint"
-            )
-        return True
-
-    def claim(self) -> Path:
-        """Begin it, or go on in one of the same request; gives its path.
-
-        :raises RecipeError: as :meth:`refuse_others`; or a link lies in it, which would be followed, or a
-            pipe.
-        """
-        self.refuse_others()
-        self.path.mkdir(parents=True, exist_ok=True)
-        for parent, folders, files in os.walk(self.path):
-            for path in (Path(parent, name) for name in (*folders, *files)):
-                mode = path.lstat().st_mode
-                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                    raise RecipeError(
-                        f"{path}: is a link, a pipe or a device, which no training leaves; delete "
-                        f"{self.path} to train anew"
-                    )
-        write_whole_text(self._claim, canonical_json(self.request))
-        return self.path
-
-    def fresh_result(self) -> Path:
-        """An empty folder to fill for :meth:`publish`."""
-        result = self.path / "result"
-        shutil.rmtree(result, ignore_errors=True)
-        result.mkdir()
-        return result
-
-    def publish(
-        self,
-        result: Path,
-        told: Mapping[str, Any],
-        packages: Sequence[str],
-        *,
-        folder: Path | None = None,
-    ) -> None:
-        """Write the manifest of a finished result and put it in its place.
-
-        :param told: what the manifest tells: the request under its name, and the figures.
-        :param packages: whose versions it names as well.
-        :param folder: its place, where that is not the training's own.
-        """
-        versions = {
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        }
-        files = {path.name: file_digest(path) for path in sorted(result.iterdir())}
-        lang = {_LANG: self.lang} if self.lang else {}
-        manifest = {**lang, **told, "versions": versions, "files": files}
-        write_whole_text(result / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
-        publish_folder(result, folder or self.folder)
-
-    @property
-    def _claim(self) -> Path:
-        return self.path / f"{self.name}.json"
-
     def _is_strange(self) -> bool:
-        """Whether something else is there than a folder with this kind's claim, or with nothing yet."""
+        """Whether the work folder's place holds anything but a folder with a request, or an empty one."""
         if not os.path.lexists(self.path):
             return False
         if not is_own_folder(self.path):
             return True
         names = [path.name for path in self.path.iterdir()]
-        return self._claim.name not in names and not all(map(is_partial, names))
+        return self._request_file.name not in names and not all(map(is_partial, names))
 
     def _is_ours(self) -> bool:
-        return self._claim.exists() and self._claim.read_bytes() == canonical_json(self.request).encode()
+        file = self._request_file
+        return file.exists() and file.read_bytes() == self._work_request.encode()
+
+
+def result_folder(folder: Path, key: str, refusal: str) -> Path:
+    """Resolve and check the folder of a training's result, before anything is read or computed.
+
+    :param key: of the recipe, which names the folder.
+    :param refusal: what a folder without a manifest is (``is no translator that was trained here``).
+    :raises RecipeError: see :func:`real_folder` and :func:`refuse_strange_folder`.
+    """
+    place = real_folder(folder)
+    refuse_strange_folder(place, MANIFEST, refusal, key)
+    return place
 
 
 def real_folder(folder: Path) -> Path:
-    """Where the result of a training is to lie: behind a user's own link to another disk, which stays.
+    """Resolve the folder of a training's result, which may be a user's link to another disk; the link stays.
 
     The link is followed once, here: lock, work folder and result then lie side by side on that disk, where a
     folder can be renamed into its place.
@@ -218,29 +263,43 @@ def real_folder(folder: Path) -> Path:
     return place
 
 
-def changes(finished: Any, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Where a request is not that of a finished result: key, old and new value.
+def refuse_strange_folder(folder: Path, manifest: str, refusal: str, key: str) -> None:
+    """Refuse to replace a folder that no training has left.
 
-    Data that are not there any more have not changed.
+    :param manifest: file that only a training leaves there.
+    :param refusal: what the folder is otherwise (``is no translator that was trained here``).
+    :param key: of the recipe, which names the folder.
+    :raises RecipeError: the folder holds other things.
+    """
+    if strange_folder(folder, manifest):
+        raise RecipeError(
+            f"{folder}: {refusal}, and is not replaced; move it away, or name another folder in {key}"
+        )
+
+
+def changes(finished: Any, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """List where a request differs from that of a finished result: key, old and new value.
+
+    A data file that is gone does not count as changed.
     """
     found = differences(finished, wanted)
     return [(key, old, new) for key, old, new in found if new != "" or not _DATA.search(key)]
 
 
 def _brief(value: Any) -> str:
-    """Of a digest, its two ends."""
+    """Quote a value, and shorten a digest to its two ends."""
     return shortened(quoted(value), 24)
 
 
-def request_of(folder: Path, name: str = "request") -> Any:
-    """What a finished folder was made from; None when there is none, or one of its files is gone or damaged.
+def request_of(folder: Path) -> Any:
+    """Read the request of a finished folder; None when there is none, or a file of it is gone or damaged.
 
     :raises ModelError: its manifest is damaged.
     """
     if not (folder / MANIFEST).exists():
         return None
     manifest = read_manifest(folder)
-    return manifest.get(name) if _has_files(folder, manifest) else None
+    return manifest.get("request", {}) if _has_files(folder, manifest) else None
 
 
 def is_whole(folder: Path) -> bool:
@@ -257,21 +316,7 @@ def _has_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
         return all(is_file(folder / n) and file_digest(folder / n) == d for n, d in files.items())
 
 
-def refuse_strange_folder(folder: Path, manifest: str, found: str, key: str) -> None:
-    """A result takes the place of its folder: that must be a training's own, or not be there.
-
-    :param manifest: file that only a training leaves there.
-    :param found: what the folder is otherwise (``is no translator that was trained here``).
-    :param key: of the recipe, which names the folder.
-    :raises RecipeError: it holds other things.
-    """
-    if strange_folder(folder, manifest):
-        raise RecipeError(
-            f"{folder}: {found}, and is not replaced; move it away, or name another folder in {key}"
-        )
-
-
 def data_digest(name: str) -> str:
-    """Digest of a data file; empty for a missing one, which the one place that reads it names."""
+    """Digest of a data file; empty for a missing one, which is reported where it is read."""
     path = data_path(name)
     return file_digest(path) if is_file(path) else ""

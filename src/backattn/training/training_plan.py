@@ -1,6 +1,6 @@
-"""The models of a recipe's stage one: who trains them, in the order in which one builds on the other.
+"""Plan the trainings of a recipe's stage-one models, in the order of their dependencies.
 
-Loads nothing: the packages of a training are imported when it begins.
+Loads no model: the packages of a training are imported when it begins.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,13 +28,13 @@ SHARED_ENGLISH = "english"
 
 
 class TrainingReport(Protocol):
-    """What a training tells of its result."""
+    """The report of a training."""
 
     def to_text(self) -> str:
-        """For a person."""
+        """The report for a reader."""
 
     def to_json(self) -> dict[str, object]:
-        """For a machine."""
+        """The report as plain JSON values."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Training:
 
     :param lang: the recipe that describes it.
     :param folder: of its result.
-    :param own: the recipe that was asked for describes it.
-    :param files: one of them lies there where somebody has put a model of his own.
-    :param run: ``run(threads, replace)``; see the trainings' own functions.
+    :param own: it is described by the recipe that the plan is for, not by another one.
+    :param files: model files; one of them without a manifest is a model from elsewhere.
+    :param run: ``run(threads, replace)`` trains; see the trainings' own functions.
     """
 
     kind: Literal["translator", "English tagger", "character language models"]
@@ -56,19 +56,19 @@ class Training:
     run: Callable[[int | None, bool], TrainingReport]
 
     def state(self) -> Literal["there", "to train", "brought"]:
-        """``there``: a training, of whatever settings, has left it; ``brought``: somebody has put it in."""
+        """``there``: trained, with whatever settings; ``brought``: the user has put a model there."""
         if is_file(self.folder / MANIFEST):
             return "there" if is_whole(self.folder) else "to train"
         return "brought" if any(is_file(self.folder / name) for name in self.files) else "to train"
 
 
 def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
-    """All trainings that the models of a recipe come from, in the order in which they must be done.
+    """List the trainings that a recipe's models need, in the order in which they must be done.
 
-    A model of the hub, or that no recipe of ``pipelines/`` describes, has none. Nor has a translator whose
-    weights another one began with, when that one is there and this one is not.
+    A model of the hub, or one that no recipe of ``pipelines/`` describes, has none. A parent translator that
+    is gone is not listed when its child is there.
 
-    :param replace: what is there may be trained anew, so that the other one's is needed as well.
+    :param replace: models that are there may be trained anew, so that their parents are needed as well.
     :raises RecipeError: another recipe that describes a model cannot be read.
     """
     return [
@@ -79,7 +79,7 @@ def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
 
 
 def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
-    """The models of a recipe that are not there, and that none of the trainings makes."""
+    """The missing models of a recipe that none of the trainings makes."""
     charlm = recipe.embeddings.charlm
     places = {"charlm": model_path(charlm.checkpoint if charlm else "")}
     if isinstance(recipe.translator, ModelTranslator):
@@ -88,30 +88,30 @@ def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
         places["english"] = model_path(recipe.english.checkpoint).parent
     made = {training.folder for training in found}
     missing = missing_models(recipe)
-    missing.pop("links", None)  # no model: made from the translations, when they are there
+    missing.pop("links", None)  # not a model: made from the translations, once they are there
     return [error for name, error in missing.items() if places.get(name) not in made]
 
 
 def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:
-    """Of its ``[translator.training]``, or of the recipe's in whose folder the translator lies."""
+    """The training of the translator, by this recipe or the one that names its folder, after its parents'."""
     translator = recipe.translator
     if not isinstance(translator, FairseqRecipe) or translator.hub:
         return
     training = translator.training
-    mine = _translator_training(recipe, translator, asked) if training else None
-    own = (*children, recipe.name)
-    other = _described(training.parent if training else translator.checkpoint, own)
+    own = _translator_training(recipe, translator, asked) if training else None
+    descendants = (*children, recipe.name)
+    other = _described(training.parent if training else translator.checkpoint, descendants)
     if other:
         # A parent that is gone is not trained for a child that is there.
-        there = mine is not None and mine.state() in (("brought",) if replace else ("brought", "there"))
+        there = own is not None and own.state() in (("brought",) if replace else ("brought", "there"))
         if not there or _translator_training(*other, asked).state() != "to train":
-            yield from _translator(other[0], asked, own, replace)
-    if mine:
-        yield mine
+            yield from _translator(other[0], asked, descendants, replace)
+    if own:
+        yield own
 
 
 def _described(checkpoint: str, but: tuple[str, ...]) -> tuple[Recipe, FairseqRecipe] | None:
-    """The recipe that trains a translator, none of ``but``, and its table; None where that is brought."""
+    """The recipe that trains a translator, except ``but``, and its table; None where there is none."""
     if checkpoint and (name := trained_by(checkpoint)) not in but:
         with suppress(MissingError):  # no recipe has that name
             other = load_recipe(name)
@@ -138,7 +138,7 @@ def _english(recipe: Recipe) -> Iterator[Training]:
     if english is None or english.hub:
         return
     if english.training is None:
-        with suppress(MissingError, RecipeError):  # there is none, or it describes no training
+        with suppress(MissingError, RecipeError):  # not there, or without a training
             shared = load_english(SHARED_ENGLISH)
             if _same(shared.checkpoint, english.checkpoint):
                 english, lang = shared, SHARED_ENGLISH

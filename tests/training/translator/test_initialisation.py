@@ -120,12 +120,11 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
     resumed = train(recipe, tmp_path / "killed")
     first, second = ((folder / "checkpoint.pt").read_bytes() for folder in (resumed.folder, child.folder))
     assert first == second
-    told = json.loads((child.folder / "training.json").read_text("utf-8"))["identity"]
+    told = json.loads((child.folder / "training.json").read_text("utf-8"))["request"]
     names = ("checkpoint.pt", "dict.en.txt")
     assert told["parent"] == {name: file_digest(parent / name) for name in names}
-    # A training without a parent is named as before there were any, so that it is not done again.
-    (own,) = (json.loads((alone.folder / "training.json").read_text("utf-8"))["identity"],)
-    assert not {"parent", "dictionaries"} & {*own, *own["training"]}
+    own = json.loads((alone.folder / "training.json").read_text("utf-8"))["request"]
+    assert (own["parent"], own["training"]["parent"]) == (None, "")
     # Another parent, another child: what is there is not taken for it.
     shutil.copyfile(alone.folder / "checkpoint.pt", parent / "checkpoint.pt")
     for dictionary in ("dict.de.txt", "dict.en.txt"):
@@ -145,7 +144,7 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
     keeper = structs.replace(recipe, translator=structs.replace(recipe.translator, training=keeping))
     shutil.copytree(child.folder, tmp_path / "child" / "translator.epochs" / "1")
     manifest = tmp_path / "child" / "translator.epochs" / "1" / "training.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "identity": {**told, "epoch": 1}}))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "request": {**told, "epoch": 1}}))
     assert train(keeper, child.folder) == child
     (parent / "away.pt").rename(parent / "checkpoint.pt")
     again = train(recipe, child.folder, replace=True)
@@ -161,7 +160,7 @@ def test_a_parent_that_is_not_there_is_named(tmp_path: Path) -> None:
         train(recipe, tmp_path / "translator")
     # What it was begun with is told before whose the unfinished training is.
     (tmp_path / "translator.work").mkdir()
-    (tmp_path / "translator.work" / "identity.json").write_text("{}")
+    (tmp_path / "translator.work" / "request.json").write_text("{}")
     with pytest.raises(MissingError, match=message):
         train(recipe, tmp_path / "translator")
     with pytest.raises(RecipeError, match=r"parent: .*/train\.tsv is a file; name the translator's folder"):

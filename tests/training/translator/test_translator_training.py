@@ -128,7 +128,7 @@ def test_bfloat16_is_taken_where_the_processor_has_it_and_told(
     assert reduced.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.01)
     all_made = (exact, reduced, without)
     assert [made.epochs[0].precision for made in all_made] == ["float32", "bfloat16", "float32"]
-    told = [json.loads((made.folder / "training.json").read_text("utf-8"))["identity"] for made in all_made]
+    told = [json.loads((made.folder / "training.json").read_text("utf-8"))["request"] for made in all_made]
     assert told[1] == told[2] != told[0]
     # Begun on one processor, ended on another.
     asked = toy_recipe(tmp_path, learning_rates=(0.5, 0.5), average=1)
@@ -305,8 +305,8 @@ def test_every_epoch_is_kept_as_a_translator_of_its_own(
         figures = json.loads((epoch.folder / "training.json").read_text("utf-8"))
         assert {path.name for path in epoch.folder.iterdir()} == {*figures["files"], "training.json"}
         assert figures["files"] == {name: file_digest(epoch.folder / name) for name in figures["files"]}
-        assert figures["identity"]["epoch"] == number
-        assert "keep" not in figures["identity"]["training"]  # older folders do not know it
+        assert figures["request"]["epoch"] == number
+        assert "keep" not in figures["request"]["training"]  # it does not change the numbers
         assert without_times(epoch) == without_times(whole)[:number]
         assert epoch.bleu == pytest.approx(bleu_again(recipe, epoch.folder))
     assert not any(equal_weights(a.folder, b.folder) for a, b in itertools.combinations(epochs, 2))
@@ -389,7 +389,7 @@ def test_a_transformer_trains_too_and_replaces_what_is_there_where_that_is_said(
 ) -> None:
     folder = tmp_path / "translator"
     folder.mkdir()
-    (folder / "training.json").write_text('{"identity": "of another recipe"}', encoding="utf-8")
+    (folder / "training.json").write_text('{"request": {}, "files": {}, "versions": {}}', encoding="utf-8")
     recipe = toy_recipe(
         tmp_path,
         architecture="transformer_iwslt_de_en",
@@ -430,7 +430,7 @@ def test_a_training_that_diverges_is_an_error_that_says_what_to_do(tmp_path: Pat
 def test_an_unfinished_training_of_another_recipe_is_refused(tmp_path: Path) -> None:
     work = tmp_path / "translator.work"
     work.mkdir()
-    (work / "identity.json").write_text("{}", encoding="utf-8")
+    (work / "request.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"translator\.work: holds the unfinished training of another"):
         train(toy_recipe(tmp_path), tmp_path / "translator")
 
@@ -571,7 +571,7 @@ def test_a_damaged_work_folder_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'{"identity": 3, "pairs": 4}']
+    "content", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'{"request": 3, "pairs": 4}']
 )
 def test_damaged_figures_of_a_finished_folder_are_named(tmp_path: Path, content: bytes) -> None:
     """An hour of training is not thrown away because a small file cannot be read."""
@@ -602,9 +602,9 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious"]
 
 
-def test_an_identity_that_is_no_text_is_another_recipes(tmp_path: Path) -> None:
+def test_a_request_that_is_no_text_is_another_recipes(tmp_path: Path) -> None:
     work = tmp_path / "translator.work"
     work.mkdir()
-    (work / "identity.json").write_bytes(b"\xff\xfe")
+    (work / "request.json").write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="holds the unfinished training of another recipe"):
         train(toy_recipe(tmp_path), tmp_path / "translator")

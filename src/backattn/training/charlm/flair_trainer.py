@@ -28,18 +28,18 @@ _CLIP = 0.25  # longest gradient: flair's own
 _LAST_RATE = 0.1  # share of the first learning rate
 # Characters of a batch of the perplexity, padding included.
 _BATCH = 8192
-_NONE = -100  # cross entropy's name for a target that does not count
+_NONE = -100  # cross entropy's ignored target
 
 
 def pick_flair_device() -> None:
-    """flair trains on the GPU where there is one, whatever this process did with flair before."""
+    """Let flair train on the GPU where there is one, whatever device this process used with flair before."""
     flair.device = torch.device(pick_device("auto"))
 
 
 def new_model(characters: Sequence[str], training: CharLmTraining, *, forward: bool) -> LanguageModel:
-    """A language model with fresh weights: one LSTM, as all of flair's.
+    """Create a language model with random weights: one LSTM layer, as in all of flair's.
 
-    :param characters: those that it shall tell apart; all others are number 0.
+    :param characters: the vocabulary; all other characters are number 0.
     """
     alphabet = Dictionary()  # begins with <unk>
     for character in characters:
@@ -57,7 +57,7 @@ def new_model(characters: Sequence[str], training: CharLmTraining, *, forward: b
 
 
 class _Epoch(IterableDataset[Tensor]):
-    """All characters of one epoch, as flair asks for them; knows when flair has come to its end."""
+    """All characters of one epoch as the dataset that flair expects; records that all were read."""
 
     def __init__(self, numbers: Tensor) -> None:
         self._numbers = numbers
@@ -72,10 +72,10 @@ class _Epoch(IterableDataset[Tensor]):
 
 
 class _Corpus:
-    """What flair's trainer takes of a ``TextCorpus``.
+    """The parts of a ``TextCorpus`` that flair's trainer reads.
 
-    It also measures the perplexity of ``valid`` and ``test``, but leaves out what does not fill a batch;
-    :func:`negative_log_likelihood` reads all, so a few characters must do here.
+    The trainer also measures the perplexity of ``valid`` and ``test``, but leaves out what does not fill a
+    batch; :func:`negative_log_likelihood` reads all, so a few characters are enough here.
     """
 
     def __init__(self, train: _Epoch, some: Tensor, dictionary: Dictionary) -> None:
@@ -83,7 +83,7 @@ class _Corpus:
 
 
 class _Loss(torch.nn.CrossEntropyLoss):
-    """Keeps the sum of the training loss and says how far it is."""
+    """Cross entropy that sums the training loss and reports progress."""
 
     def __init__(self, advance: Callable[[int], object]) -> None:
         super().__init__()
@@ -109,17 +109,17 @@ def train_epoch(
     folder: Path,
     advance: Callable[[int], object],
 ) -> float:
-    """One epoch with flair's ``LanguageModelTrainer``; gives the training loss of a character, in nats.
+    """Train one epoch with flair's ``LanguageModelTrainer``; return the loss per character, in nats.
 
-    It is infinite where the training has diverged so far that flair cannot go on.
+    The loss is infinite where the training has diverged so far that flair cannot go on.
 
-    As flair has it, the lines are shuffled, one in a hundred becomes lower case and one upper case, and up
-    to ``training.batch`` characters at the end of it all are left to other epochs. The learning rate falls
-    in a line over the epochs, to a tenth of the first. Everything random comes from the seed and the number
-    of the epoch, so that a training that was stopped goes on as it would have.
+    As in flair, the lines are shuffled, one in a hundred becomes lower case and one upper case, and up to
+    ``training.batch`` characters at the end are dropped. The learning rate falls linearly over the epochs, to
+    a tenth of the first. All randomness is seeded with the seed and the number of the epoch, so that a
+    resumed training gives the same numbers.
 
     :param epoch: from 0.
-    :param advance: called with numbers of characters that were read.
+    :param advance: called with the number of characters of each step.
     :raises KeyboardInterrupt: the user stopped it.
     """
     seed = (training.seed * 1000 + epoch) % 2**32  # numpy takes no more
@@ -133,7 +133,7 @@ def train_epoch(
     if not model.is_forward_lm:
         numbers = numbers.flip(0)
     text, loss = _Epoch(numbers), _Loss(advance)
-    # flair writes pickles of what it finds best, which nobody opens.
+    # flair writes pickles of its best model, which are never opened.
     with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
         corpus = _Corpus(text, numbers[: 2 * training.batch], model.dictionary)
         trainer = LanguageModelTrainer(model, cast(Any, corpus))
@@ -148,7 +148,7 @@ def train_epoch(
                 max_epochs=1,
                 num_workers=0,
             )
-        except OverflowError:  # flair's own, of the exponential that makes a loss a perplexity
+        except OverflowError:  # flair's perplexity, the exponential of the loss
             return math.inf
     if not text.ended:
         # flair takes Ctrl-C for the end of the training; half an epoch must not count as one.
@@ -157,10 +157,10 @@ def train_epoch(
 
 
 def negative_log_likelihood(model: Any, lines: Sequence[str]) -> tuple[float, int]:
-    """Of lines, each read by itself as embeddings read it: the sum in nats, and of how many characters.
+    """Sum the negative log-likelihood of lines, in nats; also return the number of their characters.
 
-    Each character and the delimiter behind the last one count; one that the model does not know counts as
-    "unknown".
+    Each line is read by itself, as the embeddings read it. Its characters and the delimiter after the last
+    one count; a character out of the vocabulary counts as "unknown".
     """
     alphabet = Alphabet(model.dictionary.get_items())
     texts = [line if model.is_forward_lm else line[::-1] for line in lines]

@@ -1,4 +1,4 @@
-"""The text of character language models: tokens with a space between each two, a sentence a line."""
+"""Read the training text of character language models: one sentence a line, tokens separated by spaces."""
 
 from collections import Counter
 from collections.abc import Iterator, Set
@@ -15,18 +15,18 @@ from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.recipe import TextFile, Unit, data_path
 from backattn.translation.tokenisation import letters, tokenise
 
-# Rarer characters are one, "unknown": a model that has met it can read a text with characters of its own.
+# Rarer characters become "unknown", so that a model has learnt to read characters that it does not have.
 MIN_COUNT = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextCounts:
-    """What became of the lines of one file of text; they add up to ``lines``.
+    """Counts of the lines of one file of text; they add up to ``lines``.
 
     :param kept: lines that are trained on.
     :param empty: lines without any token.
     :param over_limit: lines that the recipe's ``limit`` leaves out.
-    :param held_out: lines left out that are a dev or test sentence of the corpus, wherever tokens end.
+    :param held_out: lines left out that are a dev or test sentence of the corpus, whatever their tokens.
     """
 
     path: str
@@ -39,10 +39,10 @@ class TextCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """What a character language model is made for.
+    """What a character language model is trained for.
 
-    :param corpus: its training sentences are part of the text, its dev sentences measure it, and what is in
-        dev and test is kept out of the other files.
+    :param corpus: its training sentences are part of the text, its dev sentences measure the perplexity, and
+        dev and test sentences are removed from the other files.
     :param language: of the text, for Moses.
     :param key: of the recipe's table that describes the models, for messages.
     """
@@ -55,7 +55,7 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Text:
-    """What one character language model is trained and measured on.
+    """The training and dev text of a character language model.
 
     :param train: the corpus' training sentences, then the kept lines of the files in their order.
     :param dev: the corpus' dev sentences.
@@ -67,7 +67,7 @@ class Text:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each character stands in the training text."""
+        """How often each character occurs in the training text."""
         found: Counter[str] = Counter()
         for line in self.train:
             found.update(line)
@@ -75,13 +75,13 @@ class Text:
 
     @cached_property
     def alphabet(self) -> tuple[str, ...]:
-        """The characters that a model of it tells apart, those between tokens and between lines first."""
+        """The characters of a model's vocabulary, those between tokens and between lines first."""
         known = (c for c, count in self.counts.items() if count >= MIN_COUNT and c not in " \n")
         return (" ", "\n", *sorted(known))
 
 
 def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) -> Text:
-    """Join the corpus' training sentences and the lines of files, which are split into tokens as it is.
+    """Join the corpus' training sentences and the lines of files, tokenised like the corpus.
 
     :param progress: a bar over the lines of each file on standard error.
     :raises CorpusError: a line of a file has too few columns, or is not UTF-8.
@@ -103,17 +103,17 @@ def _read_file(
 ) -> tuple[list[str], TextCounts]:
     raw = list(_cells(file, purpose.key))
     full = [line for line in raw if line]
-    taken = evenly_spread(full, file.limit)
-    bar = tqdm(taken, desc=f"tokenise {Path(file.path).name}", unit="line", disable=bar_disabled(progress))
+    sample = evenly_spread(full, file.limit)
+    bar = tqdm(sample, desc=f"tokenise {Path(file.path).name}", unit="line", disable=bar_disabled(progress))
     lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
-    tokens = [line for line in lines if line]  # of zero-width spaces alone Moses leaves nothing
+    tokens = [line for line in lines if line]  # Moses makes no token of zero-width spaces
     kept = [line for line in tokens if letters(line) not in held_out]
     return kept, TextCounts(
         path=file.path,
         lines=len(raw),
         kept=len(kept),
         empty=len(raw) - len(full) + len(lines) - len(tokens),
-        over_limit=len(full) - len(taken),
+        over_limit=len(full) - len(sample),
         held_out=len(tokens) - len(kept),
     )
 

@@ -1,31 +1,25 @@
-"""``backattn charlm train``: text -> both directions of a character language model, with their perplexity.
-
-All work lies in ``<folder>.work/`` until the end, one model file an epoch of each direction, so that a
-killed training goes on; the result folder appears whole, its manifest written last.
-"""
+"""Train character language models of both directions (``backattn charlm train``) and measure perplexity."""
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from backattn.common.atomic_files import is_file, write_whole, write_whole_text
+from backattn.common.atomic_files import write_whole
 from backattn.common.device import threads_of_torch
-from backattn.common.digests import canonical_json, digest
-from backattn.common.errors import CorpusError, MissingError, ModelError, RecipeError
-from backattn.common.json_files import read_table
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.digests import digest
+from backattn.common.errors import CorpusError, ModelError, RecipeError
+from backattn.common.progress import bar_disabled
+from backattn.common.version import package_versions
 from backattn.corpus.formats import read_corpus
 from backattn.embeddings.charlm_hub import dump_model, load_model
 from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS
 from backattn.models.flair_config import FORMAT
 from backattn.models.safetensors_model import SUFFIX
-from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest, train_anew
+from backattn.models.training_manifest import read_report_as
 from backattn.recipe import CharLmTraining, Recipe, as_json
 from backattn.training.charlm.flair_trainer import (
     negative_log_likelihood,
@@ -34,15 +28,15 @@ from backattn.training.charlm.flair_trainer import (
     train_epoch,
 )
 from backattn.training.charlm.text import MIN_COUNT, Purpose, Text, TextCounts, read_text
-from backattn.training.training_job import WorkFolder, data_digest, real_folder, refuse_strange_folder
+from backattn.training.epoch_files import EpochFiles, EpochMetrics
+from backattn.training.training_job import TrainingJob, data_digest, result_folder
 
 _LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
-_PACKAGES = ("backattn", "torch", "flair", "sacremoses")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CharLmEpoch:
-    """One epoch of one direction.
+class CharLmEpoch(EpochMetrics):
+    """Metrics of one epoch of one direction.
 
     :param perplexity: of a character of the training text, with dropout.
     :param dev_perplexity: of a character of the corpus' dev sentences, each read by itself.
@@ -50,7 +44,10 @@ class CharLmEpoch:
 
     perplexity: float
     dev_perplexity: float
-    seconds: float
+
+    def to_text(self) -> str:
+        """The metrics for a progress line."""
+        return f"perplexity {self.dev_perplexity:.3f} on dev"
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,12 @@ class CharLmReport:
 
     :param sentences: lines of the training text, the corpus' training sentences among them.
     :param characters: of that text, with the end of each line.
-    :param alphabet: how many characters the models tell apart.
-    :param unknown: how many characters of the text are others, which stand there less than
-        :data:`MIN_COUNT` times.
+    :param alphabet: number of characters of the models' vocabulary.
+    :param unknown: how many characters of the text are not in it: each occurs less than :data:`MIN_COUNT`
+        times.
     :param dev_characters, dev_unknown: the same of the dev sentences.
-    :param files: what became of the lines of each file.
-    :param epochs: of each direction; the one of the lowest dev perplexity is the model.
+    :param files: counts of the lines of each file.
+    :param epochs: of each direction; the weights of the lowest dev perplexity are the model.
     """
 
     folder: Path
@@ -89,8 +86,8 @@ class CharLmReport:
         lines = [
             f"{self.folder}: {self.sentences:,} sentences, {self.characters:,} characters; "
             f"{seconds:.0f} s ({speed:,.0f} characters/s)",
-            f"  {self.alphabet:,} characters told apart; {self.unknown:,} of the text are unknown, each seen "
-            f"less than {MIN_COUNT} times; in dev {self.dev_unknown:,} of {self.dev_characters:,}",
+            f"  {self.alphabet:,} characters in the vocabulary; {self.unknown:,} of the text are unknown, "
+            f"each seen less than {MIN_COUNT} times; in dev {self.dev_unknown:,} of {self.dev_characters:,}",
         ]
         for file in self.files:
             lines.append(
@@ -116,8 +113,8 @@ def train_charlm(
     charlm = recipe.embeddings.charlm
     if charlm is None or charlm.training is None:
         raise RecipeError(
-            f"recipe {recipe.name}: no [embeddings.charlm.training]: it says nothing about training "
-            "character language models"
+            f"recipe {recipe.name}: no [embeddings.charlm.training]: expected the table "
+            "that says how to train character language models"
         )
     if not charlm.checkpoint:
         raise RecipeError(
@@ -153,8 +150,8 @@ def train_models(
 ) -> CharLmReport:
     """Train both directions of a character language model and write them to ``folder``.
 
-    A finished folder of the same recipe and data is left as it is. A training that was killed goes on
-    from the last epoch of its direction and ends with the same numbers.
+    A finished folder of the same recipe and data is left as it is. A killed training resumes after the last
+    finished epoch of its direction and ends with the same numbers.
 
     :param lang: name of the recipe.
     :param threads: of torch; None leaves torch's own choice.
@@ -166,20 +163,29 @@ def train_models(
     :raises CorpusError, MissingError: a file is malformed, too short or not there.
     :raises BusyError: another process trains into the same folder.
     """
-    place = real_folder(folder)
-    refuse_strange_folder(
-        place,
-        MANIFEST,
-        "holds no character language models that were trained here",
-        f"{purpose.key}.checkpoint",
+    job = TrainingJob(
+        folder=result_folder(
+            folder,
+            f"{purpose.key}.checkpoint",
+            "holds no character language models that were trained here",
+        ),
+        request=make_request(training, purpose),
+        lang=lang,
+        packages=("backattn", "torch", "flair", "sacremoses"),
+        replace=replace,
     )
-    work = WorkFolder(folder=place, request=make_request(training, purpose), lang=lang, replace=replace)
-    with work.locked(), threads_of_torch(threads):
-        if work.needed():
-            text = read_text(training.files, purpose, progress=progress)
-            _require_enough(text, training, purpose.key)
-            epochs = _train(text, training, work.claim(), progress)
-            _finish(training, text, work, epochs)
+
+    def prepare() -> Text:
+        text = read_text(training.files, purpose, progress=progress)
+        _require_enough(text, training, purpose.key)
+        return text
+
+    with threads_of_torch(threads):
+        job.run(
+            prepare=prepare,
+            train=lambda text, work: _train(text, training, work, progress),
+            write=lambda text, epochs, result: _write(training, text, epochs, job, result),
+        )
     return read_report(folder)
 
 
@@ -189,13 +195,7 @@ def read_report(folder: Path) -> CharLmReport:
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
     """
-    manifest = read_manifest(folder)
-    with damage_as_model_error(folder / MANIFEST):
-        value = dict(manifest["report"])
-        files = tuple(TextCounts(**file) for file in value.pop("files"))
-        epochs = value.pop("epochs")
-        epochs = {direction: _epochs(epochs[direction]) for direction in DIRECTIONS}
-        return CharLmReport(**{**value, "folder": folder}, files=files, epochs=epochs)
+    return read_report_as(CharLmReport, folder)
 
 
 def best_epoch(epochs: tuple[CharLmEpoch, ...]) -> int:
@@ -204,7 +204,7 @@ def best_epoch(epochs: tuple[CharLmEpoch, ...]) -> int:
 
 
 def _require_enough(text: Text, training: CharLmTraining, key: str) -> None:
-    """Flair needs two characters for each of a batch."""
+    """Refuse a text shorter than two characters for each sequence of a batch, which flair needs."""
     if _characters(text.train) < 2 * training.batch:
         raise CorpusError(
             f"the training text has {_characters(text.train)} characters, expected at least "
@@ -215,11 +215,11 @@ def _require_enough(text: Text, training: CharLmTraining, key: str) -> None:
 def _train(
     text: Text, training: CharLmTraining, work: Path, progress: bool
 ) -> dict[str, tuple[CharLmEpoch, ...]]:
-    """One model file an epoch; goes on after the last one that is there."""
+    """Train the epochs that are not finished yet, each into a model file of its own."""
     pick_flair_device()
-    found = {direction: _read_epochs(work, direction) for direction in DIRECTIONS}
+    files = {direction: EpochFiles(work, CharLmEpoch, direction) for direction in DIRECTIONS}
     size = _characters(text.train)
-    done = sum(map(len, found.values()))
+    done = sum(len(own.finished()) for own in files.values())
     bar = tqdm(
         total=len(DIRECTIONS) * training.epochs * size,
         initial=done * size,
@@ -228,50 +228,36 @@ def _train(
         disable=bar_disabled(progress),
     )
     with bar:
-        for direction in DIRECTIONS:
-            bar.set_description(direction)
-            _train_direction(direction, found[direction], text, training, work, bar, progress)
-    return {direction: _read_epochs(work, direction) for direction in DIRECTIONS}
+        return {d: _train_direction(own, text, training, bar, progress) for d, own in files.items()}
 
 
 def _train_direction(
-    direction: str,
-    epochs: tuple[CharLmEpoch, ...],
-    text: Text,
-    training: CharLmTraining,
-    work: Path,
-    bar: "tqdm[Any]",
-    progress: bool,
-) -> None:
-    if epochs:
-        model = load_model(
-            _read_model(work, direction, len(epochs)), str(_model(work, direction, len(epochs)))
-        )
+    files: EpochFiles[CharLmEpoch], text: Text, training: CharLmTraining, bar: "tqdm[Any]", progress: bool
+) -> tuple[CharLmEpoch, ...]:
+    bar.set_description(files.name)
+    if done := len(files.finished()):
+        model = files.load(done, load_model)
     else:
-        model = new_model(text.alphabet, training, forward=direction == DIRECTIONS[0])
-    for epoch in range(len(epochs), training.epochs):
-        start = time.monotonic()
-        loss = train_epoch(model, text.train, training, epoch=epoch, folder=work, advance=bar.update)
-        path = _model(work, direction, epoch + 1)
+        model = new_model(text.alphabet, training, forward=files.name == DIRECTIONS[0])
+
+    def train(epoch: int, path: Path) -> CharLmEpoch:
+        loss = train_epoch(model, text.train, training, epoch=epoch, folder=files.work, advance=bar.update)
         write_whole(path, dump_model(model, str(path)))
         total, characters = negative_log_likelihood(model, text.dev)
-        figures = CharLmEpoch(
-            perplexity=_perplexity(loss, path),
-            dev_perplexity=_perplexity(total / characters, path),
-            seconds=round(time.monotonic() - start, 1),
+        metrics = CharLmEpoch(
+            perplexity=_perplexity(loss, path), dev_perplexity=_perplexity(total / characters, path)
         )
-        epochs = (*epochs, figures)
-        write_whole_text(_state(work, direction), canonical_json({"epochs": list(map(asdict, epochs))}))
-        bar.set_postfix(dev=f"{figures.dev_perplexity:.3f}")
-        log_line(
-            f"{direction}, epoch {epoch + 1}/{training.epochs}: perplexity {figures.dev_perplexity:.3f} "
-            f"on dev, {figures.seconds:.0f} s",
-            progress,
-        )
+        bar.set_postfix(dev=f"{metrics.dev_perplexity:.3f}")
+        return metrics
+
+    return files.train(training.epochs, train, progress=progress)
 
 
 def _perplexity(loss: float, path: Path) -> float:
-    """Of a character, from its loss in nats."""
+    """The perplexity of a character, from its loss in nats.
+
+    :raises ModelError: the training diverged.
+    """
     if loss > _LARGEST_LOSS:
         raise ModelError(
             f"{path}: its training diverged (a loss of {loss:.0f} nats a character); delete "
@@ -280,16 +266,20 @@ def _perplexity(loss: float, path: Path) -> float:
     return math.exp(loss)
 
 
-def _finish(
-    training: CharLmTraining, text: Text, work: WorkFolder, epochs: Mapping[str, tuple[CharLmEpoch, ...]]
-) -> None:
-    result = work.fresh_result()
+def _write(
+    training: CharLmTraining,
+    text: Text,
+    epochs: Mapping[str, tuple[CharLmEpoch, ...]],
+    job: TrainingJob,
+    result: Path,
+) -> dict[str, Any]:
+    """Write the model of each direction's best epoch."""
     for direction, own in epochs.items():
-        data = _read_model(work.path, direction, best_epoch(own) + 1)
+        data = EpochFiles(job.path, CharLmEpoch, direction).load(best_epoch(own) + 1, _checked)
         write_whole(result / f"{direction}{SUFFIX}", data)
     known = set(text.alphabet)
     report = CharLmReport(
-        folder=work.folder,
+        folder=job.folder,
         sentences=len(text.train),
         characters=_characters(text.train),
         alphabet=len(text.alphabet),
@@ -299,21 +289,29 @@ def _finish(
         files=text.files,
         epochs=epochs,
     )
-    told = {"request": work.request, "recipe": as_json(training), "report": report.to_json()}
-    work.publish(result, told, _PACKAGES)
+    return {"recipe": as_json(training), "report": report.to_json()}
+
+
+def _checked(data: bytes, name: str) -> bytes:
+    """A model file's bytes, once they have been opened.
+
+    :raises ModelError: they are no character language model.
+    """
+    CHARACTER_MODEL.unpack(data, name)
+    return data
 
 
 def _characters(lines: tuple[str, ...]) -> int:
-    """Of lines, with the end of each."""
+    """The number of characters of lines, with the end of each."""
     return sum(map(len, lines)) + len(lines)
 
 
 def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
-    """Everything that the numbers of a training depend on, down to the tokens and the bytes of the files."""
+    """Everything that the numbers of a training depend on, down to digests of the tokens and the files."""
     return {
         "format": FORMAT,
         "training": as_json(training),
-        # What is read of them: a corrected label changes no text. Test sentences are left out of the files.
+        # Only the tokens, which are all that is read. Test sentences matter where files could contain them.
         "corpus": {
             split: digest([sentence.tokens for sentence in sentences])
             for split, sentences in purpose.corpus.splits()
@@ -322,45 +320,5 @@ def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
         "unit": purpose.unit,
         "language": purpose.language,
         "data": {file.path: data_digest(file.path) for file in training.files},
-        "versions": {package: version(package) for package in ("flair", "sacremoses")},
-        # Held-out sentences were found by their exact tokens before.
-        **({"held_out": "letters"} if training.files else {}),
+        "versions": package_versions(["flair", "sacremoses"]),
     }
-
-
-def _model(work: Path, direction: str, epoch: int) -> Path:
-    return work / f"{direction}.epoch{epoch}{SUFFIX}"
-
-
-def _state(work: Path, direction: str) -> Path:
-    return work / f"{direction}.epochs.json"
-
-
-def _read_model(work: Path, direction: str, epoch: int) -> bytes:
-    """The model file of an epoch, whoever wrote it.
-
-    :raises MissingError: it is not there.
-    :raises ModelError: it is no such file.
-    """
-    path = _model(work, direction, epoch)
-    if not is_file(path):
-        raise MissingError(f"{path}: an epoch's model is not there; {train_anew(work)}")
-    data = path.read_bytes()
-    try:
-        CHARACTER_MODEL.unpack(data, str(path))
-    except ModelError as error:
-        raise ModelError(f"{error}; {train_anew(work)}") from None
-    return data
-
-
-def _read_epochs(work: Path, direction: str) -> tuple[CharLmEpoch, ...]:
-    path = _state(work, direction)
-    if not path.exists():
-        return ()
-    table = read_table(path, train_anew(work))
-    with damage_as_model_error(path):
-        return _epochs(table["epochs"])
-
-
-def _epochs(values: Any) -> tuple[CharLmEpoch, ...]:
-    return tuple(CharLmEpoch(**value) for value in values)

@@ -1,4 +1,4 @@
-"""The English column files of a recipe, divided as it says. No flair."""
+"""Read the English column files of a recipe and split them. Does not import flair."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,12 +7,12 @@ from backattn.corpus import Sentence, evenly_spread
 from backattn.corpus.formats import read_column_file
 from backattn.recipe import EnglishFile, data_path
 
-# With use = "split", every tenth sentence is for testing and the one before it for choosing the epoch.
+# With use = "split", every tenth sentence is for test and the one before it for dev.
 _FOLD = 10
 
 
 def read_english_file(file: EnglishFile) -> Mapping[str, Sequence[Sentence]]:
-    """The sentences of one file, by what they are for: ``train``, ``dev``, ``test``.
+    """Read the sentences of one file by split: ``train``, ``dev``, ``test``.
 
     :raises MissingError: it is not there.
     :raises CorpusError: it is malformed.

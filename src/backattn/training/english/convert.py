@@ -1,4 +1,4 @@
-"""``backattn english convert``: a flair file, a pickle, is opened once and becomes ``tagger.safetensors``."""
+"""Convert a flair file, which is a pickle, to ``tagger.safetensors`` (``backattn english convert``)."""
 
 import hashlib
 import random
@@ -19,16 +19,16 @@ from backattn.recipe import cache_root
 
 _BATCH_TOKENS = 1000
 _SENTENCES = 60
-_KNOWN = 500  # of each vocabulary's items
-# Words that few vocabularies hold: no letters, letters of nowhere, one that is long, one with a space.
+_KNOWN = 500  # items of each vocabulary to test with
+# Words that few vocabularies hold: without letters, with symbols, a long one, one with a space.
 _ODD = ("1984", "3.14", "...", "Ωmega", "☃", "x" * 40, "McX-Y's", "a b", "ÀÉÎ")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A native model file and how it was proved.
+    """A native model file and how it was verified.
 
-    :param sentences: whose states and tags are the same, to the last bit, as the flair file gives them.
+    :param sentences: number of sentences whose states and tags equal the flair file's bit by bit.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Converted:
         return {**asdict(self), "path": str(self.path)}
 
     def to_text(self) -> str:
-        """What was done, and what the recipe says now."""
+        """What was verified, and what to write in the recipe."""
         return "\n".join(
             [
                 f"{self.path}: states and tags equal those of the flair file on {self.sentences} sentences "
@@ -55,12 +55,13 @@ class Converted:
 
 
 def convert_tagger(source: Path, target: Path, *, sha256: str, trust: bool) -> Converted:
-    """Write the native file of a flair file, once both have read the same sentences in the same way.
+    """Write a flair file as a native file, after checking that both give equal states and tags.
 
     :param sha256: digest that the flair file must have, which vouches for it; empty for none.
-    :param trust: open it whatever it is. A flair file is a pickle and can run code.
+    :param trust: open the flair file without a digest. It is a pickle and can run code.
     :raises MissingError: there is no flair file.
-    :raises ModelError: it is not to be trusted, cannot be held by a native file or cannot be written.
+    :raises ModelError: the flair file is not trusted or has parts that a native file cannot hold, or the
+        native file cannot be written.
     """
     if target.suffix != SUFFIX:
         raise ModelError(f"{target}: expected a name that ends in {SUFFIX}")
@@ -88,9 +89,9 @@ def convert_tagger(source: Path, target: Path, *, sha256: str, trust: bool) -> C
 
 
 def probes(description: Description) -> list[tuple[str, ...]]:
-    """Sentences that reach every part of a tagger: its own words and letters, and others; the same each time.
+    """Generate test sentences that reach every part of a tagger; the same for each call.
 
-    Of 1 to 40 tokens: words that it knows, made up from letters that it knows, repeated, in other case.
+    They have 1 to 40 tokens: known words, also in upper case, and random words of known letters.
     """
     generator = random.Random(0)
     words, letters = list(_ODD), ["?"]
@@ -113,6 +114,6 @@ def _vocabularies(description: Description) -> Iterator[tuple[str, ...]]:
 
 
 def _below_cache(path: Path) -> str:
-    """As a recipe names it."""
+    """The path as a recipe names it: relative to the cache where it lies there."""
     root, whole = cache_root().resolve(), path.resolve()
     return (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()

@@ -1,4 +1,4 @@
-"""flair's own training of a ``SequenceTagger``."""
+"""Train a ``SequenceTagger`` with flair's ``ModelTrainer``."""
 
 import random
 from collections.abc import Sequence
@@ -17,24 +17,22 @@ from flair.trainers import ModelTrainer
 from flair.trainers.plugins import MetricRecord, TrainerPlugin
 
 from backattn.common.atomic_files import write_whole
-from backattn.common.errors import MissingError, ModelError
 from backattn.corpus import Sentence
 from backattn.corpus.spans import spans
 from backattn.corpus.tags import legal_transitions
-from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger, load_tagger
+from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger
 from backattn.models.import_logging import quiet
-from backattn.models.training_manifest import train_anew
 from backattn.recipe import EnglishTraining
 
 LABEL = "ner"
 _FORBIDDEN = -10000.0  # flair's own value
-# So many batches of shuffled sentences are sorted by length before they are cut: little padding, and a
-# third more tokens a second, while a batch remains a sample of the corpus.
+# Number of batches of shuffled sentences that are sorted by length together: little padding, and a third more
+# tokens a second, while a batch is still a random sample of the corpus.
 _POOL = 32
 
 
 class _Loss(TrainerPlugin):
-    """Keeps the training loss that flair records at the end of an epoch."""
+    """Plugin that keeps the training loss that flair records at the end of an epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +40,7 @@ class _Loss(TrainerPlugin):
 
     @TrainerPlugin.hook
     def metric_recorded(self, record: MetricRecord) -> None:
-        """Called by flair for every figure that it records."""
+        """Receive a metric; flair calls this for each one that it records."""
         if tuple(record.name) == ("train", "loss"):
             self.value = float(record.value)
 
@@ -54,12 +52,12 @@ def new_tagger(
     folder: Path,
     language_models: Sequence[FlairEmbeddings] = (),
 ) -> SequenceTagger:
-    """A tagger with fresh weights: word and character features, BiLSTM, CRF (BIOES).
+    """Create a tagger with random weights: word and character features, BiLSTM, CRF (BIOES).
 
     Words seen fewer than ``min_count`` times share the vector of unknown words, so that the tagger
-    learns to read names that it does not know.
+    learns to read unknown names.
 
-    :param language_models: what it reads besides; no training changes them.
+    :param language_models: further embeddings, which are not trained.
     """
     with quiet(folder / "flair.log"):
         torch.manual_seed(training.seed)
@@ -85,7 +83,6 @@ def _new_tagger(
     size = training.character_dimensions
     characters = BatchedCharacters(alphabet, char_embedding_dim=size, hidden_size_char=size)
     tagger = SequenceTagger(
-        # Characters first: the order that taggers of this program have always had.
         embeddings=StackedEmbeddings([characters, words, *language_models]),
         tag_dictionary=labels,
         tag_type=LABEL,
@@ -101,7 +98,7 @@ def _new_tagger(
 
 
 def _forbid_illegal(tagger: SequenceTagger) -> None:
-    """Start illegal BIOES transitions where flair starts those into START: no gradient ever reaches them."""
+    """Initialise illegal BIOES transitions like flair's into START, so low that no gradient reaches them."""
     *tags, start, stop = tagger.label_dictionary.get_items()
     assert (start, stop) == ("<START>", "<STOP>")
     legal = torch.from_numpy(legal_transitions(tags))
@@ -120,10 +117,10 @@ def train_epoch(
     epoch: int,
     folder: Path,
 ) -> float:
-    """One epoch with flair's ``ModelTrainer`` at that epoch's learning rate; gives the training loss.
+    """Train one epoch with flair's ``ModelTrainer`` at that epoch's learning rate; return the training loss.
 
-    The rate falls in a line over the epochs, to a tenth of the first. Everything random comes from the
-    seed and the number of the epoch, so that a training that was stopped goes on as it would have.
+    The rate falls linearly over the epochs, to a tenth of the first. All randomness is seeded with the seed
+    and the number of the epoch, so that a resumed training gives the same numbers.
 
     :param epoch: from 0.
     :raises KeyboardInterrupt: the user stopped it.
@@ -135,7 +132,7 @@ def train_epoch(
     corpus = FlairCorpus(train=_dataset(_shuffled(train, training.batch)), sample_missing_splits=False)
     optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
     loss = _Loss()
-    # flair opens a `best-model.pt` that it finds in its folder, so it gets a fresh one.
+    # flair opens a `best-model.pt` that it finds in its folder, so it gets an empty one.
     with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
         ModelTrainer(tagger, corpus).train(
             fresh,
@@ -158,39 +155,23 @@ def train_epoch(
 
 
 def _shuffled(train: Sequence[Sentence], batch: int) -> list[Sentence]:
-    """All sentences in random order, but so that ``batch`` neighbours are of like length."""
+    """Shuffle sentences so that the ``batch`` sentences of each batch have similar lengths."""
     order = random.sample(list(train), len(train))
     batches: list[list[Sentence]] = []
     for first in range(0, len(order), batch * _POOL):
         pool = sorted(order[first : first + batch * _POOL], key=len)
         batches += [pool[i : i + batch] for i in range(0, len(pool), batch)]
-    last = batches.pop()  # the one that may be short would shift the borders of all after it
+    last = batches.pop()  # stays last: it may be short, which would shift the batches after it
     random.shuffle(batches)
     return [sentence for group in [*batches, last] for sentence in group]
 
 
 def save_tagger(tagger: SequenceTagger, path: Path) -> None:
-    """Write the native model file, whole.
+    """Write the native model file.
 
     :raises ModelError: its weights are not finite: the training diverged.
     """
     write_whole(path, dump_tagger(tagger, str(path)))
-
-
-def load_own_tagger(path: Path) -> SequenceTagger:
-    """Open the native model file of an epoch, whoever wrote it.
-
-    :raises MissingError: it is not there; an older version of this program wrote pickles.
-    :raises ModelError: it is no such file.
-    """
-    try:
-        return load_tagger(path.read_bytes(), str(path))
-    except ModelError as error:
-        raise ModelError(f"{error}; {train_anew(path.parent)}") from None
-    except OSError:
-        raise MissingError(
-            f"{path}: the last epoch's tagger is not there; {train_anew(path.parent)}"
-        ) from None
 
 
 def _dataset(sentences: Sequence[Sentence]) -> FlairDatapointDataset[FlairSentence]:

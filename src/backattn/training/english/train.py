@@ -1,50 +1,43 @@
-"""``backattn english train``: English column files -> a tagger's folder, with its F1 on held-out text.
+"""Train the English tagger (``backattn english train``) on column files, and measure its F1."""
 
-All work lies in ``<folder>.work/`` until the end, one model file an epoch, so that a killed training
-goes on; the result folder appears whole, its manifest written last.
-"""
-
-import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from backattn.common.atomic_files import write_whole, write_whole_text
+from backattn.common.atomic_files import write_whole
 from backattn.common.device import pick_device, threads_of_torch
 from backattn.common.digests import file_digest
-from backattn.common.errors import MissingError, RecipeError
-from backattn.common.json_files import parse
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.errors import RecipeError
+from backattn.common.progress import bar_disabled
 from backattn.common.safe_text import quoted
+from backattn.common.version import package_versions
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.scoring import count_types, entities, total
 from backattn.embeddings.charlm import local_files, unpack_directions
 from backattn.embeddings.charlm_hub import open_embeddings
 from backattn.english import EnglishTagger
 from backattn.english.flair import FlairTagger
-from backattn.models.safetensors_model import SUFFIX
-from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
+from backattn.models.flair_serialisation import load_tagger
+from backattn.models.training_manifest import read_report_as
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import EnglishCharLm, EnglishRecipe, EnglishTraining, as_json, cache_root, model_path
 from backattn.training.charlm.text import Purpose
 from backattn.training.charlm.train import make_request, train_models
 from backattn.training.english.column_files import read_english_file
-from backattn.training.english.flair_trainer import load_own_tagger, new_tagger, save_tagger, train_epoch
-from backattn.training.training_job import WorkFolder, data_digest, real_folder, refuse_strange_folder
+from backattn.training.english.flair_trainer import new_tagger, save_tagger, train_epoch
+from backattn.training.epoch_files import EpochFiles, EpochMetrics
+from backattn.training.training_job import TrainingJob, data_digest, result_folder
 
-MODEL, _STATE = "tagger.safetensors", "epochs.json"
-_FIGURES = ("loss", "dev_f1", "seconds")  # of an epoch
-# The dev sentences that choose the epoch: enough to choose by, few enough not to cost an epoch.
+MODEL = "tagger.safetensors"
+# The number of dev sentences that select the epoch: evaluating more would take as long as an epoch.
 _DEV_LIMIT = 2000
 _CHARLM = "english.training.charlm"
-_BATCH_TOKENS = 4000  # English tokens read at a time when it is evaluated
+_BATCH_TOKENS = 4000  # tokens per batch of the evaluation
 
 
 @dataclass(frozen=True)
@@ -56,12 +49,24 @@ class F1:
     sentences: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnglishEpoch(EpochMetrics):
+    """Training loss and dev F1 of one epoch."""
+
+    loss: float
+    dev_f1: float
+
+    def to_text(self) -> str:
+        """The metrics for a progress line."""
+        return f"loss {self.loss:.3f}, F1 {100 * self.dev_f1:.2f} on dev"
+
+
 @dataclass(frozen=True)
 class EnglishReport:
     """The figures of a trained English tagger, as its ``training.json`` keeps them.
 
+    :param best_epoch: the epoch with the highest dev F1, from 1; its weights are the model.
     :param tests: F1 by held-out file.
-    :param epochs: loss, dev F1 and seconds of each epoch.
     """
 
     folder: Path
@@ -70,7 +75,7 @@ class EnglishReport:
     best_epoch: int
     dev: F1
     tests: Mapping[str, F1]
-    epochs: tuple[Mapping[str, float], ...]
+    epochs: tuple[EnglishEpoch, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -78,7 +83,7 @@ class EnglishReport:
 
     def to_text(self) -> str:
         """The figures for a reader."""
-        seconds = sum(epoch["seconds"] for epoch in self.epochs)
+        seconds = sum(epoch.seconds for epoch in self.epochs)
         lines = [
             f"{self.folder}: {self.train_sentences} sentences, {self.train_tokens} tokens, "
             f"{len(self.epochs)} epochs, {seconds:.0f} s; "
@@ -92,6 +97,8 @@ class EnglishReport:
 
 @dataclass(frozen=True)
 class _Data:
+    """The sentences of a recipe's files by split; ``tests`` by file."""
+
     train: tuple[Sentence, ...]
     dev: tuple[Sentence, ...]
     tests: Mapping[str, tuple[Sentence, ...]]
@@ -108,8 +115,8 @@ def train_english(
 ) -> EnglishReport:
     """Train the English tagger that a recipe describes and write it to ``folder``.
 
-    A finished folder of the same recipe and data is left as it is. A training that was killed goes on
-    from its last epoch and ends with the same numbers.
+    A finished folder of the same recipe and data is left as it is. A killed training resumes after its last
+    epoch and ends with the same numbers.
 
     :param lang: name of the recipe's file.
     :param threads: of torch; None leaves torch's own choice.
@@ -121,45 +128,46 @@ def train_english(
     """
     training = recipe.training
     if training is None:
-        raise RecipeError("english.training: the recipe says nothing about training an English tagger")
+        raise RecipeError("english.training: missing table; expected how to train the English tagger")
     if Path(recipe.checkpoint).name != MODEL:
         raise RecipeError(
             f"english.checkpoint: expected a path that ends in {MODEL}, which is what a training writes; "
             f"found {quoted(recipe.checkpoint)}"
         )
-    place = real_folder(folder)
-    refuse_strange_folder(place, MANIFEST, "is no English tagger that was trained here", "english.checkpoint")
-    _refuse_shared_folders(training.charlm, folder)
+    place = result_folder(folder, "english.checkpoint", "is no English tagger that was trained here")
+    charlm = training.charlm
+    _refuse_shared_folders(charlm, folder)
     read = cache(lambda: _read(training))
     settings = as_json(training)
-    del settings["charlm"]  # a training without them is the one that it was before there were any
+    del settings["charlm"]  # identified by content, wherever the models lie
     request = {
         "training": settings,
         "data": {file.path: data_digest(file.path) for file in training.files},
-        "version": version("flair"),
-        **({"charlm": _what_they_are(training.charlm, read())} if training.charlm else {}),
+        "versions": package_versions(["flair"]),
+        "charlm": _charlm_request(charlm, read()) if charlm else None,
     }
-    work = WorkFolder(folder=place, request=request, lang=lang, replace=replace)
-    with work.locked(), threads_of_torch(threads):
-        if work.needed():
-            data = read()
-            # First: what cannot be made leaves no unfinished training behind.
-            if training.charlm is not None and training.charlm.training is not None:
-                train_models(
-                    training.charlm.training,
-                    _purpose(data),
-                    lang=lang,
-                    folder=model_path(training.charlm.checkpoint),
-                    threads=threads,
-                    progress=progress,
-                    replace=replace,
-                )
-            epochs = _train(data, training, work.claim(), progress)
-            _finish(recipe, data, work, epochs)
-    if not (folder / MODEL).is_file():
-        raise MissingError(
-            f"{folder / MODEL}: not there, but its training has ended; make it from the flair file that an "
-            f"older version wrote there (`backattn english convert`), or remove {folder} to train anew"
+    job = TrainingJob(
+        folder=place, request=request, lang=lang, packages=("backattn", "torch", "flair"), replace=replace
+    )
+
+    def prepare() -> _Data:
+        if charlm and charlm.training:
+            train_models(
+                charlm.training,
+                _purpose(read()),
+                lang=lang,
+                folder=model_path(charlm.checkpoint),
+                threads=threads,
+                progress=progress,
+                replace=replace,
+            )
+        return read()
+
+    with threads_of_torch(threads):
+        job.run(
+            prepare=prepare,
+            train=lambda data, work: _train(data, training, work, progress),
+            write=lambda data, epochs, result: _write(recipe, data, epochs, job, result),
         )
     return read_report(folder)
 
@@ -170,18 +178,7 @@ def read_report(folder: Path) -> EnglishReport:
     :raises MissingError: there is none.
     :raises ModelError: it is damaged.
     """
-    manifest = read_manifest(folder)
-    with damage_as_model_error(folder / MANIFEST):
-        value = manifest["report"]
-        return EnglishReport(
-            folder=folder,
-            train_sentences=value["train_sentences"],
-            train_tokens=value["train_tokens"],
-            best_epoch=value["best_epoch"],
-            dev=F1(**value["dev"]),
-            tests={name: F1(**score) for name, score in value["tests"].items()},
-            epochs=tuple(value["epochs"]),
-        )
+    return read_report_as(EnglishReport, folder)
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> F1:
@@ -210,14 +207,14 @@ def _read(training: EnglishTraining) -> _Data:
 
 
 def _refuse_shared_folders(charlm: EnglishCharLm | None, folder: Path) -> None:
-    """What is trained takes the place of its folder, with all that lies there, and the work folder goes.
+    """Refuse language models in the tagger's folder or work folder, which are replaced and removed whole.
 
-    :raises RecipeError: the tagger's folders and the language models' lie in each other, or these nowhere.
+    :raises RecipeError: one folder lies in the other, or the language models have none of their own.
     """
     if charlm is None:
         return
     own, root = model_path(charlm.checkpoint).resolve(), cache_root().resolve()
-    folders = [folder.resolve(), WorkFolder(folder=folder.resolve(), request={}).path]
+    folders = [folder.resolve(), TrainingJob(folder=folder.resolve(), request={}).path]
     if own == root or any(own.is_relative_to(other) or other.is_relative_to(own) for other in folders):
         raise RecipeError(
             f"english.training.charlm.checkpoint: {own} is no folder apart from the tagger's ({folder}); "
@@ -226,13 +223,14 @@ def _refuse_shared_folders(charlm: EnglishCharLm | None, folder: Path) -> None:
 
 
 def _purpose(data: _Data) -> Purpose:
+    """The corpus of the language models: the tagger's own sentences."""
     tests = tuple(sentence for sentences in data.tests.values() for sentence in sentences)
     corpus = Corpus(data.train, data.dev, tests)
     return Purpose(corpus=corpus, language="en", unit="word", key=_CHARLM)
 
 
-def _what_they_are(charlm: EnglishCharLm, data: _Data) -> Any:
-    """What the language models will be made from; the digests of those that are brought."""
+def _charlm_request(charlm: EnglishCharLm, data: _Data) -> Any:
+    """The request of language models that are trained here, or the digests of models from elsewhere."""
     if charlm.training is not None:
         return make_request(charlm.training, _purpose(data))
     files = _language_models(charlm)
@@ -241,7 +239,7 @@ def _what_they_are(charlm: EnglishCharLm, data: _Data) -> Any:
 
 
 def _language_models(charlm: EnglishCharLm | None) -> list[tuple[bytes, str]]:
-    """Their files, each with its name."""
+    """The files of the language models, each with its name."""
     if charlm is None:
         return []
     advice = (
@@ -250,80 +248,55 @@ def _language_models(charlm: EnglishCharLm | None) -> list[tuple[bytes, str]]:
     return local_files(model_path(charlm.checkpoint), advice)
 
 
-def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -> list[dict[str, float]]:
-    """One model file an epoch; goes on after the last one that is there."""
-    epochs = _read_epochs(work)
-    if epochs:
-        tagger = load_own_tagger(_model(work, len(epochs)))
+def _train(data: _Data, training: EnglishTraining, work: Path, progress: bool) -> tuple[EnglishEpoch, ...]:
+    """Train the epochs that are not finished yet, each into a model file of its own."""
+    files = EpochFiles(work, EnglishEpoch)
+    if done := len(files.finished()):
+        tagger = files.load(done, load_tagger)
     else:
-        own = [open_embeddings(model, name) for model, name in _language_models(training.charlm)]
-        tagger = new_tagger(data.train, training, folder=work, language_models=own)
+        charlm = [open_embeddings(model, name) for model, name in _language_models(training.charlm)]
+        tagger = new_tagger(data.train, training, folder=work, language_models=charlm)
     device = pick_device("auto")
     bar = tqdm(
-        total=training.epochs,
-        initial=len(epochs),
-        desc="english",
-        unit="epoch",
-        disable=bar_disabled(progress),
+        total=training.epochs, initial=done, desc="english", unit="epoch", disable=bar_disabled(progress)
     )
+
+    def train(epoch: int, path: Path) -> EnglishEpoch:
+        loss = train_epoch(tagger, data.train, training, epoch=epoch, folder=work)
+        reader = FlairTagger(tagger, name=MODEL, batch_tokens=_BATCH_TOKENS, device=device)
+        dev = _evaluate(reader, data.dev)
+        save_tagger(tagger, path)
+        bar.set_postfix(loss=f"{loss:.3f}", dev=f"{100 * dev.f1:.2f}")
+        bar.update()
+        return EnglishEpoch(loss=loss, dev_f1=dev.f1)
+
     with bar:
-        for epoch in range(len(epochs), training.epochs):
-            start = time.monotonic()
-            loss = train_epoch(tagger, data.train, training, epoch=epoch, folder=work)
-            reader = FlairTagger(tagger, name=MODEL, batch_tokens=_BATCH_TOKENS, device=device)
-            dev = _evaluate(reader, data.dev)
-            save_tagger(tagger, _model(work, epoch + 1))
-            seconds = time.monotonic() - start
-            epochs.append({"loss": loss, "dev_f1": dev.f1, "seconds": round(seconds, 1)})
-            write_whole_text(work / _STATE, json.dumps(epochs))
-            bar.set_postfix(loss=f"{loss:.3f}", dev=f"{100 * dev.f1:.2f}")
-            bar.update()
-            log_line(
-                f"epoch {epoch + 1}/{training.epochs}: loss {loss:.3f}, F1 {100 * dev.f1:.2f} on dev, "
-                f"{seconds:.0f} s",
-                progress,
-            )
-    return epochs
+        return files.train(training.epochs, train, progress=progress)
 
 
-def _finish(recipe: EnglishRecipe, data: _Data, work: WorkFolder, epochs: list[dict[str, float]]) -> None:
-    best = max(range(len(epochs)), key=lambda i: epochs[i]["dev_f1"]) + 1
-    result = work.fresh_result()
-    write_whole(result / MODEL, _model(work.path, best).read_bytes())
+def _write(
+    recipe: EnglishRecipe, data: _Data, epochs: tuple[EnglishEpoch, ...], job: TrainingJob, result: Path
+) -> dict[str, Any]:
+    """Write the model of the best epoch and measure it as it is opened from its file."""
+    best = max(range(len(epochs)), key=lambda i: epochs[i].dev_f1) + 1
+    write_whole(result / MODEL, EpochFiles(job.path, EnglishEpoch).path(best).read_bytes())
     digest = file_digest(result / MODEL)
     device = pick_device("auto")
     tagger = FlairTagger.load(
         result / MODEL, sha256=digest, vouchers=Vouchers(), batch_tokens=_BATCH_TOKENS, device=device
     )
     report = EnglishReport(
-        folder=work.folder,
+        folder=job.folder,
         train_sentences=len(data.train),
         train_tokens=sum(map(len, data.train)),
         best_epoch=best,
         dev=_evaluate(tagger, data.dev),
         tests={name: _evaluate(tagger, sentences) for name, sentences in data.tests.items()},
-        epochs=tuple(epochs),
+        epochs=epochs,
     )
-    told = {"request": work.request, "recipe": as_json(recipe), "report": report.to_json()}
-    work.publish(result, told, ("backattn", "torch", "flair"))
+    return {"recipe": as_json(recipe), "report": report.to_json()}
 
 
 def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:
     readings = tagger.read([sentence.tokens for sentence in sentences])
     return entity_f1([s.tags for s in sentences], [reading.tags for reading in readings])
-
-
-def _model(work: Path, epoch: int) -> Path:
-    return work / f"epoch{epoch}{SUFFIX}"
-
-
-def _read_epochs(work: Path) -> list[dict[str, float]]:
-    """Figures of the epochs that are done.
-
-    :raises ModelError: they are damaged.
-    """
-    path = work / _STATE
-    if not path.exists():
-        return []
-    with damage_as_model_error(path):
-        return [{key: float(epoch[key]) for key in _FIGURES} for epoch in parse(path.read_text("utf-8"))]

@@ -1,7 +1,8 @@
-"""English text -> more pairs to train on: a translator of the other direction writes their foreign sides.
+"""Back-translation: make more training pairs from English text, with a translator of the other direction.
 
-Sennrich, Haddow and Birch (2016, arXiv:1511.06709): what a translator learns to write is real, only what it
-reads is not. The other direction learns from the same pairs, in the work folder, which goes at the end.
+Sennrich, Haddow and Birch (2016, arXiv:1511.06709): the target side of such a pair is real text, only its
+source side is not. The reverse translator is trained on the same pairs, in the work folder, and is removed
+with it at the end.
 """
 
 import dataclasses
@@ -34,17 +35,17 @@ from backattn.translation import Translation
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.tokenisation import detokenise, letters, split_words
 
-# Sentences of a file of the work folder: what a kill loses at most. The batches, and so the last digits,
-# depend on it.
+# Sentences per file of the work folder: as many translations a kill loses at most. The batches, and so the
+# last digits, depend on it.
 _CHUNK = 2000
 
 
 @dataclass(frozen=True)
 class EnglishText:
-    """What one file gives to be translated back.
+    """The sentences of one file that are translated back.
 
     :param repeat: how often each sentence counts.
-    :param known: sentences left out because they are the English side of a pair, or came before.
+    :param known: sentences left out because they are the English side of a pair, or repeat an earlier one.
     :param empty: lines left out because there is no token.
     """
 
@@ -56,9 +57,9 @@ class EnglishText:
 
 
 def read_english(back: BackTranslation, text: TrainingText) -> list[EnglishText]:
-    """The English sentences of a recipe's files that no pair has, the held-out ones least of all.
+    """Read the English sentences of a recipe's files that are in no pair, training or held-out.
 
-    :raises CorpusError, MissingError, RecipeError: as of the pairs' own files; or no sentence is left.
+    :raises CorpusError, MissingError, RecipeError: as :func:`read_training_text`; or no sentence is left.
     """
     seen = {letters(pair.english) for pair in (*text.train, *text.valid, *text.test)}
     seen.update(map(letters, text.other_english))
@@ -78,7 +79,7 @@ def read_english(back: BackTranslation, text: TrainingText) -> list[EnglishText]
 
 
 def _files(back: BackTranslation) -> Iterator[tuple[str, int, list[str], int]]:
-    """Each file's path, how often it counts, its sentences, and lines that have none."""
+    """Each file's path, how often its sentences count, the sentences, and the number of lines without one."""
     for parallel in back.parallel:
         pairs, empty = read_pairs(parallel)
         yield parallel.path, parallel.repeat, [pair.english for pair in pairs], empty
@@ -102,13 +103,13 @@ def translate_back(
     work: Path,
     progress: bool,
 ) -> TrainingText:
-    """The training text and behind its pairs those of the English sentences; goes on after a kill.
+    """Append the pairs of back-translated sentences to the training pairs; resumes after a kill.
 
-    A sentence is left out, and counted, when its translation is empty or went on to its length limit.
+    A sentence whose translation is empty or reached its length limit is left out, and counted.
 
-    :param work: a folder of this training's own.
+    :param work: the work folder of the training.
     :raises CorpusError: no pair is short enough to train on.
-    :raises ModelError: what an earlier run left there is damaged, or the training diverged.
+    :raises ModelError: a file of an earlier call is damaged, or the training diverged.
     """
     folder = work / "back-translation"
     folder.mkdir(exist_ok=True)
@@ -128,7 +129,7 @@ def translate_back(
         )
         for path, chunk in bar:
             translations = reverse.translate([tuple(split_words(sentence, "en")) for sentence in chunk])
-            lines = [_written(translation, source, unit) + "\n" for translation in translations]
+            lines = [_as_text(translation, source, unit) + "\n" for translation in translations]
             write_whole_text(path, "".join(lines))
     foreign = (line for path, chunk in zip(paths, chunks, strict=True) for line in _lines(path, len(chunk)))
     train, counts = list(text.train), []
@@ -157,41 +158,41 @@ def _reverse(
     folder: Path,
     progress: bool,
 ) -> FairseqTranslator:
-    """The translator out of English: trained, or gone on with.
+    """Train the translator from English, or resume its training.
 
-    It begins with the parent's weights too, where there is one: the pieces of both sides have one vector, and
-    the parent knows them.
+    It is initialised with the parent's weights too, where there is one: both sides share one embedding, and
+    the parent has the pieces.
     """
     source, unit = recipe.translator.source, recipe.corpus.unit
     own = structs.replace(
         training, learning_rates=back.learning_rates, average=back.average, back_translation=None, keep=False
     )
     files = PieceFiles(folder, "en", source)
-    turned = TrainingText(_turned(text.train), _turned(text.valid), _turned(text.test), ())
-    prepare(turned, files, units=("word", unit), training=own, progress=progress)
+    swapped = TrainingText(_swapped(text.train), _swapped(text.valid), _swapped(text.test), ())
+    prepare(swapped, files, units=("word", unit), training=own, progress=progress)
     train_model(files, own, work=folder, progress=progress)
     model = folder / "model"
     model.mkdir(exist_ok=True)
     write_model(files, averaged_epochs(own), model)
-    # Whole sentences, as in training; and not as the recipe searches, on which no weight may depend.
-    asked = FairseqRecipe(
+    # Whole sentences, as in training; not the recipe's beam search settings, which no weight may depend on.
+    table = FairseqRecipe(
         checkpoint=str(model),
         source="en",
         segment_pieces=training.max_pieces,
         precision=training.precision,
     )
-    return FairseqTranslator.load(model, asked, device=pick_device("auto"), target=source)
+    return FairseqTranslator.load(model, table, device=pick_device("auto"), target=source)
 
 
-def _turned(pairs: Sequence[SentencePair]) -> tuple[SentencePair, ...]:
+def _swapped(pairs: Sequence[SentencePair]) -> tuple[SentencePair, ...]:
     return tuple(SentencePair(pair.english, pair.foreign) for pair in pairs)
 
 
-def _written(translation: Translation, language: str, unit: Unit) -> str:
-    """A translation as text; none where it went on to its length limit."""
+def _as_text(translation: Translation, language: str, unit: Unit) -> str:
+    """A translation as detokenised text; empty where it reached its length limit."""
     if translation.limited:
         return ""
-    words = translation.english  # what the translator writes, here no English
+    words = translation.english  # the output side, which is not English here
     return "".join(words) if unit == "character" else detokenise(words, language)
 
 

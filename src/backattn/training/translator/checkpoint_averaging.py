@@ -1,4 +1,4 @@
-"""Epochs of a training -> one checkpoint. Knows fairseq's file format, not fairseq."""
+"""Average the weights of several epochs into one checkpoint of fairseq's format. Does not import fairseq."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from backattn.models.safe_checkpoint import load_safely
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining
 
-# The state that a killed training goes on from, in the work folder.
+# The file of the work folder that a killed training resumes from.
 STATE = "state.pt"
 
 
@@ -22,20 +22,20 @@ def all_epochs(training: TranslatorTraining) -> range:
 
 
 def averaged_epochs(training: TranslatorTraining) -> range:
-    """The epochs whose weights make the result: the last ``training.average``, or all."""
+    """The epochs whose weights are averaged into the result: the last ``training.average``, or all."""
     return all_epochs(training)[-training.average :]
 
 
 def epoch_weights(work: Path, epoch: int) -> Path:
-    """Where the weights of one epoch lie in the work folder."""
+    """The file of the work folder with the weights of one epoch."""
     return work / f"epoch{epoch}.pt"
 
 
 def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
-    """Write the average of some epochs (of one alone: its very weights) as a fairseq checkpoint.
+    """Write the average of some epochs' weights as a fairseq checkpoint; a single epoch's stay exact.
 
-    It holds weights and fairseq's own settings, no optimiser state and no machine's path; it loads
-    under ``weights_only=True`` with ``argparse.Namespace`` allowed.
+    It holds weights and fairseq's own settings, no optimiser state and no local path; it loads under
+    ``weights_only=True`` with ``argparse.Namespace`` allowed.
 
     :returns: the number of parameters; tied weights count once.
     :raises ModelError: a file of the work folder is damaged, or holds code instead of data.
@@ -46,7 +46,7 @@ def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
     try:
         state["cfg"]["checkpoint"]["save_dir"] = state["cfg"]["model"].save_dir = "."
         kept = {key: state[key] for key in ("args", "cfg", "criterion", "task_state")}
-        # fairseq adds an entry each time that a training is resumed; whether it was killed must not show.
+        # fairseq adds an entry each time that a training is resumed; a resumed one must give the same file.
         kept["optimizer_history"] = state["optimizer_history"][-1:]
     except (KeyError, TypeError, AttributeError):
         raise ModelError(f"{work / STATE}: damaged; {train_anew(work)}") from None
@@ -55,9 +55,9 @@ def write_checkpoint(epochs: Sequence[int], *, work: Path, path: Path) -> int:
 
 
 def _average(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Mean of the weights of several epochs: a flatter, better place than the last one alone.
+    """Average the weights of several epochs: a flatter minimum than the last epoch's.
 
-    Weights that share their storage go on sharing it.
+    Weights that share their storage still share it in the average.
     """
     states = [load_safely(path, advice=train_anew(path.parent))["model"] for path in paths]
     means: dict[int, Tensor] = {}
@@ -70,6 +70,6 @@ def _average(paths: Sequence[Path]) -> dict[str, Tensor]:
             result[name] = means[tensor.data_ptr()]
     except (KeyError, TypeError, AttributeError, RuntimeError):
         raise ModelError(
-            f"{paths[-1]}: does not fit the epochs before; {train_anew(paths[-1].parent)}"
+            f"{paths[-1]}: does not match the epochs before it; {train_anew(paths[-1].parent)}"
         ) from None
     return result

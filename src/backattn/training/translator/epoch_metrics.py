@@ -1,4 +1,4 @@
-"""What an epoch of translator training cost and brought."""
+"""Metrics of an epoch of translator training."""
 
 import math
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class TranslatorEpoch:
-    """What one epoch cost and brought. Losses are in bits a target piece, end of sentence included.
+    """Metrics of one epoch. Losses are in bits per target piece, end of sentence included.
 
     :param loss: training loss with label smoothing.
     :param perplexity, valid_perplexity: of the training and the held-out pieces, without smoothing.
-    :param pieces_per_second: target pieces trained on in a second, validation left out.
+    :param pieces_per_second: target pieces that were trained on per second, without validation.
     :param seconds: time of the epoch's training steps.
-    :param precision: what its steps were computed in, at their end; empty where an older training does not
-        say it.
+    :param precision: that the steps were computed in; of a resumed epoch, the last one.
     """
 
     epoch: int
@@ -26,12 +25,12 @@ class TranslatorEpoch:
     valid_perplexity: float
     pieces_per_second: float
     seconds: float
-    precision: str = ""
+    precision: str
 
 
 @dataclass
 class EpochSums:
-    """Running sums of an epoch, in bits and target pieces; what a killed epoch goes on from."""
+    """Running sums of an epoch, in bits and target pieces, with which a killed epoch resumes."""
 
     loss: float = 0.0
     nll: float = 0.0
@@ -46,5 +45,5 @@ class EpochSums:
 
     @property
     def perplexity(self) -> float:
-        """Of one target piece, without label smoothing."""
+        """Perplexity of a target piece, without label smoothing."""
         return float(2.0 ** min(self.nll / max(self.pieces, 1), 100.0))

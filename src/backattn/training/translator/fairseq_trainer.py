@@ -1,9 +1,9 @@
-"""fairseq's own training, from Python: its models, criterion, optimisers and ``Trainer``.
+"""Train a translator with fairseq's models, criterion, optimisers and ``Trainer``, called from Python.
 
-The training half of the fairseq door. It differs from ``fairseq-train`` in this: the data come from plain
+It differs from ``fairseq-train`` in that the data come from plain
 lines of pieces (no binarised files, one joint dictionary), fconv's encoder shares the embedding too, the
 step runs under ``torch.autocast`` when the recipe asks for bfloat16, the loss takes less memory
-(:mod:`~backattn.training.translator.label_smoothing`), and what fairseq would print goes to a log file.
+(:mod:`~backattn.training.translator.label_smoothing`), and fairseq's output goes to a log file.
 """
 
 import contextlib
@@ -52,14 +52,15 @@ with untouched_logging():
     from fairseq.tasks.translation import TranslationTask
     from fairseq.trainer import Trainer
 
-# A killed training loses at most this much work. It does not change the numbers.
+# A killed training loses at most this much work. The interval does not change the numbers.
 SAVE_SECONDS = 240.0
 # Adam needs a warm-up to train a transformer at all; NAG with clipped gradients does not.
 _OPTIMIZERS = {
     "nag": ["--momentum", "0.99"],
     "adam": ["--adam-betas", "(0.9, 0.98)", "--warmup-updates", "1000"],
 }
-# One dictionary for both languages, so one embedding for all: a name is copied by recognising itself.
+# One dictionary for both languages, so one embedding for both: a name has the same vector on both sides,
+# which makes copying it easy.
 _SHARING = {FConvModel: "--share-input-output-embed", TransformerModel: "--share-all-embeddings"}
 _LOG = "fairseq.log"
 
@@ -73,20 +74,20 @@ class _JointTranslation(TranslationTask):  # type: ignore[misc]
         self.sums = EpochSums()
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **_: Any) -> None:
-        """Nothing to load: :func:`_dataset` filled ``self.datasets``."""
+        """Do nothing: ``_Run`` has filled ``self.datasets``."""
 
     def _autocast(self, sample: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(sample["target"].device.type, dtype=torch.bfloat16, enabled=self.reduced)
 
     def train_step(self, sample: Any, *arguments: Any, **options: Any) -> Any:
-        """One forward and backward pass; adds to the sums of the epoch."""
+        """Run one forward and backward pass, and add to the sums of the epoch."""
         with self._autocast(sample):
             result = super().train_step(sample, *arguments, **options)
         self.sums.add(result[2])
         return result
 
     def valid_step(self, sample: Any, model: Any, criterion: Any, **options: Any) -> Any:
-        """One forward pass on held-out data; adds to the sums as well."""
+        """Run one forward pass on held-out data, and add to the sums as well."""
         with self._autocast(sample):
             result = super().valid_step(sample, model, criterion, **options)
         self.sums.add(result[2])
@@ -94,7 +95,7 @@ class _JointTranslation(TranslationTask):  # type: ignore[misc]
 
 
 class _Criterion(LabelSmoothedCrossEntropyCriterion):  # type: ignore[misc]
-    """fairseq's criterion with the leaner loss."""
+    """fairseq's criterion with the loss of :func:`label_smoothed_loss`."""
 
     def compute_loss(self, model: Any, net_output: Any, sample: Any, reduce: bool = True) -> Any:
         """Loss and negative log-likelihood, both summed over the batch."""
@@ -110,14 +111,14 @@ class _Criterion(LabelSmoothedCrossEntropyCriterion):  # type: ignore[misc]
 def train_model(
     files: PieceFiles, training: TranslatorTraining, *, work: Path, progress: bool
 ) -> tuple[TranslatorEpoch, ...]:
-    """Train all epochs, going on from the state in ``work`` if there is one.
+    """Train all epochs, resuming from the state in ``work`` if there is one.
 
-    The seed is set anew for every update, so a training that was killed ends with the same numbers as
-    one that was not. Leaves ``epoch<k>.pt`` (weights) of the last ``training.average`` epochs, or with
+    The seed is set anew for every update, so a killed and resumed training ends with the same numbers as
+    an uninterrupted one. Leaves ``epoch<k>.pt`` (weights) of the last ``training.average`` epochs, or with
     ``training.keep`` of all.
 
     :raises RecipeError: fairseq has no such architecture, or it is not of a supported family.
-    :raises ModelError: the training diverged, or the state that it goes on from is damaged.
+    :raises ModelError: the training diverged, or the state that it resumes from is damaged.
     """
     with _quiet_fairseq(work / _LOG), torch.serialization.safe_globals(PLAIN_CLASSES):
         run = _Run(files, training, work)
@@ -134,7 +135,7 @@ def train_model(
 
 
 class _Run:
-    """One training: fairseq's trainer, where it stands, and how it is saved."""
+    """One training: fairseq's trainer, its position in the data, and its saved state."""
 
     def __init__(self, files: PieceFiles, training: TranslatorTraining, work: Path) -> None:
         self.training, self.work = training, work
@@ -152,14 +153,14 @@ class _Run:
             take_over(model, dictionary.symbols, model_path(training.parent))
         self.trainer = Trainer(cfg, self.task, model, criterion)
         _refuse_longer_pairs(training, self.trainer.get_model())
-        # Always built as for epoch 1: fairseq cuts the batches with a seed that counts the epoch in
-        # which they are first built, and a resumed training needs the batches of the first start.
+        # Always built as for epoch 1: fairseq's seed of the batches depends on the epoch in which they are
+        # first built, and a resumed training needs the batches of the first start.
         self.batches = self.trainer.get_train_iterator(epoch=1)
         self._resume()
 
     @property
     def epoch(self) -> int:
-        """The epoch that comes next, from 1."""
+        """The next epoch, from 1."""
         return int(self.batches.next_epoch_idx)
 
     @property
@@ -168,7 +169,7 @@ class _Run:
         return int(self.trainer.get_num_updates())
 
     def train_epoch(self, bar: "tqdm[Any]") -> None:
-        """Train on what is left of the epoch, then validate, keep the weights and save the state."""
+        """Train on the rest of the epoch, then validate, keep the weights and save the state."""
         epoch, sums = self.epoch, self.task.sums
         iterator = self.batches.next_epoch_itr(shuffle=True)
         self.trainer.begin_epoch(epoch)
@@ -227,8 +228,8 @@ class _Run:
             "sums": asdict(self.task.sums),
             "figures": [asdict(figures) for figures in self.figures],
         }
-        self.trainer.consolidate_optimizer()  # fairseq's trainer cannot write its state without
-        self.trainer.save_checkpoint(str(self.work / STATE), extra)  # writes aside, then renames
+        self.trainer.consolidate_optimizer()  # required before saving
+        self.trainer.save_checkpoint(str(self.work / STATE), extra)  # writes to another name, then renames
 
     def _resume(self) -> None:
         path = self.work / STATE
@@ -241,15 +242,17 @@ class _Run:
             self.batches.load_state_dict(extra["train_iterator"])
             self.task.sums = EpochSums(**extra["sums"])
             self.figures = [TranslatorEpoch(**figures) for figures in extra["figures"]]
-        except Exception as error:  # whatever fairseq stumbles over is in the file
+        except Exception as error:  # whatever fairseq raises comes from the file
             reason = shortened(" ".join(repr(error).split()))
             raise ModelError(f"{path}: damaged ({reason}); {train_anew(self.work)}") from error
 
 
 def _refuse_longer_pairs(training: TranslatorTraining, model: Any) -> None:
-    """fairseq leaves such pairs out of the training without a word, and fails on them when it validates.
+    """Refuse a ``max_pieces`` longer than a batch, or than the model's positions.
 
-    :raises RecipeError: pairs may be longer than a batch, or than the model's positions.
+    fairseq silently leaves such pairs out of the training, and fails on them when it validates.
+
+    :raises RecipeError: pairs may be longer.
     """
     most = min(training.max_tokens, *(int(positions) for positions in model.max_positions())) - 1  # and EOS
     if training.max_pieces > most:
@@ -260,7 +263,7 @@ def _refuse_longer_pairs(training: TranslatorTraining, model: Any) -> None:
 
 
 def build_dictionary(files: PieceFiles) -> Dictionary:
-    """fairseq's dictionary of all pieces of both sides of the training pairs, most frequent first."""
+    """Build fairseq's dictionary of the pieces of both sides of the training pairs, most frequent first."""
     dictionary = Dictionary()
     for language in files.languages:
         for pieces in files.lines("train", language):
@@ -271,7 +274,7 @@ def build_dictionary(files: PieceFiles) -> Dictionary:
 
 
 def write_model(files: PieceFiles, epochs: Sequence[int], folder: Path) -> int:
-    """Fill a translator's folder: the average of some epochs, the dictionaries, and the pieces.
+    """Write a translator's folder: the average of some epochs, the dictionaries and the sentencepiece model.
 
     :returns: the number of parameters.
     """
@@ -289,7 +292,7 @@ def write_dictionaries(files: PieceFiles, folder: Path) -> None:
 
 
 def _configuration(training: TranslatorTraining, files: PieceFiles) -> Any:
-    """The recipe as fairseq's configuration, by way of its own command-line parser."""
+    """Convert the recipe to fairseq's configuration, with fairseq's own command-line parser."""
     family = ARCH_MODEL_REGISTRY.get(training.architecture)
     if family not in _SHARING:
         known = sorted(name for name, model in ARCH_MODEL_REGISTRY.items() if model in _SHARING)
@@ -304,10 +307,10 @@ def _configuration(training: TranslatorTraining, files: PieceFiles) -> Any:
         "optimizer": training.optimizer, "lr": ",".join(map(str, training.learning_rates)),
         "lr-scheduler": "fixed", "clip-norm": training.clip_norm, "dropout": training.dropout,
         "max-epoch": len(training.learning_rates), "max-tokens": training.max_tokens,
-        # With its 8 fairseq leaves out the last batch, of the longest pairs, where that has no multiple of 8.
+        # fairseq's default of 8 drops the last batch, of the longest pairs, where it has no multiple of 8.
         "required-batch-size-multiple": 1,
         "seed": training.seed, "num-workers": 0, "data-buffer-size": 0,
-        # Where it saves is said each time; a path with `${` in it is no setting.
+        # Every save names its path; a path with `${` in it cannot be a setting.
         "save-dir": ".",
     }  # fmt: skip
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
@@ -320,8 +323,8 @@ def _configuration(training: TranslatorTraining, files: PieceFiles) -> Any:
 def _build_model(task: _JointTranslation, cfg: Any) -> Any:
     model = task.build_model(cfg.model)
     if cfg.model.arch.startswith("fconv"):
-        # fairseq's fconv shares only the decoder's two ends; with a joint dictionary the encoder can
-        # join them, and what it sees of a name is then what the decoder must write.
+        # fairseq's fconv ties only the decoder's input and output embedding; with a joint dictionary the
+        # encoder's can be tied too, so that a name has the same vector where it is read and written.
         model.encoder.embed_tokens.weight = model.decoder.embed_tokens.weight
     return model
 
@@ -359,7 +362,7 @@ def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: EpochSums) -> None:
 
 @contextlib.contextmanager
 def _quiet_fairseq(path: Path) -> Iterator[None]:
-    """Send what fairseq and its packages log and warn about to a file, not to the terminal."""
+    """Redirect logs and warnings of fairseq and its packages from the terminal to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("fairseq", "hydra", "py.warnings")]

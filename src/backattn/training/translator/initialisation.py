@@ -1,4 +1,4 @@
-"""The weights that a translator's training begins with, where they are another translator's.
+"""Initialise a translator's training with the weights of another translator, its parent.
 
 Both translate into English, so the child need not learn English again: transfer learning for pairs of
 languages with little parallel text (Zoph, Yuret, May and Knight 2016, arXiv:1604.02201).
@@ -21,16 +21,16 @@ from backattn.models.safe_checkpoint import load_safely
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import model_path, trained_by
 
-# What is taken of a parent's folder: its weights, and the pieces that their rows stand for.
+# Files that are read from a parent's folder: its weights, and the pieces of its embedding rows.
 _CHECKPOINT, _DICTIONARY, _DICTIONARIES = "checkpoint.pt", "dict.en.txt", "dict.*.txt"
-# The weights that have a row for each piece of the dictionary, in fconv and in transformer.
-_OF_PIECES = re.compile(r".*embed_tokens\.weight|decoder\.(fc3|output_projection)\.\w+")
-# The pieces that every dictionary begins with, by their places: fairseq does not write them to the file.
+# Weights with a row for each piece of the dictionary, in fconv and in transformer.
+_PIECE_ROWS = re.compile(r".*embed_tokens\.weight|decoder\.(fc3|output_projection)\.\w+")
+# The pieces that every dictionary begins with, in this order; fairseq does not write them to the file.
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 def parent_digests(parent: str) -> dict[str, str]:
-    """:func:`parent_files`, but empty where there is no translator any more."""
+    """As :func:`parent_files`, but with empty digests where the translator is gone."""
     try:
         return parent_files(parent)
     except MissingError:
@@ -38,12 +38,12 @@ def parent_digests(parent: str) -> dict[str, str]:
 
 
 def parent_files(parent: str) -> dict[str, str]:
-    """Digests of what a training takes from its parent.
+    """Digests of the files that a training reads from its parent.
 
     :param parent: the parent's folder, as the recipe names it.
     :raises MissingError: there is no translator.
-    :raises RecipeError: it is no folder.
-    :raises ModelError: it has two dictionaries, or a file is not what its training left.
+    :raises RecipeError: the path is no folder.
+    :raises ModelError: the translator has two dictionaries, or a file has changed since its training.
     """
     folder = model_path(parent)
     if is_file(folder):
@@ -66,16 +66,16 @@ def parent_files(parent: str) -> dict[str, str]:
 
 
 def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> int:
-    """Copy a parent's weights into a fresh model, but for rows of pieces that the parent does not know.
+    """Copy a parent's weights into a new model, except the rows of pieces that the parent does not have.
 
-    To be called inside ``torch.serialization.safe_globals(PLAIN_CLASSES)``, as a parent is opened.
+    Call it inside ``torch.serialization.safe_globals(PLAIN_CLASSES)``, with which a parent is loaded.
 
     :param model: the child, of the parent's architecture.
-    :param pieces: of the child's one dictionary, in its order.
+    :param pieces: the child's joint dictionary, in its order.
     :param parent: folder of a translator with a joint dictionary, as ``translator train`` leaves it.
-    :returns: how many of the child's pieces the parent knows, special ones among them.
-    :raises ModelError: the parent is damaged, of another architecture, or has weights of its own where the
-        child's are tied.
+    :returns: how many of the child's pieces the parent has, special ones included.
+    :raises ModelError: the parent is damaged, of another architecture, or its weights are not tied where the
+        child's are.
     """
     checkpoint = parent / _CHECKPOINT
     weights: Mapping[str, Tensor] = load_safely(checkpoint)["model"]
@@ -87,17 +87,17 @@ def take_over(model: torch.nn.Module, pieces: Sequence[str], parent: Path) -> in
     own: dict[str, Any] = model.state_dict()
     if own.keys() != weights.keys():
         raise _other(checkpoint, sorted(own.keys() ^ weights.keys())[0])
-    tied: dict[int, Tensor] = {}  # of the child's that are one, so must the parent's be
+    tied: dict[int, Tensor] = {}  # by storage of the child's tensors: the parent's must be tied alike
     with torch.no_grad():
         for name, tensor in own.items():
             given = weights[name]
             if not torch.equal(tied.setdefault(tensor.data_ptr(), given), given):
                 raise _other(checkpoint, name)
-            of_pieces = _OF_PIECES.fullmatch(name) is not None
-            expected = (len(known), *tensor.shape[1:]) if of_pieces else tuple(tensor.shape)
+            has_piece_rows = _PIECE_ROWS.fullmatch(name) is not None
+            expected = (len(known), *tensor.shape[1:]) if has_piece_rows else tuple(tensor.shape)
             if tuple(given.shape) != expected:
                 raise _other(checkpoint, name)
-            if of_pieces:
+            if has_piece_rows:
                 tensor[ours] = given[theirs].to(tensor.dtype)
             else:
                 tensor.copy_(given)

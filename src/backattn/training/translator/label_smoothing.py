@@ -1,11 +1,11 @@
-"""The translator's training loss in little memory: pure torch, no I/O."""
+"""Label-smoothed cross entropy with little memory. Pure torch, no I/O."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Rows of logits that are taken at a time: few enough for the processor's cache.
+# Rows of logits per step: few enough for the processor's cache.
 _ROWS = 128
 
 
@@ -14,15 +14,15 @@ def label_smoothed_loss(
 ) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross entropy and plain negative log-likelihood, each summed over the rows.
 
-    With V pieces, p = softmax(logits) and e = epsilon / (V - 1), a row costs
+    With V pieces, p = softmax(logits) and e = epsilon / (V - 1), the loss of a row is
     -(1 - epsilon - e) log p[target] - e sum(log p): the numbers of fairseq's ``label_smoothed_nll_loss``.
-    That one makes half a dozen float32 tensors as large as all logits, and on a CPU the operating
+    fairseq's function makes half a dozen float32 tensors as large as all logits, and on a CPU the operating
     system's work for so much fresh memory costs more than the arithmetic (133 against 48 ms for 3,200
     rows of 4,080 pieces, a quarter of a training step).
 
     :param logits: of any floating type; the sums are accumulated in float64. *Shape:* (rows, V)
-    :param target: the right piece of each row. *Shape:* (rows,)
-    :param padding: rows with this target cost nothing.
+    :param target: the reference piece of each row. *Shape:* (rows,)
+    :param padding: rows with this target have no loss.
     :returns: the loss, and the negative log-likelihood, which has no gradient. *Shape:* ()
     """
     loss, likelihood = _SmoothedLoss.apply(logits, target, epsilon, padding)  # type: ignore[no-untyped-call]
@@ -58,6 +58,6 @@ class _SmoothedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> Any:
-        """Chain rule; the negative log-likelihood is only looked at."""
+        """Apply the chain rule; the negative log-likelihood has no gradient."""
         # In place: the tensor is as large as all logits, and backward runs once.
         return ctx.gradient.mul_(loss_gradient.to(ctx.gradient.dtype)), None, None, None

@@ -1,6 +1,6 @@
-"""Parallel files and dictionaries of a recipe -> sentence pairs; what cannot be used is counted.
+"""Read sentence pairs from the parallel files and dictionaries of a recipe; count what is left out.
 
-A pair stays raw text here; :mod:`~backattn.training.translator.train` tokenises it.
+A pair is raw text here; :mod:`~backattn.training.translator.subword_data` tokenises it.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ class SentencePair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FileCounts:
-    """What became of the lines of one parallel file that the recipe asks for (its groups, up to its limit).
+    """Counts of the lines of one parallel file (of the recipe's groups, up to its limit).
 
-    :param pairs: pairs that train the translator, each counted once.
+    :param pairs: training pairs, each counted once.
     :param repeat: how often each of them counts.
     :param empty: lines left out because a side is empty (a lexicon's empty cell, a dictionary's entry of
         which no gloss is a translation).
@@ -45,13 +45,13 @@ class FileCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class BackTranslationCounts:
-    """What became of one file of English text that is translated back.
+    """Counts of one file of English text that is translated back.
 
     :param pairs: its sentences with their translations, each counted once.
     :param repeat: how often each of them counts.
-    :param known: sentences left out because they are the English side of a pair, or came before.
+    :param known: sentences left out because they are the English side of a pair, or repeat an earlier one.
     :param empty: lines without a sentence.
-    :param untranslated: sentences left out because their translation is empty or went on to its length limit.
+    :param untranslated: sentences left out because their translation is empty or reached its length limit.
     """
 
     path: str
@@ -64,15 +64,15 @@ class BackTranslationCounts:
 
 @dataclass(frozen=True)
 class TrainingText:
-    """The pairs that train, tune and test one translator.
+    """The pairs for training, validating and testing one translator.
 
-    :param train: the training pairs, repeated as the recipe says, in the order of its files; those that were
-        translated back are the last.
+    :param train: the training pairs, repeated as the recipe says, in the order of its files; back-translated
+        ones are the last.
     :param valid, test: the held-out pairs; none of their sides is a side of a training pair.
-    :param files: what became of each training file.
-    :param translated_back: what became of each file of English text.
-    :param other_english: English sides of pairs that were left out because of their foreign side: other words
-        for what is held out.
+    :param files: counts of each training file.
+    :param translated_back: counts of each file of English text.
+    :param other_english: English sides of pairs that were left out because of their foreign side: other
+        translations of held-out sentences.
     """
 
     train: tuple[SentencePair, ...]
@@ -84,10 +84,10 @@ class TrainingText:
 
 
 def read_training_text(training: TranslatorTraining) -> TrainingText:
-    """Read every parallel file of a recipe and take the held-out pairs out of the training pairs.
+    """Read every parallel file of a recipe and remove the held-out pairs from the training pairs.
 
-    A training pair goes when *either* side is, character by character, a side of a pair of ``valid``
-    or ``test``: the same English sentence with another translation would still give it away.
+    A training pair is removed when *either* side equals, character by character, that side of a pair of
+    ``valid`` or ``test``: the same English sentence with another translation would leak it as well.
 
     :raises CorpusError: a malformed line (names file and line), or no pair is left.
     :raises MissingError: a file is not there.
@@ -137,7 +137,7 @@ def read_pairs(file: ParallelFile | DictionaryFile) -> tuple[list[SentencePair],
 def _column_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
     path = data_path(file.path)
     if file.group < 0 and (file.only or file.exclude):
-        raise RecipeError(f"{path}: only and exclude need group, the column that they speak of")
+        raise RecipeError(f"{path}: only and exclude need group, the column that they refer to")
     groups: set[str] = set()
     last = max(file.foreign, file.english, file.group)
     for number, line in _lines(path):
@@ -163,7 +163,7 @@ def _wanted(file: ParallelFile, group: str) -> bool:
 
 
 def _check_groups(file: ParallelFile, path: Path, known: set[str]) -> None:
-    """Refuse a misspelt group: leaving out nothing would train on the test set in silence."""
+    """Refuse a misspelt group: excluding nothing would train on the test set unnoticed."""
     for key, names in (("only", file.only), ("exclude", file.exclude)):
         for name in names:
             if name not in known:
@@ -177,7 +177,7 @@ def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
     paths = data_path(file.path), data_path(file.english_path)
     if file.header or file.group >= 0 or file.only or file.exclude:
         raise RecipeError(
-            f"{paths[0]}: header, group, only and exclude speak of columns; a file with english_path has none"
+            f"{paths[0]}: header, group, only and exclude refer to columns; a file with english_path has none"
         )
     foreign, english = ([line.strip() for _, line in _lines(path)] for path in paths)
     if len(foreign) != len(english):

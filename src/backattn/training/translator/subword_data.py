@@ -1,4 +1,4 @@
-"""Sentence pairs -> files of pieces, as the training reads them."""
+"""Split sentence pairs into pieces and write them to the files that the training reads."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from backattn.translation.tokenisation import SentencePieceModel, tokenise
 
 @dataclass(frozen=True)
 class PieceFiles:
-    """Where the pieces lie: one sentence a line, pieces separated by spaces.
+    """The files of pieces: one sentence a line, pieces separated by spaces.
 
     :param folder: holds ``train.<language>`` and ``valid.<language>`` of both languages.
     :param source, target: language codes of the two sides.
@@ -35,7 +35,7 @@ class PieceFiles:
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Of the two sides."""
+        """The language codes of the two sides."""
         return self.source, self.target
 
     def lines(self, split: str, language: str) -> list[list[str]]:
@@ -58,12 +58,12 @@ def prepare(
 ) -> dict[str, Any]:
     """Tokenise, learn the joint pieces (``joint.model``), and write each side as lines of pieces.
 
-    What an earlier run finished is not done again.
+    What an earlier call has finished is not done again.
 
-    :param text: its pairs are of the source and the target language.
-    :param units: what a token of each is.
+    :param text: pairs of the source and the target language.
+    :param units: what a token of each language is.
     :returns: counts of the pairs that were written and left out.
-    :raises CorpusError: none is left of a split.
+    :raises CorpusError: no pair of a split is left.
     """
     work = files.folder
     done = work / "prepared.json"
@@ -98,12 +98,12 @@ def prepare(
             counts["english"] = [dataclasses.asdict(file) for file in text.translated_back]
         else:
             counts["valid_left_out"] = len(rows) - len(kept)
-    write_whole_text(done, canonical_json(counts))  # last: it says that the rest is complete
+    write_whole_text(done, canonical_json(counts))  # last: marks the other files as complete
     return counts
 
 
 def _sides(text: TrainingText, column: int, language: str, progress: bool) -> "tqdm[str]":
-    """Every different text of one side once: names and news lines may be repeated many times."""
+    """Every distinct text of one side once: names and news lines may be repeated many times."""
     unique = dict.fromkeys(pair[column] for pair in [*text.train, *text.valid])
     return tqdm(unique, desc=f"tokenise {language}", unit="line", disable=bar_disabled(progress))
 

@@ -1,12 +1,13 @@
-"""``backattn translator train LANG``: parallel text -> a translator's folder, with its BLEU.
+"""Train a translator (``backattn translator train LANG``) on parallel text, and measure its BLEU.
 
-pairs -> joint sentencepiece -> fairseq's training -> average of the last epochs -> BLEU. All work lies
-in ``<folder>.work/`` until the end, so that a killed training goes on; the result folder appears whole.
-With ``keep``, so does ``<folder>.epochs/`` before it, with a translator of each epoch.
+Sentence pairs are split into pieces of a joint sentencepiece model, fairseq trains on them, the weights of
+the last epochs are averaged, and the average translates the held-out test file. With ``keep``, a translator
+of each epoch goes to ``<folder>.epochs/``, which appears whole before the result does.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,32 +19,31 @@ from backattn.common.atomic_files import is_file, publish_folder
 from backattn.common.device import pick_device, threads_of_torch
 from backattn.common.errors import RecipeError
 from backattn.common.progress import bar_disabled
-from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest
+from backattn.models.training_manifest import MANIFEST, read_report_as
 from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
 from backattn.training.training_job import (
-    WorkFolder,
+    TrainingJob,
     changes,
     data_digest,
     real_folder,
     refuse_strange_folder,
     request_of,
 )
-from backattn.training.translator.back_translation import read_english, translate_back
+from backattn.training.translator.back_translation import EnglishText, read_english, translate_back
 from backattn.training.translator.checkpoint_averaging import all_epochs, averaged_epochs
 from backattn.training.translator.epoch_metrics import TranslatorEpoch
 from backattn.training.translator.fairseq_trainer import train_model, write_model
 from backattn.training.translator.initialisation import parent_digests, parent_files
-from backattn.training.translator.parallel_corpus import SentencePair, read_training_text
+from backattn.training.translator.parallel_corpus import SentencePair, TrainingText, read_training_text
 from backattn.training.translator.subword_data import PieceFiles, prepare
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.tokenisation import detokenise, tokenise
 
-# Stands for everything here that changes the numbers and is not in the recipe: a work folder or a
-# result of another version is not gone on from.
+# Stands for everything in this package that changes the numbers and is not in the recipe: a work folder or a
+# result of another version is not resumed or reused.
 FORMAT_VERSION = 2
 _PACKAGES = ("backattn", "torch", "fairseq-fixed", "sentencepiece", "sacremoses", "sacrebleu")
-_IDENTITY = "identity"
-# Sentences between two moves of the bar; a translation does not depend on its neighbours.
+# Sentences between two updates of the bar; a translation does not depend on its neighbours.
 _BLEU_CHUNK = 100
 
 
@@ -75,8 +75,8 @@ class TranslatorReport:
     bleu: float
     bleu_signature: str
     test_sentences: int
-    translated_back: int = 0
-    not_translated_back: int = 0
+    translated_back: int
+    not_translated_back: int
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -106,14 +106,14 @@ def train_translator(
 ) -> TranslatorReport:
     """Train the translator that a recipe describes and write it to ``folder``.
 
-    A finished folder of the same recipe and data is left as it is. A training that was killed goes on
-    from its last state.
+    A finished folder of the same recipe and data is left as it is. A killed training resumes from its last
+    state.
 
-    With ``keep``, ``<folder>.epochs/1`` and so on are complete translators too, of each epoch's own
-    weights. Where they are not there, because the finished translator was trained without ``keep``, it is
-    trained once more for them, and the finished folder is still left as it is. A ``<folder>.epochs`` of
-    another recipe is replaced; without ``keep`` none is touched. An unfinished training without ``keep``
-    has no weights of its first epochs any more, so one with ``keep`` does not go on from it.
+    With ``keep``, ``<folder>.epochs/1`` and so on are complete translators too, of each epoch's own weights.
+    Where a finished translator was trained without ``keep``, it is trained once more for them, and the
+    finished folder is still left as it is. A ``<folder>.epochs`` of another recipe is replaced; without
+    ``keep`` none is touched. An unfinished training without ``keep`` no longer has the weights of its first
+    epochs, so one with ``keep`` does not resume it.
 
     :param threads: of torch; None leaves torch's own choice.
     :param progress: show bars with rate and time left on standard error.
@@ -132,16 +132,24 @@ def train_translator(
             "name the language of the corpus"
         )
     place = _place(recipe, training, folder)
-    _refuse_strange_folder(recipe, training, place)
-    identity = _identity(recipe, training)
+    _refuse_strange_folders(recipe, training, place)
     if training.parent and not is_file(folder / MANIFEST):
-        parent_files(training.parent)  # says what is missing, before an unfinished training is looked at
-    # What is not kept cannot be had from the work folder later.
-    claimed = {**identity, "keep": True} if training.keep else identity
-    work = WorkFolder(folder=place, request=claimed, name=_IDENTITY, lang=recipe.name, replace=replace)
-    with work.locked(), threads_of_torch(threads):
-        if work.needed(identity) or not _kept(place, identity, training):
-            _train(recipe, training, identity=identity, work=work, progress=progress)
+        parent_files(training.parent)  # report a missing parent before looking at an unfinished training
+    job = TrainingJob(
+        folder=place,
+        request=_request(recipe, training),
+        work_settings={"keep": True} if training.keep else {},
+        lang=recipe.name,
+        packages=_PACKAGES,
+        replace=replace,
+    )
+    with threads_of_torch(threads):
+        job.run(
+            prepare=lambda: _read(training),
+            train=lambda text, work: _train(recipe, training, text, job, work, progress),
+            write=lambda _, write, result: write(averaged_epochs(training), result),
+            incomplete=lambda: not _has_epochs(job, training),
+        )
     return read_report(folder)
 
 
@@ -150,37 +158,38 @@ def read_report(folder: Path) -> TranslatorReport:
 
     :raises ModelError: it is damaged.
     """
-    figures = read_manifest(folder)
-    with damage_as_model_error(folder / MANIFEST):
-        pairs, bleu = figures["pairs"], figures["bleu"]
-        return TranslatorReport(
-            folder=folder,
-            train_pairs=pairs["train"],
-            valid_pairs=pairs["valid"],
-            empty=pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
-            held_out=sum(file["held_out"] for file in pairs["files"]),
-            too_long=pairs["too_long"],
-            parameters=figures["parameters"],
-            epochs=tuple(TranslatorEpoch(**epoch) for epoch in figures["epochs"]),
-            bleu=bleu["score"],
-            bleu_signature=bleu["signature"],
-            test_sentences=bleu["sentences"],
-            translated_back=pairs.get("translated_back", 0),
-            not_translated_back=sum(
-                file["known"] + file["empty"] + file["untranslated"] for file in pairs.get("english", ())
-            ),
-        )
+    return read_report_as(TranslatorReport, folder, _report_values)
+
+
+def _report_values(manifest: dict[str, Any]) -> dict[str, Any]:
+    pairs, bleu = manifest["pairs"], manifest["bleu"]
+    return {
+        "train_pairs": pairs["train"],
+        "valid_pairs": pairs["valid"],
+        "empty": pairs["no_pieces"] + sum(file["empty"] for file in pairs["files"]),
+        "held_out": sum(file["held_out"] for file in pairs["files"]),
+        "too_long": pairs["too_long"],
+        "parameters": manifest["parameters"],
+        "epochs": manifest["epochs"],
+        "bleu": bleu["score"],
+        "bleu_signature": bleu["signature"],
+        "test_sentences": bleu["sentences"],
+        "translated_back": pairs["translated_back"],
+        "not_translated_back": sum(
+            file["known"] + file["empty"] + file["untranslated"] for file in pairs["english"]
+        ),
+    }
 
 
 def epochs_folder(folder: Path) -> Path:
-    """Where a training with ``keep`` leaves a translator of each epoch: its subfolders ``1``, ``2``, ..."""
+    """The folder of a training with ``keep`` that has a translator of each epoch: ``1``, ``2``, ..."""
     return folder.with_name(folder.name + EPOCHS)
 
 
 def _place(recipe: Recipe, training: TranslatorTraining, folder: Path) -> Path:
-    """The real folder of the result; with ``keep`` the one beside it must be found beside a link too.
+    """Resolve the folder of the result; with ``keep``, check that its epochs can be found beside a link.
 
-    :raises RecipeError: it would not, or as :func:`real_folder`.
+    :raises RecipeError: the link has no epochs' folder beside it, or as :func:`real_folder`.
     """
     place = real_folder(folder)
     epochs, named = epochs_folder(place), epochs_folder(folder)
@@ -192,8 +201,11 @@ def _place(recipe: Recipe, training: TranslatorTraining, folder: Path) -> Path:
     return place
 
 
-def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder: Path) -> None:
-    """The result takes the place of ``folder``, and what is kept that of the one beside it."""
+def _refuse_strange_folders(recipe: Recipe, training: TranslatorTraining, folder: Path) -> None:
+    """Refuse folders that the result, or with ``keep`` its epochs, must not replace.
+
+    :raises RecipeError: the recipe names none, or the parent's or an epoch's, or one holds other things.
+    """
     if not recipe.own_translator[0].checkpoint:
         raise RecipeError(
             f"recipe {recipe.name}: translator.checkpoint: missing key; expected the folder for the result"
@@ -217,98 +229,92 @@ def _refuse_strange_folder(recipe: Recipe, training: TranslatorTraining, folder:
         )
 
 
-def _identity(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
-    """Everything that the weights depend on, down to the bytes of the parallel files.
+def _request(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
+    """Everything that the weights depend on, down to digests of the parallel files.
 
-    Not how the recipe searches, which the BLEU beside them depends on, too: ``training.json`` keeps it.
+    Not the settings of beam search, which the BLEU depends on as well: ``training.json`` records them.
     """
     back = training.back_translation or BackTranslation()
     files = [*training.parallel, *back.parallel, training.valid, training.test]
     names = {name for file in files for name in (file.path, file.english_path) if name}
     names |= {file.path for file in training.dictionaries} | {file.path for file in back.columns}
     settings = as_json(training)
-    del settings["keep"]
-    for later in (
-        "parent",
-        "dictionaries",
-        "back_translation",
-    ):  # a training without them is the one that it was before
-        if not settings[later]:
-            del settings[later]
+    del settings["keep"]  # it does not change the numbers
     return {
         "format": FORMAT_VERSION,
         "source": recipe.translator.source,
         "unit": recipe.corpus.unit,
         "training": settings,
         "data": {name: data_digest(name) for name in sorted(names)},
-        **({"parent": parent_digests(training.parent)} if training.parent else {}),
+        "parent": parent_digests(training.parent) if training.parent else None,
     }
 
 
-def _of_epoch(identity: dict[str, Any], epoch: int) -> dict[str, Any]:
-    """The identity of one epoch's translator."""
-    return {**identity, "epoch": epoch}
-
-
-def _kept(folder: Path, identity: dict[str, Any], training: TranslatorTraining) -> bool:
-    """Whether all epochs that the recipe asks for are there."""
-    kept = epochs_folder(folder)
-    return not training.keep or not any(
-        changes(request_of(kept / str(epoch), _IDENTITY), _of_epoch(identity, epoch))
-        for epoch in all_epochs(training)
-    )
+def _read(training: TranslatorTraining) -> tuple[TrainingText, list[EnglishText]]:
+    """Read the parallel files, and the English sentences to translate back."""
+    if training.parent:
+        parent_files(training.parent)
+    text, back = read_training_text(training), training.back_translation
+    return text, read_english(back, text) if back else []
 
 
 def _train(
     recipe: Recipe,
     training: TranslatorTraining,
-    *,
-    identity: dict[str, Any],
-    work: WorkFolder,
+    source: tuple[TrainingText, list[EnglishText]],
+    job: TrainingJob,
+    work: Path,
     progress: bool,
-) -> None:
-    """Train, and write what is not there yet: the result, and with ``keep`` before it each epoch."""
-    # First: what cannot be read leaves no unfinished training behind.
-    if training.parent:
-        parent_files(training.parent)
-    text, back = read_training_text(training), training.back_translation
-    english = read_english(back, text) if back else []
-    folder, path = work.folder, work.claim()
-    files = PieceFiles(path, recipe.translator.source)
-    if back:
-        text = translate_back(recipe, training, back, text, english, work=path, progress=progress)
-    counts = prepare(text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress)
-    epochs = train_model(files, training, work=path, progress=progress)
+) -> Callable[[Sequence[int], Path], dict[str, Any]]:
+    """Train all epochs, and with ``keep`` publish a translator of each.
 
-    def write(target: Path, weights: Sequence[int], own: dict[str, Any]) -> None:
-        """A whole translator's folder with the weights of some epochs, unless it is there."""
-        if request_of(target, _IDENTITY) == own:
-            return
-        result = work.fresh_result()
+    :returns: a function that writes a translator with the average weights of some epochs into a folder.
+    """
+    (text, english), back = source, training.back_translation
+    files = PieceFiles(work, recipe.translator.source)
+    if back:
+        text = translate_back(recipe, training, back, text, english, work=work, progress=progress)
+    counts = prepare(text, files, units=(recipe.corpus.unit, "word"), training=training, progress=progress)
+    epochs = train_model(files, training, work=work, progress=progress)
+
+    def write(weights: Sequence[int], result: Path) -> dict[str, Any]:
         parameters = write_model(files, weights, result)
-        figures = {
-            _IDENTITY: own,
+        return {
             "recipe": as_json(recipe.translator),
             "pairs": counts,
             "parameters": parameters,
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs[: weights[-1]]],
             "bleu": _bleu(recipe, training, text.test, result, progress),
         }
-        work.publish(result, figures, _PACKAGES, folder=target)
 
-    if not _kept(folder, identity, training):
-        kept = path / "epochs"
-        kept.mkdir(exist_ok=True)
+    if not _has_epochs(job, training):
+        folder = work / "epochs"
+        folder.mkdir(exist_ok=True)
         for epoch in all_epochs(training):
-            write(kept / str(epoch), [epoch], _of_epoch(identity, epoch))
-        publish_folder(kept, epochs_folder(folder))
-    write(folder, averaged_epochs(training), identity)
+            target, request = folder / str(epoch), _request_of_epoch(job, epoch)
+            if request_of(target) != request:
+                job.publish(functools.partial(write, [epoch]), folder=target, request=request)
+        publish_folder(folder, epochs_folder(job.folder))
+    return write
+
+
+def _has_epochs(job: TrainingJob, training: TranslatorTraining) -> bool:
+    """Whether all epochs that the recipe keeps are there."""
+    kept = epochs_folder(job.folder)
+    return not training.keep or not any(
+        changes(request_of(kept / str(epoch)), _request_of_epoch(job, epoch))
+        for epoch in all_epochs(training)
+    )
+
+
+def _request_of_epoch(job: TrainingJob, epoch: int) -> dict[str, Any]:
+    return {**job.request, "epoch": epoch}
 
 
 def _bleu(
     recipe: Recipe, training: TranslatorTraining, test: Sequence[SentencePair], folder: Path, progress: bool
 ) -> dict[str, Any]:
-    """Translate the held-out test pairs with the model just made, as stage one will, and score them."""
+    """Translate the held-out test pairs with a trained model, as stage one does, and score them."""
     pairs = list(test)[: training.test_limit or None]
     table, _ = recipe.own_translator
     sources = [tuple(tokenise(pair.foreign, table.source, recipe.corpus.unit)) for pair in pairs]
