@@ -64,6 +64,11 @@ def shortened(text: str, longest: int = 3 * _LONGEST_VALUE) -> str:
     return f"{text[:half]}{_CUT}{text[-half:]}"
 
 
+def error_text(error: BaseException) -> str:
+    """The message of another library's exception on one line, shortened; its class if it has none."""
+    return shortened(" ".join(str(error).split()) or type(error).__name__)
+
+
 def one_line(message: str) -> str:
     """A whole message on one line: what cannot be printed is escaped, and there is an end to it."""
     text = shortened(message, _LONGEST_MESSAGE)

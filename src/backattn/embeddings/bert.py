@@ -39,8 +39,15 @@ from backattn.common.atomic_files import is_file
 from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.safe_text import quoted
-from backattn.models.hub import build, fetch, opening, quiet_panics, read_weights, shown
+from backattn.models.hub import fetch_snapshot
 from backattn.models.transformers_folder import CONFIG, EncoderFolder, read_encoder
+from backattn.models.transformers_loader import (
+    build_model,
+    loader_errors_as_model_error,
+    read_weights,
+    restricted_folder,
+    suppress_stderr,
+)
 from backattn.recipe import BertRecipe, model_path
 
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -101,7 +108,7 @@ class Bert:
         :raises ModelError: it cannot be used.
         """
         folder = (
-            fetch(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
+            fetch_snapshot(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
             if recipe.hub
             else model_path(recipe.checkpoint)
         )
@@ -123,7 +130,7 @@ class Bert:
         tokenizer = _open_tokenizer(folder, found)
         # Nobody uses the output of a pooler.
         weights = read_weights(folder, found.weights)
-        model = build(folder, *_MODELS[found.kind], found.settings, weights, unused="pooler.")
+        model = build_model(folder, *_MODELS[found.kind], found.settings, weights, unused="pooler.")
         return cls(model, tokenizer, recipe, name=str(folder), device=device)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
@@ -164,7 +171,7 @@ class Bert:
 
     def _tokenize(self, text: Any, **how: Any) -> Any:
         """:raises ModelError: it breaks down: some of what a tokenizer is made of is looked at only here."""
-        with opening(self._name), quiet_panics():
+        with loader_errors_as_model_error(self._name), suppress_stderr():
             return self._tokenizer(text, **how)
 
     def _read(self, parts: list[Pieces]) -> Iterator[NDArray[np.float32]]:
@@ -276,7 +283,11 @@ class Bert:
 def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
     """:raises ModelError: it is damaged."""
     kind: Any = _TOKENIZERS[found.tokenizer]  # whose types are not declared
-    with opening(folder), quiet_panics(), shown(folder, found.words, found.rewritten) as clean:
+    with (
+        loader_errors_as_model_error(folder),
+        suppress_stderr(),
+        restricted_folder(folder, found.words, found.rewritten) as clean,
+    ):
         # A token is a word of its own: byte-level tokenizers mark that by the space before it.
         return kind.from_pretrained(clean, add_prefix_space=True, local_files_only=True)
 

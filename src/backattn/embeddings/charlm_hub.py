@@ -11,9 +11,14 @@ from flair.file_utils import cached_path
 from flair.models import LanguageModel
 
 from backattn.common.errors import MissingError, ModelError
+from backattn.common.safe_text import error_text
 from backattn.models.charlm_file import CHARACTER_MODEL, CharacterModelFile
-from backattn.models.flair_serialisation import build_character_embeddings, describe_character_model
-from backattn.models.hub import fetching, first_line, unpickle
+from backattn.models.flair_serialisation import (
+    build_character_embeddings,
+    describe_character_model,
+    unpickle,
+)
+from backattn.models.hub import download_errors_as_missing
 from backattn.models.vouchers import Vouchers, check_digest
 
 # What stands before a sentence, and behind its line in a training (flair's own).
@@ -70,7 +75,7 @@ def fetch(name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
         raise
     except Exception as error:  # an unpickled file may fail in any way
         raise ModelError(
-            f"{path}: not a flair LanguageModel ({first_line(error)}); remove it, so that it is fetched again"
+            f"{path}: not a flair LanguageModel ({error_text(error)}); remove it, so that it is fetched again"
         ) from None
 
 
@@ -86,7 +91,9 @@ def _fetch(name: str) -> Path:
         )
     # All files of this family have one name.
     folder = Path("embeddings", own) if "impresso-hipe" in own else Path("embeddings")
-    with fetching(name, "name a folder as embeddings.charlm.checkpoint (`backattn charlm train` makes one)"):
+    with download_errors_as_missing(
+        name, "name a folder as embeddings.charlm.checkpoint (`backattn charlm train` makes one)"
+    ):
         return Path(cached_path(known[own], cache_dir=folder))
 
 

@@ -21,12 +21,19 @@ from torch import Tensor
 from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
+from backattn.common.safe_text import error_text
 from backattn.corpus.tags import Span, from_spans
 from backattn.english import EnglishReading
 from backattn.english.bilstm import Recurrent
 from backattn.english.viterbi import viterbi
-from backattn.models.flair_serialisation import BatchedCharacters, batch_characters, dump_tagger, load_tagger
-from backattn.models.hub import fetching, first_line, unpickle
+from backattn.models.flair_serialisation import (
+    BatchedCharacters,
+    batch_characters,
+    dump_tagger,
+    load_tagger,
+    unpickle,
+)
+from backattn.models.hub import download_errors_as_missing
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.trained_files import require_as_trained
 from backattn.models.vouchers import Vouchers, check_digest
@@ -138,7 +145,9 @@ class FlairTagger:
         :raises ModelError: nobody vouches for it.
         """
         vouchers.require_for_hub(name, [sha256] if sha256 else [], "english.sha256")
-        with fetching(name, "name a file as english.checkpoint (`backattn english train` makes one)"):
+        with download_errors_as_missing(
+            name, "name a file as english.checkpoint (`backattn english train` makes one)"
+        ):
             path = Path(SequenceTagger._fetch_model(name))
         return cls.load(path, sha256=sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device)
 
@@ -259,6 +268,6 @@ def _unpickle(data: bytes, path: Path) -> SequenceTagger:
             return SequenceTagger.load(state)
     except Exception as error:  # an unpickled file may fail in any way
         raise ModelError(
-            f"{path}: not a flair SequenceTagger ({first_line(error)}); name another file"
+            f"{path}: not a flair SequenceTagger ({error_text(error)}); name another file"
         ) from None
     raise ModelError(f"{path}: a flair {kind}, expected a SequenceTagger; name another file")

@@ -5,6 +5,8 @@ flair's own files are pickles, and forget what a tagger needs: the number in the
 is described here is the living object instead; an object of any other class is refused by name.
 """
 
+import io
+import warnings
 from typing import Any
 
 import flair
@@ -67,6 +69,18 @@ def batch_characters(tagger: SequenceTagger) -> None:
     for module in tagger.modules():
         if type(module) is CharacterEmbeddings:
             module.__class__ = BatchedCharacters
+
+
+def unpickle(data: bytes) -> Any:
+    """Open one of flair's own files, which runs whatever code is in it: only after someone vouched for it.
+
+    This is the only unrestricted unpickling of the library (a test holds that), kept because flair publishes
+    its models as pickles alone. :mod:`~backattn.models.vouchers` says who may vouch; ``backattn english
+    convert`` makes a safetensors file of a pickle once.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # older files name classes that have moved
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
 
 
 def dump_tagger(tagger: SequenceTagger, name: str) -> bytes:

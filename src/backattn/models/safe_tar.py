@@ -14,7 +14,7 @@ _MOST_UNPACKED = 1 << 36
 
 
 @contextlib.contextmanager
-def plain_members() -> Iterator[None]:
+def safe_members() -> Iterator[None]:
     """Let tarfile unpack folders and regular files below the target alone, whoever calls it.
 
     The standard library's own ``data`` filter also admits links, which later members may be written
@@ -36,7 +36,7 @@ def plain_members() -> Iterator[None]:
                 f"{_MOST_UNPACKED:,}, and room for it on the disk; unpack it by hand and name that folder as "
                 "translator.checkpoint"
             )
-        return _plain_member(member, target)
+        return _checked_member(member, target)
 
     tarfile.TarFile.extraction_filter = staticmethod(bounded)
     try:
@@ -45,7 +45,7 @@ def plain_members() -> Iterator[None]:
         tarfile.TarFile.extraction_filter = before
 
 
-def _plain_member(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+def _checked_member(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise ModelError(f"its member {plain(member.name)} lies outside of its folder")

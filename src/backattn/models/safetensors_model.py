@@ -6,7 +6,6 @@ JSON implies; only then is a model built, whose size is therefore that of the fi
 """
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from backattn.common.digests import canonical_json
 from backattn.common.errors import ModelError
-from backattn.common.safe_text import quoted
+from backattn.common.json_files import parse
+from backattn.common.safe_text import error_text, quoted
 from backattn.models.flair_config import FORMAT, Description, Shape
 
 SUFFIX = ".safetensors"
@@ -81,13 +81,9 @@ class FileKind(Generic[D]):
         try:
             # Checks that the tensors lie in the file, cover it and do not overlap; takes a copy of them.
             tensors = safetensors.torch.load(data)
-        except (
-            SafetensorError,
-            KeyError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # beyond torch's dtypes, shapes
-            reason = str(error).removeprefix("Error while deserializing: ")
+        # Beside its own error: of dtypes and shapes that torch does not have.
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            reason = error_text(error).removeprefix("Error while deserializing: ")
             raise ModelError(
                 f"{name}: damaged or no safetensors file ({reason}); make it {self.source}"
             ) from None
@@ -123,9 +119,7 @@ TAGGER = FileKind(
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("its JSON is nested too deep") from None
+        return parse(text)
     except ValueError as error:
         raise ValueError(f"its metadata is not JSON ({error})") from None
 

@@ -7,7 +7,7 @@ from typing import Any
 from backattn.common.atomic_files import is_file
 from backattn.common.device import takes_bfloat16
 from backattn.common.digests import file_digest
-from backattn.models.import_logging import untouched_logging
+from backattn.models.import_logging import keep_root_logging
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import FairseqRecipe
 from backattn.translation.attention_merging import MergedWords, cut_segments
@@ -18,7 +18,7 @@ from backattn.translation.segments import Segment
 from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, TokenPieces
 from backattn.translation.translate import PieceModel, SearchTranslator
 
-with untouched_logging():
+with keep_root_logging():
     from fairseq.data import Dictionary
 
 _OPENED = "plain data (weights_only, closed list of classes)"

@@ -16,13 +16,13 @@ import torch
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError, RecipeError
 from backattn.common.regular_files import open_regular
-from backattn.common.safe_text import listed, quoted, shortened
-from backattn.models.import_logging import untouched_logging
+from backattn.common.safe_text import error_text, listed, quoted
+from backattn.models.import_logging import keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, BoundedBuilding, load_safely
-from backattn.models.safe_tar import plain_members
+from backattn.models.safe_tar import safe_members
 from backattn.recipe import FairseqRecipe
 
-with untouched_logging():
+with keep_root_logging():
     from fairseq import checkpoint_utils, file_utils
     from fairseq.data import Dictionary
     from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
@@ -67,7 +67,7 @@ def load_models(
             except ModelError:
                 raise
             except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
-                reason = shortened(" ".join(repr(error).split()))
+                reason = f"{type(error).__name__}: {error_text(error)}"
                 raise ModelError(
                     f"{file}: fairseq cannot build this model with the dictionaries beside it: {reason}"
                 ) from error
@@ -115,7 +115,7 @@ def hub_folder(hub: str) -> Path:
         if there.is_dir():
             return Path(there)
     try:
-        with plain_members():
+        with safe_members():
             found: str | None = file_utils.load_archive_file(archive)
     except ModelError as error:
         raise ModelError(f"{hub}: {archive}: refused, {error}; delete it from {cache}") from None
@@ -123,7 +123,7 @@ def hub_folder(hub: str) -> Path:
         found = None
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ModelError(
-            f"{hub}: {archive}: damaged ({shortened(str(error))}); delete it from {cache} to fetch it anew"
+            f"{hub}: {archive}: damaged ({error_text(error)}); delete it from {cache} to fetch it anew"
         ) from None
     if found is None:
         raise MissingError(

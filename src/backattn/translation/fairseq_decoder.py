@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backattn.models.import_logging import untouched_logging
+from backattn.models.import_logging import keep_root_logging
 from backattn.translation.beam_search import Decoder
 from backattn.translation.fairseq_fconv import ConvolutionalModel
 
-with untouched_logging():
+with keep_root_logging():
     from fairseq.models.fconv import FConvDecoder
     from fairseq.models.transformer import TransformerDecoderBase
     from fairseq.sequence_generator import EnsembleModel
@@ -53,7 +53,7 @@ def starter(models: Sequence[Any], beam: int, *, reduced: bool = False, last: bo
         return ConvolutionalModel(models[0], torch.bfloat16 if reduced else None, last=last).start
     ensemble = _Ensemble([model.bfloat16() if reduced else model for model in models])
     ensemble.set_decoder_beam_size(beam)
-    return functools.partial(_Stepwise, ensemble, beam)
+    return functools.partial(_FairseqDecoder, ensemble, beam)
 
 
 def _is_plain_fconv(model: Any) -> bool:
@@ -127,7 +127,7 @@ class _Ensemble(EnsembleModel):  # type: ignore[misc]
         return super().reorder_encoder_out(encoder_outs, new_order)
 
 
-class _Stepwise:
+class _FairseqDecoder:
     """A :class:`~backattn.translation.beam_search.Decoder` over fairseq's own decoders."""
 
     def __init__(self, ensemble: _Ensemble, beam: int, tokens: Tensor) -> None:

@@ -13,7 +13,7 @@ from backattn.common.device import takes_bfloat16
 from backattn.common.errors import ModelError
 from backattn.common.json_files import read_table
 from backattn.common.safe_text import quoted
-from backattn.models.hub import build, fetch, read_weights
+from backattn.models.hub import fetch_snapshot
 from backattn.models.transformers_folder import (
     ADVICE,
     CONFIG,
@@ -26,6 +26,7 @@ from backattn.models.transformers_folder import (
     marian_files,
     marian_settings,
 )
+from backattn.models.transformers_loader import build_model, read_weights
 from backattn.recipe import TransformersRecipe
 from backattn.translation.attention_merging import UNKNOWN
 from backattn.translation.beam_search import Symbols
@@ -64,7 +65,7 @@ class MarianTranslator(SearchTranslator):
         longest = config.max_position_embeddings - 1
         pieces = PieceModel(
             spelling=RawTextTokenizer(source, target, recipe.source),
-            start=partial(_Stepwise, model, recipe.layers == "last"),
+            start=partial(_MarianDecoder, model, recipe.layers == "last"),
             beam=beam,
             symbols=Symbols(config.eos_token_id, (config.pad_token_id,)),
             end=config.eos_token_id,
@@ -86,7 +87,7 @@ class MarianTranslator(SearchTranslator):
         # Only "eager" attention says where it looks.
         safe = SAFETENSORS in files
         weights = read_weights(folder, [SAFETENSORS if safe else PICKLE])
-        model = build(
+        model = build_model(
             folder, MarianMTModel, MarianConfig, settings, weights,
             attn_implementation="eager", dtype=torch.float32,
         )  # fmt: skip
@@ -107,9 +108,13 @@ class MarianTranslator(SearchTranslator):
 
         :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.
         """
-        folder = fetch(recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD)
+        folder = fetch_snapshot(
+            recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD
+        )
         if not is_file(folder / SAFETENSORS):
-            folder = fetch(recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD)
+            folder = fetch_snapshot(
+                recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD
+            )
         return cls.load(folder, recipe, device=device)
 
 
@@ -135,7 +140,7 @@ def _side(vocabulary: Path, pieces: Path, size: int) -> SideVocabulary:
     return SideVocabulary(SentencePieceModel.load(pieces, ADVICE), numbers, numbers[UNKNOWN])
 
 
-class _Stepwise:
+class _MarianDecoder:
     """A :class:`~backattn.translation.beam_search.Decoder` over transformers' own.
 
     :param last: attention of the last layer alone, not averaged over the layers (eq. 3).

@@ -21,7 +21,7 @@ from backattn.common.errors import MissingError, ModelError
 from backattn.corpus import Sentence
 from backattn.corpus.tags import legal_transitions, spans
 from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger, load_tagger
-from backattn.models.import_logging import quiet
+from backattn.models.import_logging import log_flair_to_file
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import EnglishTraining
 
@@ -60,7 +60,7 @@ def new_tagger(
 
     :param language_models: what it reads besides; no training changes them.
     """
-    with quiet(folder / "flair.log"):
+    with log_flair_to_file(folder / "flair.log"):
         torch.manual_seed(training.seed)
         return _new_tagger(train, training, language_models)
 
@@ -135,7 +135,7 @@ def train_epoch(
     optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
     loss = _Loss()
     # flair opens a `best-model.pt` that it finds in its folder, so it gets a fresh one.
-    with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
+    with log_flair_to_file(folder / "flair.log"), TemporaryDirectory() as fresh:
         ModelTrainer(tagger, corpus).train(
             fresh,
             learning_rate=training.learning_rate * (1 - 0.9 * share),
