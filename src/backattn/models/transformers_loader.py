@@ -1,7 +1,8 @@
 """Build a transformers model or tokenizer from a folder whose settings and weights this project has checked.
 
 :mod:`~backattn.models.transformers_folder` chooses the files and settings of a folder. The loaders of
-transformers get those alone: settings as a dict, weights as tensors, a tokenizer's files in a folder of links.
+transformers get nothing else: settings as a dict, weights as tensors, a tokenizer's files in a folder of
+links.
 """
 
 import json
