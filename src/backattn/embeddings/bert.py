@@ -293,7 +293,7 @@ def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
     with (
         loader_errors_as_model_error(folder),
         suppress_stderr(),
-        restricted_folder(folder, found.words, found.rewritten) as clean,
+        restricted_folder(folder, found.vocabulary_files, found.tokenizer_settings) as clean,
     ):
         # Each token is a word of its own, which byte-level tokenizers recognise by the space before it.
         return kind.from_pretrained(clean, add_prefix_space=True, local_files_only=True)
