@@ -286,7 +286,7 @@ def test_without_a_translation_the_english_tags_are_those_of_the_source(home: Pa
     assert [dev["overall"][key] for key in ("tp", "fp", "fn")] == [1, 0, 1]
     status, out, _ = run("inspect", "toy", "dev:1", *options)
     assert (status, "Anna" in out) == (0, True)
-    with pytest.raises(RecipeError, match=r'translator\.kind: "copy" says the source again'):
+    with pytest.raises(RecipeError, match=r'translator\.kind: "copy" has no attention'):
         load_translator(recipe, "cpu").align([(("a",), ("b",))])
 
 

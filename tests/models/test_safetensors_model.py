@@ -195,17 +195,18 @@ class TestWhatCannotBeHeld:
     def test_word_vectors_with_gaps(self) -> None:
         words = random_vectors()
         words.vocab = {word: 2 * row for word, row in words.vocab.items()}
-        self.refused(other_tagger("plain", words), "WordEmbeddings number the words with gaps")
+        self.refused(other_tagger("plain", words), "indices of its WordEmbeddings have gaps")
 
     def test_a_dictionary_with_two_numbers_for_one_item(self) -> None:
         words = random_words()
         words.vocab_dictionary.idx2item.append(b"Eva")
-        self.refused(other_tagger("plain", words), "numbers its items twice")
+        self.refused(other_tagger("plain", words), "indices of one of its dictionaries repeat")
 
     def test_two_parts_of_one_name(self) -> None:
         one, other = random_vectors(), random_vectors()
         self.refused(
-            other_tagger("plain", StackedEmbeddings([one, other], overwrite_names=False)), "two have one name"
+            other_tagger("plain", StackedEmbeddings([one, other], overwrite_names=False)),
+            "two have the same name",
         )
 
     def test_an_rnn_of_another_making(self) -> None:
@@ -302,7 +303,7 @@ JSON = {
     "no embeddings": (put("embeddings", []), "expected at least one"),
     "embeddings, a table": (put("embeddings", {}), "expected a list"),
     "not stacked": (put("stacked", False), "several, but not stacked"),
-    "two names": (put("embeddings", 1, "name", "0-Char"), "two have one name"),
+    "two names": (put("embeddings", 1, "name", "0-Char"), "two have the same name"),
     "no name": (put("embeddings", 1, "name", ""), "a name for each"),
     "half a character": (put("embeddings", 1, "name", "\ud800"), "surrogate"),
     "half a character in a word": (put("labels", "items", 0, "\ud800"), "surrogate"),
@@ -322,10 +323,10 @@ JSON = {
     "weights": (put("loss_weights", {"O": float("inf")}), "loss_weights: expected finite"),
     "weights, texts": (put("loss_weights", {"O": "2"}), r"loss_weights\['O'\]: expected float"),
     "labels": (put("labels", "items", ["O"]), "a CRF needs <START> and <STOP>"),
-    "labels twice": (put("labels", "items", ["O", "O"]), "items: one stands there twice"),
+    "labels twice": (put("labels", "items", ["O", "O"]), "items: one occurs twice"),
     "no labels": (put("labels", "items", []), "items: expected at least one"),
     "labels, numbers": (put("labels", "items", [1, 2]), r"labels\.items: expected texts"),
-    "letters": (put("embeddings", 0, "vocabulary", "unknown", False), "no number for unknown characters"),
+    "letters": (put("embeddings", 0, "vocabulary", "unknown", False), "no index for unknown characters"),
     "fewer words": (put("embeddings", 1, "vocabulary", "items", ["a"]), r"layer\.weight'.*shape \(1,"),
     "no crf": (put("use_crf", False), r"'crf\.transitions' is one too many"),
     "shape": (tensor("linear.bias", torch.zeros(3)), r"'linear\.bias': expected shape .*, found \(3,\)"),

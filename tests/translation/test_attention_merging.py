@@ -26,7 +26,7 @@ def merge_by_loops(attention: np.ndarray, owners: list[int], tokens: int, words:
     for j in range(tokens + 1):
         rows = [p for p, owner in enumerate([*owners, tokens]) if owner == j]
         for i in range(n + 1):
-            columns = [q for q, owner in enumerate([*words.owners, n]) if owner == i]
+            columns = [q for q, owner in enumerate([*words.word_index, n]) if owner == i]
             values = [sum(float(attention[p, q]) for p in rows) for q in columns]
             result[j, i] = sum(values) / len(values)
     return result

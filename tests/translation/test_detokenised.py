@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary, cut_text, overlaps
+from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary, align_pieces, overlaps
 from backattn.translation.tokenisation import SentencePieceModel, detokenise
 from tiny_marian import CHINESE
 from tiny_translator import TEXT
@@ -25,7 +25,7 @@ def chinese(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceModel:
     return SentencePieceModel.load(path)
 
 
-def spelling_of(source: SentencePieceModel, target: SentencePieceModel, language: str) -> RawTextTokenizer:
+def tokenizer_of(source: SentencePieceModel, target: SentencePieceModel, language: str) -> RawTextTokenizer:
     def side(vocabulary: SentencePieceModel, text: tuple[str, ...]) -> SideVocabulary:
         known = sorted({piece for line in text for piece in vocabulary.pieces(line)})
         return SideVocabulary(
@@ -63,7 +63,7 @@ def test_who_spells_what_equals_a_reading_character_by_character(tokens: list[in
 def test_every_piece_has_a_token_and_every_token_its_text(
     german: SentencePieceModel, tokens: list[str]
 ) -> None:
-    found = cut_text(detokenise(tokens, "de"), tokens, german)
+    found = align_pieces(detokenise(tokens, "de"), tokens, german)
     text = "".join(piece.replace("▁", "") for _, piece in found)
     alone = [german.pieces(token) for token in tokens]
     each = ["" if own == ["<unk>"] else "".join(own).replace("▁", "") for own in alone]
@@ -81,7 +81,7 @@ def test_every_piece_has_a_token_and_every_token_its_text(
 def test_german_is_written_with_spaces_and_cut_as_a_whole(german: SentencePieceModel) -> None:
     tokens = ("am", "Rhein", ",", "an", "der", "Elbe", "!")
     text = "am Rhein, an der Elbe!"
-    found = cut_text(detokenise(tokens, "de"), tokens, german)
+    found = align_pieces(detokenise(tokens, "de"), tokens, german)
     assert [piece for _, piece in found] == german.pieces(text)
     assert [owners for owners, piece in found if piece in (",", "!")] == [(2,), (6,)]
 
@@ -90,27 +90,27 @@ def test_a_chinese_piece_spells_several_characters(
     chinese: SentencePieceModel, german: SentencePieceModel
 ) -> None:
     tokens = tuple("我们去不来梅")
-    (segment,) = spelling_of(chinese, german, "zh").segments(tokens, 100)
+    (segment,) = tokenizer_of(chinese, german, "zh").encode_source(tokens, 100)
     pieces = chinese.pieces("我们去不来梅")
     assert len(segment.pieces) == len(pieces) < len(tokens)
-    assert segment.owners[pieces.index("不来梅")] == (3, 4, 5)
+    assert segment.token_index[pieces.index("不来梅")] == (3, 4, 5)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_tokens_that_share_a_piece_are_in_one_segment(
     chinese: SentencePieceModel, german: SentencePieceModel, limit: int
 ) -> None:
-    spelling, tokens = spelling_of(chinese, german, "zh"), tuple("我们住在北京,他在不来梅工作。")
-    (whole,) = spelling.segments(tokens, 1000)
-    parts = spelling.segments(tokens, limit)
+    tokenizer, tokens = tokenizer_of(chinese, german, "zh"), tuple("我们住在北京,他在不来梅工作。")
+    (whole,) = tokenizer.encode_source(tokens, 1000)
+    parts = tokenizer.encode_source(tokens, limit)
     assert [piece for part in parts for piece in part.pieces] == list(whole.pieces)
-    assert [owner for part in parts for owner in part.owners] == list(whole.owners)
+    assert [owner for part in parts for owner in part.token_index] == list(whole.token_index)
     assert max(len(part.pieces) for part in parts) <= limit
 
 
 def test_what_normalisation_leaves_nothing_of_is_an_unknown_piece(german: SentencePieceModel) -> None:
-    (segment,) = spelling_of(german, german, "de").segments(("\u200b", "\u200b"), 100)
-    assert (segment.pieces, segment.owners) == ((0,), ((0, 1),))
+    (segment,) = tokenizer_of(german, german, "de").encode_source(("\u200b", "\u200b"), 100)
+    assert (segment.pieces, segment.token_index) == ((0,), ((0, 1),))
 
 
 def test_english_is_read_in_moses_words(german: SentencePieceModel) -> None:
@@ -119,40 +119,42 @@ def test_english_is_read_in_moses_words(german: SentencePieceModel) -> None:
     side = SideVocabulary(
         german, {piece: number for number, piece in enumerate(["<unk>", *sorted(set(pieces))])}, 0
     )
-    words = RawTextTokenizer(side, side, "de").written([side.number(piece) for piece in pieces])
+    words = RawTextTokenizer(side, side, "de").decode([side.piece_to_id(piece) for piece in pieces])
     assert words.texts == tuple(text.replace(",", " ,").split())
-    assert all(isinstance(owner, tuple) and len(owner) == 1 for owner in words.owners)
+    assert all(isinstance(owner, tuple) and len(owner) == 1 for owner in words.word_index)
 
 
 def test_a_piece_of_two_words_belongs_to_both_and_a_last_space_to_none(german: SentencePieceModel) -> None:
     names = ["▁it's", ",", "<unk>", "▁", "▁end."]
     target = SideVocabulary(german, {name: number for number, name in enumerate(names)}, 2)
-    words = RawTextTokenizer(target, target, "de").written([0, 1, 3, 2, 4, 3])
+    words = RawTextTokenizer(target, target, "de").decode([0, 1, 3, 2, 4, 3])
     assert words.texts == ("it", "'s", ",", "<unk>", "end", ".")
-    assert words.owners == ((0, 1), (2,), (3,), (3,), (4, 5), 6)
+    assert words.word_index == ((0, 1), (2,), (3,), (3,), (4, 5), 6)
 
 
 def test_a_word_with_an_unknown_piece_stays_one_word(german: SentencePieceModel) -> None:
     """The whole of it is to become a source token."""
     target = SideVocabulary(german, {"▁M": 0, "<unk>": 1, "ller": 2, "▁lives": 3, ",": 4}, 1)
-    words = RawTextTokenizer(target, target, "de").written([0, 1, 2, 4, 3, 1])
+    words = RawTextTokenizer(target, target, "de").decode([0, 1, 2, 4, 3, 1])
     assert words.texts == ("M<unk>ller", ",", "lives<unk>")
-    assert words.owners == ((0,), (0,), (0,), (1,), (2,), (2,))
+    assert words.word_index == ((0,), (0,), (0,), (1,), (2,), (2,))
 
 
 @pytest.mark.parametrize("language", ["zh", "zh_CN", "zh-Hant", "ja_JP", "th"])
 def test_some_languages_are_written_without_spaces(german: SentencePieceModel, language: str) -> None:
-    assert spelling_of(german, german, language)._text(("2", "0", "去", "北")) == "20去北"
+    assert tokenizer_of(german, german, language)._text(("2", "0", "去", "北")) == "20去北"
 
 
 def test_what_is_given_has_a_piece_for_each_token(german: SentencePieceModel) -> None:
     """Also where normalisation leaves nothing of one: a column of A without any would be no number."""
-    words, pieces = spelling_of(german, german, "de").given(("\u200b", "Anna", "\u200b", "lives", "▁"))
-    assert len(words.owners) == len(pieces)
-    assert {owner for owners in words.owners for owner in owners} == set(range(5))  # type: ignore[union-attr]
-    assert [owners[0] for owners in words.owners] == sorted(owners[0] for owners in words.owners)  # type: ignore[index]
+    words, pieces = tokenizer_of(german, german, "de").encode_target(
+        ("\u200b", "Anna", "\u200b", "lives", "▁")
+    )
+    assert len(words.word_index) == len(pieces)
+    assert {owner for owners in words.word_index for owner in owners} == set(range(5))  # type: ignore[union-attr]
+    assert [owners[0] for owners in words.word_index] == sorted(owners[0] for owners in words.word_index)  # type: ignore[index]
 
 
 def test_nothing_written_is_no_word(german: SentencePieceModel) -> None:
-    words = spelling_of(german, german, "de").written([])
-    assert (words.texts, words.owners) == ((), ())
+    words = tokenizer_of(german, german, "de").decode([])
+    assert (words.texts, words.word_index) == ((), ())

@@ -52,7 +52,7 @@ def test_any_tokens_give_whole_tokens_and_columns_that_sum_to_one(tokens: list[s
 
 @given(st.text("ab cXY Iit's-.,5", min_size=1))
 def test_glosses_are_split_as_moses_splits(text: str) -> None:
-    assert dictionary._said(text) == tuple(split_words(text.removeprefix("to "), "en"))
+    assert dictionary._gloss_words(text) == tuple(split_words(text.removeprefix("to "), "en"))
 
 
 def test_by_hand() -> None:
@@ -65,7 +65,7 @@ def test_by_hand() -> None:
     assert np.array_equal(two.attention[:, 0], two.attention[:, 1])
     # A headword ends where a token ends: words that are tokens already are matched whole.
     assert translator.translate([("在北", "京")])[0].english == ("在北", "京")
-    with pytest.raises(RecipeError, match=r"translator\.dictionary: says its own glosses, so there is no A"):
+    with pytest.raises(RecipeError, match=r'translator\.kind: "dictionary" has no attention'):
         translator.align([(("a",), ("b",))])
 
 

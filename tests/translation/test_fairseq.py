@@ -45,8 +45,8 @@ def load(folder: Path, **changes: Any) -> FairseqTranslator:
 
 
 def dictionaries_of(translator: FairseqTranslator) -> FairseqSubwordTokenizer:
-    assert isinstance(translator.model.spelling, FairseqSubwordTokenizer)
-    return translator.model.spelling
+    assert isinstance(translator.model.tokenizer, FairseqSubwordTokenizer)
+    return translator.model.tokenizer
 
 
 def assert_equal(found: Translation, expected: Translation) -> None:
@@ -107,7 +107,7 @@ def by_brute_force(folder: Path, tokens: tuple[str, ...], beam: int) -> tuple[tu
             attention = model.decoder(previous, encoded)[1][0]
     words = words_of_sentencepieces([target[index] for index in best[:-1]])
     rows = [*(owner for owner, _ in pieces), len(tokens)]
-    columns = [*words.owners, len(words.texts)]
+    columns = [*words.word_index, len(words.texts)]
     merged = np.zeros((len(tokens) + 1, len(words.texts) + 1))
     for q, column in enumerate(columns):
         for p, row in enumerate(rows):

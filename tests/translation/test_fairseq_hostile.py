@@ -484,7 +484,7 @@ def test_a_checkpoint_with_flipped_bytes_is_read_or_refused_in_a_line(
         ("dict.de.txt", b"word count\n", "Incorrect dictionary format"),
         ("dict.de.txt", b"word\n", "Incorrect dictionary format"),
         ("dict.de.txt", b"word 1\nword 1\n", "Duplicate word found"),
-        ("dict.en.txt", b"\xff\xfe 1\n", "invalid start byte"),
+        ("dict.en.txt", b"\xff\xfe 1\n", "can't decode byte 0xff"),
         ("dict.en.txt", b"x" * 10**6 + b" y\n", "Incorrect dictionary format"),
         ("dict.en.txt", b"\x1b[31m x\n", "Incorrect dictionary format"),
         ("dict.en.txt", b"", "size mismatch"),

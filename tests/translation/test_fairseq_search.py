@@ -81,10 +81,10 @@ def by_us(models: list[Any], target: Any, rows: Sequence[Tensor], beam: int, lim
     for row, source in zip(batch, rows, strict=True):
         row[-len(source) :] = source
     symbols = Symbols(target.eos(), (target.pad(), *map(target.index, never(target))))
-    prepared = [fairseq_decoder.prepare(model, beam, "cpu") for model in models]
+    prepared = [fairseq_decoder.prepare_model(model, beam, "cpu") for model in models]
     with torch.inference_mode():
         return beam_search(
-            fairseq_decoder.starter(prepared, beam)(batch), torch.tensor(limits), beam, symbols
+            fairseq_decoder.decoder_factory(prepared, beam)(batch), torch.tensor(limits), beam, symbols
         )
 
 
@@ -151,12 +151,12 @@ def test_bfloat16_is_near_float32(tmp_path: Path, kind: str, monkeypatch: pytest
     """Both read the same pieces. Weights as fairseq draws them: the wild ones would magnify the rounding."""
     monkeypatch.setattr(tiny_translator, "_scatter", lambda model: None)
     models, target = load(tmp_path, kind, 1, torch.float32)
-    prepared = [fairseq_decoder.prepare(model, 1, "cpu") for model in models]
+    prepared = [fairseq_decoder.prepare_model(model, 1, "cpu") for model in models]
     batch = torch.stack([row for row in sources(target) if len(row) == 10])
     with torch.inference_mode():
-        exact = fairseq_decoder.starter(prepared, 1)(batch)
+        exact = fairseq_decoder.decoder_factory(prepared, 1)(batch)
         wanted = [exact.step(batch[:, i : i + 1].clone(), torch.tensor([[0], [1]])) for i in range(8)]
-        near = fairseq_decoder.starter(prepared, 1, reduced=True)(batch)
+        near = fairseq_decoder.decoder_factory(prepared, 1, bfloat16=True)(batch)
         found = [near.step(batch[:, i : i + 1].clone(), torch.tensor([[0], [1]])) for i in range(8)]
     assert not torch.equal(found[-1][0], wanted[-1][0])
     for (log_probs, attention), (expected, looked) in zip(found, wanted, strict=True):
@@ -170,7 +170,7 @@ def test_models_that_only_fairseq_can_run_are_left_to_it(tmp_path: Path) -> None
     twins, _ = load(tmp_path, "fconv", 1)
     rows, limits = sources(target), [20] * len(LENGTHS)
     one = by_us(models, target, rows, 4, limits)
-    assert isinstance(fairseq_decoder.starter(models, 4).__self__, ConvolutionalModel)  # type: ignore[attr-defined]
+    assert isinstance(fairseq_decoder.decoder_factory(models, 4).__self__, ConvolutionalModel)  # type: ignore[attr-defined]
     two = by_us([*models, *twins], target, rows, 4, limits)
     for ours, theirs in zip(one, two, strict=True):
         assert ours.pieces == theirs.pieces

@@ -14,7 +14,7 @@ from backattn.recipe import FairseqRecipe
 from backattn.translation.beam_search import Symbols, beam_search, force_decode
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.fairseq_checkpoint import load_models
-from backattn.translation.fairseq_decoder import prepare, starter
+from backattn.translation.fairseq_decoder import decoder_factory, prepare_model
 from backattn.translation.tokenisation import SentencePieceModel
 from tiny_translator import make_translator
 
@@ -108,7 +108,7 @@ def test_the_best_hypothesis_forced_looks_where_it_looked(
 ) -> None:
     (model,), _, target = load_models([folders[kind] / "checkpoint.pt"], make_recipe())
     last = layers == "last"
-    start = starter([prepare(model.double(), beam, "cpu", last=last)], beam, last=last)
+    start = decoder_factory([prepare_model(model.double(), beam, "cpu", last=last)], beam, last=last)
     random = torch.Generator().manual_seed(1)
     sources = torch.full((4, 12), target.pad())
     for row, length in zip(sources, (11, 3, 7, 7), strict=True):

@@ -73,9 +73,9 @@ def assert_equal(found: Translation, expected: Translation) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sources_are_cut_as_transformers_cuts_them(folders: dict[str, Path], kind: str) -> None:
-    spelling, (_, tokenizer) = load(folders[kind]).model.spelling, peer(folders[kind])
+    subwords, (_, tokenizer) = load(folders[kind]).model.tokenizer, peer(folders[kind])
     for tokens in SENTENCES:
-        (segment,) = spelling.segments(tokens, 100)
+        (segment,) = subwords.encode_source(tokens, 100)
         assert [*segment.pieces, 0] == tokenizer(detokenise(tokens, "de"))["input_ids"]
 
 
@@ -89,7 +89,7 @@ def test_a_beam_of_one_writes_what_transformers_generates(folders: dict[str, Pat
         written = model.generate(
             **inputs, num_beams=1, do_sample=False, max_new_tokens=13, min_new_tokens=2, bad_words_ids=[[pad]]
         )[0, 1:-1].tolist()
-        words = translator.model.spelling.written(written)
+        words = translator.model.tokenizer.decode(written)
         (found,) = translator.translate([tokens])
         assert len(found.english) == len(words.texts)
         for ours, theirs in zip(found.english, words.texts, strict=True):
@@ -103,10 +103,10 @@ def test_attention_is_that_of_a_whole_forward_pass(folders: dict[str, Path], kin
     model, _ = peer(folders[kind])
     translator = load(folders[kind], layers=layers)
     english = ("Anna", "lives", "in", "the", "old", "street", "!")
-    words, pieces = translator.model.spelling.given(english)
-    owners = [[n for n, owner in enumerate(words.owners) if i in owner] for i in range(len(english))]  # type: ignore[operator]
+    words, pieces = translator.model.tokenizer.encode_target(english)
+    owners = [[n for n, owner in enumerate(words.word_index) if i in owner] for i in range(len(english))]  # type: ignore[operator]
     for tokens in SENTENCES:
-        (segment,) = translator.model.spelling.segments(tokens, 100)
+        (segment,) = translator.model.tokenizer.encode_source(tokens, 100)
         with torch.no_grad():
             result = model(
                 input_ids=torch.tensor([[*segment.pieces, 0]]),
@@ -116,7 +116,7 @@ def test_attention_is_that_of_a_whole_forward_pass(folders: dict[str, Path], kin
         chosen = result.cross_attentions[-1:] if layers == "last" else result.cross_attentions
         whole = sum(layer[0].mean(0) for layer in chosen).T.numpy() / len(chosen)
         expected = np.zeros((len(tokens) + 1, len(english) + 1))
-        for piece, owner in enumerate([*segment.owners, (len(tokens),)]):
+        for piece, owner in enumerate([*segment.token_index, (len(tokens),)]):
             for column, group in enumerate([*owners, [len(pieces)]]):
                 for token in owner:  # type: ignore[union-attr]
                     expected[token, column] += whole[piece, group].mean() / len(owner)  # type: ignore[arg-type]

@@ -64,6 +64,11 @@ def shortened(text: str, longest: int = 3 * _LONGEST_VALUE) -> str:
     return f"{text[:half]}{_CUT}{text[-half:]}"
 
 
+def error_text(error: BaseException) -> str:
+    """The message of another library's exception on one line, shortened; its class if it has none."""
+    return shortened(" ".join(str(error).split()) or type(error).__name__)
+
+
 def one_line(message: str) -> str:
     """Convert a message to one line of bounded length, with unprintable characters escaped."""
     text = shortened(message, _LONGEST_MESSAGE)

@@ -1,6 +1,6 @@
-"""Source tokens -> frozen word features: fastText vectors, character language models, BERT-like models.
+"""Frozen word features of source tokens: fastText vectors, character language models, BERT-like models.
 
-Each kind has a file and a store of its own, computed once for each sentence, as T is.
+Each kind has a module and a store of its own; like T, features are computed once for each sentence.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 
 class Embedder(Protocol):
-    """Anything that gives each token of a sentence a vector."""
+    """Anything that embeds each token of a sentence."""
 
     @property
     def opened(self) -> str:
-        """How its file was opened, in words: for the provenance of its numbers."""
+        """How the model's file was opened, in words; part of the provenance of its numbers."""
 
     @property
     def width(self) -> int:
@@ -24,5 +24,5 @@ class Embedder(Protocol):
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
         """Vectors of sentences of m >= 1 tokens each, in the given order. *Shape:* (m, width) each
 
-        A result does not depend on its neighbours (beyond float rounding).
+        A result does not depend on the other sentences (beyond float rounding).
         """

@@ -1,4 +1,4 @@
-"""A frozen BERT-like model -> features of words. The encoder's half of the transformers door.
+"""Embed words with a frozen BERT-like model of transformers.
 
 A model is a folder of safetensors and JSON; no pickle is opened, and no code that comes with a model runs.
 """
@@ -39,14 +39,27 @@ from backattn.common.atomic_files import is_file
 from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.safe_text import quoted
-from backattn.models.hub import build, fetch, opening, quiet_panics, read_weights, shown
-from backattn.models.transformers_folder import CONFIG, TOKENIZER, EncoderFolder, read_encoder, refuse_growth
+from backattn.models.hub import fetch_snapshot
+from backattn.models.transformers_folder import (
+    CONFIG,
+    TOKENIZER,
+    EncoderFolder,
+    read_encoder,
+    refuse_growth,
+)
+from backattn.models.transformers_loader import (
+    build_model,
+    loader_errors_as_model_error,
+    read_weights,
+    restricted_folder,
+    suppress_stderr,
+)
 from backattn.recipe import BertRecipe, model_path
 
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _INSTEAD = "copy its folder and name that as embeddings.bert.checkpoint"
 _LAYERS = 4
-# A folder's words choose from these, never of all that transformers has.
+# The classes that a folder's settings can choose from; others of transformers are refused.
 _MODELS = {
     "bert": (BertModel, BertConfig),
     "camembert": (CamembertModel, CamembertConfig),
@@ -63,19 +76,19 @@ _TOKENIZERS = {
         ElectraTokenizerFast, PreTrainedTokenizerFast, RobertaTokenizerFast, XLMRobertaTokenizerFast,
     )
 }  # fmt: skip
-# Beyond this a tokenizer's "most pieces" means that nobody said (transformers writes 10**30).
+# A model_max_length above this means that none was set (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
 
 Pieces = list[int]
 
 
 class Bert:
-    """Hidden states of a model's last layers, brought from pieces to tokens (an ``Embedder``).
+    """Hidden states of a model's last layers, pooled from pieces to tokens (an ``Embedder``).
 
-    A sentence longer than the window is read in several, which overlap by half; each piece's state is taken
-    from the window in which it stands farthest from the nearer border.
+    A sentence longer than the window is read in several windows, which overlap by half; each piece's state is
+    taken from the window in which it is farthest from the nearer border.
 
-    :param name: of its folder, for messages.
+    :param name: of the model's folder, for messages.
     :raises ModelError: model, tokenizer and recipe do not fit each other.
     """
 
@@ -89,19 +102,19 @@ class Bert:
         self._name = name
         self._check_model()
         self.width = int(model.config.hidden_size)
-        self._mark = self._mark_of_a_word()
+        self._word_prefix = self._find_word_prefix()
         self._before, self._after = self._special_pieces()
-        self._window = self._content_of_a_window()
+        self._window = self._window_content()
 
     @classmethod
     def of(cls, recipe: BertRecipe, *, device: str) -> "Bert":
-        """The model that a recipe names, in a folder or on the hub.
+        """Open the model that a recipe names, in a folder or on the hub.
 
         :raises MissingError: it is not there, or cannot be fetched.
         :raises ModelError: it cannot be used.
         """
         folder = (
-            fetch(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
+            fetch_snapshot(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
             if recipe.hub
             else model_path(recipe.checkpoint)
         )
@@ -112,7 +125,7 @@ class Bert:
         """Open a folder as ``save_pretrained`` of a model and of its tokenizer leave it.
 
         :raises MissingError: there is none.
-        :raises ModelError: it is damaged, or not of the kind.
+        :raises ModelError: it is damaged, or of an unsupported type.
         """
         if not is_file(folder / CONFIG):
             raise MissingError(
@@ -121,9 +134,9 @@ class Bert:
             )
         found = read_encoder(folder)
         tokenizer = _open_tokenizer(folder, found)
-        # Nobody uses the output of a pooler.
+        # The output of a pooler is not used.
         weights = read_weights(folder, found.weights)
-        model = build(folder, *_MODELS[found.kind], found.settings, weights, unused="pooler.")
+        model = build_model(folder, *_MODELS[found.kind], found.settings, weights, unused="pooler.")
         return cls(model, tokenizer, recipe, name=str(folder), device=device)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
@@ -149,10 +162,10 @@ class Bert:
         ]
 
     def _split(self, forms: list[str]) -> Mapping[str, Pieces]:
-        """The pieces of each word; one that the tokenizer wipes out is the unknown piece."""
+        """The pieces of each word; a word that the tokenizer deletes is the unknown piece."""
         if not forms:
             return {}
-        words = [[self._mark + form] for form in forms]
+        words = [[self._word_prefix + form] for form in forms]
         found = self._tokenize(words, is_split_into_words=True, add_special_tokens=False)["input_ids"]
         unknown = self._tokenizer.unk_token_id
         for form, own in zip(forms, found, strict=True):
@@ -163,12 +176,15 @@ class Bert:
         return {form: own or [unknown] for form, own in zip(forms, found, strict=True)}
 
     def _tokenize(self, text: Any, **how: Any) -> Any:
-        """:raises ModelError: it breaks down: some of what a tokenizer is made of is looked at only here."""
-        with opening(self._name), quiet_panics():
+        """Call the tokenizer.
+
+        :raises ModelError: it fails, because parts of its files are first used here.
+        """
+        with loader_errors_as_model_error(self._name), suppress_stderr():
             return self._tokenizer(text, **how)
 
     def _read(self, parts: list[Pieces]) -> Iterator[NDArray[np.float32]]:
-        """States of the pieces of each part, the special ones left out. *Shape:* (pieces, width) each"""
+        """States of the pieces of each part, without special pieces. *Shape:* (pieces, width) each"""
         rows = [torch.tensor([*self._before, *part, *self._after]) for part in parts]
         padding = self._tokenizer.pad_token_id or 0
         # shape: (batch, longest)
@@ -208,6 +224,7 @@ class Bert:
         return cast(NDArray[np.float32], vectors)
 
     def _check_model(self) -> None:
+        """:raises ModelError: the model is not an encoder, or its tokenizer does not fit it."""
         config = self._model.config
         if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
             raise ModelError(f"{self._name}: a {config.model_type} model, expected an encoder as BERT is one")
@@ -223,18 +240,18 @@ class Bert:
                 "they are of two models: copy both again"
             )
 
-    def _mark_of_a_word(self) -> str:
-        """What says that a word begins, where its tokenizer does not see that by itself: a space, or nothing.
+    def _find_word_prefix(self) -> str:
+        """What to put before a word so that it is split as in running text: a space, or nothing.
 
-        Some (a ByteLevel behind another step, a normaliser that writes spaces) mark a word in running text
-        alone, whatever ``add_prefix_space`` says.
+        Some tokenizers (a ByteLevel after another step, a normaliser that writes spaces) ignore
+        ``add_prefix_space``.
         """
         text = self._tokenize("a a", add_special_tokens=False)["input_ids"]
         word = self._tokenize([["a"]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
         return "" if text[-len(word) :] == word else " "
 
     def _special_pieces(self) -> tuple[Pieces, Pieces]:
-        """What stands before and after every text ([CLS] and [SEP] for BERT)."""
+        """The pieces that are added before and after every text ([CLS] and [SEP] for BERT)."""
         probe = self._tokenize("a")
         own = [place for place, part in enumerate(probe.sequence_ids(0)) if part is not None]
         if not own:
@@ -242,8 +259,8 @@ class Bert:
         numbers: Pieces = probe["input_ids"]
         return numbers[: own[0]], numbers[own[-1] + 1 :]
 
-    def _content_of_a_window(self) -> int:
-        """Pieces of the text in a window; the special ones take the rest."""
+    def _window_content(self) -> int:
+        """Number of pieces of text in a window, without the special ones."""
         most, wanted = self._most_pieces(), self._recipe.window
         special = len(self._before) + len(self._after)
         if wanted > most:
@@ -264,7 +281,7 @@ class Bert:
         return window - special
 
     def _most_pieces(self) -> int:
-        """Of its positions, RoBERTa and its kin leave out those up to the padding's number."""
+        """Longest input of the model; RoBERTa-like models do not use the positions up to the padding id."""
         table = getattr(getattr(self._model, "embeddings", None), "position_embeddings", None)
         padding = getattr(table, "padding_idx", None)
         unused = 0 if padding is None else padding + 1
@@ -274,24 +291,31 @@ class Bert:
 
 
 def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
-    """:raises ModelError: it is damaged."""
-    if TOKENIZER in found.words:
+    """Open a folder's tokenizer.
+
+    :raises ModelError: it is damaged.
+    """
+    if TOKENIZER in found.vocabulary_files:
         refuse_growth(folder / TOKENIZER)
     kind: Any = _TOKENIZERS[found.tokenizer]  # whose types are not declared
-    with opening(folder), quiet_panics(), shown(folder, found.words, found.rewritten) as clean:
-        # A token is a word of its own: byte-level tokenizers mark that by the space before it.
+    with (
+        loader_errors_as_model_error(folder),
+        suppress_stderr(),
+        restricted_folder(folder, found.vocabulary_files, found.tokenizer_settings) as clean,
+    ):
+        # Each token is a word of its own, which byte-level tokenizers recognise by the space before it.
         return kind.from_pretrained(clean, add_prefix_space=True, local_files_only=True)
 
 
 def window_starts(length: int, window: int) -> list[int]:
-    """Where the windows over ``length`` pieces begin: every half window, and the last at the very end."""
+    """Starts of the windows over ``length`` pieces: every half window; the last one ends with the text."""
     if length <= window:
         return [0]
     return [*range(0, length - window, window // 2), length - window]
 
 
 def join_windows(windows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Each piece from the window where it is farthest from the nearer border; the earlier one of two.
+    """Join windows: each piece from the one where it is farthest from the nearer border, the earlier of two.
 
     :param windows: start -> states of equally many pieces; together they leave no gap.
         *Shape:* (window, width) each

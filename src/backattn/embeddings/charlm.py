@@ -1,8 +1,8 @@
-"""Contextual string embeddings of words (Akbik, Blythe and Vollgraf 2018). flair is needed for its hub alone.
+"""Contextual string embeddings of words (Akbik, Blythe and Vollgraf 2018). Only models of its hub need flair.
 
-Two character language models read a sentence as one string, one from its beginning, one from its end; a
-word's vector is the state of the first behind the word and that of the second before it (section 2.2 of
-the paper). The numbers are those of flair's ``StackedEmbeddings`` of both directions' ``FlairEmbeddings``.
+Two character language models read a sentence as one string, one forward, one backward; a word's vector is the
+state of the forward model after the word and that of the backward model before it (section 2.2 of the paper).
+The numbers are those of flair's ``StackedEmbeddings`` of both directions' ``FlairEmbeddings``.
 """
 
 import hashlib
@@ -24,23 +24,22 @@ from backattn.models.safetensors_model import SUFFIX
 from backattn.models.trained_files import require_as_trained
 from backattn.models.vouchers import Vouchers
 
-# Characters that are read at once; the states are carried on, so this changes no number. Short, so that the
-# memory stays small, nobody waits long for a longer neighbour, and what is computed is still near at hand.
+# Characters of one call of the RNN; the state is carried over, so results do not depend on it. Small, so that
+# memory stays small, short sentences leave the batch early, and outputs are still in the CPU's cache.
 _CHUNK = 64
-# A batch has at most so many characters, padding included, for each token that it may have.
-_CHARACTERS_OF_TOKEN = 6
-_END = " "  # stands behind a sentence, as flair has it
+# Converts the batch size in tokens to one in characters, padding included.
+_CHARACTERS_PER_TOKEN = 6
+_END = " "  # appended to a sentence, as in flair
 
 
 class CharLm:
     """A forward and a backward character language model (an ``Embedder``).
 
-    The text that they read is the sentence's tokens with a single space between each two, words and
-    Chinese characters alike, after the model's document delimiter and before a space. So "the state behind a
-    word" is the one after the space that follows it, as in flair (but for files whose ``with_whitespace`` is
-    off).
+    Their input is the model's document delimiter, the tokens joined by single spaces (Chinese characters as
+    well), and a final space. The state of a word is the one after the space that follows it, as in flair (in
+    files whose ``with_whitespace`` is off, the one before that space).
 
-    :param forward, backward: what :data:`CHARACTER_MODEL` unpacks.
+    :param forward, backward: unpacked files (:data:`CHARACTER_MODEL`).
     :param opened: how their files were opened, in words.
     """
 
@@ -54,15 +53,15 @@ class CharLm:
         device: str,
     ) -> None:
         self.opened = opened
-        self._directions = [_Direction(file, tensors, device) for file, tensors in (forward, backward)]
-        self._batch_characters = batch_tokens * _CHARACTERS_OF_TOKEN
+        self._models = [_LanguageModel(file, tensors, device) for file, tensors in (forward, backward)]
+        self._batch_characters = batch_tokens * _CHARACTERS_PER_TOKEN
 
     @classmethod
     def load(cls, folder: Path, *, batch_tokens: int, device: str) -> "CharLm":
-        """Open ``forward.safetensors`` and ``backward.safetensors``. Nothing in them can run.
+        """Open ``forward.safetensors`` and ``backward.safetensors``, which cannot hold code.
 
         :raises MissingError: one is not there.
-        :raises ModelError: one is damaged, or no such file.
+        :raises ModelError: one is damaged, or not a file of this format.
         """
         forward, backward = local_files(folder, "make it with `backattn charlm train`")
         return cls.from_bytes(
@@ -73,20 +72,20 @@ class CharLm:
     def from_hub(
         cls, name: str, *, sha256: tuple[str, ...], vouchers: Vouchers, batch_tokens: int, device: str
     ) -> "CharLm":
-        """Fetch both directions from flair's hub (``es`` for es-forward, es-backward), or from its own cache.
+        """Open both directions of flair's hub (``es`` for es-forward, es-backward), downloaded or cached.
 
-        :param sha256: digests that the two files must have, forward first; empty for none.
-        :param vouchers: of the files, which are pickles and can run code.
+        :param sha256: digests that the two files must have, forward first; empty for any.
+        :param vouchers: which pickles may be opened; they can run code.
         :raises MissingError: one cannot be fetched.
-        :raises ModelError: nobody vouches for them, they are not those of the digests, or no language models.
-        :raises RecipeError: there is another number of digests.
+        :raises ModelError: no one vouches for them, a digest differs, or they are not language models.
+        :raises RecipeError: there are not two digests.
         """
         if sha256 and len(sha256) != len(DIRECTIONS):
             raise RecipeError(
                 f"embeddings.charlm.sha256: expected two digests, forward first, found {len(sha256)}"
             )
         vouchers.require_for_hub(name, sha256, "embeddings.charlm.sha256")
-        # The one place that needs flair: who trains a model of the own needs none to read with it.
+        # Imported here, because models of the own training do not need flair.
         from backattn.embeddings.charlm_hub import fetch
 
         names = [f"{name}-{direction}" for direction in DIRECTIONS]
@@ -108,15 +107,15 @@ class CharLm:
     ) -> "CharLm":
         """Open the bytes of two files, each with its name for messages.
 
-        :raises ModelError: they are damaged, or not of the direction that is asked for.
+        :raises ModelError: they are damaged, or of the wrong direction.
         """
         files = unpack_directions([forward, backward])
         return cls(*files, opened=opened, batch_tokens=batch_tokens, device=device)
 
     @property
     def width(self) -> int:
-        """Of a vector: both directions' states."""
-        return sum(direction.width for direction in self._directions)
+        """Width of a vector: the states of both directions."""
+        return sum(model.width for model in self._models)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
         """Vectors of sentences of m >= 1 tokens each, in the given order. *Shape:* (m, width) each"""
@@ -124,9 +123,9 @@ class CharLm:
         with torch.inference_mode():
             for batch in batches([sum(map(len, s)) + len(s) for s in sentences], self._batch_characters):
                 tokens = [sentences[i] for i in batch]
-                ways = [direction.states(tokens) for direction in self._directions]
+                states = [model.states(tokens) for model in self._models]
                 # shape: (tokens of all sentences, width)
-                joined = torch.cat(ways, 1).float().cpu().numpy()
+                joined = torch.cat(states, 1).float().cpu().numpy()
                 ends = list(accumulate(map(len, tokens)))
                 found.update(zip(batch, np.split(joined, ends[:-1]), strict=True))
         return [found[i] for i in range(len(sentences))]
@@ -135,9 +134,9 @@ class CharLm:
 def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
     """The bytes of a folder's ``forward.safetensors`` and ``backward.safetensors``, each with its path.
 
-    :param advice: what a user does where there is none.
+    :param advice: for the message of a missing file: what to do.
     :raises MissingError: one is not there.
-    :raises ModelError: one is not what its training left.
+    :raises ModelError: one differs from what its training wrote.
     """
     files = []
     digests = {}
@@ -155,20 +154,22 @@ def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
 def unpack_directions(
     files: Sequence[tuple[bytes, str]],
 ) -> list[tuple[CharacterModelFile, dict[str, Tensor]]]:
-    """What is in the bytes of two files, the forward model's and the backward one's, each with its name.
+    """Unpack the bytes of the forward and the backward model's file, each with its name.
 
-    :raises ModelError: they are damaged, or not of the direction that is asked for.
+    :raises ModelError: they are damaged, or of the wrong direction.
     """
     unpacked = []
     for (data, name), wanted in zip(files, DIRECTIONS, strict=True):
         unpacked.append(CHARACTER_MODEL.unpack(data, name))
         if unpacked[-1][0].model.is_forward_lm != (wanted == DIRECTIONS[0]):
-            raise ModelError(f"{name}: is not the {wanted} model but the other one; name each by its own")
+            raise ModelError(
+                f"{name}: is not the {wanted} model but the other one; name each file by its direction"
+            )
     return unpacked
 
 
-class _Direction:
-    """One language model, in inference."""
+class _LanguageModel:
+    """Inference of one direction's language model."""
 
     def __init__(self, file: CharacterModelFile, tensors: Mapping[str, Tensor], device: str) -> None:
         self._model = model = file.model
@@ -178,12 +179,12 @@ class _Direction:
         self._vectors = own["encoder.weight"].to(device)
         layer = nn.LSTM if model.recurrent_type == "LSTM" else nn.GRU
         self._rnn = layer(model.embedding_size, model.hidden_size, model.nlayers, batch_first=True)
-        self._rnn.load_state_dict(_part(own, "rnn."))
+        self._rnn.load_state_dict(_with_prefix(own, "rnn."))
         self._rnn.to(device).requires_grad_(False).eval()
         self._projection: nn.Module = nn.Identity()
         if model.nout:
             self._projection = nn.Linear(model.hidden_size, model.nout)
-            self._projection.load_state_dict(_part(own, "proj."))
+            self._projection.load_state_dict(_with_prefix(own, "proj."))
             self._projection.to(device).requires_grad_(False)
 
     def states(self, sentences: Sequence[tuple[str, ...]]) -> Tensor:
@@ -198,10 +199,10 @@ class _Direction:
         result = torch.empty(len(rows), self._model.hidden_size, device=self._vectors.device)
         state = None
         for begin in range(0, int(lengths.max()), _CHUNK):
-            # The texts that go on, with what stands between: lower case may have changed their order.
+            # Up to the last text that continues: lower-casing may have changed the order of lengths.
             alive = int(np.flatnonzero(lengths > begin)[-1]) + 1
             if state is not None:
-                state = _first(state, alive)
+                state = _narrow_state(state, alive)
             chunk = torch.from_numpy(characters[:alive, begin : begin + _CHUNK]).to(self._vectors.device)
             # shape: (alive, characters, hidden)
             output, state = self._rnn(nn.functional.embedding(chunk, self._vectors), state)
@@ -211,12 +212,12 @@ class _Direction:
         return projected
 
     def _text(self, tokens: tuple[str, ...]) -> tuple[str, list[int]]:
-        """The text as this direction reads it, and the character at which each token's state stands."""
+        """The model's input text, and the character position of each token's state."""
         model = self._model
         if model.is_lower:
             tokens = tuple(token.lower() for token in tokens)
         text, start = " ".join(tokens), model.document_delimiter
-        # Behind each token, counted from the beginning of the text.
+        # Position after each token.
         ends = [end + number for number, end in enumerate(accumulate(map(len, tokens)))]
         if not model.is_forward_lm:
             text = text[::-1]
@@ -225,11 +226,11 @@ class _Direction:
         return start + text + _END, [len(start) + end - back for end in ends]
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _first(state: Tensor | tuple[Tensor, ...], count: int) -> Tensor | tuple[Tensor, ...]:
+def _narrow_state(state: Tensor | tuple[Tensor, ...], count: int) -> Tensor | tuple[Tensor, ...]:
     """The state of the first sentences of a batch."""
     if isinstance(state, Tensor):
         return state[:, :count].contiguous()

@@ -1,4 +1,4 @@
-"""Character language models of flair's hub as native files, and flair's embeddings of such a file."""
+"""Fetch character language models of flair's hub, and convert them from and to this project's file format."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,24 +11,29 @@ from flair.file_utils import cached_path
 from flair.models import LanguageModel
 
 from backattn.common.errors import MissingError, ModelError
+from backattn.common.safe_text import error_text
 from backattn.models.charlm_file import CHARACTER_MODEL, CharacterModelFile
-from backattn.models.flair_serialisation import build_character_embeddings, describe_character_model
-from backattn.models.hub import fetching, first_line, unpickle
+from backattn.models.flair_serialisation import (
+    build_character_embeddings,
+    describe_character_model,
+    unpickle,
+)
+from backattn.models.hub import download_errors_as_missing
 from backattn.models.vouchers import Vouchers, check_digest
 
-# What stands before a sentence, and behind its line in a training (flair's own).
+# Precedes a sentence, and follows each line in a training, as in flair.
 DELIMITER = "\n"
 
 
-class _Table(Exception):
-    """flair's table of models -> addresses."""
+class _HubAddresses(Exception):
+    """Carries flair's table of models and addresses out of its constructor."""
 
     def __init__(self, addresses: Mapping[str, str]) -> None:
         self.addresses = addresses
 
 
-class _Names(FlairEmbeddings):
-    """flair makes its table in a constructor that goes on to unpickle a file: this one gets no further."""
+class _AddressProbe(FlairEmbeddings):
+    """Stops flair's constructor where it assigns its table of models, before it unpickles a file."""
 
     @property
     def PRETRAINED_MODEL_ARCHIVE_MAP(self) -> NoReturn:
@@ -36,26 +41,26 @@ class _Names(FlairEmbeddings):
 
     @PRETRAINED_MODEL_ARCHIVE_MAP.setter
     def PRETRAINED_MODEL_ARCHIVE_MAP(self, addresses: Mapping[str, str]) -> NoReturn:
-        raise _Table(addresses)
+        raise _HubAddresses(addresses)
 
 
 def addresses() -> Mapping[str, str]:
-    """The names of flair's hub and where their files lie."""
+    """Names of the models of flair's hub -> addresses of their files."""
     try:
-        _Names("")
-    except _Table as table:
-        return table.addresses
-    raise AssertionError("flair makes its table of models elsewhere")
+        _AddressProbe("")
+    except _HubAddresses as found:
+        return found.addresses
+    raise AssertionError("flair no longer assigns its table of models in this constructor")
 
 
 def fetch(name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
-    """A file of flair's hub as the bytes of the native format, and how it was opened, in words.
+    """Download a model of flair's hub: the bytes of the native format, and how it was opened, in words.
 
     :param name: with its direction (``es-forward``).
-    :param sha256: digest that the hub's file must have; empty for none.
-    :param vouchers: of the file, which is a pickle.
+    :param sha256: digest that the hub's file must have; empty for any.
+    :param vouchers: which pickles may be opened.
     :raises MissingError: flair does not know the name, or it cannot be fetched.
-    :raises ModelError: the digest differs, nobody vouches for it, or it is no character language model.
+    :raises ModelError: the digest differs, no one vouches for it, or it is not a character language model.
     """
     path = _fetch(name)
     data = path.read_bytes()
@@ -64,18 +69,18 @@ def fetch(name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
     opened = vouchers.opened(where, digest, sha256)
     try:
         model = _unpickle(data)
-        # As FlairEmbeddings would: these models know no capitals.
+        # As FlairEmbeddings does: these models have no capitals.
         return dump_model(model, str(path), is_lower="impresso-hipe" in name.lower()), opened
     except ModelError:
         raise
     except Exception as error:  # an unpickled file may fail in any way
         raise ModelError(
-            f"{path}: not a flair LanguageModel ({first_line(error)}); remove it, so that it is fetched again"
+            f"{path}: not a flair LanguageModel ({error_text(error)}); remove it, so that it is fetched again"
         ) from None
 
 
 def _fetch(name: str) -> Path:
-    """Where flair's own cache keeps a file, which is fetched when it is not there."""
+    """Path of a model in flair's own cache, after a download if it is not there."""
     known, own = addresses(), name.lower()
     if own not in known:
         own = replace_with_language_code(name)
@@ -84,9 +89,11 @@ def _fetch(name: str) -> Path:
             f"{name}: flair knows no character language model of that name; name another one as "
             "embeddings.charlm.hub, or a folder as checkpoint (`backattn charlm train` makes one)"
         )
-    # All files of this family have one name.
+    # All files of this family have the same name.
     folder = Path("embeddings", own) if "impresso-hipe" in own else Path("embeddings")
-    with fetching(name, "name a folder as embeddings.charlm.checkpoint (`backattn charlm train` makes one)"):
+    with download_errors_as_missing(
+        name, "name a folder as embeddings.charlm.checkpoint (`backattn charlm train` makes one)"
+    ):
         return Path(cached_path(known[own], cache_dir=folder))
 
 
@@ -103,8 +110,8 @@ def dump_model(model: LanguageModel, name: str, *, is_lower: bool = False) -> by
     """The native file of a language model; equal models give equal bytes.
 
     :param name: of the file, for messages.
-    :param is_lower: it was trained on lower case.
-    :raises ModelError: its weights are not finite, or it has no usable dictionary.
+    :param is_lower: it was trained on lower-cased text.
+    :raises ModelError: its weights are not finite, or its dictionary cannot be written.
     """
     direction = "forward" if model.is_forward_lm else "backward"
     embeddings = FlairEmbeddings(model, is_lower=is_lower, name=direction)
@@ -125,7 +132,7 @@ def load_model(data: bytes, name: str) -> LanguageModel:
 
 
 def open_embeddings(data: bytes, name: str) -> FlairEmbeddings:
-    """flair's embeddings of the native file's language model, which a tagger's training leaves as it is.
+    """flair's embeddings with the language model of a native file, whose weights stay frozen in a training.
 
     :raises ModelError: names the file and what is wrong in it.
     """

@@ -1,7 +1,7 @@
-"""fastText vectors in text format (``.vec``) -> features of words.
+"""Look up words in a file of fastText vectors in text format (``.vec``).
 
-The file, often gigabytes of it, is passed over once: what stays in memory is where each word's line begins,
-24 bytes a word, so that the words of any text can be looked up later.
+The file, often gigabytes, is read once to index it: the offset of each word's line is kept in memory, 24
+bytes a word, so that the words of any text can be looked up later.
 """
 
 import unicodedata
@@ -25,15 +25,15 @@ _FIRST_LINE = 2  # number of the line after the header
 
 
 class FastText:
-    """The vectors of a file (an ``Embedder``). A word that has none under any of its spellings gets zeros.
+    """The vectors of a file (an ``Embedder``). A word without a vector in any normalised form gets zeros.
 
-    Accents that stand as characters of their own are looked up as one with their letter, too (NFC).
+    Words with combining accents are looked up in their composed form (NFC) as well.
 
     :param path: a text file: a line with the number of vectors and their width, then a word and its numbers
         on each line (Bojanowski et al. 2017; Grave et al. 2018).
 
     :raises MissingError: there is no such file.
-    :raises CorpusError: names file and line of what is not fastText text.
+    :raises CorpusError: it is not in fastText's text format; names file and line.
     """
 
     opened = "text"
@@ -61,12 +61,12 @@ class FastText:
         table = np.zeros((len(forms), self.width), np.float32)
         with open_regular(self._path) as file:
             for form, number in row.items():
-                vectors = (self._find(file, spelling.encode("utf-8")) for spelling in _spellings(form))
+                vectors = (self._find(file, known.encode("utf-8")) for known in _lookup_forms(form))
                 table[number] = next((vector for vector in vectors if vector is not None), 0)
         return [table[[row[token] for token in tokens]] for tokens in sentences]
 
     def _find(self, file: BinaryIO, word: bytes) -> NDArray[np.float32] | None:
-        """The vector of a word as it is spelt here: the first, where a file has several."""
+        """The vector of exactly this word: the first, where a file has several."""
         hashed = hash(word)
         place = int(np.searchsorted(self._hashes, hashed))
         while place < len(self._hashes) and self._hashes[place] == hashed:
@@ -78,14 +78,14 @@ class FastText:
         return None
 
 
-def _spellings(token: str) -> Iterator[str]:
+def _lookup_forms(token: str) -> Iterator[str]:
     yield from normalised_forms(token)
     if (composed := unicodedata.normalize("NFC", token)) != token:
         yield from normalised_forms(composed)
 
 
 def _index(path: Path, file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of each line that follows: the hash of its word, its place, its number; sorted by hash, then place."""
+    """Index the file: hash of each word, offset and number of its line; sorted by hash, then offset."""
     hashes, starts = array("q"), array("q")
     place = file.tell()
     for line in iter(lambda: file.readline(LONGEST_LINE + 1), b""):
@@ -113,7 +113,7 @@ def _header(path: Path, line: bytes) -> tuple[int, int]:
             f"{path}, line 1: expected the number and the width of the vectors, as in `2000000 300`; "
             "embeddings.fasttext.vectors takes fastText's text format, unpacked"
         )
-    if 2 * count * width > path.stat().st_size:  # a digit and a space for each number
+    if 2 * count * width > path.stat().st_size:  # each number takes a digit and a space at least
         raise CorpusError(
             f"{path}: line 1 promises {count} vectors of {width} numbers, which the file is too small for; "
             "fetch it again"

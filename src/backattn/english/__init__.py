@@ -1,9 +1,8 @@
-"""English tokens -> the states R of a pre-trained English NER tagger.
+"""Read English tokens with a pre-trained English NER tagger: its states R and its tags.
 
-:mod:`~backattn.english.flair` runs a model,
-:mod:`~backattn.training.english.train` makes such a model from English column files,
-:mod:`~backattn.training.english.convert` from a flair file. A model is one safetensors file:
-:mod:`~backattn.models.flair_config` says what it holds.
+:mod:`~backattn.english.flair` runs a model. :mod:`~backattn.training.english.train` trains one on English
+column files, :mod:`~backattn.training.english.convert` converts a flair file. A model is one safetensors
+file, which :mod:`~backattn.models.flair_config` describes.
 """
 
 from collections.abc import Sequence
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class EnglishReading:
-    """What the English tagger made of one sentence of n tokens.
+    """States and tags of one sentence of n English tokens.
 
-    :param states: R, the BiLSTM outputs before the linear layer (eq. 4), or the probabilities of the tags
-        that this layer makes of them, as ``transfer.states`` says. *Shape:* (n, d), float32.
+    :param states: R, the BiLSTM outputs before the linear layer (eq. 4), or the tag probabilities after it
+        (``transfer.states``). *Shape:* (n, d), float32.
     :param tags: the n tags that the tagger predicts, in BIOES.
     """
 
@@ -32,11 +31,11 @@ class EnglishReading:
 
 
 class EnglishTagger(Protocol):
-    """Anything that reads English tokens and shows its recurrent states."""
+    """Anything that reads English tokens and returns its recurrent states."""
 
     @property
     def opened(self) -> str:
-        """How its file was opened, in words: for the provenance of its numbers."""
+        """How the model's file was opened, in words; part of the provenance of its numbers."""
 
     @property
     def width(self) -> int:

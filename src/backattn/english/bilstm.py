@@ -1,4 +1,4 @@
-"""A recurrent layer over sentences of several lengths: packed as usual, or padded, which CPUs like better."""
+"""Run an RNN over padded sentences, on the CPU in half the time of packed ones."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from backattn.common.sequence_reversal import reversal_indices, run_reversed
 
 
 class Recurrent:
-    """Runs an RNN in inference; takes its parameters as they are.
+    """Inference of an RNN; its parameters are used as they are.
 
-    torch runs a packed LSTM on the CPU word by word, a padded one of one direction as a whole (oneDNN), in
-    half the time. What stands behind a sentence changes nothing before it, so the way back reads each
-    sentence turned around, from its own last word.
+    torch runs a packed LSTM on the CPU step by step, and a padded, unidirectional one as a whole (oneDNN), in
+    half the time. Padding after a sentence does not change its states, so the backward direction runs as a
+    forward LSTM over the reversed sentence.
 
     :param rnn: batch first.
     """
@@ -21,11 +21,14 @@ class Recurrent:
         self._rnn = rnn
         self._layers: list[list[nn.LSTM]] = []
         if isinstance(rnn, nn.LSTM) and not rnn.proj_size and rnn.weight_ih_l0.device.type == "cpu":
-            ways = ("", "_reverse") if rnn.bidirectional else ("",)
-            self._layers = [[_one_way(rnn, layer, way) for way in ways] for layer in range(rnn.num_layers)]
+            suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
+            self._layers = [
+                [_single_direction(rnn, layer, suffix) for suffix in suffixes]
+                for layer in range(rnn.num_layers)
+            ]
 
     def __call__(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """States of each word; what stands at padding means nothing.
+        """States of each word; states at padding are undefined.
 
         :param inputs: *Shape:* (batch, n, e)
         :param lengths: of the sentences, the longest first. *Shape:* (batch,)
@@ -42,11 +45,11 @@ class Recurrent:
         return states
 
 
-def _one_way(rnn: nn.LSTM, layer: int, way: str) -> nn.LSTM:
-    """One direction of one layer, as an LSTM of its own."""
-    size = getattr(rnn, f"weight_ih_l{layer}{way}").shape[1]
+def _single_direction(rnn: nn.LSTM, layer: int, suffix: str) -> nn.LSTM:
+    """One direction of one layer as a unidirectional LSTM."""
+    size = getattr(rnn, f"weight_ih_l{layer}{suffix}").shape[1]
     single = nn.LSTM(size, rnn.hidden_size, bias=rnn.bias, batch_first=True).eval()
     single.load_state_dict(
-        {name: getattr(rnn, f"{name.removesuffix('_l0')}_l{layer}{way}") for name in single.state_dict()}
+        {name: getattr(rnn, f"{name.removesuffix('_l0')}_l{layer}{suffix}") for name in single.state_dict()}
     )
     return single.requires_grad_(False)

@@ -1,8 +1,8 @@
-"""A flair tagger -> its recurrent states.
+"""Run a flair ``SequenceTagger`` and return its recurrent states.
 
 The states are those between ``rnn`` and ``linear`` of flair's ``SequenceTagger.forward``; ``token.embedding``
-would be the input of the RNN. ``predict`` is not used: it clears embeddings of the whole list in every
-batch (quadratic in the corpus) and keeps no states.
+would be the input of the RNN. ``predict`` is not used: it clears the embeddings of the whole list in every
+batch (quadratic in the corpus) and does not return states.
 """
 
 import hashlib
@@ -21,38 +21,45 @@ from torch import Tensor
 from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
+from backattn.common.safe_text import error_text
 from backattn.corpus.spans import Span, from_spans
 from backattn.english import EnglishReading
 from backattn.english.bilstm import Recurrent
 from backattn.english.viterbi import viterbi
-from backattn.models.flair_serialisation import BatchedCharacters, batch_characters, dump_tagger, load_tagger
-from backattn.models.hub import fetching, first_line, unpickle
+from backattn.models.flair_serialisation import (
+    BatchedCharacters,
+    batch_characters,
+    dump_tagger,
+    load_tagger,
+    unpickle,
+)
+from backattn.models.hub import download_errors_as_missing
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.trained_files import require_as_trained
 from backattn.models.vouchers import Vouchers, check_digest
 from backattn.recipe import States
 
-# flair logs its whole vocabulary when it opens a tagger; the training sends that to a file.
+# flair logs its whole vocabulary when it opens a tagger; in a training, the log goes to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
 
-# flair leaves out tokens that are empty or white space; this stands in, so that columns of A stay aligned.
+# flair drops tokens that are empty or white space; they are replaced by this, so that A stays aligned.
 _PLACEHOLDER = "_"
-# flair's names of "no entity", its old and inner ones included.
+# flair's tags for "no entity", those of older models and of its dictionaries included.
 _NO_ENTITY = {"O", "_", "", "<unk>", "<START>", "<STOP>"}
-# Embeddings that look at a word alone: each different word needs them once.
-_WORD_BY_WORD = (BatchedCharacters, OneHotEmbeddings, WordEmbeddings)
+# Embeddings without context: computed once for each different word.
+_CONTEXT_FREE = (BatchedCharacters, OneHotEmbeddings, WordEmbeddings)
 
 # A batch of sentences, longest first -> the input of the RNN. *Shape:* (batch, n, e)
 _Embed = Callable[[list[tuple[str, ...]]], Tensor]
 
 
 class FlairTagger:
-    """A pre-trained flair ``SequenceTagger`` that shows its states (an ``EnglishTagger``).
+    """A pre-trained flair ``SequenceTagger`` that returns its states (an ``EnglishTagger``).
 
     :param name: of its file, for messages.
     :param opened: how its file was opened, in words.
-    :ivar states: what R is: the outputs of the BiLSTM (``lstm``), or the softmax over its tags of the linear
-        layer that reads them (``tags``).
+    :ivar states: which numbers are returned as R: the outputs of the BiLSTM (``lstm``), or the tag
+        probabilities of the linear layer after it (``tags``).
     """
 
     def __init__(
@@ -66,12 +73,12 @@ class FlairTagger:
     ) -> None:
         if not getattr(tagger, "use_rnn", False):
             raise ModelError(
-                f"{name}: this flair tagger has no RNN, so there are no states R to bring back (eq. 4); "
-                "take one that was trained with use_rnn=True"
+                f"{name}: this flair tagger has no RNN, and so no states R to transfer (eq. 4); use one "
+                "that was trained with use_rnn=True"
             )
         if not tagger.predict_spans:
             raise ModelError(
-                f"{name}: this flair tagger predicts {tagger.tag_type!r}, not entities; take one of those"
+                f"{name}: this flair tagger predicts {tagger.tag_type!r}, not entities; use an NER tagger"
             )
         flair.device = torch.device(device)
         restore_names(tagger)
@@ -82,7 +89,7 @@ class FlairTagger:
         self._tagger = tagger.to(flair.device).eval()
         self._batch_tokens = batch_tokens
         self._recurrent = Recurrent(tagger.rnn)
-        # flair's tag of each number; START and STOP are numbers too.
+        # flair's tag of each index, START and STOP included.
         self._tags: list[str] = tagger.label_dictionary.get_items()
 
     @classmethod
@@ -91,13 +98,13 @@ class FlairTagger:
     ) -> "FlairTagger":
         """Open a model file: ``.safetensors`` is the native format, every other name is flair's pickle.
 
-        The name alone decides, so that nothing in a file can have it unpickled.
+        The name alone decides, so that no content of a file can cause it to be unpickled.
 
-        :param sha256: digest that the file must have; empty for none.
-        :param vouchers: of a pickle, which can run code.
+        :param sha256: digest that the file must have; empty for any.
+        :param vouchers: which pickles may be opened; they can run code.
         :raises MissingError: there is no such file.
-        :raises ModelError: the digest differs from that or from its training's, nobody vouches for a pickle,
-            or the file is no tagger with an RNN.
+        :raises ModelError: the digest differs from ``sha256`` or from its training's, no one vouches for a
+            pickle, or the file is not a tagger with an RNN.
         """
         if not path.is_file():
             raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
@@ -119,9 +126,9 @@ class FlairTagger:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, name: str, batch_tokens: int, device: str) -> "FlairTagger":
-        """Open the bytes of a native file, as :meth:`dump` gives them.
+        """Open the bytes of a native file, as :meth:`dump` returns them.
 
-        :raises ModelError: they are none.
+        :raises ModelError: they are not those of a native file.
         """
         flair.device = torch.device(device)
         return cls(
@@ -132,20 +139,22 @@ class FlairTagger:
     def from_hub(
         cls, name: str, *, sha256: str, vouchers: Vouchers, batch_tokens: int, device: str
     ) -> "FlairTagger":
-        """Fetch a model from flair's hub (``flair/ner-english``), or take it from flair's own cache.
+        """Open a model of flair's hub (``flair/ner-english``), downloaded or from flair's own cache.
 
         :raises MissingError: it cannot be fetched.
-        :raises ModelError: nobody vouches for it.
+        :raises ModelError: no one vouches for it.
         """
         vouchers.require_for_hub(name, [sha256] if sha256 else [], "english.sha256")
-        with fetching(name, "name a file as english.checkpoint (`backattn english train` makes one)"):
+        with download_errors_as_missing(
+            name, "name a file as english.checkpoint (`backattn english train` makes one)"
+        ):
             path = Path(SequenceTagger._fetch_model(name))
         return cls.load(path, sha256=sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device)
 
     def dump(self) -> bytes:
         """The native file of this tagger; equal taggers give equal bytes.
 
-        :raises ModelError: it has a part that such a file does not hold.
+        :raises ModelError: it has a part that such a file cannot hold.
         """
         return dump_tagger(self._tagger, self._name)
 
@@ -177,18 +186,18 @@ class FlairTagger:
         # shape: (batch, n, tags)
         scores = tagger.linear(states)
         tags = self._decode(scores, lengths)
-        wanted = states if self.states == "lstm" else scores.softmax(-1)
-        for row, own, tokens in zip(wanted.float().cpu().numpy(), tags, batch, strict=True):
+        rows = states if self.states == "lstm" else scores.softmax(-1)
+        for row, own, tokens in zip(rows.float().cpu().numpy(), tags, batch, strict=True):
             yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), own)
 
     def _embedder(self, sentences: Sequence[tuple[str, ...]]) -> _Embed:
-        """How to embed a batch of these sentences. *Shape:* (batch, n, e)"""
+        """A function that embeds batches of these sentences. *Shape:* (batch, n, e)"""
         own = self._tagger.embeddings
-        if not all(type(part) in _WORD_BY_WORD for part in getattr(own, "embeddings", [own])):
+        if not all(type(part) in _CONTEXT_FREE for part in getattr(own, "embeddings", [own])):
             return self._embed
         forms = sorted({token for tokens in sentences for token in tokens})
         row = {form: number for number, form in enumerate(forms, start=1)}
-        # One sentence of all different words; before them the row of padding.
+        # All different words are embedded as one sentence; row 0 is padding.
         table = torch.nn.functional.pad(self._embed([tuple(forms)])[0], (0, 0, 1, 0)) if forms else None
 
         def embed(batch: list[tuple[str, ...]]) -> Tensor:
@@ -199,8 +208,8 @@ class FlairTagger:
         return embed
 
     def _embed(self, batch: list[tuple[str, ...]]) -> Tensor:
-        """flair's way: an object for each sentence and each word."""
-        texts = [Sentence([_visible(token) for token in tokens]) for tokens in batch]
+        """Embed a batch with flair, which makes an object for each sentence and word."""
+        texts = [Sentence([_non_blank(token) for token in tokens]) for tokens in batch]
         if [len(text) for text in texts] != [len(tokens) for tokens in batch]:
             raise ModelError("flair changed the number of tokens of a sentence; report this with its text")
         inputs, _ = self._tagger._prepare_tensors(texts)
@@ -209,7 +218,7 @@ class FlairTagger:
         return inputs
 
     def _decode(self, scores: Tensor, lengths: Tensor) -> list[tuple[str, ...]]:
-        """The tags of these scores of the linear layer, through the model's own CRF."""
+        """The best tags for the linear layer's scores, under the model's own CRF if it has one."""
         tagger = self._tagger
         if tagger.use_crf:
             ends = (tagger.viterbi_decoder.start_tag, tagger.viterbi_decoder.stop_tag)
@@ -221,30 +230,30 @@ class FlairTagger:
 
 
 def restore_names(tagger: SequenceTagger) -> None:
-    """Give one-hot embeddings in a stack their number back, which flair's model files forget.
+    """Restore the number in the name of one-hot embeddings, which flair's model files lose.
 
     flair joins the embeddings of a token in the order of their names (``0-one-hot-text``, ``1-Char``), so
-    a tagger that was saved and opened again would feed them to its RNN in another order than it learned
-    (flair 0.15.1): F1 falls to nothing, in silence.
+    a tagger that was saved and opened again would join them in another order than it was trained with
+    (flair 0.15.1): F1 falls to almost 0 without an error.
     """
     for stack in tagger.modules():
         if isinstance(stack, StackedEmbeddings):
             for number, embedding in enumerate(stack.embeddings):
                 if isinstance(embedding, OneHotEmbeddings) and not embedding.name[0].isdigit():
                     embedding.name = f"{number}-{embedding.name}"
-            stack.__dict__.pop("_StackedEmbeddings__names", None)  # its copy of the names
+            stack.__dict__.pop("_StackedEmbeddings__names", None)  # the stack's cached names
 
 
 def _batches(sentences: Sequence[tuple[str, ...]], batch_tokens: int) -> Iterator[list[int]]:
     return batches([len(tokens) for tokens in sentences], batch_tokens)
 
 
-def _visible(token: str) -> str:
+def _non_blank(token: str) -> str:
     return token if token.strip() else _PLACEHOLDER
 
 
 def _bioes(tags: list[str]) -> tuple[str, ...]:
-    """A tagger's own tags, BIOES or BIO, legal or not -> legal BIOES of the spans that flair sees there."""
+    """Convert a tagger's tags, BIOES or BIO, legal or not, to legal BIOES of the spans that flair reads."""
     plain = ["O" if tag in _NO_ENTITY else tag for tag in tags]
     found = get_spans_from_bio(plain)  # it appends to its argument
     entities = [Span(positions[0], positions[-1] + 1, kind) for positions, _, kind in found]
@@ -259,6 +268,6 @@ def _unpickle(data: bytes, path: Path) -> SequenceTagger:
             return SequenceTagger.load(state)
     except Exception as error:  # an unpickled file may fail in any way
         raise ModelError(
-            f"{path}: not a flair SequenceTagger ({first_line(error)}); name another file"
+            f"{path}: not a flair SequenceTagger ({error_text(error)}); name another file"
         ) from None
     raise ModelError(f"{path}: a flair {kind}, expected a SequenceTagger; name another file")

@@ -1,4 +1,4 @@
-"""The best tags under flair's CRF, for a whole batch at once."""
+"""Viterbi decoding under flair's CRF for a whole batch at once."""
 
 import torch
 from torch import Tensor
@@ -7,32 +7,32 @@ from torch import Tensor
 def viterbi(
     emissions: Tensor, lengths: Tensor, transitions: Tensor, start: int, stop: int
 ) -> list[list[int]]:
-    """What flair's ``ViterbiDecoder`` decodes; it visits every word of every sentence in Python.
+    """The best tag sequences: those of flair's ``ViterbiDecoder``, which loops over all words in Python.
 
     :param emissions: *Shape:* (batch, n, tags)
     :param lengths: of the sentences, the longest first; on the CPU. *Shape:* (batch,)
-    :param transitions: [to, from]. *Shape:* (tags, tags)
+    :param transitions: scores [to, from]. *Shape:* (tags, tags)
     :param start: the tag before the first word.
-    :param stop: the tag behind the last.
+    :param stop: the tag after the last word.
     """
     n = emissions.shape[1]
-    # How many sentences, from the first on, have a word at each place.
-    running = (lengths > torch.arange(n)[:, None]).sum(1).tolist()
-    # shape: (batch, tags), the best score of a way that ends in each tag
+    # Number of sentences, counted from the first, that have a word at each step.
+    active = (lengths > torch.arange(n)[:, None]).sum(1).tolist()
+    # shape: (batch, tags), the best score of a path that ends in each tag
     scores = emissions[:, 0] + transitions[:, start]
-    origins = []
-    for place in range(1, n):
-        now = running[place]
+    backpointers = []
+    for step in range(1, n):
+        now = active[step]
         # shape: (now, to, from)
-        ways = emissions[:now, place, :, None] + transitions + scores[:now, None, :]
-        scores[:now], origin = ways.max(2)
-        origins.append(origin)
+        path_scores = emissions[:now, step, :, None] + transitions + scores[:now, None, :]
+        scores[:now], best_previous = path_scores.max(2)
+        backpointers.append(best_previous)
     tag = (scores + transitions[stop]).argmax(1)
     # shape: (batch, n)
     tags = tag[:, None].repeat(1, n)
-    for place in range(n - 1, 0, -1):
-        now = running[place]
-        tags[:now, place] = tag[:now]
-        tag[:now] = origins[place - 1].gather(1, tag[:now, None])[:, 0]
+    for step in range(n - 1, 0, -1):
+        now = active[step]
+        tags[:now, step] = tag[:now]
+        tag[:now] = backpointers[step - 1].gather(1, tag[:now, None])[:, 0]
     tags[:, 0] = tag
     return [row[:length] for row, length in zip(tags.tolist(), lengths.tolist(), strict=True)]

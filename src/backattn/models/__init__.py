@@ -1,1 +1,1 @@
-"""Files from outside, opened as data: hubs, checkpoints, archives, safetensors, dictionaries."""
+"""Open files from outside safely: hub downloads, checkpoints, archives, safetensors, dictionaries."""

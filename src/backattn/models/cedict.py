@@ -1,4 +1,4 @@
-"""CC-CEDICT -> pairs of a headword and a gloss: words of everyday life that little parallel text has.
+"""Read the Chinese-English dictionary CC-CEDICT: headwords and glosses.
 
 An entry is a line ``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax).
 """
@@ -12,17 +12,17 @@ from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.recipe import DictionaryFile, data_path
 
-# Where to have it from, for a message.
+# Where to get it, for messages.
 PUBLISHED = "CC-CEDICT (https://www.mdbg.net/chinese/dictionary?page=cc-cedict)"
 _ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
-# So deep are brackets within brackets looked into; a person writes two.
+# Nesting of brackets that is removed; published entries have two levels.
 _DEEPEST_REMARK = 10
-# Glosses that speak of the entry instead of translating it: measure words, spellings, other entries.
+# Glosses that describe the entry instead of translating it: measure words, variants, cross references.
 _CROSS_REFERENCE = re.compile(
     r"CL:|abbr\b|also |see |used in |(\w+ )?variant |same as |erhua |taiwan pr", re.IGNORECASE
 )
-# What kind of gloss it is; the rest translates.
+# Labels in front of a translation.
 _SURNAME = "surname "
 _LABEL = re.compile(rf"({_SURNAME}|lit\. |fig\. )")
 _FIRST_CJK = "\u2e80"
@@ -31,8 +31,8 @@ _FIRST_CJK = "\u2e80"
 class Entry(NamedTuple):
     """A headword in both scripts.
 
-    :param gloss: the first that translates it; empty where none does.
-    :param surname: it is one, which the same characters need not be in a sentence.
+    :param gloss: its first translation; empty if it has none.
+    :param surname: the gloss is a surname, which the same characters in a sentence need not be.
     """
 
     traditional: str
@@ -42,9 +42,9 @@ class Entry(NamedTuple):
 
 
 def read_entries(file: DictionaryFile) -> Iterator[Entry]:
-    """The entries of a dictionary, in its order.
+    """Read the entries of a dictionary, in its order.
 
-    :raises CorpusError: a line is no entry (names file and line), or the file is damaged.
+    :raises CorpusError: a line is not an entry (names file and line), or the file is damaged.
     :raises MissingError: the file is not there.
     """
     path = data_path(file.path)
@@ -64,9 +64,9 @@ def read_entries(file: DictionaryFile) -> Iterator[Entry]:
 
 
 def _translation(gloss: str) -> str:
-    """The first sense of a gloss without remarks; empty where it translates nothing.
+    """The first sense of a gloss without remarks; empty if it is not a translation.
 
-    Remarks stand in brackets, or after a comma: ``Xiaomi, Chinese electronics company founded in 2010``.
+    Remarks are in brackets, or after a comma: ``Xiaomi, Chinese electronics company founded in 2010``.
     """
     bare = gloss
     for _ in range(_DEEPEST_REMARK):  # brackets within brackets

@@ -1,6 +1,6 @@
-"""``forward.safetensors``, ``backward.safetensors``: one direction of a character language model. No flair.
+"""The file format of one direction of a character language model (``forward.safetensors``, ``backward.…``).
 
-The format is that of the English tagger's file, whose flair embeddings are the same thing.
+It is the format of the English tagger's file for flair embeddings. Needs no flair.
 """
 
 import sys
@@ -14,24 +14,24 @@ from backattn.models.flair_config import FORMAT, CharacterModel, Shape
 from backattn.models.safetensors_model import FileKind
 
 DIRECTIONS = ("forward", "backward")
-# Of the names of all tensors, as in flair's embeddings.
+# Prefix of the names of all tensors, as in flair's embeddings.
 PREFIX = "lm."
 
 
 @dataclass(frozen=True, kw_only=True)
 class CharacterModelFile:
-    """One direction of a character language model, but for its tensors."""
+    """The configuration of one direction of a character language model."""
 
     format: int = FORMAT
     model: CharacterModel
 
     def __post_init__(self) -> None:
-        # Without it the state of a first token may stand before any character.
+        # Without it, the state of a first token can be before the first character.
         if not self.model.document_delimiter:
-            raise ValueError("model.document_delimiter: expected what a sentence begins with")
+            raise ValueError("model.document_delimiter: expected at least one character")
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Names and shapes of all tensors, as flair names them."""
+        """Names (flair's) and shapes of all tensors."""
         return self.model.shapes()
 
 
@@ -41,9 +41,9 @@ CHARACTER_MODEL = FileKind(
 
 
 class Alphabet:
-    """Characters -> their numbers in a model's vocabulary; flair reads every other one as number 0.
+    """Maps characters to their indices in a model's vocabulary; as in flair, all others have index 0.
 
-    :param items: what stands at each number; an item of several characters (``<unk>``) is never read.
+    :param items: the vocabulary; an item of several characters (``<unk>``) never occurs in a text.
     """
 
     def __init__(self, items: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ class Alphabet:
                 self._numbers[ord(item)] = number
 
     def read(self, text: str) -> NDArray[np.int64]:
-        """The number of each character. *Shape:* (characters,)"""
+        """The index of each character. *Shape:* (characters,)"""
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         numbers: NDArray[np.int64] = self._numbers[codes].astype(np.int64)
         return numbers

@@ -1,8 +1,8 @@
-"""What a flair ``SequenceTagger`` is but for its weights: frozen values, checked when they are made.
+"""The configuration of a flair ``SequenceTagger``: frozen dataclasses, validated when they are made.
 
-The names of classes and fields are flair's, so that flair's documentation explains them. Each part knows the
-names and shapes of its tensors, written down here a second time and from no flair: a file's tensors are held
-against them before anything is built.
+The names of classes and fields are flair's, so that flair's documentation explains them. Each part lists the
+names and shapes of its tensors without importing flair: a file's tensors are compared with them before
+anything is built.
 """
 
 import math
@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 class _Checked:
-    """Base of all parts: sizes are above zero, dropouts a share of one."""
+    """Base of all parts: checks that sizes are positive and dropouts in [0, 1)."""
 
     SIZES: ClassVar[tuple[str, ...]] = ()
     SHARES: ClassVar[tuple[str, ...]] = ()
@@ -31,9 +31,9 @@ class _Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class ItemDictionary(_Checked):
-    """A flair ``Dictionary``: the number of an item is its place.
+    """A flair ``Dictionary``: the index of an item is its position.
 
-    :param unknown: every other item has number 0; without that, it is an error.
+    :param unknown: other items have index 0; otherwise they are an error.
     """
 
     items: tuple[str, ...]
@@ -41,12 +41,12 @@ class ItemDictionary(_Checked):
 
     def __post_init__(self) -> None:
         _require(bool(self.items), "items: expected at least one")
-        _require(len(set(self.items)) == len(self.items), "items: one stands there twice")
+        _require(len(set(self.items)) == len(self.items), "items: one occurs twice")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordEmbeddingsConfig(_Checked):
-    """``WordEmbeddings``; the vector after those of ``vocab`` is that of all other words."""
+    """``WordEmbeddings``; the last vector, after those of ``vocab``, is for all other words."""
 
     kind: Literal["WordEmbeddings"] = "WordEmbeddings"
     name: str
@@ -58,18 +58,18 @@ class WordEmbeddingsConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(len(set(self.vocab)) == len(self.vocab), "vocab: a word stands there twice")
+        _require(len(set(self.vocab)) == len(self.vocab), "vocab: a word occurs twice")
 
     @property
     def width(self) -> int:
-        """Of one token's vector."""
+        """Width of a token's vector."""
         return self.embedding_length
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Its tensors."""
+        """Names and shapes of its tensors."""
         yield "embedding.weight", (len(self.vocab) + 1, self.embedding_length)
-        if self.stable and self.fine_tune:  # flair's layer norm learns only where the vectors do
-            yield from _normalised(self.embedding_length)
+        if self.stable and self.fine_tune:  # flair's layer norm is trained only with the vectors
+            yield from _layer_norm(self.embedding_length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +85,18 @@ class OneHot(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.vocabulary.unknown, "vocabulary: has no number for unknown words")
+        _require(self.vocabulary.unknown, "vocabulary: has no index for unknown words")
 
     @property
     def width(self) -> int:
-        """Of one token's vector."""
+        """Width of a token's vector."""
         return self.embedding_length
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Its tensors."""
+        """Names and shapes of its tensors."""
         yield "embedding_layer.weight", (len(self.vocabulary.items), self.embedding_length)
         if self.stable:
-            yield from _normalised(self.embedding_length)
+            yield from _layer_norm(self.embedding_length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,24 +112,24 @@ class Characters(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.vocabulary.unknown, "vocabulary: has no number for unknown characters")
+        _require(self.vocabulary.unknown, "vocabulary: has no index for unknown characters")
 
     @property
     def width(self) -> int:
-        """Of one token's vector."""
+        """Width of a token's vector."""
         return 2 * self.hidden_size_char
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Its tensors."""
+        """Names and shapes of its tensors."""
         yield "char_embedding.weight", (len(self.vocabulary.items), self.char_embedding_dim)
-        yield from _recurrent("char_rnn", "LSTM", self.char_embedding_dim, self.hidden_size_char, 1, 2)
+        yield from _rnn("char_rnn", "LSTM", self.char_embedding_dim, self.hidden_size_char, 1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CharacterModel(_Checked):
     """``FlairEmbeddings``: the states of a character language model.
 
-    :param nout: width of the model's projection; 0 is none.
+    :param nout: width of the model's projection; 0 for none.
     """
 
     kind: Literal["FlairEmbeddings"] = "FlairEmbeddings"
@@ -156,21 +156,19 @@ class CharacterModel(_Checked):
         super().__post_init__()
         _require(self.nout >= 0, "nout: expected 0 or more")
         _require(" " in self.vocabulary.items or self.vocabulary.unknown, "vocabulary: has no space")
-        # Every sentence that is read begins with it.
+        # Every sentence begins with it, so a long one would cost time for each.
         _require(len(self.document_delimiter) <= _LONGEST_DELIMITER, "document_delimiter: too long")
 
     @property
     def width(self) -> int:
-        """Of one token's vector."""
+        """Width of a token's vector."""
         return self.nout or self.hidden_size
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Its tensors."""
+        """Names and shapes of its tensors."""
         characters = len(self.vocabulary.items)
         yield "lm.encoder.weight", (characters, self.embedding_size)
-        yield from _recurrent(
-            "lm.rnn", self.recurrent_type, self.embedding_size, self.hidden_size, self.nlayers, 1
-        )
+        yield from _rnn("lm.rnn", self.recurrent_type, self.embedding_size, self.hidden_size, self.nlayers, 1)
         if self.nout:
             yield from _linear("lm.proj", self.hidden_size, self.nout)
         if self.has_decoder:
@@ -182,11 +180,11 @@ Embedding = WordEmbeddingsConfig | OneHot | Characters | CharacterModel
 
 @dataclass(frozen=True, kw_only=True)
 class Description(_Checked):
-    """A flair ``SequenceTagger`` with an RNN, but for its tensors. The names are flair's.
+    """The configuration of a flair ``SequenceTagger`` with an RNN. The names are flair's.
 
     :param stacked: the embeddings are a ``StackedEmbeddings``, which joins them in the order of their names.
-    :param labels: the tags, those of the CRF included.
-    :param loss_weights: of the labels in training; empty for none.
+    :param labels: the tags, with those of the CRF.
+    :param loss_weights: weights of the labels in training; empty for none.
     """
 
     format: int = FORMAT
@@ -213,7 +211,7 @@ class Description(_Checked):
         super().__post_init__()
         names = [embedding.name for embedding in self.embeddings]
         _require(bool(names) and all(names), "embeddings: expected at least one, and a name for each")
-        _require(len(set(names)) == len(names), "embeddings: two have one name")
+        _require(len(set(names)) == len(names), "embeddings: two have the same name")
         _require(self.stacked or len(names) == 1, "embeddings: several, but not stacked")
         ends = {"<START>", "<STOP>"} <= set(self.labels.items)
         _require(ends or not self.use_crf, "labels: a CRF needs <START> and <STOP>")
@@ -221,7 +219,7 @@ class Description(_Checked):
         _require(all(map(math.isfinite, weights)), "loss_weights: expected finite numbers")
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Names and shapes of all tensors, as flair names them."""
+        """Names (flair's) and shapes of all tensors."""
         for number, embedding in enumerate(self.embeddings):
             prefix = f"embeddings.list_embedding_{number}" if self.stacked else "embeddings"
             yield from ((f"{prefix}.{name}", shape) for name, shape in embedding.shapes())
@@ -230,7 +228,7 @@ class Description(_Checked):
         tags = len(self.labels.items)
         if self.reproject_embeddings:
             yield from _linear("embedding2nn", inputs, inputs)
-        yield from _recurrent("rnn", self.rnn_type, inputs, self.hidden_size, self.rnn_layers, directions)
+        yield from _rnn("rnn", self.rnn_type, inputs, self.hidden_size, self.rnn_layers, directions)
         yield from _linear("linear", directions * self.hidden_size, tags)
         if self.train_initial_hidden_state:
             for state in ("lstm_init_h", "lstm_init_c"):
@@ -241,10 +239,10 @@ class Description(_Checked):
             yield "loss_function.weight", (tags,)
 
 
-def _recurrent(
+def _rnn(
     prefix: str, kind: str, inputs: int, hidden: int, layers: int, directions: int
 ) -> Iterator[tuple[str, Shape]]:
-    """As torch names the parameters of an RNN."""
+    """Names and shapes of the parameters of an RNN of torch."""
     rows = _GATES[kind] * hidden
     for layer in range(layers):
         for end in ("", "_reverse")[:directions]:
@@ -259,7 +257,7 @@ def _linear(prefix: str, inputs: int, outputs: int) -> Iterator[tuple[str, Shape
     yield f"{prefix}.bias", (outputs,)
 
 
-def _normalised(width: int) -> Iterator[tuple[str, Shape]]:
+def _layer_norm(width: int) -> Iterator[tuple[str, Shape]]:
     yield "layer_norm.weight", (width,)
     yield "layer_norm.bias", (width,)
 

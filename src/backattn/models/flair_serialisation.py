@@ -1,10 +1,12 @@
-"""A flair ``SequenceTagger`` <-> ``tagger.safetensors``.
+"""Convert a flair ``SequenceTagger`` to ``tagger.safetensors`` and back.
 
-flair's own files are pickles, and forget what a tagger needs: the number in the name of one-hot embeddings
-(and with it the order of a stack), ``with_whitespace``, a character model's GRU, a one-directional RNN. What
-is described here is the living object instead; an object of any other class is refused by name.
+flair's own files are pickles, and lose settings that a tagger needs: the number in the name of one-hot
+embeddings (and with it the order of a stack), ``with_whitespace``, a character model's GRU, a unidirectional
+RNN. So the object in memory is described instead; objects of unknown classes are refused by name.
 """
 
+import io
+import warnings
 from typing import Any
 
 import flair
@@ -36,44 +38,55 @@ from backattn.models.safetensors_model import TAGGER
 class BatchedCharacters(CharacterEmbeddings):
     """flair's ``CharacterEmbeddings`` computed once for each different word of a batch.
 
-    flair's own code runs the LSTM sentence by sentence and compares all pairs of words on the way; and
-    where a sentence repeats a word, it gives the earlier places the characters of some other word
-    (flair 0.15.1). Parameters and numbers are otherwise the same, so an instance can change class there
-    and back.
+    flair runs the LSTM sentence by sentence and compares all pairs of words; where a sentence repeats a word,
+    the earlier occurrences get the embedding of some other word (flair 0.15.1). Parameters and numbers are
+    otherwise the same, so an instance can change its class in both directions.
     """
 
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> None:
         tokens = [token for sentence in sentences for token in sentence.tokens]
         forms = sorted({token.text for token in tokens}, key=lambda form: (-len(form), form))
         lengths = [len(form) for form in forms]
-        number = self.char_dictionary.get_idx_for_item
-        numbers = torch.zeros(len(forms), lengths[0], dtype=torch.long)
-        inside = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
-        numbers[inside] = torch.tensor([number(character) for form in forms for character in form])
+        index = self.char_dictionary.get_idx_for_item
+        indices = torch.zeros(len(forms), lengths[0], dtype=torch.long)
+        mask = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
+        indices[mask] = torch.tensor([index(character) for form in forms for character in form])
         # shape: (forms, characters, dimensions)
-        embedded = self.char_embedding(numbers.to(flair.device))
+        embedded = self.char_embedding(indices.to(flair.device))
         output, _ = self.char_rnn(pack_padded_sequence(embedded.transpose(0, 1), lengths))
         padded, _ = pad_packed_sequence(output)
         # shape: (forms, 2 * hidden), the output at each word's last character, as flair takes it
         last = padded[torch.tensor(lengths) - 1, torch.arange(len(forms))]
-        place = {form: row for row, form in enumerate(forms)}
-        rows = last[torch.tensor([place[token.text] for token in tokens])]
+        row_of = {form: row for row, form in enumerate(forms)}
+        rows = last[torch.tensor([row_of[token.text] for token in tokens])]
         for token, row in zip(tokens, rows, strict=True):
             token.set_embedding(self.name, row)
 
 
 def batch_characters(tagger: SequenceTagger) -> None:
-    """Let every ``CharacterEmbeddings`` in a tagger compute in batches."""
+    """Replace every ``CharacterEmbeddings`` in a tagger by the batched version."""
     for module in tagger.modules():
         if type(module) is CharacterEmbeddings:
             module.__class__ = BatchedCharacters
+
+
+def unpickle(data: bytes) -> Any:
+    """Open one of flair's own files, which runs whatever code is in it: only after someone vouched for it.
+
+    This is the only unrestricted unpickling of the library (a test holds that), kept because flair publishes
+    its models as pickles alone. :mod:`~backattn.models.vouchers` says who may vouch; ``backattn english
+    convert`` makes a safetensors file of a pickle once.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # older files name classes that have moved
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
 
 
 def dump_tagger(tagger: SequenceTagger, name: str) -> bytes:
     """The native file of a tagger with an RNN; equal taggers give equal bytes.
 
     :param name: of the tagger, for messages.
-    :raises ModelError: it has a part that such a file does not hold, or numbers that are not finite.
+    :raises ModelError: it has a part that such a file cannot hold, or weights that are not finite.
     """
     try:
         return TAGGER.pack(describe(tagger), tagger.state_dict(), name)
@@ -85,7 +98,7 @@ def dump_tagger(tagger: SequenceTagger, name: str) -> bytes:
 
 
 def load_tagger(data: bytes, name: str) -> SequenceTagger:
-    """The inverse of :func:`dump_tagger`; the tagger is on ``flair.device``, ready to read.
+    """The inverse of :func:`dump_tagger`; the tagger is on ``flair.device``, in evaluation mode.
 
     :raises ModelError: names the file and what is wrong in it.
     """
@@ -96,16 +109,16 @@ def load_tagger(data: bytes, name: str) -> SequenceTagger:
 
 
 def describe(tagger: Any) -> Description:
-    """Everything of a tagger but its tensors.
+    """The configuration of a tagger.
 
     :raises ValueError: it has a part that cannot be described.
     """
     if not tagger.use_rnn:
         raise ValueError("it has no RNN")
-    own = tagger.embeddings
-    stacked = type(own) is StackedEmbeddings
+    embeddings = tagger.embeddings
+    stacked = type(embeddings) is StackedEmbeddings
     return Description(
-        embeddings=tuple(map(_describe, own.embeddings if stacked else [own])),
+        embeddings=tuple(map(_describe, embeddings.embeddings if stacked else [embeddings])),
         stacked=stacked,
         labels=_vocabulary(tagger.label_dictionary),
         tag_type=tagger.tag_type,
@@ -125,7 +138,7 @@ def describe(tagger: Any) -> Description:
 
 
 def _build(description: Description) -> SequenceTagger:
-    """The tagger of a description, with random weights."""
+    """Build a tagger with random weights from its configuration."""
     embeddings = [_build_embedding(part) for part in description.embeddings]
     stacked = description.stacked
     return SequenceTagger(
@@ -144,12 +157,12 @@ def _build(description: Description) -> SequenceTagger:
         word_dropout=description.word_dropout,
         locked_dropout=description.locked_dropout,
         loss_weights=dict(description.loss_weights) or None,
-        init_from_state_dict=True,  # the labels are those of the CRF already
+        init_from_state_dict=True,  # the labels include those of the CRF already
     )
 
 
 def _describe(embedding: Any) -> Embedding:
-    # The very class: a subclass may compute something else with the same tensors.
+    # The exact class: a subclass may compute something else with the same tensors.
     kind = type(embedding)
     if kind is WordEmbeddings:
         return _describe_words(embedding)
@@ -170,14 +183,14 @@ def _describe(embedding: Any) -> Embedding:
         )
     if kind is FlairEmbeddings:
         return describe_character_model(embedding)
-    raise ValueError(f"{kind.__name__} is none of the embeddings that it knows")
+    raise ValueError(f"{kind.__name__} is not one of the embeddings that are supported")
 
 
 def _describe_words(words: WordEmbeddings) -> WordEmbeddingsConfig:
     _require_text(words, None)
     vocab = sorted(words.vocab, key=words.vocab.__getitem__)
     if [words.vocab[word] for word in vocab] != list(range(len(vocab))):
-        raise ValueError("its WordEmbeddings number the words with gaps")
+        raise ValueError("the indices of its WordEmbeddings have gaps")
     return WordEmbeddingsConfig(
         name=words.name,
         vocab=tuple(vocab),
@@ -188,7 +201,7 @@ def _describe_words(words: WordEmbeddings) -> WordEmbeddingsConfig:
 
 
 def describe_character_model(embedding: FlairEmbeddings) -> CharacterModel:
-    """Everything of flair embeddings but their tensors.
+    """The configuration of flair embeddings.
 
     :raises ValueError: they have a dictionary that cannot be described.
     """
@@ -221,7 +234,7 @@ def _build_embedding(part: Embedding) -> Any:
                 vocab={word: row for row, word in enumerate(part.vocab)},
                 embedding_length=part.embedding_length,
                 fine_tune=part.fine_tune,
-                force_cpu=not part.fine_tune,  # where the vectors lie; flair allows no other on a GPU
+                force_cpu=not part.fine_tune,  # frozen vectors stay on the CPU, as in flair
                 stable=part.stable,
                 name=part.name,
             )
@@ -240,7 +253,7 @@ def _build_embedding(part: Embedding) -> Any:
 
 
 def build_character_embeddings(part: CharacterModel) -> FlairEmbeddings:
-    """Flair embeddings, their language model with random weights."""
+    """Build flair embeddings whose language model has random weights."""
     model = LanguageModel(
         _dictionary(part.vocabulary),
         part.is_forward_lm,
@@ -266,7 +279,7 @@ def build_character_embeddings(part: CharacterModel) -> FlairEmbeddings:
 
 def _vocabulary(dictionary: Dictionary) -> ItemDictionary:
     if dictionary.item2idx != {item: number for number, item in enumerate(dictionary.idx2item)}:
-        raise ValueError("a dictionary of it numbers its items twice or with gaps")
+        raise ValueError("the indices of one of its dictionaries repeat or have gaps")
     return ItemDictionary(items=tuple(dictionary.get_items()), unknown=dictionary.add_unk)
 
 
@@ -279,6 +292,6 @@ def _dictionary(vocabulary: ItemDictionary) -> Dictionary:
 
 
 def _require_text(embedding: Any, field: str | None) -> None:
-    """Embeddings of another field read labels, which a translation does not have."""
+    """Refuse embeddings of labels, which a translation does not have."""
     if embedding.field != field:
         raise ValueError(f"its {type(embedding).__name__} read {embedding.field!r}, not the text")

@@ -1,6 +1,5 @@
-"""Keeps the loggers of the program as they are while a package is imported."""
+"""Context managers that keep fairseq's and flair's logging out of the program's own."""
 
-import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -8,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextlib.contextmanager
-def untouched_logging() -> Iterator[None]:
-    """Import inside: a package that configures the root logger (some of fairseq's modules do) has no effect.
+@contextmanager
+def keep_root_logging() -> Iterator[None]:
+    """Import a package inside without letting it configure the root logger, as some of fairseq's modules do.
 
-    ``logging.basicConfig`` does nothing when the root logger has a handler, so it gets one for a while.
+    ``logging.basicConfig`` does nothing when the root logger has a handler, so a temporary one is added.
     """
     root, placeholder = logging.getLogger(), logging.NullHandler()
     root.addHandler(placeholder)
@@ -23,7 +22,7 @@ def untouched_logging() -> Iterator[None]:
 
 
 @contextmanager
-def quiet(log: Path) -> Iterator[None]:
+def log_flair_to_file(log: Path) -> Iterator[None]:
     """Send flair's log to a file and keep its progress bars off the terminal."""
     logger = logging.getLogger("flair")
     handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level

@@ -1,4 +1,4 @@
-"""The files that a recipe's models are read from, by their digests. Loads no model."""
+"""Find the files of a recipe's models and compute their digests, without loading a model."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,35 +21,35 @@ from backattn.recipe import (
     trained_by,
 )
 
-# What a command may be held to: T and what it is made from, or the frozen embeddings.
+# What a command computes: T with the translations, or the frozen embeddings.
 Part = Literal["all", "transfer", "embeddings"]
 Digest = Callable[[Path], str]
 
 
 def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
-    """An error for each model that is not there; it says what gives it.
+    """Errors for the models that are missing, each of which says how to get the model.
 
-    ``translator``, ``english``, ``links`` (an aligner's, in A's place), or the name of an embedding.
+    Keys are ``translator``, ``english``, ``links`` (an aligner's, instead of A), or the name of an embedding.
 
-    :param part: of stage one, whose models are looked for.
+    :param part: the part of stage one whose models are checked.
     """
-    looks: dict[str, Callable[..., object]] = {}
+    checks: dict[str, Callable[..., object]] = {}
     if part != "embeddings":
-        looks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
-        looks |= {"links": partial(links_files, recipe)}
+        checks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
+        checks |= {"links": partial(links_files, recipe)}
     if part != "transfer":
-        looks |= {name: partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings}
+        checks |= {name: partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings}
     found = {}
-    for name, look in looks.items():
+    for name, check in checks.items():
         try:
-            look(digest=str)  # no need to read gigabytes to see that they are there
+            check(digest=str)  # do not read gigabytes to check for existence
         except MissingError as error:
             found[name] = error
     return found
 
 
 def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of each of the translator's files; a model of the hub is known by its name."""
+    """Sha256 of each of the translator's files; the name of a model of the hub."""
     translator = recipe.translator
     if isinstance(translator, CopyRecipe):
         return {}
@@ -72,19 +72,19 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
             f"{folder}: no translator there (checkpoint.pt); make it with `backattn translator train {own}`, "
             f"or point translator.checkpoint in the recipe at one"
         )
-    # What else lies there (notes, other checkpoints of the training) is not opened.
+    # Other files in the folder (notes, older checkpoints) are not opened.
     dictionaries = (f"dict.{language}.txt" for language in (translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: digest(path) for path in sorted(files) if is_file(path)}
 
 
 def transfer_files(recipe: Recipe) -> dict[str, str]:
-    """Sha256 of each file that makes T of the translations."""
+    """Sha256 of each file that T is computed with, given the translations."""
     return english_files(recipe) | links_files(recipe)
 
 
 def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of the English tagger's file; a model of the hub is known by its name."""
+    """Sha256 of the English tagger's file; the name of a model of the hub."""
     english = recipe.english_tagger
     if english.hub:
         return _of_hub(english.hub, english.sha256)
@@ -99,31 +99,31 @@ def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str
 
 
 def links_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of each file of an aligner's links, where they stand in A's place."""
+    """Sha256 of each file of an aligner's links, where the recipe uses them instead of A."""
     links = recipe.transfer.links if recipe.transfer.attention == "links" else None
     paths = [data_path(name) for name in (links.path, links.links_path) if name] if links else []
     for path in paths:
         if not is_file(path):
             raise MissingError(
                 f"{path}: no such file (transfer.links of the recipe); `backattn pairs {recipe.name}` prints "
-                "the pairs that an aligner is to link"
+                "the pairs for the aligner"
             )
     return {f"links {number}": digest(path) for number, path in enumerate(paths, 1)}
 
 
 def _of_hub(name: str, pin: str) -> dict[str, str]:
-    """A model of the hub is known by its name; where its digest is pinned, by that as well."""
+    """Identity of a model of the hub: its name, and its digest if the recipe pins it."""
     return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
 
 
 def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of each file of an embedding's model; a model of the hub is known by its name.
+    """Sha256 of each file of an embedding's model; the name of a model of the hub.
 
-    :raises MissingError: they are not there; says what gives them.
+    :raises MissingError: they are not there; says how to get them.
     """
     tables = recipe.embeddings
     if name == "fasttext":
-        assert tables.fasttext is not None  # as the recipe was checked to have
+        assert tables.fasttext is not None  # validated in the recipe
         files = [data_path(tables.fasttext.vectors)]
         advice = "fetch a .vec file from fasttext.cc, or point embeddings.fasttext.vectors at one"
     elif name == "charlm":

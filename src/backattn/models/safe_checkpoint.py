@@ -1,6 +1,7 @@
-"""Checkpoints are pickles: open those that hold plain data, refuse all others without running them.
+"""Load fairseq checkpoints as plain data; refuse all others without running code of theirs.
 
-Plain data can still be a program: fairseq hands some of a checkpoint's settings to ``eval``
+A checkpoint is a pickle, which can run code when it is opened. torch's ``weights_only`` alone is not enough:
+fairseq's settings need classes beyond tensors, and fairseq passes some of them to ``eval``
 (``encoder_layers = "[(512, 3)] * 20"``). Such a setting must be a literal.
 """
 
@@ -20,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.safe_text import plain, quoted
-from backattn.models.hub import load_plain
+from backattn.models.plain_pickle import load_plain
 
-# What fairseq's own checkpoints hold, of 2018 as of today. The list is closed.
+# The classes in fairseq's own checkpoints, from 2018 until today. The list is closed.
 PLAIN_CLASSES: list[Any] = [
     argparse.Namespace,
     omegaconf.DictConfig,
@@ -36,35 +37,35 @@ PLAIN_CLASSES: list[Any] = [
     list,
     int,
 ]
-# Ends of the names of all settings that fairseq's fconv and transformer evaluate: encoder_layers,
+# Suffixes of the names of all settings that fairseq's fconv and transformer evaluate: encoder_layers,
 # decoder_layers, decoder_attention, adaptive_softmax_cutoff, *_xformers_att_config.
 _EVALUATED = ("layers", "attention", "cutoff", "att_config")
-# Lists of numbers, truths and tuples of them, repeated and joined; no name, no call, no power. Every
-# quantifier is possessive: nothing is tried twice.
+# Lists and tuples of numbers and booleans, repeated and concatenated; no name, no call, no power. Every
+# quantifier is possessive, so that matching takes linear time.
 _ITEMS = r"(?:\d{1,6}+(?!\d)|True|False|None|[\s,()])*+"
 _LIST = rf"\[{_ITEMS}\]\s*+(?:\*\s*+\d{{1,3}}+(?!\d)\s*+)?+"
 _LITERAL = re.compile(rf"\s*+(?:{_LIST}(?:\+\s*+{_LIST})*+|{_ITEMS})")
 _LONGEST_LITERAL = 1000
-# Of a checkpoint; fairseq has some six hundred, three tables deep.
+# Limits of a checkpoint's settings; fairseq has some six hundred, nested three deep.
 _MOST_SETTINGS = 100_000
 _DEEPEST = 20
-# What omegaconf fills in where a setting is asked for. One that stands for another alone is harmless; of
-# several in one text forty can make a terabyte.
-_FILLED_IN = re.compile(r"\$\{[\w.]*\}")
-# What may be made for a model, by what its file holds: tied weights are made twice, those of a half width
-# take two bytes; a layer is a dozen tensors, each made and filled.
-_NUMBERS_OF_A_BYTE, _TENSORS_OF_ONE = 2, 10
-_SMALL_NUMBERS, _SMALL_TENSORS = 1 << 24, 1000
+# An interpolation of omegaconf, evaluated when the setting is read. A single reference is harmless; settings
+# that concatenate several grow exponentially: forty of them make a terabyte.
+_REFERENCE = re.compile(r"\$\{[\w.]*\}")
+# Limits of what may be allocated for a model, relative to its file: tied weights are allocated twice, float16
+# takes two bytes a number; a layer has a dozen tensors, each allocated and initialised.
+_NUMBERS_PER_BYTE, _TENSORS_PER_STORED = 2, 10
+_MIN_NUMBERS, _MIN_TENSORS = 1 << 24, 1000
 
 
 def load_safely(path: Path, *, advice: str = "fetch or train it again") -> Mapping[str, Any]:
-    """Read a checkpoint as plain data, whatever the environment says about fairseq's own reading.
+    """Load a checkpoint as plain data.
 
-    To be called inside ``torch.serialization.safe_globals(PLAIN_CLASSES)``.
+    Must be called inside ``torch.serialization.safe_globals(PLAIN_CLASSES)``.
 
-    :param advice: what to do about a damaged one.
-    :returns: what it holds, its weights not read yet where its format allows.
-    :raises ModelError: it asks for anything but plain data, or it is damaged.
+    :param advice: for the message of a damaged one: what to do.
+    :returns: the state dict; its weights are memory-mapped where the format allows.
+    :raises ModelError: it contains anything but plain data, or it is damaged.
     """
     try:
         state = load_plain(path)
@@ -77,12 +78,12 @@ def load_safely(path: Path, *, advice: str = "fetch or train it again") -> Mappi
         raise ModelError(
             f"{path}: refused, {reason}; only fairseq checkpoints of plain data are opened"
         ) from None
-    except Exception as error:  # a reader of hostile bytes: whatever it stumbles over is in the file
-        if is_environment_error(error):  # or not
+    except Exception as error:  # hostile bytes can raise anything; the file is at fault,
+        if is_environment_error(error):  # unless the machine is
             raise
         raise ModelError(f"{path}: damaged or no checkpoint; {advice}") from None
     for name, value in settings:
-        if isinstance(value, str) and "${" in value and not _FILLED_IN.fullmatch(value):
+        if isinstance(value, str) and "${" in value and not _REFERENCE.fullmatch(value):
             raise ModelError(f"{path}: refused, its setting {plain(name)} is the program {quoted(value)}")
         if name.endswith(_EVALUATED) and not _is_literal(value):
             raise ModelError(
@@ -93,22 +94,22 @@ def load_safely(path: Path, *, advice: str = "fetch or train it again") -> Mappi
 
 
 def _settings(state: Any) -> Iterator[tuple[str, Any]]:
-    """Every name and value, at any depth, of what a checkpoint says about its model."""
-    state["model"]  # a KeyError here is no checkpoint
+    """Names and values of all settings in a checkpoint, at any depth."""
+    state["model"]  # a KeyError here means that it is not a checkpoint
     for part in ("args", "cfg"):
         yield from _leaves(state.get(part))
 
 
 def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
-    """Nothing is unfolded further than fairseq's own settings are: lists may share lists, without end.
+    """Leaves of nested settings, within limits: lists that share lists can unfold without end.
 
-    :raises ValueError: there are more, or they are nested deeper.
+    :raises ValueError: there are too many, or they are nested too deep.
     """
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
     seen = 0
     while waiting:
         name, value, depth = waiting.pop()
-        while isinstance(value, omegaconf.Node):  # its bare content: nothing of it is looked up or filled in
+        while isinstance(value, omegaconf.Node):  # the raw content, without interpolation
             value = vars(value).get("_content", vars(value).get("_val"))
         if isinstance(value, argparse.Namespace):
             value = vars(value)
@@ -126,23 +127,24 @@ def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class BoundedBuilding(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, a model that is far larger than its file is refused before it takes memory or time.
+    """Context in which a model far larger than its checkpoint cannot be built.
 
-    What a checkpoint says of its model (a million layers, a layer a billion wide) costs it nothing.
+    A small checkpoint can describe a huge model (a million layers, a layer a billion wide); allocations are
+    counted, and refused before they take memory or time.
 
-    :param state: what the checkpoint holds.
-    :raises ModelError: inside, at the tensor that is too much.
+    :param state: the loaded checkpoint.
+    :raises ModelError: inside, at the tensor that exceeds the limit.
     """
 
     def __init__(self, path: Path, state: Mapping[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._path = path
-        self._numbers = _SMALL_NUMBERS + _NUMBERS_OF_A_BYTE * path.stat().st_size
-        self._tensors = _SMALL_TENSORS + _TENSORS_OF_ONE * len(state["model"])
+        self._numbers = _MIN_NUMBERS + _NUMBERS_PER_BYTE * path.stat().st_size
+        self._tensors = _MIN_TENSORS + _TENSORS_PER_STORED * len(state["model"])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what is about to be made; whatever is computed of it is not larger than it."""
-        size = _size_made(str(func), args)
+        """Count what an operation allocates; results of other operations are not larger than their inputs."""
+        size = _allocated_size(str(func), args)
         if size is not None:
             self._numbers, self._tensors = self._numbers - size, self._tensors - 1
             if min(self._numbers, self._tensors) < 0:
@@ -153,8 +155,8 @@ class BoundedBuilding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def _size_made(operation: str, arguments: Sequence[Any]) -> int | None:
-    """How many numbers an operation of torch makes anew; None for all others."""
+def _allocated_size(operation: str, arguments: Sequence[Any]) -> int | None:
+    """Size of the tensor that a torch operation allocates; None for other operations."""
     if operation.startswith("aten.arange"):
         return int(sum(abs(number) for number in arguments))
     place = 1 if operation.startswith("aten.new_") else 0
@@ -165,6 +167,6 @@ def _size_made(operation: str, arguments: Sequence[Any]) -> int | None:
 
 
 def _is_literal(value: object) -> bool:
-    if not isinstance(value, str):  # bytes can be evaluated too
+    if not isinstance(value, str):  # eval also takes bytes
         return value is None or isinstance(value, int | float)
     return len(value) <= _LONGEST_LITERAL and _LITERAL.fullmatch(value) is not None

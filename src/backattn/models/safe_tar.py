@@ -1,4 +1,7 @@
-"""Archives from elsewhere: nothing is written outside of the folder that they are unpacked into."""
+"""Unpack untrusted tar archives: nothing is written outside of the target folder, or beyond a size limit.
+
+fairseq unpacks its hub's archives itself, with ``tarfile``, so the guard is a filter that tarfile applies.
+"""
 
 import contextlib
 import shutil
@@ -9,16 +12,16 @@ from pathlib import PurePosixPath
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import plain
 
-# fairseq's largest public archive, an ensemble of four translators, has some 13 GB.
+# Bytes; fairseq's largest public archive, an ensemble of four translators, has some 13 GB.
 _MOST_UNPACKED = 1 << 36
 
 
 @contextlib.contextmanager
-def plain_members() -> Iterator[None]:
-    """Let tarfile unpack folders and regular files below the target alone, whoever calls it.
+def safe_members() -> Iterator[None]:
+    """Make tarfile unpack only folders and regular files below the target, also in calls of other libraries.
 
-    The standard library's own ``data`` filter also admits links, which later members may be written
-    through, and makes absolute names relative, which fairseq then takes as they were.
+    Stricter than the standard library's ``data`` filter, which also admits links, through which later members
+    can be written, and makes absolute names relative, while fairseq goes on with the absolute ones.
 
     :raises ModelError: inside, at the first member of another kind.
     """
@@ -36,7 +39,7 @@ def plain_members() -> Iterator[None]:
                 f"{_MOST_UNPACKED:,}, and room for it on the disk; unpack it by hand and name that folder as "
                 "translator.checkpoint"
             )
-        return _plain_member(member, target)
+        return _checked_member(member, target)
 
     tarfile.TarFile.extraction_filter = staticmethod(bounded)
     try:
@@ -45,7 +48,7 @@ def plain_members() -> Iterator[None]:
         tarfile.TarFile.extraction_filter = before
 
 
-def _plain_member(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+def _checked_member(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise ModelError(f"its member {plain(member.name)} lies outside of its folder")

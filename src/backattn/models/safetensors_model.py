@@ -1,12 +1,11 @@
-"""``tagger.safetensors`` and its like: tensors, and beside them in JSON what they are the tensors of.
+"""Model files (``tagger.safetensors``): tensors, with the model's configuration as JSON in the metadata.
 
-No flair, no pickle. Nothing in such a file can run: it names classes of a closed list, numbers and words.
-It is read in the order safetensors' own check of the header and all offsets, the JSON, the shapes that the
-JSON implies; only then is a model built, whose size is therefore that of the file and not what a file claims.
+Needs no flair and no pickle. Such a file cannot hold code: it contains names from a closed list of classes,
+numbers and words. Checks come in this order: the header and all offsets (by safetensors itself), the JSON,
+the shapes that the JSON implies. Only then is a model built, so its size is bounded by that of the file.
 """
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -21,18 +20,19 @@ from torch import Tensor
 
 from backattn.common.digests import canonical_json
 from backattn.common.errors import ModelError
-from backattn.common.safe_text import quoted
+from backattn.common.json_files import parse
+from backattn.common.safe_text import error_text, quoted
 from backattn.models.flair_config import FORMAT, Description, Shape
 
 SUFFIX = ".safetensors"
-# All JSON stands under one key: safetensors writes several in random order, and equal models shall give
-# equal bytes.
+# One key for all JSON: safetensors writes several keys in random order, but equal models must give equal
+# bytes.
 _KEY = "backattn"
 _HEADER_LENGTH = 8  # bytes, little endian: the first ones of a safetensors file
 
 
 class Described(Protocol):
-    """What the JSON says, which implies the tensors."""
+    """A configuration that implies names and shapes of tensors."""
 
     @property
     def format(self) -> int:
@@ -49,10 +49,10 @@ D = TypeVar("D", bound=Described)
 class FileKind(Generic[D]):
     """One kind of model file.
 
-    :param described: the dataclass that its JSON is read as.
-    :param root: what messages call that JSON.
-    :param noun: what such a file is, in words.
-    :param source: how a user makes one, in words that follow "make it".
+    :param described: the dataclass of its configuration.
+    :param root: name of the configuration in messages.
+    :param noun: name of the kind of file in messages.
+    :param source: how to make one, in words that follow "make it".
     """
 
     described: type[D]
@@ -61,7 +61,7 @@ class FileKind(Generic[D]):
     source: str
 
     def pack(self, description: D, tensors: Mapping[str, Tensor], name: str) -> bytes:
-        """The bytes of a file: equal for equal models.
+        """The bytes of a file; equal models give equal bytes.
 
         :param name: of the model, for messages.
         :raises ModelError: :meth:`unpack` would refuse them.
@@ -79,15 +79,11 @@ class FileKind(Generic[D]):
         :raises ModelError: names the file and what is wrong in it.
         """
         try:
-            # Checks that the tensors lie in the file, cover it and do not overlap; takes a copy of them.
+            # Checks that the tensors are inside the file, cover it and do not overlap; copies them.
             tensors = safetensors.torch.load(data)
-        except (
-            SafetensorError,
-            KeyError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # beyond torch's dtypes, shapes
-            reason = str(error).removeprefix("Error while deserializing: ")
+        # Beside its own error: of dtypes and shapes that torch does not have.
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            reason = error_text(error).removeprefix("Error while deserializing: ")
             raise ModelError(
                 f"{name}: damaged or no safetensors file ({reason}); make it {self.source}"
             ) from None
@@ -123,16 +119,14 @@ TAGGER = FileKind(
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("its JSON is nested too deep") from None
+        return parse(text)
     except ValueError as error:
         raise ValueError(f"its metadata is not JSON ({error})") from None
 
 
 def _check_tensors(description: Described, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse all but the float32 tensors of the description, with finite numbers."""
-    # No more are counted than there are, whatever number of layers the description claims.
+    """Require exactly the tensors of the configuration, in float32 and with finite numbers."""
+    # Lists at most one more than there are, whatever number of layers the configuration claims.
     expected = dict(islice(description.shapes(), len(tensors) + 1))
     for key, shape in expected.items():
         _require(key in tensors, f"tensor {quoted(key)} is missing")
@@ -141,7 +135,7 @@ def _check_tensors(description: Described, tensors: Mapping[str, Tensor]) -> Non
     for key, tensor in tensors.items():
         _require(key in expected, f"tensor {quoted(key)} is one too many")
         _require(tensor.dtype == torch.float32, f"tensor {quoted(key)}: expected float32")
-        # They would make every state NaN, and a cache of such states is worth nothing.
+        # They would make every state NaN, and all cached states useless.
         _require(
             bool(tensor.isfinite().all()),
             f"tensor {quoted(key)} has NaN or infinity, as if its training diverged",
@@ -149,9 +143,9 @@ def _check_tensors(description: Described, tensors: Mapping[str, Tensor]) -> Non
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
-    """A JSON value as what a type says; ValueError names the place of what does not fit."""
+    """Convert a JSON value to a type; a ValueError names the place of what does not fit."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:  # the embeddings: their kind says which
+    if origin is types.UnionType:  # embeddings, distinguished by their kind
         return _read_kind(arguments, value, where)
     if origin is Literal:
         choices = ", ".join(arguments)
@@ -201,7 +195,7 @@ def _read_table(cls: type[Any], value: Any, where: str) -> Any:
 
 
 def _require_text(value: str, where: str) -> None:
-    """Half a surrogate pair passes JSON, but flair keeps its words in UTF-8."""
+    """Refuse lone surrogates, which JSON admits but UTF-8, flair's encoding of words, does not."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The files of a finished training, compared with what the training wrote of them. Loads no model."""
+"""Compare the files of a trained model with the digests that its training wrote, without loading a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,17 +8,17 @@ from backattn.common.errors import ModelError
 from backattn.common.safe_text import shortened
 from backattn.models.training_manifest import MANIFEST, damage_as_model_error, read_manifest, train_anew
 
-_SHOWN = 24  # characters of a digest: its two ends
+_SHOWN = 24  # characters of a digest in messages: its two ends
 
 
 def require_as_trained(folder: Path, digests: Mapping[str, str]) -> None:
-    """Refuse a model of ours whose files are no longer those that its training left.
+    """Require that a model's files have the digests in the ``training.json`` of its folder.
 
-    A folder without a ``training.json`` was brought from elsewhere, and nothing is known of its files. This
-    shows damage, not forgery: who can write a model can write its digest.
+    A folder without ``training.json`` is accepted: its model comes from elsewhere. This detects damage, not
+    forgery, since anyone who can replace a model can replace its digest.
 
     :param digests: sha256 of the files that are opened, by name.
-    :raises ModelError: one differs from ``training.json``, or that is damaged.
+    :raises ModelError: a digest differs, or ``training.json`` is damaged.
     """
     manifest = folder / MANIFEST
     if not is_file(manifest):

@@ -1,12 +1,13 @@
-"""What is opened of a folder of transformers, and what its settings may say. Loads no model.
+"""Choose and check the files and settings of a transformers model's folder, without loading the model.
 
-transformers itself lets a folder choose the code that opens it: a ``config.json`` can grant itself trust for
-a model inside of it, and some of its loaders run a Python file that lies beside the weights. So its loaders
-are never pointed at such a folder. The types of models are a closed list here, each with the settings that
-it is built from; what else a folder says is left out, and what names code or another place is refused.
+transformers lets a folder choose the code that opens it: a ``config.json`` can set ``trust_remote_code`` for
+a nested model, and some loaders run a Python file beside the weights. So its loaders never get the folder
+itself (:mod:`~backattn.models.transformers_loader`). The model types are a closed list here, each with the
+settings that it is built from; other settings are ignored, and those that name code or another place are
+refused.
 
-The files that :func:`marian_files` and :func:`read_encoder` name are all that is opened, and all that a
-model's digest is made of.
+Only the files that :func:`marian_files` and :func:`read_encoder` list are opened, and the model's digests are
+those of these files.
 """
 
 import math
@@ -23,10 +24,10 @@ from backattn.common.safe_text import listed, quoted
 
 CONFIG = "config.json"
 SAFETENSORS, PICKLE, INDEX = "model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"
-# A Marian model's own; a vocabulary of the English side's own has who does not share one.
+# Files of a Marian model; the second vocabulary is there if the two sides do not share one.
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
 SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"
-# A tokenizer's, whatever its kind.
+# Files of tokenizers of any class.
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -34,40 +35,40 @@ TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
 
 ADVICE = "copy the model's folder again"
 _LARGEST_SETTINGS = 1 << 24
-_LARGEST_WORDS = 1 << 28
+_LARGEST_VOCABULARY = 1 << 28
 _LARGEST_NUMBER = 1 << 31
-# Marian's are computed one by one when it is opened: a folder must not say a billion. opus-mt: 512 or 1024.
+# Marian computes its positions one by one when it is built, so a billion is refused. opus-mt: 512, 1024.
 _MOST_POSITIONS = 1 << 12
 
 # How much longer a text may become before it is cut into pieces. XLM-RoBERTa's: 128 at most.
 _MOST_GROWTH = 1 << 14
 
-# Names of settings that lead to code, or to a file or model elsewhere.
-_FOREIGN = re.compile(
+# Names of settings that refer to code, or to a file or model elsewhere.
+_CODE_OR_PATH = re.compile(
     r"auto_map|.*name_or_path|.*backbone.*|trust_remote_code|custom_.*|transformers_weights", re.I
 )
-# Where a model came from, a note that nothing opens: published models carry it, at the top of a file.
-_ORIGIN = ("_name_or_path", "name_or_path")
+# Provenance at the top level of published models' settings, which nothing opens.
+_PROVENANCE = ("_name_or_path", "name_or_path")
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """What a setting may be.
+class _SettingType:
+    """The type of a setting.
 
-    :param words: for messages.
+    :param expected: its description in messages.
     """
 
-    words: str
-    fits: Callable[[Any], bool]
+    expected: str
+    is_valid: Callable[[Any], bool]
 
 
-def _is_whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return type(value) is int and abs(value) < _LARGEST_NUMBER
 
 
 def _is_piece(value: object) -> bool:
-    """A special piece: its text, or a table of that and of how it stands in a text."""
+    """Whether a value is a special piece: its text, or a table with the text and how to match it."""
     if not isinstance(value, dict):
         return isinstance(value, str)
     return isinstance(value.get("content"), str) and all(
@@ -77,30 +78,31 @@ def _is_piece(value: object) -> bool:
 
 
 _PIECE_SWITCHES = ("lstrip", "rstrip", "single_word", "normalized", "special")
-_WHOLE = _Kind("a whole number", _is_whole)
-_COUNT = _Kind("a whole number above 0", lambda value: _is_whole(value) and value > 0)
-_POSITIONS = _Kind(
-    f"a whole number up to {_MOST_POSITIONS}", lambda value: _is_whole(value) and 0 < value <= _MOST_POSITIONS
+_INTEGER = _SettingType("a whole number", _is_integer)
+_COUNT = _SettingType("a whole number above 0", lambda value: _is_integer(value) and value > 0)
+_POSITIONS = _SettingType(
+    f"a whole number up to {_MOST_POSITIONS}",
+    lambda value: _is_integer(value) and 0 < value <= _MOST_POSITIONS,
 )
-_PIECE_NUMBER = _Kind("a whole number", lambda value: value is None or _is_whole(value))
-_NUMBER = _Kind(
+_PIECE_NUMBER = _SettingType("a whole number", lambda value: value is None or _is_integer(value))
+_NUMBER = _SettingType(
     "a number", lambda value: type(value) is int or (type(value) is float and math.isfinite(value))
 )
-_SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
-_SWITCH_OR_NONE = _Kind("true, false or null", lambda value: value is None or isinstance(value, bool))
-_NAME = _Kind("a text", lambda value: isinstance(value, str))
-_NAME_OR_NONE = _Kind("a text", lambda value: value is None or isinstance(value, str))
-_NAMES = _Kind(
+_SWITCH = _SettingType("true or false", lambda value: isinstance(value, bool))
+_SWITCH_OR_NONE = _SettingType("true, false or null", lambda value: value is None or isinstance(value, bool))
+_NAME = _SettingType("a text", lambda value: isinstance(value, str))
+_NAME_OR_NONE = _SettingType("a text", lambda value: value is None or isinstance(value, str))
+_NAMES = _SettingType(
     "a text, or a list of texts",
     lambda value: value is None or all(isinstance(name, str) for name in value)
     if isinstance(value, str | list | None) else False,
 )  # fmt: skip
-_PIECE = _Kind("a piece", lambda value: value is None or _is_piece(value))
-_PIECES = _Kind(
+_PIECE = _SettingType("a piece", lambda value: value is None or _is_piece(value))
+_PIECES = _SettingType(
     "a list of pieces",
     lambda value: value is None or (isinstance(value, list) and all(map(_is_piece, value))),
 )
-_NUMBERED_PIECES = _Kind(
+_NUMBERED_PIECES = _SettingType(
     "pieces by their numbers",
     lambda value: isinstance(value, dict)
     and all(
@@ -109,8 +111,8 @@ _NUMBERED_PIECES = _Kind(
     ),
 )  # fmt: skip
 
-# What a model is built from, by its type: what the configuration class of transformers takes, less dropout
-# and beginnings of a training, tasks, and whatever names code or places.
+# The settings that a model is built from, by its type: arguments of the configuration class of transformers,
+# without those of training (dropout, initialisation), of tasks, and those that name code or places.
 MARIAN = "marian"
 _MARIAN = {
     "vocab_size": _COUNT, "decoder_vocab_size": _PIECE_NUMBER, "max_position_embeddings": _POSITIONS,
@@ -127,7 +129,7 @@ _SHARED = {
 _BERT = {
     **_SHARED,
     "hidden_size": _COUNT, "num_hidden_layers": _COUNT, "num_attention_heads": _COUNT,
-    "intermediate_size": _COUNT, "hidden_act": _NAME, "type_vocab_size": _WHOLE, "layer_norm_eps": _NUMBER,
+    "intermediate_size": _COUNT, "hidden_act": _NAME, "type_vocab_size": _INTEGER, "layer_norm_eps": _NUMBER,
     "position_embedding_type": _NAME, "is_decoder": _SWITCH,
 }  # fmt: skip
 _DISTILBERT = {
@@ -137,18 +139,22 @@ _DISTILBERT = {
 }  # fmt: skip
 _DEBERTA = {
     **_BERT,
-    "relative_attention": _SWITCH, "max_relative_positions": _WHOLE, "position_biased_input": _SWITCH,
-    "pos_att_type": _NAMES, "position_buckets": _WHOLE, "norm_rel_ebd": _NAME_OR_NONE,
-    "share_att_key": _SWITCH, "conv_kernel_size": _WHOLE, "conv_groups": _COUNT, "conv_act": _NAME,
+    "relative_attention": _SWITCH, "max_relative_positions": _INTEGER, "position_biased_input": _SWITCH,
+    "pos_att_type": _NAMES, "position_buckets": _INTEGER, "norm_rel_ebd": _NAME_OR_NONE,
+    "share_att_key": _SWITCH, "conv_kernel_size": _INTEGER, "conv_groups": _COUNT, "conv_act": _NAME,
     "embedding_size": _COUNT, "attention_head_size": _COUNT,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _EncoderType:
-    """:param tokenizer: the class of a folder that names none."""
+    """A supported encoder type.
 
-    fields: Mapping[str, _Kind]
+    :param fields: its settings and their types.
+    :param tokenizer: the default tokenizer class.
+    """
+
+    fields: Mapping[str, _SettingType]
     tokenizer: str
 
 
@@ -188,14 +194,14 @@ _TOKENIZER = {
 
 @dataclass(frozen=True)
 class EncoderFolder:
-    """An encoder as BERT is one, with its tokenizer, before anything is opened.
+    """Files and settings of a BERT-like encoder and its tokenizer.
 
     :param kind: one of :data:`ENCODERS`.
-    :param settings: of its configuration.
+    :param settings: arguments of its configuration class.
     :param tokenizer: one of :data:`TOKENIZERS`.
     :param weights: names of files of safetensors.
-    :param words: names of the tokenizer's files that are shown to transformers as they are.
-    :param rewritten: name of a tokenizer's file of settings -> what of it is shown.
+    :param vocabulary_files: names of the tokenizer's files that transformers reads unchanged.
+    :param tokenizer_settings: name of a tokenizer's settings file -> the checked settings.
     :param files: names of all files, sorted.
     """
 
@@ -203,16 +209,16 @@ class EncoderFolder:
     settings: Mapping[str, Any]
     tokenizer: str
     weights: tuple[str, ...]
-    words: tuple[str, ...]
-    rewritten: Mapping[str, Mapping[str, Any]]
+    vocabulary_files: tuple[str, ...]
+    tokenizer_settings: Mapping[str, Mapping[str, Any]]
     files: tuple[str, ...]
 
 
 def read_encoder(folder: Path) -> EncoderFolder:
-    """Look at a folder as ``save_pretrained`` of a model and of its tokenizer leave it.
+    """Check a folder that ``save_pretrained`` of an encoder and of its tokenizer wrote.
 
     :raises MissingError: it has no configuration.
-    :raises ModelError: it is damaged, of a type that is not opened here, or names code or another place.
+    :raises ModelError: it is damaged, of an unsupported type, or names code or another place.
     """
     table = read_settings(folder / CONFIG)
     kind = table.get("model_type")
@@ -221,29 +227,34 @@ def read_encoder(folder: Path) -> EncoderFolder:
             f"{folder}: transformers calls its type {quoted(kind)}; those that are opened here are "
             f"{listed(list(ENCODERS))}"
         )
-    settings = _known(folder / CONFIG, table, ENCODERS[kind].fields)
+    settings = _checked(folder / CONFIG, table, ENCODERS[kind].fields)
     weights, index = _encoder_weights(folder)
-    own, rewritten = {}, {}
+    own, tokenizer_settings = {}, {}
     if is_file(folder / TOKENIZER_CONFIG):
         own = read_settings(folder / TOKENIZER_CONFIG)
-        rewritten[TOKENIZER_CONFIG] = _known(folder / TOKENIZER_CONFIG, own, _TOKENIZER)
+        tokenizer_settings[TOKENIZER_CONFIG] = _checked(folder / TOKENIZER_CONFIG, own, _TOKENIZER)
     if is_file(folder / SPECIAL_TOKENS):
         special = read_settings(folder / SPECIAL_TOKENS)
-        rewritten[SPECIAL_TOKENS] = _known(folder / SPECIAL_TOKENS, special, _SPECIAL)
+        tokenizer_settings[SPECIAL_TOKENS] = _checked(folder / SPECIAL_TOKENS, special, _SPECIAL)
     if is_file(folder / ADDED_TOKENS):
-        rewritten[ADDED_TOKENS] = _added_tokens(folder / ADDED_TOKENS)
+        tokenizer_settings[ADDED_TOKENS] = _added_tokens(folder / ADDED_TOKENS)
     named = own.get("tokenizer_class") or table.get("tokenizer_class") or ENCODERS[kind].tokenizer
     tokenizer = _tokenizer_class(folder, named)
-    words = _words(folder, tokenizer)
-    # Where none is named, transformers would look for one in config.json, which it is not shown.
-    rewritten[TOKENIZER_CONFIG] = {**rewritten.get(TOKENIZER_CONFIG, {}), "tokenizer_class": tokenizer}
-    there = (name for name in rewritten if is_file(folder / name))
-    files = (CONFIG, *index, *weights, *words, *there)
-    return EncoderFolder(kind, settings, tokenizer, weights, words, rewritten, tuple(sorted(files)))
+    vocabulary = _vocabulary_files(folder, tokenizer)
+    # Without a class, transformers would look for one in config.json, which it does not get.
+    tokenizer_settings[TOKENIZER_CONFIG] = {
+        **tokenizer_settings.get(TOKENIZER_CONFIG, {}),
+        "tokenizer_class": tokenizer,
+    }
+    written = (name for name in tokenizer_settings if is_file(folder / name))
+    files = (CONFIG, *index, *weights, *vocabulary, *written)
+    return EncoderFolder(
+        kind, settings, tokenizer, weights, vocabulary, tokenizer_settings, tuple(sorted(files))
+    )
 
 
 def marian_settings(folder: Path) -> dict[str, Any]:
-    """What a Marian model is built from.
+    """The settings that a Marian model is built from.
 
     :raises MissingError: it has no configuration.
     :raises ModelError: it is damaged, of another type, or names code or another place.
@@ -255,14 +266,14 @@ def marian_settings(folder: Path) -> dict[str, Any]:
             f"{folder}: transformers calls its type {quoted(kind)}; the only one that translates here is "
             f"'{MARIAN}' (opus-mt)"
         )
-    return _known(folder / CONFIG, table, _MARIAN)
+    return _checked(folder / CONFIG, table, _MARIAN)
 
 
 def marian_files(folder: Path) -> tuple[str, ...]:
-    """Names of all files that a Marian model is opened from, sorted.
+    """Names of all files of a Marian model that are opened, sorted.
 
     :raises MissingError: one of them is not there.
-    :raises ModelError: one of them is no file that a model has.
+    :raises ModelError: one of them is empty or too large.
     """
     weights = PICKLE if is_file(folder / PICKLE) and not is_file(folder / SAFETENSORS) else SAFETENSORS
     names = [CONFIG, SOURCE_PIECES, TARGET_PIECES, VOCABULARY, weights]
@@ -271,12 +282,12 @@ def marian_files(folder: Path) -> tuple[str, ...]:
             raise MissingError(f"{folder / name}: not there; copy the Marian model's folder whole")
     names += [TARGET_VOCABULARY] if is_file(folder / TARGET_VOCABULARY) else []
     for name in names:
-        _check_size(folder / name, math.inf if name == weights else _LARGEST_WORDS)
+        _check_size(folder / name, math.inf if name == weights else _LARGEST_VOCABULARY)
     return tuple(sorted(names))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON table of settings.
+    """Read a JSON object of settings.
 
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged, or names code or another place, at any depth.
@@ -291,10 +302,10 @@ def read_settings(path: Path) -> dict[str, Any]:
             waiting += value
         elif isinstance(value, dict):
             for key, inner in value.items():
-                # A number names nothing; neither does false, which says that there is none.
-                leads = inner is True or (isinstance(inner, str | list | dict) and bool(inner))
-                note = value is table and key in _ORIGIN and isinstance(inner, str)
-                if leads and not note and _FOREIGN.fullmatch(key):
+                # A number names nothing, and false or an empty value means that the setting is unused.
+                is_set = inner is True or (isinstance(inner, str | list | dict) and bool(inner))
+                is_provenance = value is table and key in _PROVENANCE and isinstance(inner, str)
+                if is_set and not is_provenance and _CODE_OR_PATH.fullmatch(key):
                     raise ModelError(
                         f"{path}: {quoted(key)} names code or a model elsewhere, which is never opened; "
                         "use a model that has no such setting"
@@ -304,7 +315,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def refuse_growth(path: Path) -> None:
-    """Refuse a ``tokenizer.json`` that makes a letter a book: each of its steps may double a text, or more.
+    """Refuse a ``tokenizer.json`` whose steps make a text far longer: each may double it, or more.
 
     :raises ModelError: it does, or is damaged.
     """
@@ -326,29 +337,31 @@ def refuse_growth(path: Path) -> None:
         )
 
 
-def _known(path: Path, table: Mapping[str, Any], fields: Mapping[str, _Kind]) -> dict[str, Any]:
-    """The settings that are passed on.
+def _checked(path: Path, table: Mapping[str, Any], fields: Mapping[str, _SettingType]) -> dict[str, Any]:
+    """The settings in ``fields``, with their types checked.
 
-    :raises ModelError: one of them is not of its kind.
+    :raises ModelError: one of them has another type.
     """
     found = {key: table[key] for key in fields if key in table}
     for key, value in found.items():
-        if not fields[key].fits(value):
-            raise ModelError(f"{path}: {key}: expected {fields[key].words}, found {quoted(value)}; {ADVICE}")
+        if not fields[key].is_valid(value):
+            raise ModelError(
+                f"{path}: {key}: expected {fields[key].expected}, found {quoted(value)}; {ADVICE}"
+            )
     return found
 
 
 def _added_tokens(path: Path) -> dict[str, int]:
-    """Pieces -> numbers. Any piece may be the name of a setting as well, so names are not looked at."""
-    _check_size(path, _LARGEST_WORDS)
+    """Read added pieces and their ids. A piece can be equal to a setting's name, so names are not checked."""
+    _check_size(path, _LARGEST_VOCABULARY)
     table = read_table(path, ADVICE)
-    if not all(_is_whole(number) and number >= 0 for number in table.values()):
+    if not all(_is_integer(number) and number >= 0 for number in table.values()):
         raise ModelError(f"{path}: expected a number for each piece; {ADVICE}")
     return table
 
 
 def _tokenizer_class(folder: Path, named: object) -> str:
-    fast = f"{str(named).removesuffix('Fast')}Fast"  # what AutoTokenizer takes of the two
+    fast = f"{str(named).removesuffix('Fast')}Fast"  # the one of the two that AutoTokenizer prefers
     if fast not in TOKENIZERS:
         raise ModelError(
             f"{folder}: its tokenizer is of the class {quoted(named)}; those that are opened here are "
@@ -357,8 +370,8 @@ def _tokenizer_class(folder: Path, named: object) -> str:
     return fast
 
 
-def _words(folder: Path, tokenizer: str) -> tuple[str, ...]:
-    """The files that hold a tokenizer's pieces.
+def _vocabulary_files(folder: Path, tokenizer: str) -> tuple[str, ...]:
+    """Names of the files of a tokenizer's vocabulary.
 
     :raises ModelError: there are none.
     """
@@ -368,14 +381,14 @@ def _words(folder: Path, tokenizer: str) -> tuple[str, ...]:
         either = " or ".join(filter(None, (TOKENIZER, " with ".join(own))))
         raise ModelError(f"{folder}: no tokenizer ({either}); save the model's own there too")
     for name in found:
-        _check_size(folder / name, _LARGEST_WORDS)
+        _check_size(folder / name, _LARGEST_VOCABULARY)
     return tuple(found)
 
 
 def _encoder_weights(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the files of weights, and of the file that lists them where they are several.
+    """Names of the weight files, and of the index file if there are several.
 
-    :raises ModelError: there are none, or one lies elsewhere.
+    :raises ModelError: there are none, or one is in another folder.
     """
     index: tuple[str, ...] = ()
     if is_file(folder / SAFETENSORS):
@@ -397,9 +410,9 @@ def _encoder_weights(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _shards(path: Path) -> list[str]:
     places = read_settings(path).get("weight_map")
     names = list(places.values()) if isinstance(places, dict) else []
-    strange = [name for name in names if not (isinstance(name, str) and _SHARD.fullmatch(name))]
-    if strange or not names:
-        found = quoted(strange[0]) if strange else "none"
+    refused = [name for name in names if not (isinstance(name, str) and _SHARD.fullmatch(name))]
+    if refused or not names:
+        found = quoted(refused[0]) if refused else "none"
         raise ModelError(
             f"{path}: weight_map: expected names of *.safetensors in the same folder, found {found}; {ADVICE}"
         )
@@ -407,9 +420,9 @@ def _shards(path: Path) -> list[str]:
 
 
 def _check_size(path: Path, largest: float) -> None:
-    """Refuse what is no file of a model: one that is empty (some of those of the system never end), or huge.
+    """Refuse an empty or huge file; files of the kernel (``/proc``) have size 0, and some never end.
 
-    A link may lead anywhere, as those of the hub's own cache do: what it leads to is digested, and opened.
+    Links are followed, because the hub's cache consists of links; the target is digested and opened.
     """
     size = path.stat().st_size
     if not 0 < size <= largest:

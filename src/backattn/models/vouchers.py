@@ -1,8 +1,9 @@
-"""Who vouches for a pickle before it is opened. Loads no model.
+"""Decide whether a pickle may be opened, without loading it.
 
 flair's own model files are pickles, which can run code when they are opened. The user vouches for one on the
-command line, or by its digest in a recipe of ``pipelines/``. What came with a model vouches for nothing:
-neither a run's ``recipe.json`` nor a recipe that lies elsewhere; their digests are compared all the same.
+command line, or by its digest in a recipe of ``pipelines/``. Files that can come with a model do not vouch
+for it: neither a run's ``recipe.json`` nor a recipe outside of ``pipelines/``; their digests are still
+compared.
 """
 
 from collections.abc import Iterable
@@ -20,12 +21,12 @@ _NOT_VOUCHED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Vouchers:
-    """What the user vouches for.
+    """The pickles that the user vouches for.
 
     :param trust: any file (``--trust``).
     :param named: sha256 of single files (``--trust-sha256``), in lower case.
     :param pinned: sha256 of the files that a recipe of ``pipelines/`` pins, in lower case; None for a command
-        in which no recipe vouches.
+        without a recipe that vouches.
     """
 
     trust: bool = False
@@ -33,11 +34,11 @@ class Vouchers:
     pinned: frozenset[str] | None = None
 
     def require_for_hub(self, name: str, pins: Iterable[str], key: str) -> None:
-        """Refuse pickles of a hub before they are fetched, where they would not be opened then.
+        """Refuse pickles of a hub before the download, if they could not be opened afterwards.
 
-        :param pins: the digests that they must have; none where any will do.
-        :param key: of the recipe, which names these digests.
-        :raises ModelError: nobody vouches for them.
+        :param pins: the digests that they must have; empty for any.
+        :param key: the recipe's key for these digests, for messages.
+        :raises ModelError: no one vouches for them.
         """
         digests = [pin.lower() for pin in pins]
         known = self.named | (self.pinned or frozenset())
@@ -51,12 +52,12 @@ class Vouchers:
         )
 
     def opened(self, name: str, sha256: str, pin: str, *, convertible: bool = False) -> str:
-        """Who vouches for the bytes of a pickle: how they are opened, in words, for the provenance.
+        """Require that someone vouches for the bytes of a pickle; return who, in words, for the provenance.
 
         :param sha256: of the bytes that are opened.
-        :param pin: the digest that they must have, and do; empty for none.
-        :param convertible: it is the path of an English tagger, which can be made a file that runs nothing.
-        :raises ModelError: nobody does.
+        :param pin: the digest that was required and compared; empty for none.
+        :param convertible: ``name`` is the path of an English tagger, which can be converted to safetensors.
+        :raises ModelError: no one vouches for them.
         """
         if sha256 in (self.pinned or ()):
             return "pickle, digest pinned in the recipe"
@@ -64,27 +65,27 @@ class Vouchers:
             return "pickle, --trust-sha256"
         if self.trust:
             return "pickle, --trust"
-        ways = [f"pass --trust-sha256 {sha256}, or --trust"]
+        options = [f"pass --trust-sha256 {sha256}, or --trust"]
         if self.pinned is not None:
             keys = "english.sha256, embeddings.charlm.sha256"
-            ways.insert(0, f"pin its sha256 in a recipe of {PIPELINES}/ ({keys})")
+            options.insert(0, f"pin its sha256 in a recipe of {PIPELINES}/ ({keys})")
             if convertible:
                 command = f"backattn english convert {name} NEW.safetensors --sha256 {sha256}"
-                ways.insert(0, f"make it a safetensors file once (`{command}`)")
+                options.insert(0, f"make it a safetensors file once (`{command}`)")
         raise ModelError(
             f"{name}: a flair file is a pickle and can run code{_NOT_VOUCHED if pin else ''}; if you know "
-            f"where it comes from, {', or '.join(ways)}"
+            f"where it comes from, {', or '.join(options)}"
         )
 
 
-# The default of functions that may open one.
+# The default of functions that may open pickles.
 NOBODY = Vouchers()
 
 
 def vouchers_of_recipe(lang: str, recipe: Recipe, *, trust: bool, named: Iterable[str]) -> Vouchers:
-    """The user's, and the digests of a recipe, where that is the user's own.
+    """Vouchers of the command line, and of the recipe's digests if it is a recipe of ``pipelines/``.
 
-    :param lang: the recipe's name, or its path; one outside of ``pipelines/`` may be anybody's.
+    :param lang: the recipe's name, or its path; one outside of ``pipelines/`` may come from anyone.
     """
     own = not lang.endswith(".toml") or Path(lang).parent.resolve() == PIPELINES.resolve()
     charlm = recipe.embeddings.charlm
@@ -94,11 +95,11 @@ def vouchers_of_recipe(lang: str, recipe: Recipe, *, trust: bool, named: Iterabl
 
 
 def check_digest(name: str, sha256: str, pin: str) -> None:
-    """Compare a file with the digest that a recipe, whoever wrote it, pins.
+    """Require the digest that a recipe pins.
 
-    :param sha256: of the bytes that are opened: nobody can change the file in between.
-    :param pin: empty for none.
-    :raises ModelError: it is another one.
+    :param sha256: of the bytes that are opened, so that the file cannot be changed in between.
+    :param pin: the expected digest; empty for any.
+    :raises ModelError: they differ.
     """
     if pin and sha256 != pin.lower():
         raise ModelError(

@@ -1,8 +1,9 @@
 """Source sentence -> English tokens and the attention A between the two.
 
-:mod:`~backattn.translation.fairseq` runs a model,
-:mod:`~backattn.translation.attention_merging` brings its subword attention to tokens,
-:mod:`~backattn.training.translator.train` makes such a model from parallel text.
+A recipe's ``translator.kind`` chooses among :mod:`~backattn.translation.fairseq`,
+:mod:`~backattn.translation.marian` (transformers), :mod:`~backattn.translation.dictionary` and
+:mod:`~backattn.translation.identity` (copy). :mod:`~backattn.translation.attention_merging` merges subword
+attention to tokens. :mod:`~backattn.training.translator.train` trains a fairseq model on parallel text.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 class Translation:
     """One translated sentence: n English tokens and the attention over the source tokens.
 
-    :param english: the n English tokens; empty when the translator gave nothing.
+    :param english: the n English tokens; empty when the translator wrote nothing.
     :param attention: token-level attention *with* the end-of-sentence row and column last, so that
-        every EOS policy can be applied later without a new translation. Each column sums to 1
-        (eq. 2); layers are averaged (eq. 3), or it is the last one's. *Shape:* (m + 1, n + 1), float32.
-    :param segments: in how many parts the source was translated; 1 unless it was over-long.
-    :param limited: how many of these translations went on to their length limit, where the translator
-        made them end; they may lack the end of the sentence, or run in circles.
+        any EOS policy can be applied later without a new translation. Each column sums to 1
+        (eq. 2). It is the mean over the layers (eq. 3), or the attention of the last one.
+        *Shape:* (m + 1, n + 1), float32.
+    :param segments: number of parts in which the source was translated; 1 unless it was over-long.
+    :param limited: number of segments whose translation was stopped at its length limit; it may lack the end
+        of the sentence, or repeat itself.
     """
 
     english: tuple[str, ...]
@@ -40,24 +42,20 @@ class Translation:
 
 
 class Translator(Protocol):
-    """Anything that translates batches into English and says where it looked.
-
-    ``opened`` says, for the provenance of its numbers, how its files were opened.
-    """
+    """Anything that translates batches into English and returns its attention."""
 
     @property
     def opened(self) -> str:
-        """How its files were opened, in words."""
+        """How the model's files were opened, in words; part of the provenance of its numbers."""
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Translate sentences of any length, in any number; results come in the given order.
 
-        The implementation sorts by length and cuts batches counted in tokens; a result does not
-        depend on its neighbours (beyond float rounding).
+        A result does not depend on the other sentences (beyond float rounding).
         """
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
-        """Where the model looks when it must write a given translation (forced decoding).
+        """Attention of the model over given translations (forced decoding).
 
         :param pairs: source tokens and English tokens, at least one each.
         :return: A of each pair, EOS last on both sides, as :attr:`Translation.attention`.

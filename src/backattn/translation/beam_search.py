@@ -1,10 +1,11 @@
-"""Beam search over any decoder that goes piece by piece, and the reading of a given translation. Pure torch,
-knows no fairseq.
+"""Beam search and forced decoding with any stepwise decoder. Pure torch.
 
-It finds what fairseq's ``SequenceGenerator`` finds (the tests compare them token by token), with less work:
-a sentence has its own length limit and leaves the batch as soon as nothing better can come; the first step
-is done once a sentence, not once a beam; and no hypothesis carries its past along: each step keeps what it
-chose, and the best hypothesis alone is put together from that at the end.
+The search is the project's own, and not fairseq's or transformers', because both models share it, because it
+returns the attention of the best hypothesis, and because it is faster: it finds what fairseq's
+``SequenceGenerator`` finds (the tests compare them token by token) with less work. A sentence has its own
+length limit and leaves the batch as soon as no better hypothesis is possible; the first step is computed once
+a sentence, not once a beam; and hypotheses are not copied at every step: back-pointers are kept, and only the
+best hypothesis is read back at the end.
 """
 
 import itertools
@@ -17,17 +18,16 @@ from torch import Tensor
 
 
 class Decoder(Protocol):
-    """A batch of encoded sentences that are being translated."""
+    """The decoder of a batch of encoded sentences, with its state."""
 
     def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Read one more piece of every hypothesis and say what may come next.
+        """Extend every hypothesis by one piece and score the next one.
 
-        Hypotheses are numbered row by row, a row for each sentence that is left. The arguments may be
-        changed.
+        Hypotheses are numbered row by row, one row for each active sentence. The arguments may be changed.
 
         :param pieces: the newest piece of each hypothesis. *Shape:* (sentences, beam)
-        :param order: which hypothesis of the step before each one goes on from; in the first step, which
-            sentence. *Shape:* (sentences, beam)
+        :param order: back-pointers: the hypothesis of the previous step that each one extends; in the first
+            step, the sentence. *Shape:* (sentences, beam)
         :return: log-probabilities, which the caller may change, and the attention over the source.
             *Shapes:* (hypotheses, vocabulary) and (hypotheses, source)
         """
@@ -35,21 +35,22 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Symbols:
-    """The pieces that are none.
+    """Special pieces of the target vocabulary.
 
-    :param eos: ends every translation; a decoder is given it first, and knows what to begin with.
-    :param never: may not be written: padding and the like.
+    :param eos: ends every translation. It is also the first piece that a decoder gets, whatever piece its
+        model begins with.
+    :param forbidden: pieces that are never generated, like padding.
     """
 
     eos: int
-    never: Sequence[int]
+    forbidden: Sequence[int]
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The best translation that was found of a sentence.
+    """The best translation of a sentence.
 
-    :param pieces: EOS, which ends it, not among them.
+    :param pieces: without EOS at the end.
     :param attention: one column for each piece and for EOS. *Shape:* (source, pieces + 1)
     """
 
@@ -58,9 +59,9 @@ class Hypothesis:
 
 
 class NotFinite(ArithmeticError):
-    """A decoder gave numbers that are not finite.
+    """A decoder returned scores that are not finite.
 
-    :param sentence: for this sentence of the batch.
+    :param sentence: position of the sentence in the batch.
     """
 
     def __init__(self, sentence: int) -> None:
@@ -70,15 +71,15 @@ class NotFinite(ArithmeticError):
 
 @dataclass(frozen=True)
 class _Step:
-    """What a step read, where that came from, and where the decoder looked to write what is next."""
+    """Input pieces of a step, their back-pointers, and the attention that predicts the next pieces."""
 
     pieces: Tensor
     order: Tensor
     attention: Tensor
 
 
-class _Ends:
-    """The best end that each sentence of a batch has so far: its score, step and hypothesis."""
+class _BestFinished:
+    """The best finished hypothesis of each sentence so far: its score, last step and number."""
 
     def __init__(self, sentences: int, device: torch.device) -> None:
         self.score = torch.full((sentences,), -torch.inf, device=device)
@@ -87,9 +88,9 @@ class _Ends:
         self.count = torch.zeros(sentences, dtype=torch.long, device=device)
 
     def add(self, sentences: Tensor, step: int, ended: Tensor, scores: Tensor, hypotheses: Tensor) -> None:
-        """Take note of the hypotheses that end in this step. *Shape of the last three:* (sentences, beam)"""
+        """Record the hypotheses that end in this step. *Shape of the last three:* (sentences, beam)"""
         best, which = scores.masked_fill(~ended, -torch.inf).max(1)
-        best = best / (step + 1)  # the mean over the pieces and EOS, as fairseq scores
+        best = best / (step + 1)  # mean over the pieces and EOS, as fairseq scores
         better = best > self.score[sentences]
         changed = sentences[better]
         self.score[changed] = best[better]
@@ -99,88 +100,88 @@ class _Ends:
 
 
 def beam_search(decoder: Decoder, limits: Tensor, beam: int, symbols: Symbols) -> list[Hypothesis]:
-    """Translate a batch.
+    """Translate a batch by beam search.
 
     :param limits: the most pieces of each sentence's translation, at least 1. *Shape:* (sentences,)
-    :param beam: hypotheses of a sentence that are followed; a sentence is done when so many have ended.
-    :raises NotFinite: no continuation of a sentence has a probability.
+    :param beam: beam size; a sentence is done when that many of its hypotheses have ended.
+    :raises NotFinite: no continuation of a sentence has a finite score.
     """
     device = limits.device
-    left = torch.arange(len(limits), device=device)  # the sentences that are not done
-    order = left[:, None]
+    active = torch.arange(len(limits), device=device)  # the sentences that are not done
+    order = active[:, None]
     pieces = torch.full_like(order, symbols.eos)
     totals = torch.zeros(order.shape, device=device)
-    never = torch.tensor(symbols.never, dtype=torch.long, device=device)
-    ends = _Ends(len(limits), device)
+    forbidden = torch.tensor(symbols.forbidden, dtype=torch.long, device=device)
+    finished = _BestFinished(len(limits), device)
     path: list[_Step] = []
     for step in itertools.count():
         log_probs, attention = decoder.step(pieces, order)
         path.append(_Step(pieces.flatten(), order.flatten(), attention))
-        log_probs.index_fill_(1, never, -torch.inf)
+        log_probs.index_fill_(1, forbidden, -torch.inf)
         log_probs = log_probs.view(*order.shape, -1)
-        over = limits[left] <= step
+        at_limit = limits[active] <= step
         if step == 0:  # no translation is empty
             log_probs[..., symbols.eos] = -torch.inf
-        elif over.any():
-            _only(symbols.eos, log_probs, over)
+        elif at_limit.any():
+            _force_piece(symbols.eos, log_probs, at_limit)
         scores, pieces, hypotheses = _candidates(log_probs, totals, 2 * beam)
-        lost = ~scores[:, 0].isfinite()
-        if lost.any():
-            raise NotFinite(int(left[lost][0]))
+        impossible = ~scores[:, 0].isfinite()
+        if impossible.any():
+            raise NotFinite(int(active[impossible][0]))
 
         ended = (pieces == symbols.eos) & scores.isfinite()
-        ends.add(left, step, ended[:, :beam], scores[:, :beam], hypotheses[:, :beam])
-        # The first that do not end go on. With a tiny vocabulary there are too few: -inf keeps a place.
-        goes_on = ended.sort(dim=1, stable=True).indices[:, :beam]
-        totals = scores.masked_fill(ended, -torch.inf).gather(1, goes_on)
-        pieces, order = pieces.gather(1, goes_on), hypotheses.gather(1, goes_on)
-        # A total only falls; at best it is spread over the longest translation.
-        hope = totals.amax(1) / (limits[left] + 1)
-        stays = (ends.count[left] < beam) & ~over & (hope > ends.score[left])
-        if not stays.all():
-            left, totals, pieces, order = left[stays], totals[stays], pieces[stays], order[stays]
-        if not len(left):
-            return _trace(path, ends, symbols.eos)
+        finished.add(active, step, ended[:, :beam], scores[:, :beam], hypotheses[:, :beam])
+        # The best unfinished ones continue. A tiny vocabulary has too few: a score of -inf fills the beam.
+        continuing = ended.sort(dim=1, stable=True).indices[:, :beam]
+        totals = scores.masked_fill(ended, -torch.inf).gather(1, continuing)
+        pieces, order = pieces.gather(1, continuing), hypotheses.gather(1, continuing)
+        # Totals never rise, so the best possible score is today's total over the longest translation.
+        best_possible = totals.amax(1) / (limits[active] + 1)
+        kept = (finished.count[active] < beam) & ~at_limit & (best_possible > finished.score[active])
+        if not kept.all():
+            active, totals, pieces, order = active[kept], totals[kept], pieces[kept], order[kept]
+        if not len(active):
+            return _backtrace(path, finished, symbols.eos)
     raise AssertionError("unreachable: every sentence has a limit")
 
 
 def force_decode(
     decoder: Decoder, translations: Sequence[Sequence[int]], beam: int, eos: int, device: str
 ) -> list[Hypothesis]:
-    """Decode a batch by force: where does the decoder look to write what is given?
+    """Decode given translations of a batch (teacher forcing) and return their attention.
 
-    :param translations: the pieces of each sentence's translation, EOS not among them.
-    :param beam: that the decoder was made for; all rows of a sentence read the same.
+    :param translations: the pieces of each sentence's translation, without EOS.
+    :param beam: beam size that the decoder was made for; all hypotheses of a sentence are equal.
     """
     sentences, steps = len(translations), 1 + max(map(len, translations))
-    # What each step reads: EOS first. Where a translation has ended, it goes on with EOS, and nobody looks.
-    given = torch.full((steps, sentences), eos)
+    # The input of each step: EOS first, and EOS as padding after a translation's end.
+    inputs = torch.full((steps, sentences), eos)
     for number, pieces in enumerate(translations):
-        given[1 : 1 + len(pieces), number] = torch.tensor(pieces)
-    order, looked = torch.arange(sentences, device=device)[:, None], []
-    for read in given.to(device):
+        inputs[1 : 1 + len(pieces), number] = torch.tensor(pieces)
+    order, attentions = torch.arange(sentences, device=device)[:, None], []
+    for read in inputs.to(device):
         attention = decoder.step(read[:, None].repeat(1, order.shape[1]), order.clone())[1]
-        looked.append(attention[:: order.shape[1]])
+        attentions.append(attention[:: order.shape[1]])
         order = torch.arange(len(attention), device=device).view(sentences, -1)
-        order = order.expand(-1, beam)  # one row a sentence in the first step, as in a search
-    attention = torch.stack(looked, 2)  # shape: (sentences, source, steps)
+        order = order.expand(-1, beam)  # one hypothesis a sentence in the first step, as in a search
+    attention = torch.stack(attentions, 2)  # shape: (sentences, source, steps)
     return [
         Hypothesis(tuple(pieces), columns[:, : len(pieces) + 1])
         for pieces, columns in zip(translations, attention, strict=True)
     ]
 
 
-def _only(piece: int, log_probs: Tensor, sentences: Tensor) -> None:
-    """Let these sentences write nothing but this piece."""
+def _force_piece(piece: int, log_probs: Tensor, sentences: Tensor) -> None:
+    """Forbid all other pieces in these sentences."""
     kept = log_probs[sentences, :, piece].clone()
     log_probs[sentences] = -torch.inf
     log_probs[sentences, :, piece] = kept
 
 
 def _candidates(log_probs: Tensor, totals: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of each sentence, best first: total, piece, and number of the hypothesis.
+    """The best continuations of each sentence, best first: total score, piece and extended hypothesis.
 
-    The best of a sentence are among the best of its hypotheses, which is a much shorter list to search.
+    The top of a sentence is searched among the top of each of its hypotheses, a much shorter list.
 
     :param log_probs: *Shape:* (sentences, beam, vocabulary)
     """
@@ -192,27 +193,27 @@ def _candidates(log_probs: Tensor, totals: Tensor, count: int) -> tuple[Tensor, 
     return scores, pieces.view(sentences, -1).gather(1, chosen), first + chosen // each
 
 
-def _trace(path: Sequence[_Step], ends: _Ends, eos: int) -> list[Hypothesis]:
-    """Go back from the best ends, for all sentences together.
+def _backtrace(path: Sequence[_Step], finished: _BestFinished, eos: int) -> list[Hypothesis]:
+    """Read the best hypotheses back along the back-pointers, for all sentences at once.
 
-    :raises NotFinite: a sentence has no end.
+    :raises NotFinite: a sentence has no finished hypothesis.
     """
-    sentences = len(ends.step)
-    endless = ends.score.isneginf()
-    if endless.any():
-        raise NotFinite(int(endless.nonzero()[0]))
-    pieces = torch.full((sentences, len(path) + 1), eos, device=ends.step.device)
+    sentences = len(finished.step)
+    unfinished = finished.score.isneginf()
+    if unfinished.any():
+        raise NotFinite(int(unfinished.nonzero()[0]))
+    pieces = torch.full((sentences, len(path) + 1), eos, device=finished.step.device)
     first = path[0].attention
     attention = first.new_zeros(sentences, first.shape[1], len(path))
-    at = ends.hypothesis.clone()
+    at = finished.hypothesis.clone()
     for number in range(len(path) - 1, -1, -1):
         step = path[number]
-        reached = (ends.step >= number).nonzero()[:, 0]
+        reached = (finished.step >= number).nonzero()[:, 0]
         here = at[reached]
         attention[reached, :, number] = step.attention[here]
         pieces[reached, number] = step.pieces[here]
         at[reached] = step.order[here]
     return [
         Hypothesis(tuple(row[1:length]), columns[:, :length])
-        for row, columns, length in zip(pieces.tolist(), attention, (ends.step + 1).tolist(), strict=True)
+        for row, columns, length in zip(pieces.tolist(), attention, (finished.step + 1).tolist(), strict=True)
     ]

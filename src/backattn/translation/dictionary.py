@@ -1,6 +1,7 @@
-"""Translation by a dictionary, word by word: what Back Attention needs where no translator is good enough.
+"""Translate word by word with a bilingual dictionary, for languages without a good enough translator.
 
-"Cheap translation" (Mayhew, Tsai and Roth 2017, https://aclanthology.org/D17-1269), brought home through A.
+This is the "cheap translation" of Mayhew, Tsai and Roth (2017, https://aclanthology.org/D17-1269), with A
+from the headwords that were found.
 """
 
 import unicodedata
@@ -16,14 +17,14 @@ from backattn.translation import Translation
 from backattn.translation.tokenisation import split_words
 
 _INFINITIVE = "to "
-# What has no compatibility form in ASCII, and an English tagger has learnt to lean on.
+# Punctuation that Unicode's compatibility forms leave as it is, but an English tagger knows in ASCII only.
 _PUNCTUATION = {"。": ".", "、": ",", "“": '"', "”": '"', "‘": "'", "’": "'"}
 
 
 class DictionaryTranslator:
-    """The longest headwords from the left, each said by its first gloss (a ``Translator``).
+    """Replaces the longest headwords from left to right by their first gloss (a ``Translator``).
 
-    What no headword covers is said as it is; letters and digits that stand together are one word.
+    A token in no headword is copied; adjacent ASCII letters and digits are one word.
 
     :param glosses: headword -> the English tokens for it, at least one.
     """
@@ -38,8 +39,8 @@ class DictionaryTranslator:
     def load(cls, path: str) -> "DictionaryTranslator":
         """Read a dictionary in the form of CC-CEDICT.
 
-        Headwords count in both scripts, and of the entries of one the first that is no surname: the family
-        Wang (王) is rarer than a king. Verbs lose their "to".
+        A headword is entered in both scripts. Of its entries the first that is no surname is taken: the
+        family Wang (王) is rarer than a king. The "to" of verbs is dropped.
 
         :raises MissingError, CorpusError: the file is not there, or a line is no entry.
         """
@@ -48,16 +49,18 @@ class DictionaryTranslator:
             for headword in (entry.traditional, entry.simplified):
                 if entry.gloss and (headword not in chosen or chosen[headword].surname):
                     chosen[headword] = entry
-        said = {entry.gloss: _said(entry.gloss) for entry in chosen.values()}
-        return cls({headword: said[entry.gloss] for headword, entry in chosen.items()})
+        words = {entry.gloss: _gloss_words(entry.gloss) for entry in chosen.values()}
+        return cls({headword: words[entry.gloss] for headword, entry in chosen.items()})
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
-        """Each sentence, in the order of its own words; A spreads an English token over its headword."""
+        """Translate in source order; A divides each English token evenly over its headword's tokens."""
         return [self._translation(tokens) for tokens in sentences]
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
-        """:raises RecipeError: always; it cannot be made to write another sentence."""
-        raise RecipeError('translator.kind: "dictionary" says its own glosses, so there is no A to measure')
+        """:raises RecipeError: always; a dictionary has no attention over a given translation."""
+        raise RecipeError(
+            'translator.kind: "dictionary" has no attention over a given translation; align with another kind'
+        )
 
     def _translation(self, tokens: tuple[str, ...]) -> Translation:
         english: list[str] = []
@@ -70,16 +73,16 @@ class DictionaryTranslator:
         return Translation(tuple(english), attention)
 
     def _words(self, tokens: Sequence[str]) -> Iterator[tuple[int, int, Sequence[str]]]:
-        """Spans of tokens, from the left, and what each is in English."""
+        """Spans of source tokens from left to right: start, end, English words."""
         start = 0
         while start < len(tokens):
-            end = self._match(tokens, start) or _latin(tokens, start) or start + 1
+            end = self._match(tokens, start) or _ascii_word_end(tokens, start) or start + 1
             text = "".join(tokens[start:end])
-            yield start, end, self._glosses.get(text) or (_as_it_is(text),)
+            yield start, end, self._glosses.get(text) or (_to_ascii(text),)
             start = end
 
     def _match(self, tokens: Sequence[str], start: int) -> int:
-        """Where the longest headword from ``start`` on ends; 0 where there is none."""
+        """End of the longest headword that begins at ``start``; 0 if there is none."""
         text, found = "", 0
         for end in range(start + 1, len(tokens) + 1):
             text += tokens[end - 1]
@@ -90,21 +93,21 @@ class DictionaryTranslator:
         return found
 
 
-def _said(gloss: str) -> tuple[str, ...]:
+def _gloss_words(gloss: str) -> tuple[str, ...]:
     text = gloss.removeprefix(_INFINITIVE)
-    # Moses leaves plain words as they are; 100,000 glosses would take it seconds.
+    # Moses does not change plain words, and would take seconds for 100,000 glosses.
     plain = text.isascii() and text.replace(" ", "").isalpha()
     return tuple(text.split() if plain else split_words(text, "en"))
 
 
-def _latin(tokens: Sequence[str], start: int) -> int:
-    """Where the letters and digits of ASCII, each of them a token or not, end; 0 where there are none."""
+def _ascii_word_end(tokens: Sequence[str], start: int) -> int:
+    """End of the ASCII letters and digits from ``start`` on, in one or many tokens; 0 if there are none."""
     end = start
-    while end < len(tokens) and _as_it_is(tokens[end]).isascii() and _as_it_is(tokens[end]).isalnum():
+    while end < len(tokens) and _to_ascii(tokens[end]).isascii() and _to_ascii(tokens[end]).isalnum():
         end += 1
     return end if end > start else 0
 
 
-def _as_it_is(text: str) -> str:
-    """In the form that English text has (full width becomes half), still one token."""
+def _to_ascii(text: str) -> str:
+    """Text with full-width characters and punctuation as English has them, still one token."""
     return "".join(unicodedata.normalize("NFKC", _PUNCTUATION.get(text, text)).split()) or text

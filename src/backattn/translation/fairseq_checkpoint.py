@@ -1,6 +1,6 @@
-"""fairseq's checkpoints and hub archives -> its models. The opening half of the fairseq door.
+"""Build fairseq models from checkpoints and from the archives of fairseq's hub.
 
-Every file is a stranger's: it is read as plain data, and only the models that this project knows are built.
+No file is trusted: a checkpoint is read as plain data, and only fconv and transformer models are built.
 """
 
 import tarfile
@@ -18,13 +18,13 @@ import torch
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError, RecipeError
 from backattn.common.regular_files import open_regular
-from backattn.common.safe_text import listed, quoted, shortened
-from backattn.models.import_logging import untouched_logging
+from backattn.common.safe_text import error_text, listed, quoted
+from backattn.models.import_logging import keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, BoundedBuilding, load_safely
-from backattn.models.safe_tar import plain_members
+from backattn.models.safe_tar import safe_members
 from backattn.recipe import FairseqRecipe
 
-with untouched_logging():
+with keep_root_logging():
     from fairseq import checkpoint_utils, file_utils
     from fairseq.data import Dictionary
     from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
@@ -32,36 +32,36 @@ with untouched_logging():
     from fairseq.models.transformer import TransformerModel
     from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-_FOREIGN = "expected an fconv or transformer model of fairseq's translation task"
+_SUPPORTED = "expected an fconv or transformer model of fairseq's translation task"
 
 
 def load_models(
     files: Sequence[Path], recipe: FairseqRecipe, target: str = "en"
 ) -> tuple[list[Any], Dictionary, Dictionary]:
-    """The models of checkpoints that lie in one folder, and that folder's two dictionaries.
+    """Build the models of checkpoints in one folder, and read that folder's two dictionaries.
 
     :raises ModelError: a file is damaged, holds code instead of data, or does not fit the others.
     """
     overrides: dict[str, Any] = {
-        # What a checkpoint may say beyond its model: files to begin from, a score of each validation.
+        # Settings that name other files to load, or that compute BLEU in validation.
         "encoder_embed_path": None, "decoder_embed_path": None, "eval_bleu": False,
     }  # fmt: skip
     models: list[Any] = []
     task: Any = None
-    known = dictionaries(files[0].parent, recipe, target)
+    paths = dictionary_files(files[0].parent, recipe, target)
     with torch.serialization.safe_globals(PLAIN_CLASSES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # what fairseq calls in torch, users cannot change
+        warnings.simplefilter("ignore", FutureWarning)  # from fairseq's calls of torch; users can do nothing
         for file in files:
             state = load_safely(file)
             try:
                 _refuse_foreign(file, state)
-                # Given a path alone, fairseq would rather open a file called checkpoint-shard0.pt beside it.
+                # load_model_ensemble_and_task would prefer a file checkpoint-shard0.pt beside this one.
                 with reading_once(state):
                     state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
-                # Made here, and not of a checkpoint's settings, where a path with `${` or `:` in it is none.
+                # Not built from the checkpoint's settings, which cannot hold a path with `${` or `:`.
                 task = task or TranslationTask(
                     TranslationConfig(source_lang=recipe.source, target_lang=target),
-                    *map(_read_dictionary, known),
+                    *map(_read_dictionary, paths),
                 )
                 with BoundedBuilding(file, state):
                     (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task(
@@ -69,8 +69,8 @@ def load_models(
                     )
             except ModelError:
                 raise
-            except Exception as error:  # a foreign loader: whatever it stumbles over is in the file
-                reason = shortened(" ".join(repr(error).split()))
+            except Exception as error:  # fairseq raises many kinds; the file is at fault
+                reason = f"{type(error).__name__}: {error_text(error)}"
                 raise ModelError(
                     f"{file}: fairseq cannot build this model with the dictionaries beside it: {reason}"
                 ) from error
@@ -98,17 +98,17 @@ def _read_dictionary(path: Path) -> Dictionary:
 
 
 def _refuse_foreign(file: Path, state: Mapping[str, Any]) -> None:
-    """Refuse other models and tasks of fairseq before they are built: nobody has read what those run."""
+    """Refuse other models and tasks of fairseq: their code was not reviewed for hostile settings."""
     args, cfg = state.get("args"), state.get("cfg")
     model, task = _setting(cfg, "model"), _setting(cfg, "task")
     models = [_setting(args, "arch"), _setting(model, "_name"), _setting(model, "arch")]
     tasks = [_setting(args, "task"), _setting(task, "_name")]
     known = {**MODEL_REGISTRY, **ARCH_MODEL_REGISTRY}
     named = [str(name) for name in models if name is not None]
-    strange = [name for name in named if known.get(name) not in (FConvModel, TransformerModel)]
-    strange += [str(name) for name in tasks if name not in (None, "translation")]
-    if strange or not named:
-        raise ModelError(f"{file}: {_FOREIGN}; found {listed(strange) or 'no name of a model'}")
+    unsupported = [name for name in named if known.get(name) not in (FConvModel, TransformerModel)]
+    unsupported += [str(name) for name in tasks if name not in (None, "translation")]
+    if unsupported or not named:
+        raise ModelError(f"{file}: {_SUPPORTED}; found {listed(unsupported) or 'no name of a model'}")
 
 
 def _setting(settings: Any, name: str) -> Any:
@@ -116,31 +116,31 @@ def _setting(settings: Any, name: str) -> Any:
 
 
 def hub_folder(hub: str) -> Path:
-    """The folder of one of fairseq's public models, fetched and unpacked into fairseq's own cache.
+    """Download and unpack one of fairseq's public models in fairseq's own cache; return its folder.
 
     :raises RecipeError: fairseq has no such model into English.
     :raises MissingError: the archive is not in the cache and cannot be fetched.
-    :raises ModelError: the archive is damaged, or holds what is no file of a model.
+    :raises ModelError: the archive is damaged, or has members that are refused.
     """
     archive = _hub_archives().get(hub)
     if archive is None:
         known = listed(sorted(_hub_archives()))
         raise RecipeError(f"translator.hub: fairseq has no {quoted(hub)}; expected one of {known}")
     cache = file_utils.PYTORCH_FAIRSEQ_CACHE
-    # fairseq asks the network even for what it has; without one it would find nothing.
-    for there in sorted(cache.glob(f"{file_utils.url_to_filename(archive)}.*")):
-        if there.is_dir():
-            return Path(there)
+    # fairseq asks the network even for archives in its cache, and offline would not find them.
+    for cached in sorted(cache.glob(f"{file_utils.url_to_filename(archive)}.*")):
+        if cached.is_dir():
+            return Path(cached)
     try:
-        with plain_members():
+        with safe_members():
             found: str | None = file_utils.load_archive_file(archive)
     except ModelError as error:
         raise ModelError(f"{hub}: {archive}: refused, {error}; delete it from {cache}") from None
-    except RuntimeError:  # five times no answer in time
+    except RuntimeError:  # no answer after five attempts
         found = None
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ModelError(
-            f"{hub}: {archive}: damaged ({shortened(str(error))}); delete it from {cache} to fetch it anew"
+            f"{hub}: {archive}: damaged ({error_text(error)}); delete it from {cache} to fetch it anew"
         ) from None
     if found is None:
         raise MissingError(
@@ -159,13 +159,16 @@ def _hub_archives() -> dict[str, str]:
     }
 
 
-def dictionaries(folder: Path, recipe: FairseqRecipe, target: str = "en") -> list[Path]:
-    """Where the dictionaries of the two sides lie."""
+def dictionary_files(folder: Path, recipe: FairseqRecipe, target: str = "en") -> list[Path]:
+    """Paths of the two sides' dictionaries."""
     return [folder / f"dict.{language}.txt" for language in (recipe.source, target)]
 
 
-def need(*paths: Path) -> None:
-    """:raises MissingError: one of these files of a translator is not there."""
+def require_files(*paths: Path) -> None:
+    """Check that files of a translator are there.
+
+    :raises MissingError: one is not.
+    """
     for path in paths:
         if not is_file(path):
             raise MissingError(

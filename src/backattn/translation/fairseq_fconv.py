@@ -1,7 +1,7 @@
-"""fairseq's fconv model, arranged for translating. Pure torch, knows no fairseq.
+"""A faster inference implementation of fairseq's fconv model. Pure torch.
 
-The weights and the arithmetic are fairseq's (a test compares the two), the order of work is not: weights are
-laid out once a model, and what depends on the sentence alone is kept once a sentence, not once a hypothesis.
+Weights and results are fairseq's (a test compares the two). It is faster because weights are packed once a
+model, and states of the source are kept once a sentence, not once a hypothesis.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ _HALF = math.sqrt(0.5)
 
 
 class Dense:
-    """A linear layer whose weights are laid out once, where the processor has a layout of its own.
+    """A linear layer whose weights are packed once in oneDNN's layout, where the CPU supports it.
 
-    torch multiplies float32 matrices with MKL, which on processors of another maker reaches less than half
-    of the rate of oneDNN, torch's other library. Its layer is called by a name that torch does not promise
-    to keep, and not every processor multiplies in bfloat16: where it fails, the ordinary one is used.
+    torch multiplies float32 matrices with MKL, which on CPUs not made by Intel reaches less than half of the
+    rate of oneDNN. torch has no public name for oneDNN's packed layer, so a private operator is called; where
+    it is missing, or the CPU does not support bfloat16, ``F.linear`` is used.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype | None = None) -> None:
-        """Lay the weights out.
+        """Pack the weights.
 
         :param weight: *Shape:* (out, in)
-        :param dtype: of the product; what comes and goes keeps its own. None for that of the weights.
+        :param dtype: of the multiplication; inputs and outputs keep their own. None for that of the weights.
         """
         self._dtype = dtype or weight.dtype
         self._weight = weight.detach().to(self._dtype).contiguous()
@@ -56,46 +56,46 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Convolution:
-    """A convolution with its gated linear unit, and its residual connection.
+    """A convolution with its gated linear unit and residual connection.
 
-    :param width: how many positions it sees.
-    :param channels: of each of them.
-    :param reach: how many layers back the residual comes from; 0 for none.
-    :param projection: brings the residual to this layer's channels.
+    :param width: kernel size.
+    :param channels: input channels.
+    :param residual_distance: how many layers back the residual comes from; 0 for none.
+    :param projection: maps the residual to this layer's channels.
     """
 
     weights: Dense
     width: int
     channels: int
-    reach: int
+    residual_distance: int
     projection: Dense | None
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """:param windows: the channels of ``width`` positions, side by side."""
+        """Convolve: ``windows`` holds the channels of ``width`` positions, concatenated."""
         return F.glu(self.weights(windows), -1)
 
     def add_residual(self, x: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """:param states: the results of all layers before."""
-        if not self.reach:
+        """Add the residual; ``states`` are the outputs of all earlier layers."""
+        if not self.residual_distance:
             return x
-        residual = states[-self.reach]
+        residual = states[-self.residual_distance]
         return (x + (self.projection(residual) if self.projection else residual)) * _HALF
 
 
 @dataclass(frozen=True)
 class _Attention:
-    """The projections of an attention layer: what it asks with, and what it makes of the answer."""
+    """Input and output projections of an attention layer."""
 
-    question: Dense
-    answer: Dense
+    query: Dense
+    output: Dense
 
 
 class ConvolutionalModel:
-    """A fairseq ``FConvModel``.
+    """Inference of a fairseq ``FConvModel``.
 
     :param model: without weight normalisation, and without an adaptive softmax.
-    :param dtype: of the products with weights; None for that of the weights.
-    :param last: give the last layer's attention alone, not the mean over the layers (eq. 3).
+    :param dtype: of multiplications with weights; None for that of the weights.
+    :param last: return the attention of the last layer, not the mean over the layers (eq. 3).
     """
 
     def __init__(self, model: Any, dtype: torch.dtype | None = None, *, last: bool = False) -> None:
@@ -129,9 +129,9 @@ class ConvolutionalModel:
 
 
 class ConvolutionalDecoder:
-    """A :class:`~backattn.translation.beam_search.Decoder` over an encoded batch.
+    """The :class:`~backattn.translation.beam_search.Decoder` of an encoded batch.
 
-    :param states, sums: the encoder's states, and the same with its embeddings.
+    :param states, sums: encoder states, and encoder states plus embeddings.
         *Shape:* (sentences, source, embedding)
     """
 
@@ -139,11 +139,11 @@ class ConvolutionalDecoder:
         self._model = model
         self._step, self._beam = 0, 1
         self._keys = (states * _HALF).transpose(1, 2).contiguous()
-        # fairseq scales by the length of the source, so that a mean over it does not shrink with it.
+        # As fairseq, scale by the length of the source: a mean over more positions has less variance.
         self._values = sums * (~padding).sum(1).to(sums.dtype).sqrt()[:, None, None]
         self._mask = torch.zeros_like(states[:, None, :, 0]).masked_fill_(padding[:, None], -torch.inf)
-        # What each convolution saw: all its positions but the newest.
-        self._seen = [
+        # The inputs of each convolution at all its positions but the newest.
+        self._history = [
             states.new_zeros(len(states), (layer.width - 1) * layer.channels) for layer in model.layers
         ]
 
@@ -151,7 +151,7 @@ class ConvolutionalDecoder:
         """Log-probabilities of the next piece, and the attention: averaged (eq. 3), or the last layer's."""
         sentences, beam = order.shape
         if sentences < len(self._keys):
-            self._keep(order[:, 0] // self._beam)
+            self._select_sentences(order[:, 0] // self._beam)
         self._beam, order = beam, order.flatten()
         model = self._model
         embedded = model.pieces.index_select(0, pieces.flatten())
@@ -159,35 +159,37 @@ class ConvolutionalDecoder:
             embedded += model.positions[self._step]
         self._step += 1
         x = model.decoder_in(embedded)
-        states, looked = [x], []
+        states, weights_by_layer = [x], []
         for number, (layer, attention) in enumerate(zip(model.layers, model.attentions, strict=True)):
-            windows = torch.cat([self._seen[number].index_select(0, order), x], 1)
-            self._seen[number] = windows[:, layer.channels :]
+            windows = torch.cat([self._history[number].index_select(0, order), x], 1)
+            self._history[number] = windows[:, layer.channels :]
             x = layer(windows)
             if attention is not None:
-                question = (attention.question(x) + embedded).view(sentences, beam, -1)
-                weights = torch.baddbmm(self._mask, question, self._keys).softmax(-1)
-                looked.append(weights)
-                x = (attention.answer(torch.bmm(weights, self._values).flatten(0, 1)) + x) * _HALF
+                query = (attention.query(x) + embedded).view(sentences, beam, -1)
+                weights = torch.baddbmm(self._mask, query, self._keys).softmax(-1)
+                weights_by_layer.append(weights)
+                x = (attention.output(torch.bmm(weights, self._values).flatten(0, 1)) + x) * _HALF
             x = layer.add_residual(x, states)
             states.append(x)
         log_probs = model.vocabulary(model.decoder_out(x)).log_softmax(-1, torch.float32)
-        looked, layers = (looked[-1:], 1) if model.last else (looked, len(model.layers))
-        return log_probs, _mean(looked, layers, x.new_empty(len(x), 0))
+        weights_by_layer, layers = (
+            (weights_by_layer[-1:], 1) if model.last else (weights_by_layer, len(model.layers))
+        )
+        return log_probs, _mean(weights_by_layer, layers, x.new_empty(len(x), 0))
 
-    def _keep(self, sentences: Tensor) -> None:
-        """Let go of the sentences that are done."""
+    def _select_sentences(self, sentences: Tensor) -> None:
+        """Keep only the sentences that are not done."""
         parts = (self._keys, self._values, self._mask)
         self._keys, self._values, self._mask = (part.index_select(0, sentences) for part in parts)
 
 
-def _mean(looked: Sequence[Tensor], layers: int, nothing: Tensor) -> Tensor:
-    """*Shapes:* (sentences, beam, source) -> (hypotheses, source)"""
-    return torch.stack(list(looked)).sum(0).flatten(0, 1) / layers if looked else nothing
+def _mean(weights_by_layer: Sequence[Tensor], layers: int, empty: Tensor) -> Tensor:
+    """Mean attention over the layers. *Shapes:* (sentences, beam, source) -> (hypotheses, source)"""
+    return torch.stack(list(weights_by_layer)).sum(0).flatten(0, 1) / layers if weights_by_layer else empty
 
 
 def _windows(x: Tensor, width: int) -> Tensor:
-    """The channels of ``width`` positions around each, side by side. *Shape:* (..., positions, channels)"""
+    """Concatenate the channels of ``width`` positions around each. *Shape:* (..., positions, channels)"""
     positions = x.shape[-2]
     padded = F.pad(x, (0, 0, (width - 1) // 2, width // 2))
     return torch.cat([padded[..., shift : shift + positions, :] for shift in range(width)], -1)
@@ -205,8 +207,8 @@ def _convolutions(coder: Any, dtype: torch.dtype | None) -> list[_Convolution]:
             weights=Dense(layer.weight.permute(2, 0, 1).flatten(1), layer.bias, dtype),
             width=layer.kernel_size[0],
             channels=layer.in_channels,
-            reach=reach,
+            residual_distance=residual_distance,
             projection=projection and _dense(projection, dtype),
         )
-        for layer, reach, projection in parts
+        for layer, residual_distance, projection in parts
     ]

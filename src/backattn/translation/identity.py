@@ -1,4 +1,4 @@
-"""No translation: what Back Attention brings home when the English tagger reads the source as it is."""
+"""Copy the source instead of translating it, so that the English tagger reads the source itself."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,16 @@ from backattn.translation import Translation
 
 
 class CopyTranslator:
-    """Says the source again, and A is the identity (a ``Translator``)."""
+    """Returns the source as its translation, with the identity as A (a ``Translator``)."""
 
     opened = "no model"
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
-        """Each sentence as its own translation."""
+        """Copy each sentence."""
         return [Translation(tokens, np.eye(len(tokens) + 1, dtype=np.float32)) for tokens in sentences]
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
-        """:raises RecipeError: always; it cannot be made to write another sentence."""
-        raise RecipeError('translator.kind: "copy" says the source again, so there is no A to measure')
+        """:raises RecipeError: always; a copy has no attention over a given translation."""
+        raise RecipeError(
+            'translator.kind: "copy" has no attention over a given translation; align with another kind'
+        )

@@ -1,4 +1,4 @@
-"""Marian models of transformers (opus-mt) as translators. The translator's half of the transformers door."""
+"""Translate with the Marian models of transformers (opus-mt)."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from backattn.common.device import takes_bfloat16
 from backattn.common.errors import ModelError
 from backattn.common.json_files import read_table
 from backattn.common.safe_text import quoted
-from backattn.models.hub import build, fetch, read_weights
+from backattn.models.hub import fetch_snapshot
 from backattn.models.transformers_folder import (
     ADVICE,
     CONFIG,
@@ -26,6 +26,7 @@ from backattn.models.transformers_folder import (
     marian_files,
     marian_settings,
 )
+from backattn.models.transformers_loader import build_model, read_weights
 from backattn.recipe import TransformersRecipe
 from backattn.translation.attention_merging import UNKNOWN
 from backattn.translation.beam_search import Symbols
@@ -38,9 +39,9 @@ _INSTEAD = "copy its folder and name that as translator.checkpoint"
 
 
 class MarianTranslator(SearchTranslator):
-    """A Marian model: raw text in, raw text out.
+    """A translator with a Marian model, which reads and writes raw text (a ``Translator``).
 
-    :param source, target: how the two sides are spelled.
+    :param source, target: vocabularies of the two sides.
     """
 
     def __init__(
@@ -59,17 +60,17 @@ class MarianTranslator(SearchTranslator):
             model = model.half()
         elif takes_bfloat16(recipe.precision, device):
             model = model.bfloat16()
-        beam = min(recipe.beam, len(target.numbers) - 1)
-        # One position is that of EOS, or of what a translation begins with.
+        beam = min(recipe.beam, len(target.ids) - 1)
+        # One position is taken by EOS, or by the piece that a translation begins with.
         longest = config.max_position_embeddings - 1
         pieces = PieceModel(
-            spelling=RawTextTokenizer(source, target, recipe.source),
-            start=partial(_Stepwise, model, recipe.layers == "last"),
+            tokenizer=RawTextTokenizer(source, target, recipe.source),
+            start=partial(_MarianDecoder, model, recipe.layers == "last"),
             beam=beam,
             symbols=Symbols(config.eos_token_id, (config.pad_token_id,)),
             end=config.eos_token_id,
             padding=config.pad_token_id,
-            pads_left=False,  # its positions are counted from the left
+            pads_left=False,  # position embeddings are counted from the left
             longest=(longest, longest),
         )
         super().__init__(pieces, recipe, opened=opened, device=device)
@@ -83,10 +84,10 @@ class MarianTranslator(SearchTranslator):
         :raises ModelError: it is damaged, or not of the kind.
         """
         settings, files = marian_settings(folder), marian_files(folder)
-        # Only "eager" attention says where it looks.
         safe = SAFETENSORS in files
         weights = read_weights(folder, [SAFETENSORS if safe else PICKLE])
-        model = build(
+        # "eager" is the only implementation that returns attention weights.
+        model = build_model(
             folder, MarianMTModel, MarianConfig, settings, weights,
             attn_implementation="eager", dtype=torch.float32,
         )  # fmt: skip
@@ -103,18 +104,25 @@ class MarianTranslator(SearchTranslator):
 
     @classmethod
     def from_hub(cls, recipe: TransformersRecipe, *, device: str) -> "MarianTranslator":
-        """The model that ``recipe.hub`` names.
+        """Download and open the model that ``recipe.hub`` names.
 
         :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.
         """
-        folder = fetch(recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD)
+        folder = fetch_snapshot(
+            recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD
+        )
         if not is_file(folder / SAFETENSORS):
-            folder = fetch(recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD)
+            folder = fetch_snapshot(
+                recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD
+            )
         return cls.load(folder, recipe, device=device)
 
 
 def _check_config(folder: Path, config: Any, size: int) -> None:
-    """:raises ModelError: a special piece is none of the vocabulary, or nothing can be read."""
+    """Check the ids of special pieces, and that a sentence of one piece fits.
+
+    :raises ModelError: they are wrong, or it does not.
+    """
     for key in ("eos_token_id", "pad_token_id", "decoder_start_token_id"):
         number = getattr(config, key)
         if type(number) is not int or not 0 <= number < size:
@@ -126,19 +134,22 @@ def _check_config(folder: Path, config: Any, size: int) -> None:
 
 
 def _side(vocabulary: Path, pieces: Path, size: int) -> SideVocabulary:
-    """:raises ModelError: the vocabulary is damaged, or of a model of another size."""
-    numbers = read_table(vocabulary, ADVICE)
-    if not all(type(number) is int and 0 <= number < size for number in numbers.values()):
+    """Read the vocabulary of one side.
+
+    :raises ModelError: it is damaged, or of a model of another size.
+    """
+    ids = read_table(vocabulary, ADVICE)
+    if not all(type(piece_id) is int and 0 <= piece_id < size for piece_id in ids.values()):
         raise ModelError(f"{vocabulary}: expected a number below {size} for each piece; {ADVICE}")
-    if UNKNOWN not in numbers:
+    if UNKNOWN not in ids:
         raise ModelError(f"{vocabulary}: has no {UNKNOWN}; {ADVICE}")
-    return SideVocabulary(SentencePieceModel.load(pieces, ADVICE), numbers, numbers[UNKNOWN])
+    return SideVocabulary(SentencePieceModel.load(pieces, ADVICE), ids, ids[UNKNOWN])
 
 
-class _Stepwise:
-    """A :class:`~backattn.translation.beam_search.Decoder` over transformers' own.
+class _MarianDecoder:
+    """Adapts transformers' Marian decoder to :class:`~backattn.translation.beam_search.Decoder`.
 
-    :param last: attention of the last layer alone, not averaged over the layers (eq. 3).
+    :param last: return the attention of the last layer, not the mean over the layers (eq. 3).
     :param tokens: padded sources. *Shape:* (sentences, source)
     """
 
@@ -150,28 +161,30 @@ class _Stepwise:
         self._steps = 0
 
     def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the next piece, and the attention, the mean over its heads."""
-        rows: Any = order.flatten()  # declared as a LongTensor, which no function of torch is said to give
-        read = pieces.reshape(-1, 1)
+        """Log-probabilities of the next piece, and the attention, averaged over the heads."""
+        rows: Any = (
+            order.flatten()
+        )  # transformers' annotation is LongTensor, which torch's functions are not annotated to return
+        inputs = pieces.reshape(-1, 1)
         if self._steps == 0:
-            read = torch.full_like(read, self._model.config.decoder_start_token_id)
+            inputs = torch.full_like(inputs, self._model.config.decoder_start_token_id)
         else:
             self._cache.self_attention_cache.reorder_cache(rows)
-            # The beams of a sentence look at one source: an order within sentences changes nothing there.
+            # Hypotheses of a sentence share its source: reordering within sentences changes nothing.
             if self._steps == 1 or len(rows) != len(self._mask):
                 self._cache.cross_attention_cache.reorder_cache(rows)
                 self._mask = self._mask[rows]
         self._steps += 1
         found = self._model.get_decoder()(
-            input_ids=read,
-            encoder_hidden_states=self._encoded,  # read in the first step alone, then from the cache
+            input_ids=inputs,
+            encoder_hidden_states=self._encoded,  # used in the first step only, then from the cache
             encoder_attention_mask=self._mask,
             past_key_values=self._cache,
             use_cache=True,
             output_attentions=True,
         )
         scores = self._model.lm_head(found.last_hidden_state[:, -1]) + self._model.final_logits_bias
-        looked = found.cross_attentions[-1:] if self._last else found.cross_attentions
+        layers = found.cross_attentions[-1:] if self._last else found.cross_attentions
         # shape: (layers, hypotheses, heads, source)
-        attention = torch.stack([layer[:, :, -1] for layer in looked])
+        attention = torch.stack([layer[:, :, -1] for layer in layers])
         return scores.float().log_softmax(-1), attention.float().mean((0, 2))

@@ -1,4 +1,4 @@
-"""Text -> tokens -> a translator's pieces."""
+"""Tokenise and detokenise text (Moses), and split tokens into subword pieces (sentencepiece, BPE)."""
 
 import html
 import itertools
@@ -22,13 +22,13 @@ from backattn.translation.attention_merging import (
     words_of_sentencepieces,
 )
 
-# Different tokens whose pieces are remembered.
-_REMEMBERED = 1 << 17
+# Size of the cache of tokens and their pieces.
+_CACHED_TOKENS = 1 << 17
 _WORD_END = "</w>"
 
 
 class TokenPieces(Protocol):
-    """Cuts source tokens into pieces, and puts target pieces together to words."""
+    """Splits source tokens into pieces, and merges target pieces to words."""
 
     def pieces(self, token: str) -> list[str]:
         """The pieces of one source token, at least one."""
@@ -38,12 +38,12 @@ class TokenPieces(Protocol):
 
 
 class SentencePieceModel:
-    """A sentencepiece model, of one language or of both."""
+    """A sentencepiece model of one language or several."""
 
     def __init__(self, model: bytes) -> None:
         self._model = sentencepiece.SentencePieceProcessor()
         self._model.LoadFromSerializedProto(model)
-        self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
+        self._encode = lru_cache(maxsize=_CACHED_TOKENS)(self._pieces)
 
     @classmethod
     def load(
@@ -51,9 +51,9 @@ class SentencePieceModel:
     ) -> "SentencePieceModel":
         """Read a sentencepiece model.
 
-        :param advice: what a user does where there is none.
+        :param advice: for the message of a missing file: what to do.
         :raises MissingError: there is no such file.
-        :raises ModelError: it is no sentencepiece model.
+        :raises ModelError: it is not a sentencepiece model.
         """
         if not is_file(path):
             raise MissingError(f"{path}: no sentencepiece model there; {advice}")
@@ -65,18 +65,18 @@ class SentencePieceModel:
             ) from None
 
     def pieces(self, token: str) -> list[str]:
-        """The pieces of one token, at least one; the first begins with ``▁``. Many are remembered.
+        """The pieces of one token, at least one; the first begins with ``▁``. Results are cached.
 
-        A token that normalisation leaves nothing of (a zero-width space) becomes ``<unk>``.
+        A token that normalisation deletes (a zero-width space) becomes ``<unk>``.
         """
         return list(self._encode(token))
 
     def text_pieces(self, text: str) -> list[str]:
-        """The pieces of a whole text, which nobody asks for twice; else as :meth:`pieces`."""
+        """The pieces of a whole text; as :meth:`pieces`, but not cached, because texts hardly repeat."""
         return list(self._pieces(text))
 
     def words(self, pieces: Sequence[str]) -> MergedWords:
-        """The words of sentencepieces."""
+        """The words that sentencepieces make up."""
         return words_of_sentencepieces(pieces)
 
     def _pieces(self, token: str) -> tuple[str, ...]:
@@ -84,9 +84,9 @@ class SentencePieceModel:
 
 
 class BpeCodes:
-    """The Moses words and fastBPE codes of fairseq's public models.
+    """The tokenisation of fairseq's public models: Moses words split by fastBPE codes.
 
-    Moses may cut a source token further (``Baden @-@ Württemberg``) and writes ``'`` as ``&apos;``;
+    Moses may split a source token further (``Baden @-@ Württemberg``) and writes ``'`` as ``&apos;``;
     :meth:`words` undoes both on the English side.
 
     :param codes: the merges, best first.
@@ -96,14 +96,14 @@ class BpeCodes:
     def __init__(self, codes: Iterable[tuple[str, str]], language: str) -> None:
         self._ranks = {pair: rank for rank, pair in enumerate(codes)}
         self._language = language
-        self._encode = lru_cache(maxsize=_REMEMBERED)(self._pieces)
+        self._encode = lru_cache(maxsize=_CACHED_TOKENS)(self._pieces)
 
     @classmethod
     def load(cls, path: Path, language: str) -> "BpeCodes":
         """Read a file of fastBPE codes: two symbols and a count a line.
 
         :raises MissingError: there is no such file.
-        :raises ModelError: it is no file of codes.
+        :raises ModelError: it is not a file of codes.
         """
         try:
             rows = [line.split() for line in read_regular(path).decode("utf-8").splitlines()]
@@ -116,13 +116,13 @@ class BpeCodes:
         return cls(((left, right) for left, right, _ in rows), language)
 
     def pieces(self, token: str) -> list[str]:
-        """The pieces of one token, at least one; all but a Moses word's last end in ``@@``."""
+        """The pieces of one token, at least one; all but the last of a Moses word end in ``@@``."""
         return list(self._encode(token))
 
     def words(self, pieces: Sequence[str]) -> MergedWords:
-        """The words of BPE pieces, Moses' escapes and cut hyphens undone."""
+        """The words that BPE pieces make up, with Moses' escapes and split hyphens undone."""
         words = words_of_bpe(pieces)
-        return MergedWords(tuple(map(html.unescape, words.texts)), words.owners)
+        return MergedWords(tuple(map(html.unescape, words.texts)), words.word_index)
 
     def _pieces(self, token: str) -> tuple[str, ...]:
         words = _tokeniser(self._language).tokenize(token, aggressive_dash_splits=True, escape=True)
@@ -139,7 +139,7 @@ class BpeCodes:
 
 
 def _merge(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
-    """Join every occurrence of a pair, from the left."""
+    """Merge every occurrence of a pair, from left to right."""
     merged: list[str] = []
     joinable = False
     for symbol in symbols:
@@ -153,28 +153,28 @@ def _merge(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
 
 
 def tokenise(text: str, language: str, unit: Unit) -> list[str]:
-    """Split raw text the way the corpora are split: into words (Moses), or into characters."""
+    """Split raw text as the corpora are split: into words (Moses), or into characters."""
     return split_characters(text) if unit == "character" else split_words(text, language)
 
 
 def split_words(text: str, language: str) -> list[str]:
-    """Moses words; nothing is escaped."""
+    """Split text into Moses words, without escapes."""
     tokens: list[str] = _tokeniser(language).tokenize(text, escape=False)
     return tokens
 
 
 def split_characters(text: str) -> list[str]:
-    """Every character but white space is a token."""
+    """Split text into characters; white space is dropped."""
     return [character for character in text if not character.isspace()]
 
 
 def letters(text: str) -> str:
-    """What a text says, whoever split it into tokens: "do n't" and "don 't" are "don't"."""
+    """Text without white space, equal for any tokenisation: "do n't" and "don 't" are "don't"."""
     return "".join(text.split())
 
 
 def detokenise(words: Sequence[str], language: str = "en") -> str:
-    """Moses words -> text, as it is written and as BLEU wants it."""
+    """Join Moses words to running text, which is also the form that BLEU expects."""
     text: str = _detokeniser(language).detokenize(list(words), unescape=False)
     return text
 

@@ -1,4 +1,4 @@
-"""Source tokens -> English tokens and A, with any model that writes piece by piece; knows none.
+"""Translate with any autoregressive subword model: source tokens -> English tokens and A.
 
 tokens -> pieces -> segments -> batches -> beam search -> best hypothesis -> words and A over tokens.
 """
@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backattn.common.batching import batches
 from backattn.common.errors import ModelError
 from backattn.recipe import ModelTranslator
 from backattn.translation import Translation
 from backattn.translation.attention_merging import (
     Array,
     MergedWords,
+    Segment,
     copy_unknown,
     join_segments,
     merge_pieces,
@@ -29,36 +31,39 @@ from backattn.translation.beam_search import (
     beam_search,
     force_decode,
 )
-from backattn.translation.segments import MOST_SENTENCES, Segment, make_batches
+
+# Sentences of a batch; bounds the (sentences x beam, vocabulary) scores of one search step. On a CPU, 48 to
+# 256 sentences are translated at one speed.
+_MOST_SENTENCES = {"cpu": 64, "cuda": 256}
 
 
 class SubwordTokenizer(Protocol):
-    """Tokens on both sides <-> pieces, as the numbers that a model has for them."""
+    """Converts tokens of both sides to ids of subword pieces, and pieces back to tokens."""
 
-    def segments(self, tokens: tuple[str, ...], limit: int) -> list[Segment]:
-        """A source of at least one token, cut into segments of at most ``limit`` pieces."""
+    def encode_source(self, tokens: tuple[str, ...], limit: int) -> list[Segment]:
+        """Encode a source of at least one token, cut into segments of at most ``limit`` pieces."""
 
-    def written(self, pieces: Sequence[int]) -> MergedWords:
-        """The English words of the pieces that a model wrote."""
+    def decode(self, pieces: Sequence[int]) -> MergedWords:
+        """The English words that a model's output pieces make up."""
 
-    def given(self, english: tuple[str, ...]) -> tuple[MergedWords, tuple[int, ...]]:
-        """English words that a model is to write, and their pieces."""
+    def encode_target(self, english: tuple[str, ...]) -> tuple[MergedWords, tuple[int, ...]]:
+        """Encode a given translation: its English words, and their pieces."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PieceModel:
-    """A model, ready to write.
+    """A translation model with its tokenizer, ready for decoding.
 
-    :param start: begins the translation of a batch of sources, padded to one length.
+    :param start: encodes a batch of sources, padded to one length, and returns its decoder.
         *Shape:* (sentences, source)
-    :param beam: that it was made for.
-    :param symbols: of its English side.
-    :param end, padding: of its source side: what ends a source, and what fills up a batch.
-    :param pads_left: padding stands before the source, not behind it.
-    :param longest: most pieces of a source and of a translation, EOS not among them.
+    :param beam: beam size.
+    :param symbols: special pieces of the English side.
+    :param end, padding: ids of EOS and of padding on the source side.
+    :param pads_left: padding stands before the source, not after it.
+    :param longest: most pieces of a source and of a translation, without EOS.
     """
 
-    spelling: SubwordTokenizer
+    tokenizer: SubwordTokenizer
     start: Callable[[Tensor], Decoder]
     beam: int
     symbols: Symbols
@@ -69,12 +74,12 @@ class PieceModel:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What became of a segment.
+class _TranslatedSegment:
+    """The translation of one segment.
 
     :param words: its n English words.
-    :param attention: with the rows of the whole sentence. *Shape:* (m + 1, n + 1)
-    :param limited: the translation went on to its length limit.
+    :param attention: over all tokens of the sentence. *Shape:* (m + 1, n + 1)
+    :param limited: the translation was stopped at its length limit.
     """
 
     words: tuple[str, ...]
@@ -83,11 +88,11 @@ class _Part:
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
-    """A source and a translation that is given.
+class _ForcedPair:
+    """A source and a given translation, encoded.
 
-    :param words: the n English words, and who owns which of their q pieces.
-    :param pieces: those, as indices in the target dictionary.
+    :param words: the n English words, and to which of them each of the q pieces belongs.
+    :param pieces: ids of the q pieces.
     """
 
     source: Segment
@@ -109,15 +114,15 @@ class SearchTranslator:
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Translate sentences of at least one token each; equal ones are translated once.
 
-        English words that hold an unknown piece become the source token that they looked at most
+        An English word with an unknown piece becomes the source token with the largest attention weight
         (:func:`~backattn.translation.attention_merging.copy_unknown`).
 
         :raises ModelError: the model gives no attention, or numbers that are not finite.
         """
-        spelling, limit = self.model.spelling, self._segment_pieces
-        segments = {tokens: spelling.segments(tokens, limit) for tokens in sentences}
+        tokenizer, limit = self.model.tokenizer, self._segment_pieces
+        segments = {tokens: tokenizer.encode_source(tokens, limit) for tokens in sentences}
         queue = [segment for parts in segments.values() for segment in parts]
-        done: dict[int, _Part] = {}
+        done: dict[int, _TranslatedSegment] = {}
         with torch.inference_mode():
             for batch in self._batches(queue):
                 done |= zip(map(id, batch), self._translate_batch(batch), strict=True)
@@ -125,61 +130,66 @@ class SearchTranslator:
         return [finished[tokens] for tokens in sentences]
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[Array]:
-        """A of given translations, as the protocol says.
+        """A of given translations by forced decoding.
 
-        :raises ModelError: as :meth:`translate`; or a side has more pieces than the model reads in one go,
-            and nobody knows where to cut a translation that is given.
+        :raises ModelError: as :meth:`translate`; or a side has more pieces than the model reads at once.
         """
-        given = [self._given(source, english) for source, english in pairs]
-        by_segment = {id(pair.source): pair for pair in given}
+        forced = [self._forced_pair(source, english) for source, english in pairs]
+        by_segment = {id(pair.source): pair for pair in forced}
         done: dict[int, Array] = {}
         with torch.inference_mode():
-            for batch in self._batches([pair.source for pair in given]):
+            for batch in self._batches([pair.source for pair in forced]):
                 aligned = self._align_batch([by_segment[id(segment)] for segment in batch])
                 done |= zip(map(id, batch), aligned, strict=True)
-        return [done[id(pair.source)] for pair in given]
+        return [done[id(pair.source)] for pair in forced]
 
-    def _given(self, tokens: tuple[str, ...], english: tuple[str, ...]) -> _Given:
+    def _forced_pair(self, tokens: tuple[str, ...], english: tuple[str, ...]) -> _ForcedPair:
         if not english:
             raise ValueError("a translation has at least one token")
-        # Whole, however the recipe cuts what it translates: nobody knows where to cut what is given.
+        # Not cut at the recipe's segment_pieces: where to cut the given translation is unknown.
         longest_source, longest_target = self.model.longest
-        segments = self.model.spelling.segments(tokens, longest_source)
-        words, pieces = self.model.spelling.given(english)
+        segments = self.model.tokenizer.encode_source(tokens, longest_source)
+        words, pieces = self.model.tokenizer.encode_target(english)
         if len(segments) > 1 or len(pieces) > longest_target:
             raise ModelError(
                 f"a pair is too long to be read in one go ({longest_source} source pieces, "
                 f"{longest_target} English ones); leave it out: {segments[0].text!r}"
             )
-        return _Given(segments[0], words, pieces)
+        return _ForcedPair(segments[0], words, pieces)
 
-    def _align_batch(self, batch: Sequence[_Given]) -> list[Array]:
+    def _align_batch(self, batch: Sequence[_ForcedPair]) -> list[Array]:
         model = self.model
         decoder = model.start(self._inputs([pair.source for pair in batch]))
         pieces = [pair.pieces for pair in batch]
         read = force_decode(decoder, pieces, model.beam, model.symbols.eos, self._device)
         return [
             merge_pieces(
-                self._over_pieces(pair.source, found), pair.source.owners, len(pair.source.tokens), pair.words
+                self._piece_attention(pair.source, found),
+                pair.source.token_index,
+                len(pair.source.tokens),
+                pair.words,
             )
             for pair, found in zip(batch, read, strict=True)
         ]
 
     def _batches(self, segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-        most = MOST_SENTENCES[torch.device(self._device).type]
-        return make_batches(segments, self._recipe.batch_tokens, most)
+        most = _MOST_SENTENCES[torch.device(self._device).type]
+        for batch in batches(list(map(len, segments)), self._recipe.batch_tokens, most):
+            yield [segments[i] for i in batch]
 
-    def _translate_batch(self, batch: Sequence[Segment]) -> list[_Part]:
+    def _translate_batch(self, batch: Sequence[Segment]) -> list[_TranslatedSegment]:
         model = self.model
         limits = torch.tensor([self._limit(segment) for segment in batch], device=self._device)
         try:
             best = beam_search(model.start(self._inputs(batch)), limits, model.beam, model.symbols)
         except NotFinite as error:
             raise _not_finite(batch[error.sentence]) from None
-        return [self._part(segment, hypothesis) for segment, hypothesis in zip(batch, best, strict=True)]
+        return [
+            self._translated(segment, hypothesis) for segment, hypothesis in zip(batch, best, strict=True)
+        ]
 
     def _limit(self, segment: Segment) -> int:
-        """Most pieces that a translation may have, EOS not among them."""
+        """Most pieces of a segment's translation, without EOS."""
         wanted = self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b
         return max(1, min(int(wanted), self.model.longest[1]))
 
@@ -187,36 +197,36 @@ class SearchTranslator:
         """Pieces and EOS, padded to one length. *Shape:* (sentences, longest)"""
         tokens = torch.full((len(batch), max(map(len, batch))), self.model.padding)
         for row, segment in zip(tokens, batch, strict=True):
-            row[self._place(segment, len(row))] = torch.tensor([*segment.pieces, self.model.end])
+            row[self._span(segment, len(row))] = torch.tensor([*segment.pieces, self.model.end])
         return tokens.to(self._device)
 
-    def _place(self, segment: Segment, longest: int) -> slice:
-        """Where a segment and its EOS stand among so many."""
+    def _span(self, segment: Segment, longest: int) -> slice:
+        """Positions of a segment and its EOS in a row padded to ``longest``."""
         start = longest - len(segment) if self.model.pads_left else 0
         return slice(start, start + len(segment))
 
-    def _part(self, segment: Segment, hypothesis: Hypothesis) -> _Part:
-        pieces = self._over_pieces(segment, hypothesis)
-        words = self.model.spelling.written(hypothesis.pieces)
-        merged = merge_pieces(pieces, segment.owners, len(segment.tokens), words)
+    def _translated(self, segment: Segment, hypothesis: Hypothesis) -> _TranslatedSegment:
+        pieces = self._piece_attention(segment, hypothesis)
+        words = self.model.tokenizer.decode(hypothesis.pieces)
+        merged = merge_pieces(pieces, segment.token_index, len(segment.tokens), words)
         limited = len(hypothesis.pieces) >= self._limit(segment)
-        return _Part(copy_unknown(words.texts, merged, segment.tokens), merged, limited)
+        return _TranslatedSegment(copy_unknown(words.texts, merged, segment.tokens), merged, limited)
 
-    def _over_pieces(self, segment: Segment, hypothesis: Hypothesis) -> Array:
-        """The attention of a hypothesis without padding. *Shape:* (p + 1, q + 1)
+    def _piece_attention(self, segment: Segment, hypothesis: Hypothesis) -> Array:
+        """Attention of a hypothesis over pieces, without padding. *Shape:* (p + 1, q + 1)
 
         :raises ModelError: there is none, or it is not finite.
         """
         attention = hypothesis.attention
         if not attention.numel():
             raise ModelError(f"the translator gives no attention for the sentence {segment.text!r}")
-        pieces: Array = attention[self._place(segment, len(attention))].float().cpu().numpy()
+        pieces: Array = attention[self._span(segment, len(attention))].float().cpu().numpy()
         if not np.isfinite(pieces).all():
             raise _not_finite(segment)
         return pieces
 
 
-def _join(parts: Sequence[_Part]) -> Translation:
+def _join(parts: Sequence[_TranslatedSegment]) -> Translation:
     words = tuple(word for part in parts for word in part.words)
     attention = join_segments([part.attention for part in parts])
     limited = sum(part.limited for part in parts)

@@ -20,7 +20,7 @@ from backattn.common.batching import batches
 from backattn.common.device import pick_device
 from backattn.embeddings.charlm_hub import DELIMITER
 from backattn.models.charlm_file import Alphabet
-from backattn.models.import_logging import quiet
+from backattn.models.import_logging import log_flair_to_file
 from backattn.recipe import CharLmTraining
 
 _EMBEDDING = 100  # width of a character's vector: flair's own
@@ -134,7 +134,7 @@ def train_epoch(
         numbers = numbers.flip(0)
     text, loss = _Epoch(numbers), _Loss(advance)
     # flair writes pickles of its best model, which are never opened.
-    with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
+    with log_flair_to_file(folder / "flair.log"), TemporaryDirectory() as fresh:
         corpus = _Corpus(text, numbers[: 2 * training.batch], model.dictionary)
         trainer = LanguageModelTrainer(model, cast(Any, corpus))
         trainer.loss_function = loss

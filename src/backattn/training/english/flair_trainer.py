@@ -21,7 +21,7 @@ from backattn.corpus import Sentence
 from backattn.corpus.spans import spans
 from backattn.corpus.tags import legal_transitions
 from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger
-from backattn.models.import_logging import quiet
+from backattn.models.import_logging import log_flair_to_file
 from backattn.recipe import EnglishTraining
 
 LABEL = "ner"
@@ -59,7 +59,7 @@ def new_tagger(
 
     :param language_models: further embeddings, which are not trained.
     """
-    with quiet(folder / "flair.log"):
+    with log_flair_to_file(folder / "flair.log"):
         torch.manual_seed(training.seed)
         return _new_tagger(train, training, language_models)
 
@@ -133,7 +133,7 @@ def train_epoch(
     optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
     loss = _Loss()
     # flair opens a `best-model.pt` that it finds in its folder, so it gets an empty one.
-    with quiet(folder / "flair.log"), TemporaryDirectory() as fresh:
+    with log_flair_to_file(folder / "flair.log"), TemporaryDirectory() as fresh:
         ModelTrainer(tagger, corpus).train(
             fresh,
             learning_rate=training.learning_rate * (1 - 0.9 * share),

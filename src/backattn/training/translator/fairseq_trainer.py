@@ -24,7 +24,7 @@ from backattn.common.device import pick_device, takes_bfloat16
 from backattn.common.errors import ModelError, RecipeError
 from backattn.common.progress import bar_disabled, log_line
 from backattn.common.safe_text import quoted, shortened
-from backattn.models.import_logging import untouched_logging
+from backattn.models.import_logging import keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, load_safely
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining, model_path
@@ -41,7 +41,7 @@ from backattn.training.translator.label_smoothing import label_smoothed_loss
 from backattn.training.translator.subword_data import PieceFiles
 from backattn.translation.fairseq_checkpoint import reading_once
 
-with untouched_logging():
+with keep_root_logging():
     from fairseq import options
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
     from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
