@@ -180,12 +180,12 @@ class TestWhatCannotBeHeld:
         words.__class__ = Renamed
         self.refused(
             other_tagger("plain", StackedEmbeddings([random_vectors(), words])),
-            r"Renamed is none of .*keep the flair file and pin its digest as english\.sha256",
+            r"Renamed is not one of .*keep the flair file and pin its digest as english\.sha256",
         )
 
     def test_a_stack_in_a_stack(self) -> None:
         inner = StackedEmbeddings([random_words()])
-        self.refused(other_tagger("plain", StackedEmbeddings([inner])), "StackedEmbeddings is none of")
+        self.refused(other_tagger("plain", StackedEmbeddings([inner])), "StackedEmbeddings is not one of")
 
     def test_embeddings_of_labels(self) -> None:
         words = random_words()

@@ -51,7 +51,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         if size > most:
             raise OSError(errno.EFBIG, f"{size:,} bytes, expected at most {most:,}", str(path))
         file.seek(0)
-        return file.read(most)
+        return file.read(size)  # of `most` bytes, Python would take the memory first
 
 
 def _require_written(path: Path, descriptor: int, size: int) -> None:
