@@ -390,7 +390,7 @@ def test_no_module_of_the_current_folder_runs(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "if __name__ == '__main__':\n"
         "    start_server(['json'])\n"
-        f"    print(side_by_side(Square(Path({str(tmp_path)!r})), [1], 1, lambda: None))\n",
+        f"    print(run_parallel(Square(Path({str(tmp_path)!r})), [1], 1, lambda: None))\n",
         encoding="utf-8",
     )
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "src")]

@@ -241,7 +241,10 @@ CRAFTED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "layers": (put("nlayers", 10**9), "is missing"),
     "no layer": (put("nlayers", 0), "nlayers: expected more than 0"),
     "letters": (put("vocabulary", {"items": [" "], "unknown": True}), r"encoder\.weight.*shape \(1,"),
-    "no delimiter": (put("document_delimiter", ""), r"charlm\.model\.document_delimiter: expected what"),
+    "no delimiter": (
+        put("document_delimiter", ""),
+        r"charlm\.model\.document_delimiter: expected at least one",
+    ),
     "long delimiter": (put("document_delimiter", "x" * 101), "document_delimiter: too long"),
     "other rnn": (put("recurrent_type", "RNN"), "recurrent_type: expected one of LSTM, GRU"),
     "missing": (tensor("lm.encoder.weight", None), "is missing"),
@@ -383,7 +386,9 @@ class TestHub:
             raise OSError("no route\nto host")
 
         monkeypatch.setattr(charlm_hub, "cached_path", offline)
-        with pytest.raises(MissingError, match=r"de-forward: cannot be fetched .*\(no route\); go online"):
+        with pytest.raises(
+            MissingError, match=r"de-forward: cannot be fetched .*\(no route to host\); go online"
+        ):
             from_hub("de", trust=True)
 
     def test_flairs_own_choice_of_files(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,12 +246,15 @@ def test_no_runs_at_all_says_what_the_recipe_needs(home: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
-        ('[{ model = "ELMo+CRF" }]', r"paper\.figures\[0\]\.model: expected a base as CharLM\+BiLSTM\+CRF, "),
-        ('[{ model = "BiLSTM+CRF+BAN" }]', r"paper\.figures\[0\]\.model: expected a base"),
+        (
+            '[{ model = "ELMo+CRF" }]',
+            r"paper\.figures\[0\]\.model: expected a name such as BiLSTM\+CRF, CharLM\+BiLSTM",
+        ),
+        ('[{ model = "BiLSTM+CRF+BAN" }]', r"paper\.figures\[0\]\.model: expected a name"),
         ('[{ measure = "XX" }]', r"figures\[0\]\.measure: expected one of Overall, NE, NM \(corpus\.groups"),
         ("[{ base = 101 }]", r"paper\.figures\[0\]\.base: expected an F1 in percent; found 101"),
         ("[{ ban = -1 }]", r"paper\.figures\[0\]\.ban: expected an F1 in percent; found -1"),
-        ("[{ base = 1, ban = 2, lift = 1 }]", r"figures\[0\]\.lift: is ban less base already"),
+        ("[{ base = 1, ban = 2, lift = 1 }]", r"figures\[0\]\.lift: is already ban - base"),
         ("[{ f1 = 3 }]", r"paper\.figures\[0\]\.f1: unknown key"),
     ],
 )

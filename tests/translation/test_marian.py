@@ -339,10 +339,10 @@ def test_stage_one_goes_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     make_marian(home / "cache/toy/translator")
     tagger = new_tagger(make_sentences(30), TINY, folder=home)
     save_tagger(tagger, home / "cache" / english)
-    changes = ("--set", f"english.checkpoint={english}")
+    changes = ("--set", f"english.checkpoint={english}", "--set", "translator.kind=transformers")
     status, told, errors = run("features", "toy", *changes)
     assert (status, errors) == (0, ""), told
-    recipe = load_recipe("toy", changes[1:])
+    recipe = load_recipe("toy", changes[1::2])
     stage = make_plan(recipe, read_corpus(recipe.corpus)).translation
     assert set(stage.models) == {"config.json", "model.safetensors", "vocab.json", "source.spm", "target.spm"}
     store = StoreReader(stage.path)
