@@ -73,7 +73,7 @@ def test_other_vectors_in_their_place_are_refused(run: Run, tmp_path: Path) -> N
     permuted = [f"{word} {row}" for word, row in zip(WORDS, rows[1:] + rows[:1], strict=True)]
     (tmp_path / "toy.vec").write_text("\n".join([head, *permuted]) + "\n")
     with pytest.raises(
-        StaleError, match=r"has learnt from fasttext of the store 2-[0-9a-f]{12}; .* Put back"
+        StaleError, match=r"has learnt from fasttext of the store 1-[0-9a-f]{12}; .* Put back"
     ) as e:
         tag(run, "anna singt\n")
     assert str(run.folder) in str(e.value)

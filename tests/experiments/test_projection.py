@@ -250,7 +250,7 @@ def test_links_that_do_not_hold_a_sentence_are_named(home: Path) -> None:
     status, _, err = run("pairs", "toy")
     assert (status, "run `backattn features toy` (with the same --set), then pairs" in err) == (1, True)
     status, _, err = run("check", "toy", *options)
-    assert (status, "`backattn pairs toy` prints the pairs that an aligner is to link" in err) == (2, True)
+    assert (status, "`backattn pairs toy` prints the pairs for the aligner" in err) == (2, True)
     (home / "data/pairs").write_text("Anna singt ||| singt Anna\n")
     (home / "data/links").write_text("0-1 1-0\n")
     with pytest.raises(
@@ -265,7 +265,7 @@ def test_links_that_do_not_hold_a_sentence_are_named(home: Path) -> None:
         build_stores(*LINKS)
     status, _, err = run("check", "toy", "--set", "transfer.attention=links")
     assert status == 2
-    assert "transfer.attention: 'links' has no table; write one, [transfer.links]" in err
+    assert "transfer.attention: 'links' needs a table [transfer.links]; write one" in err
 
 
 def test_without_a_translation_the_english_tags_are_those_of_the_source(home: Path) -> None:

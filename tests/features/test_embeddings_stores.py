@@ -322,7 +322,7 @@ def test_mistakes_of_the_command_line_are_one_line(lang: Path) -> None:
          "recipe toy: tagger.embeddings is empty"),
         (("charlm", "train", "toy"), "recipe toy: no [embeddings.charlm.training]"),
         (("check", "toy", "--set", "tagger.embeddings=['charlm']"),
-         "tagger.embeddings[0]: 'charlm' has no table; write one, [embeddings.charlm]"),
+         "tagger.embeddings[0]: 'charlm' needs a table [embeddings.charlm]; write one"),
     ):  # fmt: skip
         status, out, err = run(*arguments)
         assert (status, out, err.count("\n")) == (2, "", 1)
