@@ -323,7 +323,7 @@ def _litter(shop: Workshop, cache: Path) -> Path:
 
 
 def stop_before_joining(kind: str, shop: Workshop, cache: Path, *options: str) -> None:
-    join = build.join  # type: ignore[attr-defined]
+    join = build.merge_stores  # type: ignore[attr-defined]
 
     def stop(stage: Any, *arguments: Any) -> Any:
         if stage.kind == kind:

@@ -260,7 +260,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from test_training import train
-import dataclasses
+from msgspec import structs
 from tagger_samples import TINY
 train(Path(sys.argv[1]), structs.replace(TINY, epochs=40))
 """
