@@ -126,9 +126,7 @@ def test_a_child_learns_faster_and_knows_its_parent(tmp_path: Path, monkeypatch:
     own = json.loads((alone.folder / "training.json").read_text("utf-8"))["request"]
     assert (own["parent"], own["training"]["parent"]) == (None, "")
     # Another parent, another child: what is there is not taken for it.
-    shutil.copyfile(alone.folder / "checkpoint.pt", parent / "checkpoint.pt")
-    for dictionary in ("dict.de.txt", "dict.en.txt"):
-        shutil.copyfile(alone.folder / dictionary, parent / dictionary)
+    shutil.copytree(alone.folder, parent, dirs_exist_ok=True)
     with pytest.raises(
         RecipeError, match=r"other settings or data \(parent\.checkpoint\.pt: '[0-9a-f]+ \.\.\. "
     ):
