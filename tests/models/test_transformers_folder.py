@@ -432,7 +432,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: tokenizer_json(f, lambda own: own["model"]["vocab"].update(abc=99)),
         "a number that its model of 18 pieces lacks"),
     "nested deep": (
-        lambda f: (f / "tokenizer.json").write_text("[" * 10**5), "damaged (nested too deep)"),
+        lambda f: (f / "tokenizer.json").write_text("[" * 10**5), r"damaged \(nested too deep\)"),
     "weights of another framework": (
         lambda f: save_file(load_file(f / "model.safetensors"), f / "model.safetensors", {"format": "tf"}),
         "weights for 'tf'"),
