@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from backattn.models.training_manifest import damage_as_model_error, train_anew
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochMetrics:
+class EpochMetrics(ABC):
     """Metrics of one epoch; each trainer adds its own.
 
     :param seconds: of training, evaluation and writing the model file.
@@ -27,9 +28,9 @@ class EpochMetrics:
 
     seconds: float = 0.0
 
+    @abstractmethod
     def to_text(self) -> str:
         """The metrics for a progress line."""
-        raise NotImplementedError
 
 
 _MetricsT = TypeVar("_MetricsT", bound=EpochMetrics)
