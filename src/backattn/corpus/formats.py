@@ -216,6 +216,7 @@ class ColumnRows:
     def __init__(self, name: str, format: ColumnFormat, types: Collection[str] = ()) -> None:
         self.name = name
         self.format = format
+        self.split = split_at_tabs if format.separator == "tab" else split_columns
         self.documents = 0
         self.comments = 0
         self._types = types
@@ -232,20 +233,22 @@ class ColumnRows:
         """
         ids: list[str] = []  # the first column of each row of the sentence
         comment = 0  # number of a comment line inside of the sentence
+        mark, docstart, place = self.format.comment, self.format.docstart, self.format.token
+        split = self.split
         for number, line in self._with_look_ahead(iter(numbered)):
-            columns = self.split(line)
-            if not line or self._ends_sentence(line, columns):
+            columns = split(line)
+            if not line or ((docstart or line[0] in _BLANKS) and self._ends_sentence(line, columns)):
                 if ids:
                     yield Row(number, line, [])
                 ids, comment = [], 0
                 continue
             if _DOCSTART in line and _DOCSTART in split_columns(line):
                 raise self._docstart(number)
-            if self._is_comment(line, columns, head=not ids):
+            if mark and line.startswith(mark) and self._is_comment(columns, head=not ids):
                 self.comments += 1
                 comment = comment or (number if ids else 0)
                 continue
-            has_ids = self.format.token % len(columns) != 0
+            has_ids = place and place % len(columns) != 0
             if comment:
                 if not (has_ids and _start_again(ids, columns[0])):
                     raise self._comment_inside(comment)
@@ -257,10 +260,6 @@ class ColumnRows:
             yield Row(number, line, columns)
         if ids:
             yield Row(number, "", [])
-
-    def split(self, line: str) -> list[str]:
-        """The columns of a line."""
-        return line.split("\t") if self.format.separator == "tab" else split_columns(line)
 
     def _ends_sentence(self, line: str, columns: list[str]) -> bool:
         """Whether a line is blank, or separates documents (by tabs or blanks), which is counted."""
@@ -286,11 +285,9 @@ class ColumnRows:
                 break
         return chain(ahead, lines)
 
-    def _is_comment(self, line: str, columns: list[str], *, head: bool) -> bool:
-        """Whether a line is a comment: it begins like one, and has not the columns and the tag of a token, or
+    def _is_comment(self, columns: list[str], *, head: bool) -> bool:
+        """Whether a line that begins like a comment is one: it has not the columns and the tag of a token, or
         is one field at the head of a sentence."""
-        if not self.format.comment or not line.startswith(self.format.comment):
-            return False
         if head and len(columns) == 1:
             return True
         if self._columns and len(columns) != self._columns:
@@ -349,7 +346,7 @@ class _Reader:
         self.rows = ColumnRows(str(path), format)
         self.orphans = 0
         self._columns = 0  # of the first token line; the others must have as many
-        self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
+        self._known: dict[str, str] = {}  # text of the column -> token: one string for all occurrences
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
         """Yield the sentences of a file's lines.
@@ -417,10 +414,11 @@ class _Reader:
             )
         if not token.strip(_BLANKS):
             raise self._error(number, "an empty token", "some text in the token column", "mend the line")
-        return self._known.setdefault(token, token)
+        return self._known.setdefault(row.columns[self.format.token], token)
 
     def _sentence(self, rows: list[Row]) -> Sentence:
-        tokens = [self._token(row) for row in rows]
+        known, place = self._known.get, self.format.token
+        tokens = [known(row.columns[place]) or self._token(row) for row in rows]
         tags = [row.columns[self.format.tag] for row in rows]
         mending = self.format.orphans == "begin"
         try:
@@ -499,6 +497,11 @@ def split_columns(line: str) -> list[str]:
     """Split a line at spaces and tabs; ``str.split()`` would split at every Unicode blank."""
     columns = line.replace("\t", " ").split(" ")
     return [column for column in columns if column] if "" in columns else columns
+
+
+def split_at_tabs(line: str) -> list[str]:
+    """Split a line at tabs; a column may hold spaces, or be empty."""
+    return line.split("\t")
 
 
 def _count(number: int, noun: str) -> str:
