@@ -20,9 +20,11 @@ def other_form(text: str) -> str:
     """What a text is that is no column file, and what to do; empty for any other text."""
     first = re.search(r"\S.*", text)
     line = first.group() if first else ""
-    if line.startswith("{") and _is_object(line):
+    if isinstance(_json(line), dict):
         return f'JSON lines; set corpus.format.kind = "jsonl" in the recipe, or {_CONVERT}'
-    if _is_object(line.lstrip("[ ").rstrip(",] \r")) or _JSON_OVER_LINES.match(text):
+    # A whole list of objects, or its first line with the first of them.
+    first_object = _json(line.rstrip(",\r ") + "]") if line.startswith("[") else None
+    if _of_objects(_json(line)) or _of_objects(first_object) or _JSON_OVER_LINES.match(text):
         return f"JSON; {_CONVERT}"
     if _BRAT.match(text):
         return f"BRAT annotations; {_CONVERT.replace('FILE', 'FOLDER')}"
@@ -48,10 +50,15 @@ def of_brat(path: Path) -> str:
     return ""
 
 
-def _is_object(line: str) -> bool:
-    if not line.startswith("{") or len(line) > _LONGEST_LINE:
-        return False
+def _json(line: str) -> object:
+    """The value of a line of JSON; None for any other."""
+    if line[:1] not in ("{", "[") or len(line) > _LONGEST_LINE:
+        return None
     try:
-        return isinstance(json.loads(line), dict)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return False
+        return None
+
+
+def _of_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
