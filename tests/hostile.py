@@ -13,6 +13,11 @@ from backattn.recipe import ColumnFormat, Recipe, as_json, from_json, load_engli
 
 LONGEST_MESSAGE = 600
 PLAIN = ColumnFormat(scheme="BIOES", separator="tab")
+# The prefixes of each scheme.
+LETTERS = {
+    "IOB1": "IB", "IOB2": "BI", "BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES",
+    "BMEWO": "BMEW", "IO": "I",
+}  # fmt: skip
 
 
 def answer(call: Callable[[], Any], name: str) -> Any:
@@ -38,7 +43,8 @@ def check_column_file(path: Path, data: bytes, format: ColumnFormat) -> ColumnFi
     for sentence in found.sentences:
         check_bioes(sentence.tags)
         assert len(sentence.key) == 32
-    assert len(tokens) == count_token_lines(data.decode(format.encoding), format)
+    counted = count_token_lines(data.decode(format.encoding), format)
+    assert (len(tokens), found.comments) == counted
     blocks = ("\n".join(map("\t".join, zip(s.tokens, s.tags, strict=True))) for s in found.sentences)
     again = "\ufeff" + "\n\n".join(blocks)
     path.write_bytes(again.encode("utf-8"))
@@ -46,17 +52,54 @@ def check_column_file(path: Path, data: bytes, format: ColumnFormat) -> ColumnFi
     return found
 
 
-def count_token_lines(text: str, format: ColumnFormat) -> int:
-    """How many lines of a text hold a token, by regular expressions."""
+def count_token_lines(text: str, format: ColumnFormat) -> tuple[int, int]:
+    """How many lines of a text that was read hold a token, and how many are comments, by regular expressions
+    and by looking at the whole text first."""
     text = re.sub("\r(?=\n|\\Z)", "", text.removeprefix("\ufeff"))
+    gap = "\t" if format.separator == "tab" else "[ \t]+"
     blank = "[ \t]*"
-    if format.docstart and not re.search(
-        "[ \t]" if format.separator == "whitespace" else "\t", format.docstart
-    ):
-        gap = "\t" if format.separator == "tab" else "[ \t]"
-        blank += f"|(.*{gap})?{re.escape(format.docstart)}({gap}.*)?"
-    lines = [line for line in text.split("\n") if not (format.comment and line.startswith(format.comment))]
-    return sum(not re.fullmatch(blank, line, re.DOTALL) for line in lines)
+    if format.docstart:
+        name = re.escape(format.docstart)
+        if not re.search(gap, format.docstart):
+            blank += f"|(.*({gap}))?{name}(({gap}).*)?"
+        if not re.search("[ \t]", format.docstart):
+            blank += f"|[ \t]*{name}([ \t].*)?"
+    lines = [re.sub("^[ \t]*|[ \t]*$", "", line) if gap != "\t" else line for line in text.split("\n")]
+    raw = text.split("\n")
+    skipped = [bool(re.fullmatch(blank, line, re.DOTALL)) for line in lines]
+    starts = [bool(format.comment) and line.startswith(format.comment) for line in raw]
+    cells = [re.split(gap, line) for line in lines]
+    sure = [row for row, skip, start in zip(cells, skipped, starts, strict=True) if not skip and not start]
+    types = {row[format.tag] for row in sure if -len(row) <= format.tag < len(row)}
+    tokens = comments = 0
+    head = True
+    for row, skip, start in zip(cells, skipped, starts, strict=True):
+        if skip:
+            head = True
+        elif start and ((head and len(row) == 1) or not _is_token_row(row, sure, types, format)):
+            comments += 1
+        else:
+            tokens, head = tokens + 1, False
+    return tokens, comments
+
+
+def _is_token_row(row: list[str], sure: list[list[str]], types: set[str], format: ColumnFormat) -> bool:
+    """Whether a line that could be a comment has the columns of the others, and a tag."""
+    if sure and len(row) != len(sure[0]):
+        return False
+    if not all(-len(row) <= place < len(row) for place in (format.token, format.tag)):
+        return False
+    tag = row[format.tag]
+    if format.token % len(row) == format.tag % len(row):
+        return False
+    letters = LETTERS[format.scheme]
+    if tag == "O":
+        return True
+    if format.type:
+        return tag in tuple(letters)
+    if format.scheme == "IO":
+        return tag in types
+    return tag[:1] in tuple(letters) and tag[1:2] == "-" and tag[2:].split() == [tag[2:]]
 
 
 def check_recipe_file(

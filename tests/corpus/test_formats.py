@@ -288,7 +288,7 @@ def test_any_bytes_give_sentences_or_a_corpus_error(
 
 
 words = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="\0\r\n\t "), min_size=1, max_size=5
+    st.characters(exclude_categories=("Cs",), exclude_characters="\0\r\n\t \ufeff"), min_size=1, max_size=5
 )
 
 
@@ -296,8 +296,6 @@ words = st.text(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read(tmp_path: Path, sentences: list[list[str]]) -> None:
     data = "\n\n".join("\n".join(f"{word}\tO" for word in words) for words in sentences)
-    if data.startswith("\ufeff"):
-        data = "\ufeff" + data  # the first one is a byte order mark
     found = read_column_file(write(tmp_path, data), TAB)
     assert [list(sentence.tokens) for sentence in found] == sentences
 

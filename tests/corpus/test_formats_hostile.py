@@ -14,24 +14,25 @@ from backattn.common.safe_text import quoted
 from backattn.corpus import evenly_spread
 from backattn.corpus.formats import parse_column_file, read_corpus
 from backattn.recipe import ColumnFormat, CorpusRecipe
-from hostile import answer, check_column_file
+from hostile import LETTERS, answer, check_column_file
 
 TOKENS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n\r\0\t "), min_size=1)
 KINDS = st.sampled_from(["X", "PER", "ORG.NAM", "Y" * 300, "\x1b[31m", "\u2028", "-"])
-PREFIXES = {"IOB1": "IB", "IOB2": "BI", "BIOES": "BIES", "BMES": "BMES"}
 ODD_LINES = st.sampled_from(
-    ["", " ", "\t", "#", "-DOCSTART- O", "a", "a b c O", "\ufeff", "\0", "\r", "x I-"]
-)
+    ["", " ", "\t", "#", "# a comment", "#\tO", "# O", "#a B-X", "#\tPER", "-DOCSTART- O", "a", "a b c O",
+     "\ufeff", "\0", "\r", "x I-", '{"a": 1}', '[{"a":', "{", "T1\tX 0 1\tx", "2-3", "1.1"]
+)  # fmt: skip
 
 
 @st.composite
 def formats(draw: st.DrawFn) -> ColumnFormat:
-    scheme: Any = draw(st.sampled_from(sorted(PREFIXES)))
+    scheme: Any = draw(st.sampled_from(sorted(LETTERS)))
     return ColumnFormat(
         token=draw(st.sampled_from([0, 1, -1, -2, 9, 2**80])),
         tag=draw(st.sampled_from([-1, 1, 0, 2, -9])),
         scheme=scheme,
-        orphans="begin" if scheme == "IOB2" and draw(st.booleans()) else "refuse",
+        type=draw(st.sampled_from(["", "", "PER", "a b"])),
+        orphans="begin" if scheme in ("IOB2", "BIO") and draw(st.booleans()) else "refuse",
         separator=draw(st.sampled_from(["tab", "whitespace"])),
         encoding=draw(
             st.sampled_from(["utf-8", "utf-8", "utf-16", "iso-8859-1", "gb18030", "utf-7", "cp037"])
@@ -49,10 +50,12 @@ def column_files(draw: st.DrawFn, format: ColumnFormat) -> bytes:
     gap = "\t" if format.separator == "tab" else draw(st.sampled_from([" ", "\t", "  "]))
     lines = []
     for _ in range(draw(st.integers(0, 12))):
-        tag = draw(st.sampled_from(["O", *PREFIXES[format.scheme]]))
-        tag = tag if tag == "O" else f"{tag}-{draw(KINDS)}"
-        token = draw(TOKENS) + ("0" if format.segmentation_digit else "")
-        lines.append(gap.join([token, tag] if draw(st.integers(0, 9)) else [draw(ODD_LINES)]))
+        tag = draw(st.sampled_from(["O", *LETTERS[format.scheme]]))
+        if tag != "O" and not format.type:
+            tag = draw(KINDS) if format.scheme == "IO" else f"{tag}-{draw(KINDS)}"
+        token = draw(st.sampled_from(["", "", "#"])) + draw(TOKENS) + "0" * format.segmentation_digit
+        ids = [str(draw(st.integers(0, 3)))] if format.token == 1 else []
+        lines.append(gap.join([*ids, token, tag] if draw(st.integers(0, 9)) else [draw(ODD_LINES)]))
         lines += [""] * draw(st.sampled_from([0, 0, 1, 2]))
     encoding = format.encoding if format.encoding != "utf-7" else "utf-8"
     data = bytearray(draw(st.sampled_from(["\n", "\r\n"])).join(lines).encode(encoding, "replace"))

@@ -348,9 +348,12 @@ def test_a_damaged_number_is_never_scored(home: Path, kind: str, monkeypatch: py
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        ('{ PER = "PER.NAM" }', "the English tagger finds MISC, which it does not list; expected one of"),
+        ('{ PER = "PER.NAM" }', "finds MISC, which keeps its name, as it is not listed; expected one of"),
         ('{ PER = "PERSON", MISC = "" }', "finds PER, which would be PERSON; expected one of the corpus'"),
-        ("{}", 'which would be PER; expected one of the corpus\' types for it (PER.NAM, PER.NOM), or ""'),
+        (
+            "{}",
+            "finds PER, which keeps its name, as it is not listed; expected one of the corpus' types for it",
+        ),
     ],
 )
 def test_a_type_that_the_corpus_does_not_know_is_refused(home: Path, types: str, message: str) -> None:
@@ -359,3 +362,14 @@ def test_a_type_that_the_corpus_does_not_know_is_refused(home: Path, types: str,
     with pytest.raises(RecipeError, match=r"toy: projection\.types: ") as caught:
         project(recipe, read_corpus(recipe.corpus))
     assert message in str(caught.value)
+
+
+def test_a_type_that_is_not_listed_keeps_its_name(home: Path) -> None:
+    build_stores()
+    named = 'corpus.format.types={ "PER.NAM" = "PER", "PER.NOM" = "PER.NOM" }'
+    found = []
+    for types in ('{ MISC = "" }', '{ MISC = "", PER = "PER" }'):
+        recipe = load_recipe("toy", [f"projection.types={types}", named])
+        found.append(project(recipe, read_corpus(recipe.corpus)).to_json())
+    assert found[0] == found[1]
+    assert found[0]["test"]["english_entities"] > 0

@@ -32,7 +32,7 @@ ENCODINGS = (
     "undefined", "charmap", "ascii", "hz", "big5hkscs", "mbcs", "a.b", "../x", "utf-8\0", "\x1b[31m",
     "\ud800", "x" * 5000, "",
 )  # fmt: skip
-SCHEMES: tuple[typing.Any, ...] = ("IOB1", "IOB2", "BIOES", "BMES")
+SCHEMES: tuple[typing.Any, ...] = ("IOB1", "IOB2", "BIOES", "BMES", "BIO", "BILOU", "BMEWO", "IO")
 COLUMNS = (0, 1, 2, -1, -2, 7, -9, 2**70)
 COMMENTS = ("", "#", "# ", "\t", "\x1b", "x" * 3000)
 DOCSTARTS = ("", "-DOCSTART-", "O", "a b", "\t", "é")
@@ -54,12 +54,12 @@ class Target:
 
 
 def corpus(folder: Path) -> Target:
-    """The first nine bytes choose a format, the others are the file."""
+    """The first ten bytes choose a format, the others are the file."""
     from backattn.recipe import ColumnFormat
     from hostile import check_column_file
 
     def check(data: bytes) -> None:
-        choice = iter(data[:9].ljust(9, b"\0"))
+        choice = iter(data[:10].ljust(10, b"\0"))
 
         def one_of(values: typing.Any) -> typing.Any:
             byte = next(choice)
@@ -69,28 +69,31 @@ def corpus(folder: Path) -> Target:
             encoding=one_of(ENCODINGS), scheme=one_of(SCHEMES), token=one_of(COLUMNS), tag=one_of(COLUMNS),
             comment=one_of(COMMENTS), docstart=one_of(DOCSTARTS), types=one_of(TYPES),
             separator=one_of(("whitespace", "tab")), segmentation_digit=(flags := next(choice)) % 4 == 1,
-            orphans="begin" if flags % 3 == 1 else "refuse",
+            orphans="begin" if flags % 3 == 1 else "refuse", type=one_of(("", "PER", "a b")),
         )  # fmt: skip
-        check_column_file(folder / "file.txt", data[9:], format)
+        check_column_file(folder / "file.txt", data[10:], format)
 
     texts = [
         "a O\nb B-X\nc I-X\n\nd B-PER\n", "-DOCSTART- -X- O\n\na NN I-X\nb NN B-X\n", "王0\tB-X\n五1\tI-X\n",
         "# x\n1\ta\tB-X\tO\n2\tb\tE-X\tO\n", "a\tS-X\nb\tB-X\nc\tM-X\nd\tE-X\n", "\ufeffa O\r\nb O\r\n",
+        "RT\tO\n#a\tB-X\n\n# one\n#\tO\n", "# 1\n1\ta\tB-X\n# 2\n1\tb\tI-X\n", "a X\nb X\n# x\nc O\n",
+        "a\tB-X\nb\tI-X\nc\tL-X\nd\tU-X\n", "a B\nb I\n\nc O\n", "a O\n\n\ufeffb O\n", '{"tokens": ["a"]}\n',
+        "T1\tX 0 1\ta\n", "1\ta\tO\n2-3\tbc\tO\n2\tb\tO\n", "a\tB-X\nb\tM-X\nc\tE-X\nd\tW-X\n",
     ]  # fmt: skip
     seeds = []
     for number, (encoding, text) in enumerate(itertools.product(range(len(ENCODINGS)), texts)):
-        scheme, token, tag = number % 4, number % 3 // 2, 3 - number % 2
-        header = bytes(
-            [encoding, scheme, token, tag, number % 3, number % 2, number % 6, number % 2, number % 12]
-        )
+        scheme, token, tag = number % len(SCHEMES), number % 3 // 2, 3 - number % 2
+        flags = [number % 3, number % 2, number % 6, number % 2, number % 12, number % 5 // 4]
+        header = bytes([encoding, scheme, token, tag, *flags])
         try:
             seeds.append(header + text.encode(ENCODINGS[encoding]))
         except (LookupError, UnicodeError, ValueError):
             seeds.append(header + text.encode("utf-8"))
     long = ["a\tB-" + "X" * 7000, "a " * 4000, "a O\n" * 2000, "-DOCSTART- O\n" * 600, " \n" * 4000,
             "a\tB-X\n" + "b\tI-X\n" * 1000, "a" * 8000 + "\tO\n"]  # fmt: skip
-    seeds += [bytes(9) + text.encode() for text in long]
-    words = ["B-X", "I-X", "E-X", "S-X", "M-X", "O", "-DOCSTART-", "\t", "\r\n", "\n\n", "\u2028", "\ufeff"]
+    seeds += [bytes(10) + text.encode() for text in long]
+    words = ["B-X", "I-X", "E-X", "S-X", "M-X", "O", "-DOCSTART-", "\t", "\r\n", "\n\n", "\u2028", "\ufeff",
+             "L-X", "U-X", "W-X", "#", "\n#", "#\tO", '{"a": 1}', "2-3", "1.1"]  # fmt: skip
     return Target(check, seeds, words)
 
 
