@@ -60,8 +60,8 @@ def test_a_column_of_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     numbers = [line for line in found if "numbers" in line]
     assert [line.split(":")[0] for line in numbers] == ["train", "dev", "test"]
     assert numbers[0] == (
-        "train: 100 % of the tokens are numbers (1, 2, 2-3, ...); expected words; if that is a column of ids, "
-        "name the column of the words in corpus.format.token"
+        "train: 100 % of the tokens are numbers (1, 2, 2-3, ...); expected words; if that is a column of "
+        "ids, name the column of the words in corpus.format.token"
     )
     assert not [line for line in told(tmp_path, monkeypatch, corpus, *options) if "numbers" in line]
 
@@ -69,7 +69,8 @@ def test_a_column_of_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_all_o(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = {split: columns(f"{split} a b", "c") for split in ORDINARY}
     assert told(tmp_path, monkeypatch, corpus) == [
-        "no split has an entity, every tag is O; expected entities; is corpus.format.tag the column of the tags?"
+        "no split has an entity, every tag is O; expected entities; is corpus.format.tag the column of the "
+        "tags?"
     ]
 
 
@@ -98,16 +99,16 @@ def test_a_split_of_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_sentences_of_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str) -> None:
     both = columns("Bo/PER mag Ulm/LOC", "ja", "für 20 Mark", "Ada/PER grüßt Köln/LOC")
     assert told(tmp_path, monkeypatch, {split: both}) == [
-        f"{split}: 2 of 4 sentences (50.0 %) stand in train too, 1 of them with an entity; F1 on these does not "
-        "tell how well new text is tagged; take them out of one of the two"
+        f"{split}: 2 of 4 sentences (50.0 %) stand in train too, 1 of them with an entity; F1 on these does "
+        "not tell how well new text is tagged; take them out of one of the two"
     ]
 
 
 def test_types_that_train_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = {"test": columns("Cem/PERS mag Rom/GPE", "Eva/PER")}
     assert told(tmp_path, monkeypatch, corpus) == [
-        "test: has types that train has not: GPE, PERS; no tagger can learn them; mend their spelling, or map "
-        "them in corpus.format.types"
+        "test: has types that train has not: GPE, PERS; no tagger can learn them; mend their spelling, or "
+        "map them in corpus.format.types"
     ]
 
 
@@ -139,10 +140,10 @@ def test_latin_1_declared_utf_8_is_refused_or_told(tmp_path: Path, monkeypatch: 
     # As an editor leaves it that replaces what it cannot read.
     replaced = {split: data.decode(errors="replace") for split, data in latin.items()}
     assert told(tmp_path, monkeypatch, replaced) == [
-        "train: 2 of 8 tokens hold U+FFFD, which stands where a program read a file in the wrong encoding and "
-        "lost its letters; get the file anew",
-        "dev: 1 of 7 tokens hold U+FFFD, which stands where a program read a file in the wrong encoding and "
-        "lost its letters; get the file anew",
+        "train: 2 of 8 tokens hold U+FFFD, which stands where a program read a file in the wrong encoding "
+        "and lost its letters; get the file anew",
+        "dev: 1 of 7 tokens hold U+FFFD, which stands where a program read a file in the wrong encoding "
+        "and lost its letters; get the file anew",
     ]
 
 
@@ -164,6 +165,6 @@ def test_a_sample_without_entities() -> None:
     corpus = Corpus(train, (rare, rare), (rare, rare))
     assert sample_warnings(corpus, [place + 1, 31]) == ()
     assert sample_warnings(corpus, [place, place]) == (
-        f"train: none of the {place} sentences of the sample has an entity, so that nothing is learnt; train on "
-        "more (--sentences)",
+        f"train: none of the {place} sentences of the sample has an entity, so that nothing is learnt; train "
+        "on more (--sentences)",
     )

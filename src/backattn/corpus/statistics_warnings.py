@@ -1,4 +1,4 @@
-"""What is unusual about a corpus and mostly a mistake: one line each, for ``corpus`` and before a training."""
+"""What is unusual about a corpus and mostly a mistake: a line each, for ``corpus`` and before a training."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from backattn.corpus.tags import OUTSIDE
 _NUMBER = re.compile(r"[+-]?\d[\d.,:/-]*")
 # A share of the tokens. In ordinary text some five in a hundred are numbers.
 _MOSTLY = 0.8
-# A share of the tokens. Text from the web has some in a thousand (Weibo 0.0007), one in wrong encoding dozens.
+# A share of the tokens. Text from the web has less than one in a thousand (Weibo 0.0007).
 _LOST = 0.01
 # Single-byte encodings as which files in UTF-8 are read by mistake.
 _MISTAKEN = ("latin-1", "cp1252", "iso-8859-15", "iso-8859-2", "cp1250", "cp1251")
@@ -76,15 +76,15 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
     if 2 * len(misread) > len(foreign):
         token, text = next(iter(misread.items()))
         yield (
-            f"{split}: {len(misread):,} of {len(foreign):,} different tokens beyond ASCII look like UTF-8 that "
-            f"was read in another encoding ({quoted(token)} for {quoted(text)}); give corpus.format.encoding "
+            f"{split}: {len(misread):,} of {len(foreign):,} different tokens beyond ASCII look like UTF-8 "
+            f"that was read in another encoding ({quoted(token)} for {quoted(text)}); give corpus.format.encoding "
             "the file's own (utf-8), or mend the file"
         )
     lost = sum(count for token, count in tokens.items() if "\ufffd" in token)
     if lost > _LOST * tokens.total():
         yield (
-            f"{split}: {lost:,} of {tokens.total():,} tokens hold U+FFFD, which stands where a program read a file in the wrong "
-            "encoding and lost its letters; get the file anew"
+            f"{split}: {lost:,} of {tokens.total():,} tokens hold U+FFFD, which stands where a "
+            "program read a file in the wrong encoding and lost its letters; get the file anew"
         )
 
 
@@ -112,10 +112,11 @@ def _shared_with_train(split: str, sentences: Sequence[Sentence], train: Sequenc
     known = {sentence.key for sentence in train}
     shared = [sentence for sentence in sentences if sentence.key in known]
     if entities := sum(map(has_entity, shared)):
+        percent = 100 * len(shared) / len(sentences)
         yield (
-            f"{split}: {len(shared):,} of {len(sentences):,} sentences ({100 * len(shared) / len(sentences):.1f}"
-            f" %) stand in train too, {entities:,} of them with an entity; F1 on these does not tell how well "
-            "new text is tagged; take them out of one of the two"
+            f"{split}: {len(shared):,} of {len(sentences):,} sentences ({percent:.1f} %) stand in train too, "
+            f"{entities:,} of them with an entity; F1 on these does not tell how well new text is tagged; take "
+            "them out of one of the two"
         )
 
 

@@ -65,7 +65,8 @@ class EnglishEpoch(EpochMetrics):
 class EnglishReport:
     """The figures of a trained English tagger, as its ``training.json`` keeps them.
 
-    :param best_epoch: the epoch with the highest dev F1, of equals the last, from 1; its weights are the model.
+    :param best_epoch: the epoch with the highest dev F1, of equals the last, from 1; its weights
+        are the model.
     :param tests: F1 by held-out file.
     """
 
