@@ -148,7 +148,7 @@ def test_train_tells_what_is_unusual_once_before_it_begins(
     everything = err + capfd.readouterr().err
     told = json.loads(run("corpus", "toy", "--json")[1])["warnings"]
     assert [line.split(":")[0] for line in told] == ["dev", "test", "test"]
-    sample = "train: none of the 1 sentences of the sample has an entity"
+    sample = "train: the sample of 1 has no entity"
     for line in (*told, sample):
         assert everything.count(line) == 1, line
     first = [line for line in everything.splitlines() if line][: len(told) + 1]

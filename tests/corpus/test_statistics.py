@@ -58,7 +58,7 @@ def test_the_table_the_example_and_the_warnings() -> None:
         "  war    O",
         "  in     O",
         "  Bath   S-LOC",
-        "Warning: dev: found one sentence (1 tokens); expected a split of many; has the file lost the empty "
+        "Warning: dev: found one sentence (tokens: 1); expected a split of many; has the file lost the empty "
         "lines between sentences, or is it not whole?",
     ]
 

@@ -92,7 +92,7 @@ def test_a_split_without_entities(
 
 def test_a_split_of_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = told(tmp_path, monkeypatch, {"dev": columns("Eva/PER mag Bonn/LOC und Trier/LOC")})
-    assert line.startswith("dev: found one sentence (5 tokens); expected a split of many; has the file lost")
+    assert line.startswith("dev: found one sentence (tokens: 5); expected a split of many; has the file lost")
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -165,6 +165,6 @@ def test_a_sample_without_entities() -> None:
     corpus = Corpus(train, (rare, rare), (rare, rare))
     assert sample_warnings(corpus, [place + 1, 31]) == ()
     assert sample_warnings(corpus, [place, place]) == (
-        f"train: none of the {place} sentences of the sample has an entity, so that nothing is learnt; train "
-        "on more (--sentences)",
+        f"train: the sample of {place} has no entity, so that nothing is learnt; train on more sentences "
+        "(--sentences)",
     )

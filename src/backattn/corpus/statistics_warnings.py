@@ -32,7 +32,7 @@ def corpus_warnings(corpus: Corpus) -> tuple[str, ...]:
     splits = [(name, sentences) for name, sentences in corpus.splits() if sentences]
     lines = [line for name, sentences in splits for line in _of_tokens(name, sentences)]
     lines += [
-        f"{name}: found one sentence ({len(sentences[0]):,} tokens); expected a split of many; has the file "
+        f"{name}: found one sentence (tokens: {len(sentences[0]):,}); expected a split of many; has the file "
         "lost the empty lines between sentences, or is it not whole?"
         for name, sentences in splits
         if len(sentences) == 1
@@ -55,8 +55,8 @@ def sample_warnings(corpus: Corpus, sizes: Sequence[int]) -> tuple[str, ...]:
     if not any(map(has_entity, corpus.train)):
         return ()  # as corpus_warnings says
     return tuple(
-        f"train: none of the {size:,} sentences of the sample has an entity, so that nothing is learnt; "
-        "train on more (--sentences)"
+        f"train: the sample of {size:,} has no entity, so that nothing is learnt; train on more sentences "
+        "(--sentences)"
         for size in sorted(set(sizes))
         if not any(map(has_entity, nested_sample(corpus.train, size)))
     )
@@ -76,8 +76,8 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
     if 2 * len(misread) > len(foreign):
         token, text = next(iter(misread.items()))
         yield (
-            f"{split}: {len(misread):,} of {len(foreign):,} different tokens beyond ASCII look like UTF-8 "
-            f"that was read in another encoding ({quoted(token)} for {quoted(text)}); give corpus.format.encoding "
+            f"{split}: {len(misread):,} of {len(foreign):,} different tokens beyond ASCII look like "
+            f"UTF-8 that was read in another encoding ({quoted(token)} for {quoted(text)}); give corpus.format.encoding "
             "the file's own (utf-8), or mend the file"
         )
     lost = sum(count for token, count in tokens.items() if "\ufffd" in token)
@@ -115,8 +115,8 @@ def _shared_with_train(split: str, sentences: Sequence[Sentence], train: Sequenc
         percent = 100 * len(shared) / len(sentences)
         yield (
             f"{split}: {len(shared):,} of {len(sentences):,} sentences ({percent:.1f} %) stand in train too, "
-            f"{entities:,} of them with an entity; F1 on these does not tell how well new text is tagged; take "
-            "them out of one of the two"
+            f"{entities:,} of them with an entity; F1 on these does not tell how well new text is tagged; "
+            "take them out of one of the two"
         )
 
 

@@ -141,8 +141,8 @@ def notes(table: Table) -> tuple[str, ...]:
         else []
     )
     return (
-        "Test F1 in percent, of the epoch with the best dev F1 (of equals the last): mean ± standard deviation "
-        "over the seeds.",
+        "Test F1 in percent, of the epoch with the best dev F1 (of equals the last): mean ± standard "
+        "deviation over the seeds.",
         f"Inputs (`backattn train --inputs`): {', '.join(names)}.",
         f"Lift: F1 minus that of the base, the same model without Back Attention ({base}), at the same "
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
