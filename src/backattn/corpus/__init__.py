@@ -51,7 +51,7 @@ class Corpus:
     :param documents: split -> number of document separators (``-DOCSTART-`` lines), where its format has
         them; they are not sentences, though the paper's Table 1 counts them for German.
     :param orphans: split -> number of tags that the format's ``orphans = "begin"`` corrected.
-    :param comments: split -> number of lines that were passed over as comments.
+    :param comments: split -> number of comment lines that were passed over.
     :param sha256: split -> digest of the file that it was read from.
     """
 

@@ -77,8 +77,8 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
         token, text = next(iter(misread.items()))
         yield (
             f"{split}: {len(misread):,} of {len(foreign):,} different tokens beyond ASCII look like "
-            f"UTF-8 that was read in another encoding ({quoted(token)} for {quoted(text)}); give corpus.format.encoding "
-            "the file's own (utf-8), or mend the file"
+            f"UTF-8 that was read in another encoding ({quoted(token)} for {quoted(text)}); give "
+            "corpus.format.encoding the file's own (utf-8), or mend the file"
         )
     lost = sum(count for token, count in tokens.items() if "\ufffd" in token)
     if lost > _LOST * tokens.total():
