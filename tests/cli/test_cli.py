@@ -127,6 +127,34 @@ def test_runs_are_trained_once_and_reported(home: Path) -> None:
     assert "no finished run of toy has 1 sentences; there are 2" in err
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_train_tells_what_is_unusual_once_before_it_begins(
+    home: Path, capfd: pytest.CaptureFixture[str], jobs: str
+) -> None:
+    """With several runs in several processes, too; and of what concerns a sample alone."""
+    names = ["anna", "ben", "carla", "dirk", "ede", "finn", "gerd", "hanna"]
+    corpus = {
+        "train": "\n".join(f"{name} O\nsingt O\n" for name in names) + "\nida B-PER\nda O\n",
+        "dev": "die O\nFrau O\n\nsie O\n",
+        "test": "ida B-PER\nda O\n\njan B-GPE\n",
+    }
+    for split, text in corpus.items():
+        (home / f"data/toy.{split}").write_text(text)
+    arguments = ("toy", "--inputs", "words", "--sentences", "1,all", "--seeds", "1,2", "--jobs", jobs)
+    status, out, err = run("train", *arguments, "--json")
+    assert status == 0, err
+    assert len(json.loads(out)) == 4
+    assert [row["best_epoch"] for row in json.loads(out)] == [2] * 4  # all epochs are equal
+    everything = err + capfd.readouterr().err
+    told = json.loads(run("corpus", "toy", "--json")[1])["warnings"]
+    assert [line.split(":")[0] for line in told] == ["dev", "test", "test"]
+    sample = "train: the sample of 1 has no entity"
+    for line in (*told, sample):
+        assert everything.count(line) == 1, line
+    first = [line for line in everything.splitlines() if line][: len(told) + 1]
+    assert all(line.startswith("backattn: ") for line in first)
+
+
 def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:
     out = run("train", "toy", "--inputs", "words", "--seeds", "1", "--threads", "1", "--json")[1]
     folder = json.loads(out)[0]["folder"]

@@ -71,6 +71,29 @@ def test_equals_seqeval_and_sentences_sum_to_it(pair):
         assert counts.support == theirs[name]["support"]
 
 
+# Types that seqeval can spell: it strips hyphens at both ends, and takes an empty type for "_".
+TYPES = st.text("AB-_.äé", min_size=1, max_size=5).filter(
+    lambda kind: kind.strip("-") == kind.strip() == kind
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_equals_seqeval_on_all_types_that_it_can_spell(data):
+    kinds = data.draw(st.lists(TYPES, min_size=1, max_size=3))
+    pair = data.draw(tag_pairs(st.sampled_from(["O", *(f"{p}-{kind}" for p in "BIES" for kind in kinds)])))
+    found = score(*pair)
+    assert "differs" not in found.signature
+    theirs = report(*pair) if found.types else {"micro avg": {"f1-score": 0, "support": 0}}
+    assert found.overall.f1 == pytest.approx(theirs["micro avg"]["f1-score"])
+    assert found.overall.support == theirs["micro avg"]["support"]
+    by_type = {name: (theirs[name]["f1-score"], theirs[name]["support"]) for name in found.types}
+    assert by_type == {name: (pytest.approx(c.f1), c.support) for name, c in found.types.items()}
+    # The F1 that chooses the epoch, of the bootstrap and of the pages is of the same entities.
+    sums = np.array([[c.tp, c.fp, c.fn] for c in found.sentences]).sum(0)
+    assert found.overall.f1 == count(*map(entities, pair)).f1 == pytest.approx(f1(sums))
+
+
 @settings(max_examples=100, deadline=None)
 @given(tag_pairs())
 def test_the_f1_that_chooses_the_epoch_is_the_score(pair):

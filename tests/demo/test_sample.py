@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backattn.corpus import Sentence
+from backattn.corpus import Corpus, Sentence
 from backattn.corpus.formats import read_column_file, read_corpus
 from backattn.corpus.spans import spans
+from backattn.corpus.statistics_warnings import corpus_warnings, sample_warnings
 from backattn.demo.frames import Clause
 from backattn.demo.sample import ENGLISH, GERMAN, PARALLEL, write_sample
 from backattn.demo.words import EVENTS, NATIONALITIES, NATIONALS, ORGANISATIONS, PLACES, SURNAMES
@@ -39,6 +40,12 @@ def name_words(found: list[Sentence]) -> Counter[str]:
 
 def words(found: list[Sentence]) -> set[str]:
     return {token for sentence in found for token in sentence.tokens}
+
+
+def test_nothing_about_it_is_unusual(folder: Path) -> None:
+    corpus = Corpus(*(tuple(sentences(folder, f"german.{split}")) for split in ("train", "dev", "test")))
+    assert corpus_warnings(corpus) == ()
+    assert sample_warnings(corpus, [10, 50]) == ()
 
 
 def test_the_same_bytes_in_another_process(folder: Path, tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.common.errors import RecipeError
-from backattn.corpus import Sentence
+from backattn.corpus import Sentence, nested_sample
 from backattn.experiments.grid import Cell, Share, parse_grid
 from backattn.recipe import SampleSize
-from backattn.tagger.preparation import nested_sample
 
 
 def sizes(option: str, training: int, default: SampleSize = "all") -> list[SampleSize]:

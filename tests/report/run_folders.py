@@ -35,6 +35,7 @@ def make_run(
     epochs: int = 3,
     skill: float = 0.6,
     counts: np.ndarray | None = None,
+    dev: np.ndarray | None = None,
     groups: dict[str, np.ndarray] | None = None,
     types: dict[str, tuple[int, int, int]] | None = None,
     store: str = "1-abcdef0123456789",
@@ -44,6 +45,7 @@ def make_run(
 ) -> Path:
     """Write one finished run; keywords of the request replace or add its keys.
 
+    :param dev: counts of the sentences of dev; None for those of test.
     :param recipe: tables of the recipe that lies beside it; None for none.
     """
     counts = draw_counts(skill, seed) if counts is None else np.asarray(counts)
@@ -88,7 +90,9 @@ def make_run(
         "best_epoch": min(2, epochs),
         "environment": {"device": "cpu"},
         "seconds": 12.5,
-        "dev": score,
+        "dev": score
+        if dev is None
+        else {**score, "overall": _measures(dev.sum(0)), "sentences": dev.tolist()},
         "test": score,
     }
     rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -611,6 +612,64 @@ def test_runs_of_one_corpus_score_the_same_sentences(runs: Path, tmp_path: Path)
     (warning,) = report.warnings
     assert f"{odd}: scores another number of test sentences" in warning
     assert [row.seeds for row in report.langs[0].tables[0].rows] == [(1, 2)]
+
+
+DEAD = "the base has learnt nothing at this size"
+
+
+def found_nothing(counts: np.ndarray) -> np.ndarray:
+    """The counts of a run that finds none of the same entities."""
+    return np.stack([0 * counts[:, 0], 0 * counts[:, 0], counts[:, 0] + counts[:, 2]], axis=1)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize(
+    ("dead", "told"), [((), ""), ((1, 2), DEAD), ((2,), f"{DEAD} with 1 of 2 seeds")], ids=str
+)
+def test_a_lift_over_a_base_that_has_learnt_nothing_says_so(
+    runs: Path, tmp_path: Path, split: str, dead: Sequence[int], told: str
+) -> None:
+    for seed in (1, 2):
+        alive = draw_counts(0.2, seed, 40)
+        counts = found_nothing(alive) if seed in dead else alive
+        of_splits = {"counts": counts} if split == "test" else {"counts": alive, "dev": counts}
+        make_run(runs, "words", seed, **of_splits)
+        make_run(runs, "words+transfer", seed, counts=draw_counts(0.9, seed, 40))
+    (table,) = only(tmp_path).tables
+    base, row = table.rows
+    assert row.difference is not None
+    assert (base.dead, row.dead) == (told.removeprefix("the base "), told)
+    written = json.loads((tmp_path / "es/report/report.json").read_text("utf-8"))["tables"][0]["rows"]
+    assert [entry["dead"] for entry in written] == [base.dead, row.dead]
+    html = (tmp_path / "es/report/report.html").read_text("utf-8")
+    cell = points(row.difference.value) + (f" ({told})" if told else "")
+    for text in (only_text(tmp_path), (tmp_path / "es/report/report.md").read_text("utf-8")):
+        assert f"| {cell} |" in text
+        assert (f"; {told})." in text) == bool(told)
+    assert f">{cell}</td>" in html
+    assert ('class="good"' in html) == (not dead)
+    if not told:
+        assert "has learnt nothing" not in html
+
+
+@pytest.mark.parametrize(
+    ("entities", "told"), [(1, "dev has 1 entity"), (19, "dev has 19 entities"), (20, "")]
+)
+def test_a_dev_of_few_entities_is_told_beside_f1(
+    runs: Path, tmp_path: Path, entities: int, told: str
+) -> None:
+    counts = np.array([[1, 0, 0]] * entities)
+    for seed in (1, 2):
+        make_run(runs, "words", seed, counts=counts)
+        make_run(runs, "words+transfer", seed, counts=counts)
+    text = only_text(tmp_path)
+    html = (tmp_path / "es/report/report.html").read_text("utf-8")
+    overall = text.partition("Test F1 by entity type")[0], html.partition("Test F1 by entity type")[0]
+    cell = f"100.00 ± 0.00 ({told})" if told else "100.00 ± 0.00"
+    assert overall[0].count(f"| {cell} |") == overall[1].count(f">{cell}</td>") == 2
+    assert ("which epoch it chooses is mostly chance" in text) == bool(told)
+    written = json.loads((tmp_path / "es/report/report.json").read_text("utf-8"))["tables"][0]["rows"]
+    assert [(row["dev_entities"], row["small_dev"]) for row in written] == [(entities, told)] * 2
 
 
 def test_a_run_that_found_nothing_scores_zero(runs: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tagger_samples import TINY, WIDTH, DictVectors, make_corpus
 from backattn.common import device
 from backattn.common.errors import BackattnError, BusyError, MissingError, ModelError, RecipeError, StaleError
 from backattn.common.file_lock import writer_lock
-from backattn.corpus import Corpus
+from backattn.corpus import Corpus, Sentence, nested_sample
 from backattn.corpus.tags import check_bioes
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.checkpoint_io import read_tensors, write_tensors
@@ -32,7 +32,6 @@ from backattn.tagger.preparation import (
     FROZEN_DEVIATION,
     TRANSFER_DEVIATION,
     fit_standardise,
-    nested_sample,
     prepare,
 )
 from backattn.tagger.run import Run, RunFolder, read_run
@@ -190,6 +189,32 @@ def test_resumed_equals_uninterrupted_after_every_epoch(tmp_path, monkeypatch, p
         assert not RunFolder(tmp_path / str(last)).manifest.exists()
         train(tmp_path / str(last), recipe)
         assert result_of(tmp_path / str(last)) == result_of(tmp_path / "whole")
+
+
+def test_of_epochs_with_equal_dev_f1_the_last_is_kept(tmp_path, monkeypatch):
+    """A dev without entities, after which every epoch has F1 0; whole, and stopped after each epoch."""
+    corpus = make_corpus()
+    bare = Corpus(
+        corpus.train, (Sentence(("Frau",), ("O",)), Sentence(("sie", "da"), ("O", "O"))), corpus.train
+    )
+    run = train(tmp_path / "whole", TINY, bare)
+    assert [row["dev_f1"] for row in run.history] == [0.0] * TINY.epochs
+    assert run.best_epoch == TINY.epochs
+    for last in range(1, TINY.epochs):
+        stop_after_epoch(monkeypatch, last)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / str(last), TINY, bare)
+        monkeypatch.undo()
+        train(tmp_path / str(last), TINY, bare)
+        assert result_of(tmp_path / str(last)) == result_of(tmp_path / "whole")
+
+
+def test_the_epoch_that_is_kept_is_the_last_of_the_best(tmp_path):
+    kept = [train(tmp_path / str(seed), TINY, seed=seed, inputs="words") for seed in range(2)]
+    for run in kept:
+        curve = [row["dev_f1"] for row in run.history]
+        assert run.best_epoch == max(n for n, f1 in enumerate(curve, 1) if f1 == max(curve))
+        assert run.dev.overall.f1 == max(curve)
 
 
 @needs_bfloat16

@@ -34,7 +34,7 @@ def keys(table: str, as_json: bool) -> None:
 @recipe_options
 @json_option
 def corpus(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Print the statistics of a data set (the paper's Table 1)."""
+    """Print the statistics of a data set (the paper's Table 1), an example, and what is unusual."""
     from backattn.corpus.statistics import corpus_statistics
 
     statistics = corpus_statistics(read_corpus(load_recipe(lang, overrides).corpus))

@@ -42,13 +42,16 @@ def train(
 ) -> None:  # fmt: skip
     """Stage two: train taggers on the cached features. A killed training goes on.
 
-    A run that fails does not stop the others. The results depend on --threads, but not on --jobs.
+    A run that fails does not stop the others. What is unusual about the corpus is told first, as by
+    `backattn corpus`. The results depend on --threads, but not on --jobs.
     """
     from backattn.experiments.grid import parse_grid
-    from backattn.experiments.runs import train_grid
+    from backattn.experiments.runs import train_grid, training_warnings
 
     recipe, data = load(lang, overrides)
     grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
+    for line in training_warnings(data, grid):
+        click.echo(f"backattn: {line}", err=True)
     trained = train_grid(recipe, data, grid, device=device, threads=threads, jobs=jobs)
     if trained.runs:
         answer([_run_json(run) for run in trained.runs], "\n".join(map(_run_line, trained.runs)), as_json)

@@ -1,8 +1,9 @@
 """Sentences, corpora and their entities: what both stages share.
 
 :mod:`~backattn.corpus.formats` reads column files, :mod:`~backattn.corpus.tags` converts every tag scheme to
-BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.scoring` computes F1, and
-:mod:`~backattn.corpus.statistics` counts (the paper's Table 1).
+BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.scoring` computes F1,
+:mod:`~backattn.corpus.statistics` counts (the paper's Table 1), and
+:mod:`~backattn.corpus.statistics_warnings` says what is unusual.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,3 +88,9 @@ def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
     if not limit or len(items) <= limit:
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, ...]:
+    """A sample that every larger sample contains: the sentences of the smallest keys, in file order."""
+    by_key = sorted(range(len(sentences)), key=lambda i: (sentences[i].key, i))
+    return tuple(sentences[i] for i in sorted(by_key[:size]))

@@ -24,7 +24,8 @@ from backattn.common.file_lock import writer_lock
 from backattn.common.jobs import run_parallel, start_server
 from backattn.common.progress import bar_disabled, log_line
 from backattn.corpus import Corpus
-from backattn.experiments.grid import Cell, RunGrid
+from backattn.corpus.statistics_warnings import corpus_warnings, sample_warnings
+from backattn.experiments.grid import Cell, RunGrid, sample_sizes
 from backattn.features.plan import make_plan
 from backattn.recipe import EmbeddingName, Recipe, as_json, cache_root
 from backattn.store.layout import Entry
@@ -116,6 +117,15 @@ def train_grid(
         runs=tuple(read_run(folder) for cell, folder in folders.items() if errors[cell] is None),
         errors=tuple(error for error in errors.values() if error is not None),
     )
+
+
+def training_warnings(corpus: Corpus, grid: RunGrid) -> tuple[str, ...]:
+    """Say what makes the runs of a grid, or their scores, worth little: the corpus, and its samples.
+
+    :raises RecipeError: a share of the grid is less than one sentence.
+    """
+    sizes = [size for size in sample_sizes(grid.sentences, len(corpus.train)) if size != "all"]
+    return corpus_warnings(corpus) + sample_warnings(corpus, sizes)
 
 
 def _cores() -> int:

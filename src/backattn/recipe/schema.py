@@ -214,7 +214,7 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
     :param patience: number of epochs without a lower training loss before the learning rate is reduced.
     :param anneal: factor by which the learning rate is reduced.
     :param batch: sentences of a batch.
-    :param epochs: number of epochs; the one with the best dev F1 is kept.
+    :param epochs: number of epochs; the one with the best dev F1 is kept, of equals the last.
     :param sentences: number of training sentences, a sample that lies within every larger one; or all.
     :param precision: number format of the BiLSTM in a training step. ``bfloat16`` (autocast) changes the
         results within the noise of seeds and is up to twice as fast where the processor has it; elsewhere

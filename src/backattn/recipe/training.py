@@ -109,7 +109,7 @@ class EnglishTraining(Table, frozen=True, kw_only=True):
     :param optimizer: name of the optimizer.
     :param learning_rate: learning rate of the first epoch; it falls linearly to a tenth in the last one.
     :param batch: sentences of a batch.
-    :param epochs: number of epochs; the one with the best dev F1 is kept.
+    :param epochs: number of epochs; the one with the best dev F1 is kept, of equals the last.
     :param seed: seed of the random numbers.
     """
 

@@ -24,6 +24,8 @@ from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
 
 OVERALL = "Overall"
+# In dev; with fewer, one entity more or less is five points of F1.
+FEW_ENTITIES = 20
 BASE = "words"
 _TRANSFERRED = "words+transfer"
 # The order of the paper's tables: base, BAN (eq. 7), then the ablations of its Table 5.
@@ -61,6 +63,7 @@ class Row:
     :param difference: to the base, the same setting on words alone; None for the base itself.
     :param from_recipe: to the row of the unchanged recipe, for a row with other models or another T.
     :param remark: why there is no difference, or what limits it.
+    :param dead: that the base (of ``words``: the row itself) has learnt nothing, with all seeds or with some.
     """
 
     runs: tuple[RunRecord, ...]
@@ -70,6 +73,18 @@ class Row:
     difference: Difference | None = None
     from_recipe: Difference | None = None
     remark: str = ""
+    dead: str = ""
+
+    @property
+    def dev_entities(self) -> int:
+        """Number of entities in dev, which chose the epoch."""
+        return self.runs[0].dev.overall.support
+
+    @property
+    def small_dev(self) -> str:
+        """That dev is too small to choose an epoch by; empty where it is not."""
+        count = self.dev_entities
+        return f"dev has {count} {'entity' if count == 1 else 'entities'}" if count < FEW_ENTITIES else ""
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -242,7 +257,7 @@ def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
 def _compared(row: Row, rows: Sequence[Row]) -> Row:
     """Add the difference to the base, over the seeds that both have."""
     if row.inputs == BASE:
-        return row
+        return replace(row, dead=_dead(row.runs, ""))
     shared = _shared_with_base(row.request)
     base = next((r for r in rows if r.inputs == BASE and _shared_with_base(r.request) == shared), None)
     if base is None:
@@ -253,7 +268,15 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     seeds = difference.seeds
     limited = f"difference over the {len(seeds)} seeds that {row.base} has too"
     remark = "" if seeds == row.seeds == base.seeds else limited
-    return replace(row, difference=difference, remark=remark)
+    dead = _dead([run for run in base.runs if run.seed in seeds], "the base ")
+    return replace(row, difference=difference, remark=remark, dead=dead)
+
+
+def _dead(runs: Sequence[RunRecord], whose: str) -> str:
+    """Say that runs have learnt nothing; empty where all have learnt something."""
+    dead = sum(run.learnt_nothing for run in runs)
+    seeds = "" if dead == len(runs) else f" with {dead} of {len(runs)} seeds"
+    return f"{whose}has learnt nothing at this size{seeds}" if dead else ""
 
 
 def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) -> Row:

@@ -61,8 +61,8 @@ def _verdicts(table: Table) -> dict[tuple[int, int], str]:
     column = score_grid(table).header.index(DIFFERENCE)
     found = {}
     for number, row in enumerate(table.rows):
-        # The difference of one seed may be luck.
-        several = row.difference and len(row.difference.seeds) > 1
+        # The difference of one seed may be luck, and one to a base that has learnt nothing is no merit.
+        several = row.difference and len(row.difference.seeds) > 1 and not row.dead
         if row.difference and several and (row.difference.low > 0 or row.difference.high < 0):
             found[number, column] = "good" if row.difference.low > 0 else "bad"
     return found

@@ -11,7 +11,7 @@ from backattn.common.atomic_files import is_file
 from backattn.common.errors import BackattnError
 from backattn.recipe import EmbeddingName, PaperFigure, PaperRecipe, Recipe, data_path
 from backattn.report.comparison import OVERALL, Row, Table
-from backattn.report.text_tables import INTERVAL, NOTHING, TextTable, difference_cells, spread
+from backattn.report.text_tables import INTERVAL, NOTHING, TextTable, f1_cell, lift_cells
 from backattn.training.training_plan import trainings, untrained
 
 # Names in the paper's rows -> tables of a recipe, and their possible contents.
@@ -45,7 +45,7 @@ def paper_grid(table: Table, paper: PaperRecipe) -> TextTable:
             *([", ".join(row.setting) if row else ""] if settings else []),
             *(cell for measure in measures for cell in _measured(name, row, measure, paper)),
             _paper_lift(name, paper),
-            *difference_cells(row.difference if row else None, row.remark if row else ""),
+            *lift_cells(row),
             *((str(len(row.seeds)), str(row.epochs)) if row else (NOTHING, NOTHING)),
         )
         for name, row in shown
@@ -133,8 +133,7 @@ def _measured(model: str, row: Row | None, measure: str, paper: PaperRecipe) -> 
     """Format the F1 of the paper and of the runs."""
     figure = _figure(model, measure, paper)
     printed = figure and (figure.ban if model.endswith("+BAN") else figure.base)
-    ours = spread(row.measures[measure]) if row and measure in row.measures else NOTHING
-    return NOTHING if printed is None else f"{printed:.2f}", ours
+    return NOTHING if printed is None else f"{printed:.2f}", f1_cell(row, measure)
 
 
 def _paper_lift(model: str, paper: PaperRecipe) -> str:

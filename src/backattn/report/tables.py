@@ -270,6 +270,9 @@ def _row_json(row: Row) -> dict[str, Any]:
         "difference": _difference_json(row.difference) if row.difference else None,
         "from_recipe": _difference_json(row.from_recipe) if row.from_recipe else None,
         "remark": row.remark,
+        "dead": row.dead,
+        "dev_entities": row.dev_entities,
+        "small_dev": row.small_dev,
         "runs": [
             {
                 "folder": run.folder.name,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backattn.report.comparison import OVERALL, LangReport, Measure, Row, Table
+from backattn.report.comparison import FEW_ENTITIES, OVERALL, LangReport, Measure, Row, Table
 from backattn.report.lineage import StoreLineage
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 
@@ -45,8 +45,8 @@ def score_grid(table: Table) -> TextTable:
         (
             *_lead(row, settings),
             *(_quality(table.origin(row), name) for name in translators),
-            *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
-            *difference_cells(row.difference, row.remark),
+            *(f1_cell(row, name) for name in measures),
+            *lift_cells(row),
             *([_against(row)] if against else []), str(len(row.seeds)), str(row.epochs),
         )
         for row in table.rows
@@ -112,6 +112,11 @@ def notes(table: Table) -> tuple[str, ...]:
             f"{len(few)} of {len(compared)} intervals are over fewer than {_FEW_SEEDS} seeds, which show "
             "little of the variation between seeds; where that is large, these intervals are too narrow."
         )
+    if any(row.small_dev for row in table.rows):
+        remarks.append(
+            f"Dev has fewer than {FEW_ENTITIES} entities: which epoch it chooses is mostly chance; "
+            "take a larger dev."
+        )
     alone = (
         " T alone (BAN+CRF) reads no frozen features, so its base is BiLSTM+CRF."
         if any(row.inputs == "transfer" for row in table.rows)
@@ -136,7 +141,8 @@ def notes(table: Table) -> tuple[str, ...]:
         else []
     )
     return (
-        "Test F1 in percent, of the epoch with the best dev F1: mean ± standard deviation over the seeds.",
+        "Test F1 in percent, of the epoch with the best dev F1 (of equals the last): mean ± standard "
+        "deviation over the seeds.",
         f"Inputs (`backattn train --inputs`): {', '.join(names)}.",
         f"Lift: F1 minus that of the base, the same model without Back Attention ({base}), at the same "
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
@@ -200,6 +206,27 @@ def points(value: float) -> str:
     return f"{rounded:+.2f}".replace("-", "−")  # the minus sign is as wide as the plus
 
 
+def f1_cell(row: Row | None, measure: str) -> str:
+    """Format an F1 of a row, and beside the overall one what makes it worth little."""
+    if row is None or measure not in row.measures:
+        return NOTHING
+    doubts = [row.small_dev, "" if row.difference else row.dead] if measure == OVERALL else []
+    return _beside(spread(row.measures[measure]), *doubts)
+
+
+def lift_cells(row: Row | None) -> Sequence[str]:
+    """Format value, interval and p of the difference to the base, and beside the value what limits it."""
+    if row is None:
+        return difference_cells(None)
+    value, *rest = difference_cells(row.difference, row.remark)
+    return _beside(value, row.dead if row.difference else ""), *rest
+
+
+def _beside(cell: str, *doubts: str) -> str:
+    told = "; ".join(filter(None, doubts))
+    return f"{cell} ({told})" if told else cell
+
+
 def difference_cells(difference: Difference | None, remark: str = "") -> Sequence[str]:
     """Format value, interval and p.
 
@@ -238,7 +265,8 @@ def _finding(row: Row, difference: Difference, epochs: bool) -> str:
     alone = (
         "; one seed" if len(difference.seeds) == 1 else ""
     )  # an interval over sentences does not show its luck
-    interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}{alone}"
+    doubts = "".join(f"; {doubt}" for doubt in (row.dead, row.small_dev) if doubt)
+    interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}{alone}{doubts}"
     where = f"{row.sentences:,} sentences{f', {row.epochs} epochs' if epochs else ''}: {row.name}"
     if verdict:
         return f"{where} is {size} {verdict} {row.base} ({interval})."

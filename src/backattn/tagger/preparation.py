@@ -8,7 +8,7 @@ import torch
 
 from backattn.common.device import takes_bfloat16
 from backattn.common.errors import RecipeError
-from backattn.corpus import Corpus, Sentence
+from backattn.corpus import Corpus, Sentence, nested_sample
 from backattn.recipe import TaggerRecipe
 from backattn.tagger.dataset import Encoded, encode
 from backattn.tagger.frozen_features import Inputs, RowSource, Sources, make_sources
@@ -85,12 +85,6 @@ def prepare(spec: RunSpec, *, device: str) -> Setup:
         dev=encode([sentence.tokens for sentence in corpus.dev], vocabulary),
         device=torch.device(device),
     )  # fmt: skip
-
-
-def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, ...]:
-    """A sample that every larger sample contains: the sentences of the smallest keys, in file order."""
-    by_key = sorted(range(len(sentences)), key=lambda i: (sentences[i].key, i))
-    return tuple(sentences[i] for i in sorted(by_key[:size]))
 
 
 def fit_standardise(

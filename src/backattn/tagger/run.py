@@ -93,7 +93,8 @@ class Run:
 
     :param folder: folder of its files.
     :param request: everything that decides its numbers (inputs, seed, tagger recipe, corpus, stores).
-    :param best_epoch: the epoch with the best F1 on dev, from 1; the weights and scores are from this epoch.
+    :param best_epoch: the epoch with the best F1 on dev, of equals the last, from 1; weights and scores
+        are of this epoch.
     :param history: one row for each epoch, as in ``epochs.jsonl``.
     :param environment: versions, device and threads, for the record.
     :param seconds: time spent in epochs, over all processes that worked on the run.

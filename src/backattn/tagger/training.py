@@ -130,7 +130,9 @@ class _Training:
         setup = self.setup
         predicted = decode(self.network, setup.vocabulary, setup.dev, setup.sources)
         f1 = count(self.dev_gold, entities(predicted)).f1
-        better = f1 > state.best_f1
+        better = (
+            f1 >= state.best_f1
+        )  # of equals the later one: a dev that tells nothing must not keep the first
         row = {
             "epoch": epoch,
             "loss": loss,

@@ -417,4 +417,4 @@ class TestParts:
         generator = random.Random(seed)
         values = [float(generator.randint(1, 4)) for _ in range(generator.randint(1, 6))]
         epochs = tuple(module.CharLmEpoch(perplexity=1.0, dev_perplexity=v, seconds=0) for v in values)
-        assert module.best_epoch(epochs) == values.index(min(values))
+        assert module.best_epoch(epochs) == max(i for i, v in enumerate(values) if v == min(values))

@@ -416,6 +416,12 @@ class TestRefusals:
             train(recipe, tmp_path / "tagger")
 
 
+@given(st.lists(st.sampled_from([0.0, 0.5, 0.75]), min_size=1, max_size=6))
+def test_of_epochs_with_equal_dev_f1_the_last_is_kept(values: list[float]) -> None:
+    epochs = [module.EnglishEpoch(loss=1.0, dev_f1=value) for value in values]
+    assert module.best_epoch(epochs) == max(n for n, value in enumerate(values, 1) if value == max(values))
+
+
 def test_the_committed_recipe_reads_the_released_files() -> None:
     """What they hold beyond sentences (separators of documents, orphans) it must know."""
     training = load_english(str(Path(__file__).parents[3] / "pipelines/english.toml")).training

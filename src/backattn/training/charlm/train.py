@@ -199,8 +199,8 @@ def read_report(folder: Path) -> CharLmReport:
 
 
 def best_epoch(epochs: tuple[CharLmEpoch, ...]) -> int:
-    """Number of the epoch with the lowest dev perplexity, from 0; of equals, the first."""
-    return min(range(len(epochs)), key=lambda i: epochs[i].dev_perplexity)
+    """Number of the epoch with the lowest dev perplexity, from 0; of equals, the last."""
+    return min(range(len(epochs)), key=lambda i: (epochs[i].dev_perplexity, -i))
 
 
 def _require_enough(text: Text, training: CharLmTraining, key: str) -> None:

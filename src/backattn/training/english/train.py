@@ -65,7 +65,8 @@ class EnglishEpoch(EpochMetrics):
 class EnglishReport:
     """The figures of a trained English tagger, as its ``training.json`` keeps them.
 
-    :param best_epoch: the epoch with the highest dev F1, from 1; its weights are the model.
+    :param best_epoch: the epoch with the highest dev F1, of equals the last, from 1; its weights
+        are the model.
     :param tests: F1 by held-out file.
     """
 
@@ -278,7 +279,7 @@ def _write(
     recipe: EnglishRecipe, data: _Data, epochs: tuple[EnglishEpoch, ...], job: TrainingJob, result: Path
 ) -> dict[str, Any]:
     """Write the model of the best epoch and measure it as it is opened from its file."""
-    best = max(range(len(epochs)), key=lambda i: epochs[i].dev_f1) + 1
+    best = best_epoch(epochs)
     write_whole(result / MODEL, EpochFiles(job.path, EnglishEpoch).path(best).read_bytes())
     digest = file_digest(result / MODEL)
     device = pick_device("auto")
@@ -295,6 +296,11 @@ def _write(
         epochs=epochs,
     )
     return {"recipe": as_json(recipe), "report": report.to_json()}
+
+
+def best_epoch(epochs: Sequence[EnglishEpoch]) -> int:
+    """Number of the epoch with the highest dev F1, from 1; of equals, the last."""
+    return max(range(1, len(epochs) + 1), key=lambda number: (epochs[number - 1].dev_f1, number))
 
 
 def _evaluate(tagger: EnglishTagger, sentences: Sequence[Sentence]) -> F1:

@@ -1,0 +1,131 @@
+"""What is unusual about a corpus and mostly a mistake: a line each, for ``corpus`` and before a training."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from backattn.common.safe_text import listed, quoted
+from backattn.corpus import Corpus, Sentence, nested_sample
+from backattn.corpus.tags import OUTSIDE
+
+_NUMBER = re.compile(r"[+-]?\d[\d.,:/-]*")
+# A share of the tokens. In ordinary text some five in a hundred are numbers.
+_MOSTLY = 0.8
+# A share of the tokens. Text from the web has less than one in a thousand (Weibo 0.0007).
+_LOST = 0.01
+# Single-byte encodings as which files in UTF-8 are read by mistake.
+_MISTAKEN = ("latin-1", "cp1252", "iso-8859-15", "iso-8859-2", "cp1250", "cp1251")
+
+
+def is_number(token: str) -> bool:
+    """Whether a token is a number, a date, or a range of ids (``1``, ``3.14``, ``2024-01-31``, ``2-3``)."""
+    return _NUMBER.fullmatch(token) is not None
+
+
+def has_entity(sentence: Sentence) -> bool:
+    """Whether a token of the sentence belongs to an entity."""
+    return any(tag != OUTSIDE for tag in sentence.tags)
+
+
+def corpus_warnings(corpus: Corpus) -> tuple[str, ...]:
+    """Say what is unusual about a corpus; nothing about an ordinary one."""
+    splits = [(name, sentences) for name, sentences in corpus.splits() if sentences]
+    lines = [line for name, sentences in splits for line in _of_tokens(name, sentences)]
+    lines += [
+        f"{name}: found one sentence (tokens: {len(sentences[0]):,}); expected a split of many; has the file "
+        "lost the empty lines between sentences, or is it not whole?"
+        for name, sentences in splits
+        if len(sentences) == 1
+    ]
+    if not any(has_entity(sentence) for _, sentences in splits for sentence in sentences):
+        lines.append(
+            "no split has an entity, every tag is O; expected entities; is corpus.format.tag the column of "
+            "the tags?"
+        )
+        return tuple(lines)
+    lines += (_no_entity(name) for name, sentences in splits if not any(map(has_entity, sentences)))
+    for name in ("dev", "test"):
+        lines += _shared_with_train(name, getattr(corpus, name), corpus.train)
+        lines += _unknown_types(name, getattr(corpus, name), corpus.train)
+    return tuple(lines)
+
+
+def sample_warnings(corpus: Corpus, sizes: Sequence[int]) -> tuple[str, ...]:
+    """Say which samples of the training sentences have no entity, though all of them together have one."""
+    if not any(map(has_entity, corpus.train)):
+        return ()  # as corpus_warnings says
+    return tuple(
+        f"train: the sample of {size:,} has no entity, so that nothing is learnt; train on more sentences "
+        "(--sentences)"
+        for size in sorted(set(sizes))
+        if not any(map(has_entity, nested_sample(corpus.train, size)))
+    )
+
+
+def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
+    tokens = Counter(token for sentence in sentences for token in sentence.tokens)
+    numbers = sum(count for token, count in tokens.items() if is_number(token))
+    if numbers > _MOSTLY * tokens.total():
+        shown = listed([token for token in tokens if is_number(token)][:3])
+        yield (
+            f"{split}: {100 * numbers / tokens.total():.0f} % of the tokens are numbers ({shown}, ...); "
+            "expected words; if that is a column of ids, name the column of the words in corpus.format.token"
+        )
+    foreign = [token for token in tokens if not token.isascii()]
+    misread = {token: text for token in foreign if (text := _read_anew(token))}
+    if 2 * len(misread) > len(foreign):
+        token, text = next(iter(misread.items()))
+        yield (
+            f"{split}: {len(misread):,} of {len(foreign):,} different tokens beyond ASCII look like "
+            f"UTF-8 that was read in another encoding ({quoted(token)} for {quoted(text)}); give "
+            "corpus.format.encoding the file's own (utf-8), or mend the file"
+        )
+    lost = sum(count for token, count in tokens.items() if "\ufffd" in token)
+    if lost > _LOST * tokens.total():
+        yield (
+            f"{split}: {lost:,} of {tokens.total():,} tokens hold U+FFFD, which stands where a "
+            "program read a file in the wrong encoding and lost its letters; get the file anew"
+        )
+
+
+def _read_anew(token: str) -> str:
+    """The text of a token that is UTF-8 read in a single-byte encoding; empty if it is none."""
+    for encoding in _MISTAKEN:
+        try:
+            return token.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+    return ""
+
+
+def _no_entity(split: str) -> str:
+    follows = {
+        "train": "nothing can be learnt from it",
+        "dev": "F1 on it is 0 after every epoch, and the last epoch is kept whatever its quality",
+        "test": "F1 on it is 0 whatever the tagger finds",
+    }
+    return f"{split}: has no entity; expected some; {follows[split]}; is it the right file?"
+
+
+def _shared_with_train(split: str, sentences: Sequence[Sentence], train: Sequence[Sentence]) -> Iterator[str]:
+    """Warn where an entity to be found was seen in training; a greeting without one tells nothing."""
+    known = {sentence.key for sentence in train}
+    shared = [sentence for sentence in sentences if sentence.key in known]
+    if entities := sum(map(has_entity, shared)):
+        percent = 100 * len(shared) / len(sentences)
+        yield (
+            f"{split}: {len(shared):,} of {len(sentences):,} sentences ({percent:.1f} %) stand in train too, "
+            f"{entities:,} of them with an entity; F1 on these does not tell how well new text is tagged; "
+            "take them out of one of the two"
+        )
+
+
+def _unknown_types(split: str, sentences: Sequence[Sentence], train: Sequence[Sentence]) -> Iterator[str]:
+    taught = {tag[2:] for sentence in train for tag in sentence.tags}
+    found = {tag[2:] for sentence in sentences for tag in sentence.tags}
+    unknown = sorted(found - taught - {""})
+    if unknown and taught - {""}:
+        yield (
+            f"{split}: has types that train has not: {listed(unknown)}; no tagger can learn them; mend their "
+            "spelling, or map them in corpus.format.types"
+        )
