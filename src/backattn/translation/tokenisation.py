@@ -13,6 +13,7 @@ from sacremoses import MosesDetokenizer, MosesTokenizer
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
+from backattn.common.writing import base_language
 from backattn.recipe import Unit
 from backattn.translation.attention_merging import (
     CONTINUED,
@@ -22,8 +23,10 @@ from backattn.translation.attention_merging import (
     words_of_sentencepieces,
 )
 
-# Size of the cache of tokens and their pieces.
+# Size of the cache of tokens and their pieces, and characters of the longest token in it: others hardly repeat,
+# and would fill the memory.
 _CACHED_TOKENS = 1 << 17
+_LONGEST_CACHED = 100
 _WORD_END = "</w>"
 
 
@@ -69,7 +72,7 @@ class SentencePieceModel:
 
         A token that normalisation deletes (a zero-width space) becomes ``<unk>``.
         """
-        return list(self._encode(token))
+        return list((self._encode if len(token) <= _LONGEST_CACHED else self._pieces)(token))
 
     def text_pieces(self, text: str) -> list[str]:
         """The pieces of a whole text; as :meth:`pieces`, but not cached, because texts hardly repeat."""
@@ -117,7 +120,7 @@ class BpeCodes:
 
     def pieces(self, token: str) -> list[str]:
         """The pieces of one token, at least one; all but the last of a Moses word end in ``@@``."""
-        return list(self._encode(token))
+        return list((self._encode if len(token) <= _LONGEST_CACHED else self._pieces)(token))
 
     def words(self, pieces: Sequence[str]) -> MergedWords:
         """The words that BPE pieces make up, with Moses' escapes and split hyphens undone."""
@@ -181,9 +184,9 @@ def detokenise(words: Sequence[str], language: str = "en") -> str:
 
 @lru_cache
 def _tokeniser(language: str) -> MosesTokenizer:
-    return MosesTokenizer(language)
+    return MosesTokenizer(base_language(language))
 
 
 @lru_cache
 def _detokeniser(language: str) -> MosesDetokenizer:
-    return MosesDetokenizer(language)
+    return MosesDetokenizer(base_language(language))
