@@ -318,6 +318,7 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     entries = {"kind": "dictionary", "source": "de", "dictionary": str(models / "cedict")}
     by_dictionary = ids(translator=entries)
     assert ids(translator={**entries, "source": "fr"}) == by_dictionary != base
+    assert ids(translator={**entries, "source": "zh"}) != by_dictionary  # written without blanks
     (models / "cedict").rename(models / "elsewhere")
     assert ids(translator={**entries, "dictionary": str(models / "elsewhere")}) == by_dictionary
     with pytest.raises(MissingError, match=r"cedict: no such file \(translator\.dictionary of the recipe\)"):

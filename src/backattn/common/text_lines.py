@@ -16,6 +16,7 @@ LONGEST_LINE = 1 << 24
 _MOST_UNPACKED = 50
 _NEVER_TOO_MUCH = 1 << 24
 _BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
 
 
 def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -31,7 +32,14 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         plain = open_regular(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    with plain, gzip.open(plain) if path.suffix == ".gz" else plain as file:
+    with plain:
+        if path.suffix != ".gz":
+            _refuse_packed(path, plain)
+        yield from _decoded(path, gzip.open(plain) if path.suffix == ".gz" else plain)
+
+
+def _decoded(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, str]]:
+    with file:
         for number, raw in _numbered(path, file):
             try:
                 line = raw.decode("utf-8")
@@ -55,6 +63,21 @@ def _numbered(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int,
             yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise CorpusError(f"{path}: not whole, or not packed by gzip; fetch it again") from None
+
+
+def _refuse_packed(path: Path, file: BinaryIO) -> None:
+    """:raises CorpusError: the file is packed by gzip, though its name does not say so."""
+    if file.read(len(_GZIP)) == _GZIP:
+        dictd = path.suffix == ".dz"
+        raise CorpusError(
+            f"{path}: is packed by gzip{' (a dictionary of dictd)' if dictd else ''}, expected text; "
+            + (
+                "convert it to lines of a headword, a tab and its English translation, and name that file"
+                if dictd
+                else "give it a name that ends in .gz, or unpack it (gunzip)"
+            )
+        )
+    file.seek(0)
 
 
 def _refuse_bomb(path: Path, file: gzip.GzipFile) -> None:

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from backattn.common.digests import digest
 from backattn.common.errors import CorpusError, MissingError, RecipeError, StaleError, StoreError
+from backattn.common.writing import writes_blanks
 from backattn.corpus import Corpus, Sentence
 from backattn.models.model_digests import (
     Part,
@@ -24,6 +25,7 @@ from backattn.models.model_digests import (
 )
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import (
+    DictionaryRecipe,
     EmbeddingName,
     ModelTranslator,
     Recipe,
@@ -47,9 +49,10 @@ NOT_IN_IDENTITY = frozenset(
 SHARD = r"[0-9a-f]{16}\.h5"
 STORE = r"[0-9]+-[0-9a-f]+"
 
-# Version of the rules by which dictionary and copy translators work (which gloss translates a headword, ...).
+# Versions of the rules by which dictionary and copy translators work (which gloss translates a headword, ...).
 # Raised when they change, so that their stores are made anew.
-_DICTIONARY_VERSION = 1
+_COPY_VERSION = 1
+_DICTIONARY_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,14 @@ class Plan:
             if translator.checkpoint:
                 require_as_trained(model_path(translator.checkpoint), models)
             settings = _identity(translator)
-        else:  # neither the language changes the numbers, nor the path of a dictionary
-            settings = {"kind": as_json(translator)["kind"], "version": _DICTIONARY_VERSION}
+        elif isinstance(translator, DictionaryRecipe):  # of its language, only how it is written counts
+            settings = {
+                "kind": "dictionary",
+                "version": _DICTIONARY_VERSION,
+                "blanks": writes_blanks(translator.source),
+            }
+        else:
+            settings = {"kind": "copy", "version": _COPY_VERSION}
         identity = {"translator": settings, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
