@@ -417,3 +417,30 @@ def test_a_store_of_the_most_sentences_can_be_sealed(tmp_path: Path, monkeypatch
     stage = make_plan(make_recipe(), corpus).translation
     assert build.build_translations(stage, FakeTranslator, "cpu").computed == 2000
     StoreReader(stage.path).verify()
+
+
+def test_the_coverage_of_a_dictionary_is_counted_in_its_store(tmp_path: Path) -> None:
+    pytest.importorskip("sacremoses")
+    from backattn.translation.dictionary import DictionaryTranslator
+
+    dictionary = tmp_path / "it.tsv"
+    dictionary.write_text("lunedì\tMonday\nSan Remo\tSanremo\n", encoding="utf-8")
+    recipe = make_recipe(translator={"kind": "dictionary", "source": "it", "dictionary": str(dictionary)})
+
+    def translate(*splits: list[str]) -> tuple[build.Built, list[int]]:
+        stage = make_plan(recipe, make_corpus(*splits)).translation
+        built = build.build_translations(
+            stage, lambda: DictionaryTranslator.load(str(dictionary), "it"), "cpu"
+        )
+        store = StoreReader(stage.path)
+        return built, [int(store[sentence.key]["unknown"][0]) for sentence in stage.sentences]
+
+    built, unknown = translate(["Lunedì a San Remo", "a a a"], ["lunedì"], ["lunedì"])
+    assert unknown == [1, 3, 0]
+    assert (built.counts["translated"], built.counts["translated_percent"]) == (4, 50)  # of 8 tokens
+    # What leaves the corpus counts no more.
+    built, unknown = translate(["Lunedì a San Remo", "via"], ["via"], ["via"])
+    assert unknown == [1, 1]
+    assert (built.counts["translated"], built.counts["translated_percent"]) == (3, 60)
+    # A translator with a model counts no such thing.
+    assert "translated" not in run(make_corpus(["x y"]))[1].counts

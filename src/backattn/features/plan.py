@@ -235,7 +235,7 @@ def require_same_translation(
 
 
 def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
-    """Plan the stores of a corpus and a recipe.
+    """Plan the stores of a corpus and a recipe; none where it names neither an English tagger nor embeddings.
 
     :raises RecipeError: the part is embeddings or T, and the recipe names no embeddings or no English tagger.
     """
@@ -243,8 +243,8 @@ def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
         raise RecipeError(
             f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
         )
-    if part == "transfer" or not recipe.tagger.embeddings:
-        _ = recipe.english_tagger  # raises where the recipe has none: then there is nothing to make
+    if part == "transfer":
+        _ = recipe.english_tagger  # raises where the recipe has none
     return Plan(recipe, corpus, part)
 
 

@@ -20,9 +20,11 @@ from backattn.tagger.vocabulary import TaggerVocabulary
 _POOL_BATCHES = 32
 # Prediction cuts batches by tokens, padding included; the size does not change the result.
 _PREDICTION_TOKENS = 2048
-# Characters of one tensor of spellings, padding included: those of the tokens of nearly all batches. The numbers of
-# a token do not depend on it.
+# Characters of the spellings of a batch, padding included, up to which they are one tensor, as in nearly all batches;
+# and of one of several tensors: smaller, so that few words are padded to a long one. The numbers of a token do not
+# depend on them.
 _SPELLED_CHARACTERS = 1 << 16
+_SPELLED_IN_PARTS = 1 << 14
 
 Ints = NDArray[np.int64]
 SmallInts = NDArray[np.int32]
@@ -131,7 +133,7 @@ class Encoded:
         lengths = self.spelled[forms]
         if lengths.max() * len(lengths) <= _SPELLED_CHARACTERS:
             return [np.arange(len(forms))]
-        return [np.array(part) for part in batching.batches(lengths.tolist(), _SPELLED_CHARACTERS)]
+        return [np.array(part) for part in batching.batches(lengths.tolist(), _SPELLED_IN_PARTS)]
 
     def _spellings(self, forms: NDArray[np.integer[Any]]) -> Tensor:
         """Character numbers of some forms, padded with 0. *Shape:* (u, c)"""
