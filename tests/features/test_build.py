@@ -444,3 +444,13 @@ def test_the_coverage_of_a_dictionary_is_counted_in_its_store(tmp_path: Path) ->
     assert (built.counts["translated"], built.counts["translated_percent"]) == (3, 60)
     # A translator with a model counts no such thing.
     assert "translated" not in run(make_corpus(["x y"]))[1].counts
+
+
+def test_a_shard_is_cut_by_characters_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SHARD_TOKENS", 10)
+    words, long = [f"b{i} c{i}" for i in range(5)], ["x" * 200, "y" * 200, "z" * 100]
+    corpus = make_corpus([*long, *words])
+    parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10, "x"))
+    assert sorted(map(len, parts)) == [1, 1, 1, 5]  # five sentences of two words make a shard
+    _, first, _, translator, _ = run(corpus)
+    assert first.computed == len(corpus.unique) == len(translator.seen)

@@ -38,9 +38,18 @@ def tagger(characters: str, vocabulary: TaggerVocabulary = VOCABULARY) -> Tagger
     torch.manual_seed(0)
     return Tagger(
         NetworkShape(
-            words=vocabulary.n_words, word_dimensions=7, alphabet=vocabulary.n_characters,
-            characters=characters, character_dimensions=WIDTH, embeddings={}, hidden=5, transfer=0,
-            fusion="output", tags=vocabulary.tags, word_dropout=0.0, dropout=0.0,
+            words=vocabulary.n_words,
+            word_dimensions=7,
+            alphabet=vocabulary.n_characters,
+            characters=characters,
+            character_dimensions=WIDTH,
+            embeddings={},
+            hidden=5,
+            transfer=0,
+            fusion="output",
+            tags=vocabulary.tags,
+            word_dropout=0.0,
+            dropout=0.0,
         )  # fmt: skip
     )
 

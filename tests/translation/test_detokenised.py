@@ -144,12 +144,15 @@ def test_a_word_with_an_unknown_piece_stays_one_word(german: SentencePieceModel)
 
 
 @pytest.mark.parametrize(
-    "language", ["zh", "zh_CN", "zh-Hant", "ja_JP", "th", "zho", "cmn", "cmn_Hans", "ZHO-CN", "yue", "jpn", "tha"]
+    "language",
+    ["zh", "zh_CN", "zh-Hant", "ja_JP", "th", "zho", "cmn", "cmn_Hans", "ZHO-CN", "yue", "jpn", "tha"],
 )
 def test_some_languages_are_written_without_spaces(german: SentencePieceModel, language: str) -> None:
     text = tokenizer_of(german, german, language)._text
     assert text(("2", "0", "去", "北")) == "20去北"  # a corpus of characters
-    assert text(("去", "San", "Remo", "3", "kg", "2019", "08", "，", "5", "%")) == "去San Remo 3 kg 2019 08，5%"
+    assert (
+        text(("去", "San", "Remo", "3", "kg", "2019", "08", "，", "5", "%")) == "去San Remo 3 kg 2019 08，5%"
+    )
 
 
 @pytest.mark.parametrize("language", ["de", "deu", "ger", "de-AT", "ko", "kor"])

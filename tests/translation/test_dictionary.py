@@ -142,7 +142,10 @@ def test_a_dictionary_of_two_columns(tmp_path: Path) -> None:
     assert translation.english == ("town", "new", "New", "York", "tag", "tom")
     assert translation.unknown == 2
     for line, message in (
-        ("by town", "is no entry of a dictionary; expected .* or a headword, a tab and its English translation"),
+        (
+            "by town",
+            "is no entry of a dictionary; expected .* or a headword, a tab and its English translation",
+        ),
         ("by\tn\ttown", "found 3 columns, expected two: a headword, a tab"),
         ("\ttown", "found 2 columns and no headword, expected two"),
     ):
@@ -154,7 +157,10 @@ def test_a_dictionary_of_two_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("deu-eng.dict.dz", r"packed by gzip \(a dictionary of dictd\), expected text; convert it to lines of a"),
+        (
+            "deu-eng.dict.dz",
+            r"packed by gzip \(a dictionary of dictd\), expected text; convert it to lines of a",
+        ),
         ("words.tsv", r"packed by gzip, expected text; give it a name that ends in \.gz, or unpack it"),
     ],
 )

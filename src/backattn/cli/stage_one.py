@@ -114,7 +114,7 @@ def pairs(lang: str, overrides: tuple[str, ...]) -> None:
     from backattn.features.word_alignment_io import translated_pairs
 
     out = data_output()
-    out.writelines(f"{line}\n" for line in translated_pairs(make_plan(*load(lang, overrides))))
+    out.writelines(f"{line}\n" for line in translated_pairs(make_plan(*load(lang, overrides), "transfer")))
     out.flush()
 
 

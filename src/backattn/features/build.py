@@ -101,7 +101,9 @@ def build_translations(stage: Stage, load: Callable[[], Translator], device: str
         translator = load()
         counted = stage.recipe["translator"]["kind"] == "dictionary"
         return _LoadedModel(
-            DICTIONARY_TRANSLATION if counted else TRANSLATION, lambda shard: translation_entries(translator, shard), translator.opened
+            DICTIONARY_TRANSLATION if counted else TRANSLATION,
+            lambda shard: translation_entries(translator, shard),
+            translator.opened,
         )
 
     return _build(stage, prepare, device, "translate")
