@@ -246,7 +246,7 @@ class TestLongTokens:
 
     @pytest.mark.parametrize("kind", ["characters", "language models"])
     def test_all_others_keep_their_states_in_bounded_memory(self, tagger: SequenceTagger, kind: str) -> None:
-        """Padded to the long token, the words' characters, or the sentences', are tens of millions of values."""
+        """Padded to the long token, the characters of words, or of sentences, are millions of values."""
         if kind == "language models":
             stack = [random_words(), random_charlm(), random_charlm(forward=False)]
             tagger = other_tagger("lm", StackedEmbeddings(stack))

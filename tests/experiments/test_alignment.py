@@ -124,8 +124,10 @@ def test_growing_by_hand() -> None:
 
 
 def symal(attention: np.ndarray) -> set[tuple[int, int]]:
-    """Moses' ``symal -alignment=grow -diagonal=yes``, statement by statement: a sorted set that is gone through
-    while it grows, words from 1, pairs of (English, foreign)."""
+    """Moses' ``symal -alignment=grow -diagonal=yes``, statement by statement.
+
+    A sorted set is gone through while it grows; words are counted from 1, pairs are (English, foreign).
+    """
     m, n = attention.shape
     a = [0, *(attention.argmax(1) + 1).tolist()]  # foreign word -> English word
     b = [0, *(attention.argmax(0) + 1).tolist()]  # English word -> foreign word

@@ -1,4 +1,4 @@
-"""One token of 20,000 characters among words: it costs what it is long, and changes no number of the others."""
+"""One token of 20,000 characters among words costs what it is long, and changes no number of the others."""
 
 import numpy as np
 import pytest
@@ -36,22 +36,12 @@ def encoded(long: bool) -> Encoded:
 
 def tagger(characters: str, vocabulary: TaggerVocabulary = VOCABULARY) -> Tagger:
     torch.manual_seed(0)
-    return Tagger(
-        NetworkShape(
-            words=vocabulary.n_words,
-            word_dimensions=7,
-            alphabet=vocabulary.n_characters,
-            characters=characters,
-            character_dimensions=WIDTH,
-            embeddings={},
-            hidden=5,
-            transfer=0,
-            fusion="output",
-            tags=vocabulary.tags,
-            word_dropout=0.0,
-            dropout=0.0,
-        )  # fmt: skip
-    )
+    shape = NetworkShape(
+        words=vocabulary.n_words, word_dimensions=7, alphabet=vocabulary.n_characters,
+        characters=characters, character_dimensions=WIDTH, embeddings={}, hidden=5, transfer=0,
+        fusion="output", tags=vocabulary.tags, word_dropout=0.0, dropout=0.0,
+    )  # fmt: skip
+    return Tagger(shape)
 
 
 @pytest.mark.parametrize("characters", ["cnn", "lstm"])

@@ -168,7 +168,7 @@ def test_a_language_is_known_by_all_of_its_codes(code: str) -> None:
 
 @given(st.lists(st.text("a9é中の〇ไขー한ि,", min_size=1, max_size=3), min_size=1, max_size=8))
 def test_no_other_text_than_the_tokens_and_blanks_between_words(tokens: list[str]) -> None:
-    """A blank stands exactly where two words of scripts with blanks meet, one of them of several characters."""
+    """A blank stands where two words of scripts with blanks meet, one of them of several characters."""
     spaced = set("a9é한ि")
     expected = tokens[0]
     for left, right in itertools.pairwise(tokens):

@@ -21,8 +21,10 @@ GLOSSES = {"甲": ("one",), "甲乙": ("two", "words"), "乙丙甲": ("three",),
 
 
 def brute_force(text: str) -> list[tuple[str, int, bool]]:
-    """English words, the length of what each stands for, and whether that is a headword: at every place, every
-    headword is tried."""
+    """English words, the length of what each stands for, and whether that is a headword.
+
+    At every place, every headword is tried.
+    """
     said: list[tuple[str, int, bool]] = []
     while text:
         found = max((word for word in GLOSSES if text.startswith(word)), key=len, default="")
@@ -165,8 +167,7 @@ def test_a_dictionary_of_two_columns(tmp_path: Path) -> None:
     ],
 )
 def test_a_packed_dictionary_is_named_as_one(tmp_path: Path, name: str, message: str) -> None:
-    """dictd's files are gzip with an extra field, which `gzip.compress` does not write; the first bytes are the
-    same."""
+    """dictd's files are gzip with an extra field; the first bytes are those of any."""
     (tmp_path / name).write_bytes(gzip.compress(b"by\ttown\n"))
     with pytest.raises(CorpusError, match=rf"{re.escape(name)}: is {message}"):
         DictionaryTranslator.load(str(tmp_path / name), "da")

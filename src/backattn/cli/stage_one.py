@@ -150,8 +150,8 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
 def _status_lines(lang: str, statuses: Sequence[Any]) -> str:
     if not statuses:
         return printable(
-            f"recipe {lang}: nothing to compute: it names no [english], which T needs, and no tagger.embeddings; "
-            f"`backattn train {lang} --inputs words` needs neither"
+            f"recipe {lang}: nothing to compute: it names no [english], which T needs, and no "
+            f"tagger.embeddings; `backattn train {lang} --inputs words` needs neither"
         )
     return "\n".join(map(_status_line, statuses))
 

@@ -32,14 +32,9 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         plain = open_regular(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    with plain:
-        if path.suffix != ".gz":
-            _refuse_packed(path, plain)
-        yield from _decoded(path, gzip.open(plain) if path.suffix == ".gz" else plain)
-
-
-def _decoded(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, str]]:
-    with file:
+    if path.suffix != ".gz":
+        _refuse_packed(path, plain)
+    with plain, gzip.open(plain) if path.suffix == ".gz" else plain as file:
         for number, raw in _numbered(path, file):
             try:
                 line = raw.decode("utf-8")
@@ -66,8 +61,14 @@ def _numbered(path: Path, file: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int,
 
 
 def _refuse_packed(path: Path, file: BinaryIO) -> None:
-    """:raises CorpusError: the file is packed by gzip, though its name does not say so."""
-    if file.read(len(_GZIP)) == _GZIP:
+    """Refuse a file that is packed by gzip, though its name does not say so.
+
+    :raises CorpusError: it is.
+    """
+    start = file.read(len(_GZIP))
+    file.seek(0)
+    if start == _GZIP:
+        file.close()
         dictd = path.suffix == ".dz"
         raise CorpusError(
             f"{path}: is packed by gzip{' (a dictionary of dictd)' if dictd else ''}, expected text; "
@@ -77,7 +78,6 @@ def _refuse_packed(path: Path, file: BinaryIO) -> None:
                 else "give it a name that ends in .gz, or unpack it (gunzip)"
             )
         )
-    file.seek(0)
 
 
 def _refuse_bomb(path: Path, file: gzip.GzipFile) -> None:

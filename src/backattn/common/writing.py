@@ -3,27 +3,24 @@
 import re
 import unicodedata
 
-# Languages that are written without blanks between words: codes of two letters and of three, those of the
-# Chinese languages included.
-_UNSPACED = frozenset(
-    "zh zho chi cmn yue wuu nan hak gan hsn cdo cjy lzh ja jpn th tha lo lao km khm my mya bur bo bod tib dz dzo"
-    .split()
-)  # fmt: skip
-# First words of the Unicode names of characters of their scripts.
-_UNSPACED_SCRIPTS = frozenset(
-    "CJK IDEOGRAPHIC HIRAGANA KATAKANA HALFWIDTH BOPOMOFO THAI LAO KHMER MYANMAR TIBETAN".split()
-)
-
-
 # Codes of three letters whose language Moses has rules for, and which it knows by two.
-_TWO_LETTERS = dict(
-    pair.split("=")
-    for pair in (
-        "cat=ca ces=cs cze=cs deu=de ger=de ell=el gre=el eng=en spa=es est=et fin=fi fra=fr fre=fr gle=ga "
-        "hun=hu isl=is ice=is ita=it jpn=ja kor=ko lit=lt lav=lv nld=nl dut=nl pol=pl por=pt ron=ro rum=ro "
-        "rus=ru slk=sk slo=sk slv=sl swe=sv tam=ta zho=zh chi=zh cmn=zh"
-    ).split()
-)
+_TWO_LETTERS = {
+    "cat": "ca", "ces": "cs", "cze": "cs", "deu": "de", "ger": "de", "ell": "el", "gre": "el", "eng": "en",
+    "spa": "es", "est": "et", "fin": "fi", "fra": "fr", "fre": "fr", "gle": "ga", "hun": "hu", "isl": "is",
+    "ice": "is", "ita": "it", "jpn": "ja", "kor": "ko", "lit": "lt", "lav": "lv", "nld": "nl", "dut": "nl",
+    "pol": "pl", "por": "pt", "ron": "ro", "rum": "ro", "rus": "ru", "slk": "sk", "slo": "sk", "slv": "sl",
+    "swe": "sv", "tam": "ta", "zho": "zh", "chi": "zh", "cmn": "zh",
+}  # fmt: skip
+# Languages that are written without blanks between words, those of Chinese included.
+_UNSPACED = frozenset({
+    "zh", "yue", "wuu", "nan", "hak", "gan", "hsn", "cdo", "cjy", "lzh", "ja", "th", "tha", "lo", "lao",
+    "km", "khm", "my", "mya", "bur", "bo", "bod", "tib", "dz", "dzo",
+})  # fmt: skip
+# First words of the Unicode names of characters of their scripts.
+_UNSPACED_SCRIPTS = frozenset({
+    "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO", "KHMER",
+    "MYANMAR", "TIBETAN",
+})  # fmt: skip
 
 
 def base_language(code: str) -> str:
@@ -35,7 +32,10 @@ def base_language(code: str) -> str:
 
 
 def writes_blanks(code: str) -> bool:
-    """Whether a language separates words by blanks; ``code`` has two or three letters, with a region or not."""
+    """Whether a language separates words by blanks.
+
+    :param code: of two or three letters, with a region or a script or without.
+    """
     return base_language(code) not in _UNSPACED
 
 

@@ -199,9 +199,9 @@ def intersection(attention: Array) -> Links:
 def grow_diag(attention: Array) -> Links:
     """Symmetrise links by grow-diag (Koehn, Och and Marcu 2003), as Moses' ``symal`` does. *Shape:* (m, n)
 
-    It starts from the intersection. Pass by pass, until one adds nothing, it goes through the links by English
-    and then by foreign word, those just added included, and adds each neighbour of a link that is in the union
-    and has a word without a link so far. The order decides which links are added.
+    It starts from the intersection. Pass by pass, until one adds nothing, it goes through the links by
+    English and then by foreign word, those just added included, and adds each neighbour of a link that is in
+    the union and has a word without a link so far. The order decides which links are added.
     """
     union, links = by_foreign(attention) | by_english(attention), set(intersection(attention))
     foreign, english = {j for j, _ in links}, {i for _, i in links}

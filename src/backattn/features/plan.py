@@ -49,8 +49,8 @@ NOT_IN_IDENTITY = frozenset(
 SHARD = r"[0-9a-f]{16}\.h5"
 STORE = r"[0-9]+-[0-9a-f]+"
 
-# Versions of the rules by which dictionary and copy translators work (which gloss translates a headword, ...).
-# Raised when they change, so that their stores are made anew.
+# Versions of the rules by which dictionary and copy translators work (which gloss translates a headword,
+# ...). Raised when they change, so that their stores are made anew.
 _COPY_VERSION = 1
 _DICTIONARY_VERSION = 2
 

@@ -1,7 +1,8 @@
 """Read dictionaries into English: headwords and glosses.
 
-An entry of the Chinese-English dictionary CC-CEDICT is a line ``traditional simplified [pinyin] /gloss/gloss/``
-(https://cc-cedict.org/wiki/format:syntax). Of any other dictionary, it is a headword, a tab and one translation.
+An entry of the Chinese-English dictionary CC-CEDICT is a line
+``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax). Of any other
+dictionary, it is a headword, a tab and one translation.
 """
 
 import re
@@ -44,7 +45,7 @@ class Entry(NamedTuple):
 
 
 def read_entries(file: DictionaryFile) -> Iterator[Entry]:
-    """Read the entries of a dictionary, in its order. Empty lines and, in CC-CEDICT, comments are passed over.
+    """Read the entries of a dictionary, in its order, without empty lines and CC-CEDICT's comments.
 
     :raises CorpusError: a line is not an entry (names file and line), or the file is damaged.
     :raises MissingError: the file is not there.
@@ -77,8 +78,8 @@ def _columns_entry(path: Path, number: int, text: str) -> Entry:
     columns = [" ".join(column.split()) for column in text.split("\t")]
     if len(columns) != 2 or not columns[0]:
         raise CorpusError(
-            f"{path}:{number}: found {len(columns)} columns{'' if columns[0] else ' and no headword'}, expected "
-            "two: a headword, a tab and its English translation"
+            f"{path}:{number}: found {len(columns)} columns{'' if columns[0] else ' and no headword'}, "
+            "expected two: a headword, a tab and its English translation"
         )
     return Entry(columns[0], columns[0], columns[1], surname=False)
 

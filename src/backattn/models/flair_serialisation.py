@@ -36,9 +36,8 @@ from backattn.models.flair_config import (
 )
 from backattn.models.safetensors_model import TAGGER
 
-
-# Characters of one call of a character LSTM, padding included, and of one of a language model, whose states are up
-# to a hundred times as wide. Results do not depend on them.
+# Characters of one call of a character LSTM, padding included, and of one of a language model, whose states
+# are up to a hundred times as wide. Results do not depend on them.
 _MOST_CHARACTERS = 1 << 16
 _MOST_STATES = 1 << 13
 
@@ -84,8 +83,8 @@ class WordStates(FlairEmbeddings):
     """flair's ``FlairEmbeddings`` that keep the states of the words alone.
 
     flair pads all texts to the longest one, and keeps the state of every character of every text. Here the
-    language model carries its state from part to part of the texts, and a text leaves when it ends. Parameters
-    and numbers are the same, so an instance can change its class in both directions.
+    language model carries its state from part to part of the texts, and a text leaves when it ends.
+    Parameters and numbers are the same, so an instance can change its class in both directions.
     """
 
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
@@ -100,7 +99,7 @@ class WordStates(FlairEmbeddings):
         return sentences
 
     def _text(self, sentence: Sentence) -> tuple[str, list[int]]:
-        """What the language model reads, and the place in it of the state of each token, counted as flair does."""
+        """What the language model reads, and the place in it of each token's state, counted as by flair."""
         plain = sentence.to_tokenized_string() if self.tokenized_lm else sentence.to_plain_string()
         start = self.lm.document_delimiter if "document_delimiter" in self.lm.__dict__ else "\n"
         before, after, places = len(start), len(start) + len(plain), []

@@ -20,9 +20,9 @@ from backattn.tagger.vocabulary import TaggerVocabulary
 _POOL_BATCHES = 32
 # Prediction cuts batches by tokens, padding included; the size does not change the result.
 _PREDICTION_TOKENS = 2048
-# Characters of the spellings of a batch, padding included, up to which they are one tensor, as in nearly all batches;
-# and of one of several tensors: smaller, so that few words are padded to a long one. The numbers of a token do not
-# depend on them.
+# Characters of the spellings of a batch, padding included, up to which they are one tensor, as in nearly all
+# batches; and of one of several tensors: smaller, so that few words are padded to a long one. The numbers of
+# a token do not depend on them.
 _SPELLED_CHARACTERS = 1 << 16
 _SPELLED_IN_PARTS = 1 << 14
 
@@ -37,8 +37,8 @@ class Batch:
     Each different token is embedded once (its characters too) and then copied to its positions.
 
     :param words: word number of each different token. *Shape:* (u,)
-    :param characters: its character numbers, 0 is padding; in several tensors, one token after the other, where
-        a long token would pad all others to its length. *Shape:* (part of u, c) each
+    :param characters: its character numbers, 0 is padding; in several tensors, one token after the other,
+        where a long token would pad all others to its length. *Shape:* (part of u, c) each
     :param positions: for each token of each sentence, which of the u it is. *Shape:* (b, m)
     :param lengths: tokens of each sentence. *Shape:* (b,)
     :param tags: gold tag numbers, 0 on padding; None when there is no gold. *Shape:* (b, m)
@@ -129,7 +129,7 @@ class Encoded:
         )
 
     def _parts(self, forms: NDArray[np.integer[Any]]) -> list[Ints]:
-        """Cut forms, by their places, into parts whose spellings fit into one tensor each; nearly always one."""
+        """Cut forms, by their places, into parts whose spellings are one tensor each; nearly always one."""
         lengths = self.spelled[forms]
         if lengths.max() * len(lengths) <= _SPELLED_CHARACTERS:
             return [np.arange(len(forms))]

@@ -172,8 +172,8 @@ def copy_unknown(words: Sequence[str], attention: Array, source: Sequence[str]) 
     """Replace words with an unknown piece by the source token with the largest attention weight.
 
     A word that is not in the translator's vocabulary comes out as ``<unk>``; it is nearly always a name or a
-    number that should be copied. A token that is far longer than any name is not copied: translated in segments,
-    it may have thousands of unknown words.
+    number that should be copied. A token that is far longer than any name is not copied: translated in
+    segments, it may have thousands of unknown words.
 
     :param attention: token-level, EOS last. *Shape:* (m + 1, n + 1)
     """

@@ -26,9 +26,9 @@ _PUNCTUATION = {"。": ".", "、": ",", "“": '"', "”": '"', "‘": "'", "’
 class DictionaryTranslator:
     """Replaces the longest headwords from left to right by their first gloss (a ``Translator``).
 
-    A headword stands for whole words: it is looked up as it is spelled, then in lower case, with a blank between
-    the words of languages that have blanks (``New York``). What is in no headword is copied, and counted.
-    In Chinese a token may be one character: adjacent letters and digits (``i P 8``) are then one word.
+    A headword stands for whole words: it is looked up as it is spelled, then in lower case, with a blank
+    between the words of languages that have blanks (``New York``). What is in no headword is copied, and
+    counted. In Chinese a token may be one character: adjacent letters and digits (``i P 8``) are one word.
 
     :param glosses: headword -> the English tokens for it, at least one.
     :param source: language code of the source side.
@@ -81,7 +81,7 @@ class DictionaryTranslator:
         return Translation(tuple(english), attention, unknown=unknown)
 
     def _spans(self, tokens: Sequence[str]) -> Iterator[tuple[int, int, Sequence[str], bool]]:
-        """Spans of source tokens from left to right: start, end, English words, whether they are a headword."""
+        """Spans of source tokens from left to right: start, end, English words, is it a headword."""
         borders = [0, *accumulate(map(len, self._words(tokens)))]
         words = ["".join(tokens[start:end]) for start, end in pairwise(borders)]
         place = 0
@@ -102,7 +102,7 @@ class DictionaryTranslator:
             start = end
 
     def _match(self, words: Sequence[str], start: int) -> tuple[int, tuple[str, ...]] | None:
-        """The longest headword that begins with the word at ``start``: its end, and its English tokens."""
+        """The longest headword that begins with the word at ``start``: its end, its English tokens."""
         text, found = "", None
         for end, word in enumerate(words[start:], start + 1):
             text += " " + word if text and (self._spaced or blank_between(words[end - 2], word)) else word

@@ -23,8 +23,8 @@ from backattn.translation.attention_merging import (
     words_of_sentencepieces,
 )
 
-# Size of the cache of tokens and their pieces, and characters of the longest token in it: others hardly repeat,
-# and would fill the memory.
+# Size of the cache of tokens and their pieces, and characters of the longest token in it: others hardly
+# repeat, and would fill the memory.
 _CACHED_TOKENS = 1 << 17
 _LONGEST_CACHED = 100
 _WORD_END = "</w>"
@@ -132,7 +132,7 @@ class BpeCodes:
         return tuple(piece for word in words for piece in self._cut(word)) or (UNKNOWN,)
 
     def _cut(self, word: str) -> list[str]:
-        """The symbols that are left of a word: the best merge that it has is done at all places, again and again.
+        """The symbols that are left of a word: the best of its merges is done everywhere, again and again.
 
         The symbols are a linked list, so that the time grows with their number and not with its square.
         """
@@ -142,7 +142,7 @@ class BpeCodes:
         waiting: list[int] = []  # the ranks, a heap
 
         def note(left: int) -> None:
-            pair = (symbols[left], symbols[after[left]]) if 0 <= left and after[left] < len(symbols) else None
+            pair = (symbols[left], symbols[after[left]]) if left >= 0 and after[left] < len(symbols) else None
             rank = self._ranks.get(pair) if pair else None
             if rank is not None:
                 if rank not in places:

@@ -36,12 +36,12 @@ from backattn.recipe import (  # noqa: E402
     TextFile,
     as_json,
 )
-from backattn.training.charlm import train as module  # noqa: E402
 from backattn.training.charlm import flair_trainer  # noqa: E402
+from backattn.training.charlm import train as module  # noqa: E402
 from backattn.training.charlm.flair_trainer import negative_log_likelihood  # noqa: E402
-from largest_tensor import at_most  # noqa: E402
 from backattn.training.charlm.text import Purpose, Text, read_text  # noqa: E402
 from backattn.training.charlm.train import CharLmReport, train_charlm  # noqa: E402
+from largest_tensor import at_most  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm, write_columns  # noqa: E402
 
 TINY = CharLmTraining(hidden=16, sequence=20, batch=4, epochs=3, learning_rate=20.0)
