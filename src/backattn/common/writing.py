@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Codes of three letters whose language Moses has rules for, and which it knows by two.
 _TWO_LETTERS = {
@@ -58,7 +59,7 @@ def blank_between(left: str, right: str) -> bool:
     return bool(left and right) and is_spaced(left[-1]) and is_spaced(right[0])
 
 
-def join_unspaced(tokens: list[str] | tuple[str, ...]) -> str:
+def join_unspaced(tokens: Sequence[str]) -> str:
     """The text of tokens of a language without blanks; between words of other scripts there is one."""
     return "".join(
         (" " if number and blank_between(tokens[number - 1], token) else "") + token

@@ -118,17 +118,18 @@ class WordStates(FlairEmbeddings):
         row_of = {text: row for row, text in enumerate(order)}
         rows = torch.tensor([row_of[text] for text, own in enumerate(places) for _ in own])
         columns = torch.tensor([place for own in places for place in own])
-        alive, begin, state = len(order), 0, self.lm.init_hidden(len(order))
+        model: Any = self.lm  # whose functions have no types
+        alive, begin, state = len(order), 0, model.init_hidden(len(order))
         result = torch.empty(0)
         while alive:
             size = max(1, min(self.chars_per_chunk, _MOST_STATES // alive))
             parts = [texts[i][begin : begin + size] for i in order[:alive]]
-            blank = [self.lm.dictionary.get_idx_for_item(" ")]
-            numbers = [self.lm.dictionary.get_idx_for_items(list(part)) for part in parts]
+            blank = [model.dictionary.get_idx_for_item(" ")]
+            numbers = [model.dictionary.get_idx_for_items(list(part)) for part in parts]
             longest = len(parts[0])
             padded = torch.tensor([own + blank * (longest - len(own)) for own in numbers])
             # shape: (characters, alive, hidden)
-            output, state = self.lm.forward(padded.T.to(flair.device), state, decode=False)
+            output, state = model.forward(padded.T.to(flair.device), state, decode=False)
             if begin == 0:
                 result = output.new_empty(len(rows), output.shape[2])
             here = ((columns >= begin) & (columns < begin + size)).nonzero()[:, 0]

@@ -88,7 +88,7 @@ class ParallelFile(Table, frozen=True, kw_only=True):
 
 
 class DictionaryFile(Table, frozen=True, kw_only=True):
-    """A bilingual dictionary; each entry gives one short pair. Its format is that of CC-CEDICT, or a line has a
+    """A bilingual dictionary; each entry gives one short pair. Its format is CC-CEDICT, or a line has a
     headword, a tab and its English translation.
 
     :param path: the file as released: plain text, or compressed (``.gz``).
