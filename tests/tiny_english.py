@@ -18,7 +18,7 @@ from flair.embeddings import (
 from flair.models import LanguageModel, SequenceTagger
 
 from backattn.corpus import Sentence
-from backattn.models.flair_serialisation import BatchedCharacters, batch_characters
+from backattn.models.flair_serialisation import BatchedCharacters, WordStates, batch_characters
 from backattn.recipe import EnglishTraining
 from backattn.training.english.flair_trainer import new_tagger
 
@@ -184,12 +184,18 @@ def every_embedding() -> dict[str, TokenEmbeddings]:
 
 def save_pickle(tagger: SequenceTagger, path: Path) -> None:
     """Write flair's own model file, as flair itself would have."""
-    batched = [module for module in tagger.modules() if isinstance(module, BatchedCharacters)]
-    for module in batched:
-        module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
+    as_flair_has_it(tagger)
     tagger.save(path)
-    if batched:
-        batch_characters(tagger)
+    batch_characters(tagger)
+
+
+def as_flair_has_it(tagger: SequenceTagger) -> None:
+    """Undo ``batch_characters``."""
+    for module in tagger.modules():
+        if type(module) is BatchedCharacters:
+            module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
+        elif type(module) is WordStates:
+            module.__class__ = FlairEmbeddings  # type: ignore[assignment]
 
 
 class Bomb:

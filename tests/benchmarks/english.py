@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from flair.data import Sentence
-from flair.embeddings import CharacterEmbeddings
+from flair.embeddings import CharacterEmbeddings, FlairEmbeddings
 from flair.models import SequenceTagger
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from backattn.english.flair import FlairTagger, _batches
-from backattn.models.flair_serialisation import BatchedCharacters, load_tagger
+from backattn.models.flair_serialisation import BatchedCharacters, WordStates, load_tagger
 from benchmarks.materials import english_bytes, translations
 from benchmarks.measure import Row, compare, condition
 
@@ -62,6 +62,8 @@ def _as_flair_has_it(tagger: SequenceTagger) -> SequenceTagger:
     for module in tagger.modules():
         if type(module) is BatchedCharacters:
             module.__class__ = CharacterEmbeddings  # type: ignore[assignment]
+        elif type(module) is WordStates:
+            module.__class__ = FlairEmbeddings  # type: ignore[assignment]
     return tagger
 
 

@@ -26,3 +26,18 @@ def test_a_batch_is_cut_only_where_the_next_sequence_would_be_too_much(
         assert max_sequences is None or len(batch) <= max_sequences
         if number + 1 < len(cut):
             assert len(batch) == max_sequences or longest * (len(batch) + 1) > max_padded
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 90)), max_size=60), st.integers(1, 300))
+def test_characters_bound_a_batch_as_tokens_do(sizes: list[tuple[int, int]], most: int) -> None:
+    lengths, characters = [own[0] for own in sizes], [own[1] for own in sizes]
+    cut = list(batches(lengths, 40, characters=characters, max_characters=most))
+    order = [position for batch in cut for position in batch]
+    assert order == [position for batch in batches(lengths, 40) for position in batch]  # sorted as without
+    for number, batch in enumerate(cut):
+        widest, longest = max(characters[i] for i in batch), lengths[batch[0]]
+        assert len(batch) == 1 or (widest * len(batch) <= most and longest * len(batch) <= 40)
+        if number + 1 < len(cut):  # and cut where the next sequence would be too much of one of them
+            widest = max(widest, characters[cut[number + 1][0]])
+            assert widest * (len(batch) + 1) > most or longest * (len(batch) + 1) > 40

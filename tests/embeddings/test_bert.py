@@ -18,6 +18,7 @@ pytest.importorskip("transformers")
 from transformers import AutoModel, AutoTokenizer
 
 from backattn.common.errors import MissingError, ModelError
+from backattn.embeddings import bert
 from backattn.embeddings.bert import Bert, join_windows, window_starts
 from backattn.recipe import BertRecipe
 from bounds import bounded
@@ -90,6 +91,27 @@ def test_batched_equals_single(
     single = load_once(models["bert"], 1, window)
     for tokens, found in zip(sentences, together, strict=True):
         np.testing.assert_allclose(found, single.embed([tokens])[0], atol=2e-5)
+
+
+def test_the_states_of_so_many_pieces_are_held_at_a_time(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token of thousands of pieces has its vector, and no other sentence waits for it in memory."""
+    sentences = [*SENTENCES, ("abcde" * 18, "the"), *SENTENCES]
+    whole = load_once(models["bert"], 60, 9).embed(sentences)
+    held: list[int] = []
+    embed = Bert._embed
+
+    def counted(self: Bert, part: list[tuple[str, ...]], pieces: dict[str, list[int]]) -> list[np.ndarray]:
+        held.append(sum(len(pieces[token]) for tokens in part for token in tokens))
+        return embed(self, part, pieces)
+
+    monkeypatch.setattr(bert, "_MOST_PIECES", 30)
+    monkeypatch.setattr(Bert, "_embed", counted)
+    for one, other in zip(load_once(models["bert"], 60, 9).embed(sentences), whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    assert max(held) == 91
+    assert sum(count > 30 for count in held) == 1
 
 
 @given(length=st.integers(1, 60), window=st.integers(2, 30))

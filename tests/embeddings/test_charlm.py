@@ -28,6 +28,7 @@ from backattn.embeddings.charlm import CharLm  # noqa: E402
 from backattn.models.charlm_file import CHARACTER_MODEL, Alphabet, CharacterModelFile  # noqa: E402
 from backattn.models.flair_serialisation import describe_character_model  # noqa: E402
 from backattn.models.vouchers import Vouchers  # noqa: E402
+from largest_tensor import at_most  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm  # noqa: E402
 
 ODD = [("Ärger", "–", "Ωmega", "12"), ("x",), ("Port", "Bray") * 20, ("b" * 70, "\U0001f600", "é")]
@@ -98,6 +99,15 @@ class TestVectors:
         for tokens, vectors in zip(SENTENCES, found, strict=True):
             np.testing.assert_allclose(vectors, of_flair(pair, tokens), atol=1e-5)
         assert len({vectors.tobytes() for vectors in found}) > 15  # else they would prove nothing
+
+    def test_a_long_token_changes_no_other_vector_and_takes_little_memory(self, folder: Path) -> None:
+        charlm, long = load(folder, batch_tokens=2000), ("Eva", "q/+0" * 5000, "lives")
+        expected = charlm.embed(SENTENCES)
+        with at_most(300_000):  # 65 sentences padded to the long token would be 15 million states
+            found = charlm.embed([*SENTENCES, long])
+        for one, other in zip(found, expected, strict=False):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        np.testing.assert_allclose(found[-1], charlm.embed([long])[0], atol=1e-5)
 
     def test_they_are_those_of_a_stack(self, folder: Path) -> None:
         sentence = FlairSentence(["Eva", "lives", "in", "Port", "Bray"])

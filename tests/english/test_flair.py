@@ -21,14 +21,22 @@ from backattn.common.errors import MissingError, ModelError  # noqa: E402
 from backattn.corpus.spans import Span, spans  # noqa: E402
 from backattn.corpus.tags import check_bioes  # noqa: E402
 from backattn.english.flair import FlairTagger, _batches, _bioes  # noqa: E402
-from backattn.models.flair_serialisation import BatchedCharacters, batch_characters, dump_tagger  # noqa: E402
+from backattn.models import flair_serialisation  # noqa: E402
+from backattn.models.flair_serialisation import (  # noqa: E402
+    BatchedCharacters,
+    WordStates,
+    batch_characters,
+    dump_tagger,
+)
 from backattn.models.vouchers import Vouchers  # noqa: E402
+from largest_tensor import at_most  # noqa: E402
 from tiny_english import (  # noqa: E402
     TINY,
     Bomb,
     make_sentences,
     other_tagger,
     random_characters,
+    random_charlm,
     random_tagger,
     random_words,
     save_pickle,
@@ -190,6 +198,72 @@ class TestParts:
         module.embed([sentence])
         first, _, last = (token.get_embedding([module.name]) for token in sentence)
         torch.testing.assert_close(first, last, atol=0, rtol=0)
+
+
+LONG = ("Anna", "AbC0/+" * 834, "lives")
+WORD_STATES = {
+    "plain": {},
+    "last characters": {"with_whitespace": False},
+    "untokenised": {"tokenized_lm": False},
+    "lower case": {"is_lower": True},
+    "projected": {"nout": 4},
+    "gated": {"recurrent": "gru"},
+}
+
+
+class TestLongTokens:
+    @pytest.mark.parametrize("forward", [True, False])
+    @pytest.mark.parametrize("kind", WORD_STATES)
+    def test_the_states_of_words_are_flairs(
+        self, kind: str, forward: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever the parts in which the texts are read, and whichever text ends first."""
+        sentences = [("Ärger", "x"), ("a",), ("Corlin", "b" * 40, "İstanbul"), ("Port", "Bray", "Port")]
+        module = random_charlm(forward, **WORD_STATES[kind])
+        expected = [FlairSentence(list(tokens)) for tokens in sentences]
+        module.embed(expected)
+        found = module.__class__ = WordStates  # type: ignore[assignment]
+        assert found is WordStates
+        for most in (1, 3, 8, 1 << 13):
+            monkeypatch.setattr(flair_serialisation, "_MOST_STATES", most)
+            texts = [FlairSentence(list(tokens)) for tokens in sentences]
+            module.embed(texts)
+            for one, other in zip(texts, expected, strict=True):
+                for mine, theirs in zip(one, other, strict=True):
+                    torch.testing.assert_close(mine.embedding, theirs.embedding, atol=1e-5, rtol=0)
+
+    def test_a_model_that_is_trained_on_has_its_gradient(self) -> None:
+        module = random_charlm(fine_tune=True)
+        module.__class__ = WordStates  # type: ignore[assignment]
+        sentence = FlairSentence(["Port", "Bray"])
+        module.embed(sentence)
+        sentence[1].embedding.sum().backward()
+        assert any(parameter.grad is not None for parameter in module.parameters())
+        with torch.no_grad():
+            again = FlairSentence(["Port", "Bray"])
+            module.embed(again)
+        torch.testing.assert_close(again[1].embedding, sentence[1].embedding.detach())
+
+    @pytest.mark.parametrize("kind", ["characters", "language models"])
+    def test_all_others_keep_their_states_in_bounded_memory(self, tagger: SequenceTagger, kind: str) -> None:
+        """Padded to the long token, the characters of words, or of sentences, are millions of values."""
+        if kind == "language models":
+            stack = [random_words(), random_charlm(), random_charlm(forward=False)]
+            tagger = other_tagger("lm", StackedEmbeddings(stack))
+        found = reader(tagger, batch_tokens=2000)
+        sentences = [*SENTENCES, *((f"w{i}", "Bray") for i in range(120))]
+        expected = found.read(sentences)
+        with at_most(1_000_000):
+            readings = found.read([*sentences, LONG])
+        for one, other in zip(readings, expected, strict=False):
+            np.testing.assert_allclose(one.states, other.states, atol=1e-5)
+            assert one.tags == other.tags
+        np.testing.assert_allclose(readings[-1].states, found.read([LONG])[0].states, atol=1e-5)
+
+    def test_batches_are_cut_by_characters_too(self) -> None:
+        short, long = ("ab", "c"), ("ab", "x" * 1000)
+        assert list(_batches([short, long, short, short], 20)) == [[0], [1], [2, 3]]
+        assert list(_batches([short] * 4, 20)) == [[0, 1, 2, 3]]
 
 
 class TestOpening:

@@ -1,5 +1,6 @@
 """Alignment error rate against plain set arithmetic, the readings of A, and gold files of every kind."""
 
+import bisect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,10 +123,59 @@ def test_growing_by_hand() -> None:
     assert grow_diag(attention) == {(0, 0), (2, 3), (1, 0), (1, 1), (0, 2)}
 
 
+def symal(attention: np.ndarray) -> set[tuple[int, int]]:
+    """Moses' ``symal -alignment=grow -diagonal=yes``, statement by statement.
+
+    A sorted set is gone through while it grows; words are counted from 1, pairs are (English, foreign).
+    """
+    m, n = attention.shape
+    a = [0, *(attention.argmax(1) + 1).tolist()]  # foreign word -> English word
+    b = [0, *(attention.argmax(0) + 1).tolist()]  # English word -> foreign word
+    fa, ea = [0] * (m + 1), [0] * (n + 1)
+    points: list[tuple[int, int]] = []  # as a std::set: sorted
+    for j in range(1, m + 1):
+        if b[a[j]] == j:
+            fa[j] = ea[a[j]] = 1
+            bisect.insort(points, (a[j], j))
+    neighbours = [(-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
+    added = True
+    while added:
+        added = False
+        place = 0
+        while place < len(points):
+            here = points[place]
+            for first, second in neighbours:
+                i, j = here[0] + first, here[1] + second
+                if 0 < i <= n and 0 < j <= m and (b[i] == j or a[j] == i) and not (ea[i] and fa[j]):
+                    bisect.insort(points, (i, j))
+                    ea[i] = fa[j] = 1
+                    added = True
+            place = bisect.bisect_right(points, here)  # the iterator's next point
+    return {(j - 1, i - 1) for i, j in points}
+
+
+def test_growing_is_that_of_moses() -> None:
+    generator = np.random.default_rng(20)
+    for _ in range(2000):
+        attention = generator.random(generator.integers(1, 9, 2))
+        assert grow_diag(attention) == symal(attention), attention
+
+
+def test_a_link_that_lies_in_the_way_of_none_is_added_in_the_order_of_moses() -> None:
+    # (1, 0) is straight beside (1, 1), and comes first; (0, 0) still has a foreign word without a link.
+    attention = np.array([[0.7, 0.38], [0.82, 1.26]], np.float32)
+    assert grow_diag(attention) == {(0, 0), (1, 0), (1, 1)}
+
+
 def test_growing_links_no_two_words_that_both_have_links() -> None:
-    attention = np.array([[0.0, 0.3], [0.9, 0.5]], np.float32)
+    attention = np.array([[0.38, 0.7], [1.26, 0.82]], np.float32)
+    assert by_foreign(attention) == {(0, 1), (1, 0)}
     assert by_english(attention) == {(1, 0), (1, 1)}
-    assert grow_diag(attention) == {(1, 0), (0, 1)}  # (1, 1) comes too late
+    assert grow_diag(attention) == {(1, 0), (1, 1), (0, 1)}
+    attention = np.array([[0.5, 0.0, 0.4], [0.0, 0.9, 0.6], [0.0, 0.8, 0.7]], np.float32)
+    assert (1, 2) not in by_foreign(attention) | by_english(attention)
+    assert (2, 1) in grow_diag(attention)  # beside (1, 1), with a foreign word of its own
+    assert grow_diag(attention) == symal(attention)
 
 
 def write(folder: Path, text: str | bytes, name: str = "gold.tsv") -> str:

@@ -318,6 +318,7 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     entries = {"kind": "dictionary", "source": "de", "dictionary": str(models / "cedict")}
     by_dictionary = ids(translator=entries)
     assert ids(translator={**entries, "source": "fr"}) == by_dictionary != base
+    assert ids(translator={**entries, "source": "zh"}) != by_dictionary  # written without blanks
     (models / "cedict").rename(models / "elsewhere")
     assert ids(translator={**entries, "dictionary": str(models / "elsewhere")}) == by_dictionary
     with pytest.raises(MissingError, match=r"cedict: no such file \(translator\.dictionary of the recipe\)"):
@@ -416,3 +417,40 @@ def test_a_store_of_the_most_sentences_can_be_sealed(tmp_path: Path, monkeypatch
     stage = make_plan(make_recipe(), corpus).translation
     assert build.build_translations(stage, FakeTranslator, "cpu").computed == 2000
     StoreReader(stage.path).verify()
+
+
+def test_the_coverage_of_a_dictionary_is_counted_in_its_store(tmp_path: Path) -> None:
+    pytest.importorskip("sacremoses")
+    from backattn.translation.dictionary import DictionaryTranslator
+
+    dictionary = tmp_path / "it.tsv"
+    dictionary.write_text("lunedì\tMonday\nSan Remo\tSanremo\n", encoding="utf-8")
+    recipe = make_recipe(translator={"kind": "dictionary", "source": "it", "dictionary": str(dictionary)})
+
+    def translate(*splits: list[str]) -> tuple[build.Built, list[int]]:
+        stage = make_plan(recipe, make_corpus(*splits)).translation
+        built = build.build_translations(
+            stage, lambda: DictionaryTranslator.load(str(dictionary), "it"), "cpu"
+        )
+        store = StoreReader(stage.path)
+        return built, [int(store[sentence.key]["unknown"][0]) for sentence in stage.sentences]
+
+    built, unknown = translate(["Lunedì a San Remo", "a a a"], ["lunedì"], ["lunedì"])
+    assert unknown == [1, 3, 0]
+    assert (built.counts["translated"], built.counts["translated_percent"]) == (4, 50)  # of 8 tokens
+    # What leaves the corpus counts no more.
+    built, unknown = translate(["Lunedì a San Remo", "via"], ["via"], ["via"])
+    assert unknown == [1, 1]
+    assert (built.counts["translated"], built.counts["translated_percent"]) == (3, 60)
+    # A translator with a model counts no such thing.
+    assert "translated" not in run(make_corpus(["x y"]))[1].counts
+
+
+def test_a_shard_is_cut_by_characters_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SHARD_TOKENS", 10)
+    words, long = [f"b{i} c{i}" for i in range(5)], ["x" * 200, "y" * 200, "z" * 100]
+    corpus = make_corpus([*long, *words])
+    parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10, "x"))
+    assert sorted(map(len, parts)) == [1, 1, 1, 5]  # five sentences of two words make a shard
+    _, first, _, translator, _ = run(corpus)
+    assert first.computed == len(corpus.unique) == len(translator.seen)

@@ -202,3 +202,5 @@ def test_unknown_words_become_the_source_token_they_looked_at_most() -> None:
     attention = np.array([[0.1, 0.5, 0.0], [0.2, 0.1, 0.1], [0.7, 0.4, 0.9]], np.float32)
     assert copy_unknown(("<unk>", "G<unk>"), attention, ("Łódź", "Gdańsk")) == ("Gdańsk", "Łódź")
     assert copy_unknown(("a", "b"), attention, ("Łódź", "Gdańsk")) == ("a", "b")
+    # What is too long for a name stays unknown: in its segments it would be copied for each of their words.
+    assert copy_unknown(("<unk>", "G<unk>"), attention, ("x" * 1001, "y" * 1000)) == ("y" * 1000, "<unk>")

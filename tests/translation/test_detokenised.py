@@ -1,9 +1,12 @@
 """Pieces of raw text and the tokens that they spell, against a reading character by character."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backattn.common.writing import join_unspaced
 from backattn.training.translator.vocabulary import train_vocabulary
 from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary, align_pieces, overlaps
 from backattn.translation.tokenisation import SentencePieceModel, detokenise
@@ -140,9 +143,38 @@ def test_a_word_with_an_unknown_piece_stays_one_word(german: SentencePieceModel)
     assert words.word_index == ((0,), (0,), (0,), (1,), (2,), (2,))
 
 
-@pytest.mark.parametrize("language", ["zh", "zh_CN", "zh-Hant", "ja_JP", "th"])
+@pytest.mark.parametrize(
+    "language",
+    ["zh", "zh_CN", "zh-Hant", "ja_JP", "th", "zho", "cmn", "cmn_Hans", "ZHO-CN", "yue", "jpn", "tha"],
+)
 def test_some_languages_are_written_without_spaces(german: SentencePieceModel, language: str) -> None:
-    assert tokenizer_of(german, german, language)._text(("2", "0", "去", "北")) == "20去北"
+    text = tokenizer_of(german, german, language)._text
+    assert text(("2", "0", "去", "北")) == "20去北"  # a corpus of characters
+    assert (
+        text(("去", "San", "Remo", "3", "kg", "2019", "08", "，", "5", "%")) == "去San Remo 3 kg 2019 08，5%"
+    )
+
+
+@pytest.mark.parametrize("language", ["de", "deu", "ger", "de-AT", "ko", "kor"])
+def test_other_languages_have_a_space_between_all_words(german: SentencePieceModel, language: str) -> None:
+    assert tokenizer_of(german, german, language)._text(("a", "b", "San", "Remo", "!")) == "a b San Remo!"
+
+
+@pytest.mark.parametrize("code", ["fr", "fra", "fre_FR", "fr-CA"])
+def test_a_language_is_known_by_all_of_its_codes(code: str) -> None:
+    """In French, Moses joins what follows an apostrophe; a code that it does not know is read as English."""
+    assert detokenise(["l'", "île", "est", "là", "!"], code) == "l'île est là !"
+
+
+@given(st.lists(st.text("a9é中の〇ไขー한ि,", min_size=1, max_size=3), min_size=1, max_size=8))
+def test_no_other_text_than_the_tokens_and_blanks_between_words(tokens: list[str]) -> None:
+    """A blank stands where two words of scripts with blanks meet, one of them of several characters."""
+    spaced = set("a9é한ि")
+    expected = tokens[0]
+    for left, right in itertools.pairwise(tokens):
+        words = {left[-1], right[0]} <= spaced and len(left + right) > 2
+        expected += f" {right}" if words else right
+    assert join_unspaced(tokens) == expected
 
 
 def test_what_is_given_has_a_piece_for_each_token(german: SentencePieceModel) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backattn.common.errors import MissingError, ModelError
 from backattn.training.translator.vocabulary import train_vocabulary
 from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, detokenise, tokenise
+from bounds import bounded
 from tiny_translator import TEXT
 
 
@@ -152,3 +153,49 @@ def test_bpe_files_are_checked(tmp_path: Path) -> None:
     (tmp_path / "bpecodes").write_text(json.dumps({"no": "codes"}), encoding="utf-8")
     with pytest.raises(ModelError, match="bpecodes: expected lines of two symbols and a count"):
         BpeCodes.load(tmp_path / "bpecodes", "de")
+
+
+def test_long_tokens_are_not_kept(model: Path) -> None:
+    """A cache is bounded by its number of tokens; what is no word would make gigabytes of it."""
+    for tokenizer in (SentencePieceModel.load(model), BpeCodes([("a", "b")], "de")):
+        for number in range(30):
+            token = f"{'ab' * 50}{number}"
+            assert tokenizer.pieces(token) == tokenizer.pieces(token) != []
+        tokenizer.pieces("ab" * 50)
+        assert tokenizer._encode.cache_info().currsize == 1
+
+
+def merged_by_hand(word: str, codes: list[tuple[str, str]]) -> list[str]:
+    """BPE as it is published: the best pair of the word is merged from left to right, until there is none."""
+    symbols = [*word[:-1], word[-1] + "</w>"]
+    ranks = {pair: rank for rank, pair in enumerate(codes)}
+    while pairs := [pair for pair in itertools.pairwise(symbols) if pair in ranks]:
+        best = min(pairs, key=ranks.__getitem__)
+        place = 0
+        while place < len(symbols) - 1:
+            if (symbols[place], symbols[place + 1]) == best:
+                symbols[place : place + 2] = ["".join(best)]
+            place += 1
+    return symbols
+
+
+SYMBOLS = st.sampled_from(["a", "b", "ab", "ba", "aa", "aba", "abab", "a</w>", "b</w>", "ab</w>"])
+
+
+@settings(deadline=None)
+@given(st.text("ab", min_size=1, max_size=20), st.lists(st.tuples(SYMBOLS, SYMBOLS), max_size=12))
+def test_the_merges_of_a_word_are_those_of_bpe(word: str, codes: list[tuple[str, str]]) -> None:
+    expected = merged_by_hand(word, codes)
+    found = BpeCodes(codes, "de")._cut(word)
+    assert found == [*(symbol + "@@" for symbol in expected[:-1]), expected[-1].removesuffix("</w>")]
+
+
+def test_a_long_token_is_cut_in_little_time() -> None:
+    generator = random.Random(1)
+    letters = "abcdefgh0123"
+    codes = [(a, b) for a in letters for b in letters]
+    codes += [(a + b, c) for a in letters for b in letters for c in letters]
+    token = "".join(generator.choices(letters, k=20_000))
+    with bounded():
+        pieces = BpeCodes(codes, "de").pieces(token)
+    assert "".join(piece.removesuffix("@@") for piece in pieces) == token

@@ -1,5 +1,6 @@
 """Commands of stage one: compute, check, describe and clean up the feature stores."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def features(
     refuse_corrupt(statuses)
     if dry_run or all(status.state == "fresh" for status in statuses):
         times = estimate(plan, statuses)
-        text = "\n".join([*map(_status_line, statuses), *(time.to_text() for time in times)])
+        text = "\n".join([_status_lines(lang, statuses), *(time.to_text() for time in times)])
         answer({"stages": plain(statuses), "estimates": plain(tuple(times))}, text, as_json)
         return
     from backattn.common.device import pick_device
@@ -78,8 +79,8 @@ def check(
 
     recipe, data = load(lang, overrides)
     statuses = check_plan(make_plan(recipe, data, part), deep=deep)
-    answer(plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
-    ctx.exit(max(status.exit_status for status in statuses))
+    answer(plain(statuses), _status_lines(lang, statuses), as_json)
+    ctx.exit(max((status.exit_status for status in statuses), default=0))
 
 
 @click.command()
@@ -113,7 +114,7 @@ def pairs(lang: str, overrides: tuple[str, ...]) -> None:
     from backattn.features.word_alignment_io import translated_pairs
 
     out = data_output()
-    out.writelines(f"{line}\n" for line in translated_pairs(make_plan(*load(lang, overrides))))
+    out.writelines(f"{line}\n" for line in translated_pairs(make_plan(*load(lang, overrides), "transfer")))
     out.flush()
 
 
@@ -144,6 +145,15 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
         "\n".join([*lines, total if any(not item.left for item in found) else "nothing to free"]),
         as_json,
     )
+
+
+def _status_lines(lang: str, statuses: Sequence[Any]) -> str:
+    if not statuses:
+        return printable(
+            f"recipe {lang}: nothing to compute: it names no [english], which T needs, and no "
+            f"tagger.embeddings; `backattn train {lang} --inputs words` needs neither"
+        )
+    return "\n".join(map(_status_line, statuses))
 
 
 def _status_line(status: Any) -> str:

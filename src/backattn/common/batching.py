@@ -3,20 +3,37 @@
 from collections.abc import Iterator, Sequence
 
 
-def batches(lengths: Sequence[int], max_padded: int, max_sequences: int | None = None) -> Iterator[list[int]]:
+def batches(
+    lengths: Sequence[int],
+    max_padded: int,
+    max_sequences: int | None = None,
+    *,
+    characters: Sequence[int] | None = None,
+    max_characters: int = 0,
+) -> Iterator[list[int]]:
     """Sort sequences by length, longest first, and cut them where a batch with its padding would be too big.
 
     :param lengths: of all sequences; their unit (tokens, pieces, characters) is that of ``max_padded``.
     :param max_padded: length of a batch's longest sequence times the size of the batch. A longer sequence
         is a batch of its own.
     :param max_sequences: size of a batch; None for no other limit.
+    :param characters: of all sequences, where a batch holds them as well, padded; None where it does not.
+    :param max_characters: the limit on these, counted as ``max_padded``.
     :return: positions in ``lengths``. Equal lengths keep their order.
     """
     batch: list[int] = []
+    widest = 0
     for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) == max_sequences or lengths[batch[0]] * (len(batch) + 1) > max_padded):
+        width = characters[position] if characters is not None else 0
+        widest = max(widest, width)
+        size = len(batch) + 1
+        if batch and (
+            size - 1 == max_sequences
+            or lengths[batch[0]] * size > max_padded
+            or (characters is not None and widest * size > max_characters)
+        ):
             yield batch
-            batch = []
+            batch, widest = [], width
         batch.append(position)
     if batch:
         yield batch

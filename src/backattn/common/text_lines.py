@@ -17,6 +17,7 @@ LONGEST_LINE = 1 << 24
 _MOST_UNPACKED = 50
 _NEVER_TOO_MUCH = 1 << 24
 _BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
 
 
 def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -32,6 +33,8 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         plain = open_regular(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    if path.suffix != ".gz":
+        _refuse_packed(path, plain)
     with plain, gzip.open(plain) if path.suffix == ".gz" else plain as file:
         for number, raw in _numbered(path, file, plain):
             try:
@@ -84,6 +87,26 @@ def _numbered(path: Path, file: BinaryIO | gzip.GzipFile, plain: BinaryIO) -> It
             yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise _damaged(path) from None
+
+
+def _refuse_packed(path: Path, file: BinaryIO) -> None:
+    """Refuse a file that is packed by gzip, though its name does not say so.
+
+    :raises CorpusError: it is.
+    """
+    start = file.read(len(_GZIP))
+    file.seek(0)
+    if start == _GZIP:
+        file.close()
+        dictd = path.suffix == ".dz"
+        raise CorpusError(
+            f"{path}: is packed by gzip{' (a dictionary of dictd)' if dictd else ''}, expected text; "
+            + (
+                "convert it to lines of a headword, a tab and its English translation, and name that file"
+                if dictd
+                else "give it a name that ends in .gz, or unpack it (gunzip)"
+            )
+        )
 
 
 def _refuse_bomb(path: Path, size: int, packed: int) -> None:

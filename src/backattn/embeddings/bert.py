@@ -79,6 +79,9 @@ _TOKENIZERS = {
 # A model_max_length above this means that none was set (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
 
+# Pieces whose states are held before they become those of tokens: more than a shard of words has.
+_MOST_PIECES = 1 << 15
+
 Pieces = list[int]
 
 
@@ -142,6 +145,22 @@ class Bert:
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
         """Vectors of sentences, in the given order. *Shape:* (m, width) each"""
         pieces = self._split(sorted({token for tokens in sentences for token in tokens}))
+        found: list[NDArray[np.float32]] = []
+        part: list[tuple[str, ...]] = []
+        size = 0
+        for tokens in sentences:
+            own = sum(len(pieces[token]) for token in tokens)
+            if part and size + own > _MOST_PIECES:
+                found += self._embed(part, pieces)
+                part, size = [], 0
+            part.append(tokens)
+            size += own
+        return found + self._embed(part, pieces)
+
+    def _embed(
+        self, sentences: Sequence[tuple[str, ...]], pieces: Mapping[str, Pieces]
+    ) -> list[NDArray[np.float32]]:
+        """Vectors of sentences, from the states of all of their pieces. *Shape:* (m, width) each"""
         texts = [[piece for token in tokens for piece in pieces[token]] for tokens in sentences]
         windows = [
             (number, start)

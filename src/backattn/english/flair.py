@@ -42,6 +42,9 @@ from backattn.recipe import States
 # flair logs its whole vocabulary when it opens a tagger; in a training, the log goes to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
 
+# Characters of a batch for each of its tokens, padding included: far more than words have.
+_TOKEN_CHARACTERS = 16
+
 # flair drops tokens that are empty or white space; they are replaced by this, so that A stays aligned.
 _PLACEHOLDER = "_"
 # flair's tags for "no entity", those of older models and of its dictionaries included.
@@ -245,7 +248,12 @@ def restore_names(tagger: SequenceTagger) -> None:
 
 
 def _batches(sentences: Sequence[tuple[str, ...]], batch_tokens: int) -> Iterator[list[int]]:
-    return batches([len(tokens) for tokens in sentences], batch_tokens)
+    return batches(
+        [len(tokens) for tokens in sentences],
+        batch_tokens,
+        characters=[sum(map(len, tokens)) for tokens in sentences],
+        max_characters=_TOKEN_CHARACTERS * batch_tokens,
+    )
 
 
 def _non_blank(token: str) -> str:

@@ -26,7 +26,8 @@ from backattn.translation.attention_merging import Array
 # Computes the A of pairs of source and English tokens by forced decoding; EOS is last on both sides.
 Align = Callable[[Sequence[tuple[Tokens, Tokens]]], Sequence[Array]]
 
-_NEIGHBOURS = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
+# Steps (English, foreign) to the neighbours of a link, in the order of Moses' symal: straight, then diagonal.
+_NEIGHBOURS = [(-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
 @dataclass(frozen=True)
@@ -196,20 +197,27 @@ def intersection(attention: Array) -> Links:
 
 
 def grow_diag(attention: Array) -> Links:
-    """Symmetrise links by grow-diag (Koehn, Och and Marcu 2003). *Shape:* (m, n)
+    """Symmetrise links by grow-diag (Koehn, Och and Marcu 2003), as Moses' ``symal`` does. *Shape:* (m, n)
 
-    It starts from the intersection and adds links of the union that are neighbours of an accepted link and
-    have a word without an accepted link.
+    It starts from the intersection. Pass by pass, until one adds nothing, it goes through the links by
+    English and then by foreign word, those just added included, and adds each neighbour of a link that is in
+    the union and has a word without a link so far. The order decides which links are added.
     """
-    links, union = set(intersection(attention)), by_foreign(attention) | by_english(attention)
-    while True:
+    union, links = by_foreign(attention) | by_english(attention), set(intersection(attention))
+    foreign, english = {j for j, _ in links}, {i for _, i in links}
+    before = 0
+    while len(links) > before:
         before = len(links)
-        for j, i in sorted(union - links):
-            free = all(j != foreign for foreign, _ in links) or all(i != english for _, english in links)
-            if free and any((j + down, i + right) in links for down, right in _NEIGHBOURS):
-                links.add((j, i))
-        if len(links) == before:
-            return frozenset(links)
+        for i, j in itertools.product(range(attention.shape[1]), range(attention.shape[0])):
+            if (j, i) not in links:
+                continue
+            for right, down in _NEIGHBOURS:
+                near = (j + down, i + right)
+                if near in union and not (near[0] in foreign and near[1] in english):
+                    links.add(near)
+                    foreign.add(near[0])
+                    english.add(near[1])
+    return frozenset(links)
 
 
 # The methods that extract links from a matrix of attention, by name.

@@ -34,6 +34,7 @@ from backattn.features.merge import merge_stores
 from backattn.features.plan import SHARD, Stage
 from backattn.recipe import TransferRecipe
 from backattn.store.layout import (
+    DICTIONARY_TRANSLATION,
     ORIGIN,
     TRANSLATION,
     Column,
@@ -52,8 +53,10 @@ from backattn.translation import Translation, Translator
 # tqdm's monitor thread is not needed, and where memory is short it cannot even start.
 tqdm.monitor_interval = 0
 
-# Source tokens of a shard: a few seconds of work on a CPU.
+# Source tokens of a shard: a few seconds of work on a CPU; and characters of one for each token, which only
+# tokens that are no words exceed.
 SHARD_TOKENS = 8000
+_TOKEN_CHARACTERS = 16
 # Shards of a large corpus are larger: all are open while they are merged, and a process may open 1,024 files.
 _MAX_SHARDS = 256
 _LOG_SECONDS = 60
@@ -96,8 +99,11 @@ def build_translations(stage: Stage, load: Callable[[], Translator], device: str
 
     def prepare() -> _LoadedModel:
         translator = load()
+        counted = stage.recipe["translator"]["kind"] == "dictionary"
         return _LoadedModel(
-            TRANSLATION, lambda shard: translation_entries(translator, shard), translator.opened
+            DICTIONARY_TRANSLATION if counted else TRANSLATION,
+            lambda shard: translation_entries(translator, shard),
+            translator.opened,
         )
 
     return _build(stage, prepare, device, "translate")
@@ -222,6 +228,7 @@ def _translation_entry(sentence: Sentence, translation: Translation) -> Entry:
         "english": encode_lines(translation.english),
         "segments": np.array([translation.segments], dtype=np.int32),
         "limited": np.array([translation.limited], dtype=np.int32),
+        "unknown": np.array([translation.unknown], dtype=np.int32),
     }
 
 
@@ -269,25 +276,28 @@ def _build(stage: Stage, prepare: Callable[[], _LoadedModel], device: str, label
 def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
     """Cut the missing sentences into shards of about ``size`` tokens, longest first; show the progress.
 
+    What a shard takes in memory is bounded by its characters as well.
+
     Not by :mod:`backattn.common.batching`: a shard is a unit of storage and has no padding, and where the
     cuts lie must not depend on the order of the corpus.
     """
     ordered = sorted(missing, key=lambda s: (-len(s), s.key))
     with tqdm(total=len(ordered), desc=label, unit="sentence", disable=bar_disabled(bool(ordered))) as bar:
         part: list[Sentence] = []
-        tokens = done = 0
+        tokens = characters = done = 0
         logged = time.monotonic()
         for sentence in ordered:
             part.append(sentence)
             tokens += len(sentence)
-            if tokens >= size:
+            characters += sum(map(len, sentence.tokens))
+            if tokens >= size or characters >= _TOKEN_CHARACTERS * size:
                 yield part
                 bar.update(len(part))
                 done += len(part)
                 if time.monotonic() - logged > _LOG_SECONDS:
                     log_line(f"{label}: {done} of {len(ordered)} sentences", progress=True)
                     logged = time.monotonic()
-                part, tokens = [], 0
+                part, tokens, characters = [], 0, 0
         if part:
             yield part
             bar.update(len(part))

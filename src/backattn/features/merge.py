@@ -30,7 +30,9 @@ def merge_stores(
 
 def _counts(stage: Stage, keys: Sequence[bytes], sources: Mapping[bytes, Entry]) -> dict[str, int]:
     if stage.kind == "translation":
+        coverage = _coverage(stage, sources) if stage.recipe["translator"]["kind"] == "dictionary" else {}
         return {
+            **coverage,
             "empty": sum(not len(sources[key]["english"]) for key in keys),
             "segmented": sum(int(sources[key]["segments"][0]) > 1 for key in keys),
             "limited": sum(int(sources[key]["limited"][0]) > 0 for key in keys),
@@ -38,3 +40,10 @@ def _counts(stage: Stage, keys: Sequence[bytes], sources: Mapping[bytes, Entry])
     if stage.kind == "embedding":
         return {"unknown": sum(int(sources[key]["unknown"][0]) for key in keys)}
     return {"empty": sum(not len(sources[key]["english_tags"]) for key in keys)}
+
+
+def _coverage(stage: Stage, sources: Mapping[bytes, Entry]) -> dict[str, int]:
+    """How many source tokens of the corpus a dictionary has, and which share of all that is, in percent."""
+    tokens = sum(map(len, stage.sentences))
+    known = tokens - sum(int(sources[sentence.key]["unknown"][0]) for sentence in stage.sentences)
+    return {"translated": known, "translated_percent": round(100 * known / tokens) if tokens else 0}

@@ -132,7 +132,7 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
     if isinstance(translator, DictionaryRecipe):
         from backattn.translation.dictionary import DictionaryTranslator
 
-        return DictionaryTranslator.load(translator.dictionary)
+        return DictionaryTranslator.load(translator.dictionary, translator.source)
     if isinstance(translator, TransformersRecipe):
         from backattn.translation.marian import MarianTranslator
 

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from backattn.common.digests import digest
 from backattn.common.errors import CorpusError, MissingError, RecipeError, StaleError, StoreError
+from backattn.common.writing import writes_blanks
 from backattn.corpus import Corpus, Sentence
 from backattn.models.model_digests import (
     Part,
@@ -24,6 +25,7 @@ from backattn.models.model_digests import (
 )
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import (
+    DictionaryRecipe,
     EmbeddingName,
     ModelTranslator,
     Recipe,
@@ -47,9 +49,10 @@ NOT_IN_IDENTITY = frozenset(
 SHARD = r"[0-9a-f]{16}\.h5"
 STORE = r"[0-9]+-[0-9a-f]+"
 
-# Version of the rules by which dictionary and copy translators work (which gloss translates a headword, ...).
-# Raised when they change, so that their stores are made anew.
-_DICTIONARY_VERSION = 1
+# Versions of the rules by which dictionary and copy translators work (which gloss translates a headword,
+# ...). Raised when they change, so that their stores are made anew.
+_COPY_VERSION = 1
+_DICTIONARY_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,14 @@ class Plan:
             if translator.checkpoint:
                 require_as_trained(model_path(translator.checkpoint), models)
             settings = _identity(translator)
-        else:  # neither the language changes the numbers, nor the path of a dictionary
-            settings = {"kind": as_json(translator)["kind"], "version": _DICTIONARY_VERSION}
+        elif isinstance(translator, DictionaryRecipe):  # of its language, only how it is written counts
+            settings = {
+                "kind": "dictionary",
+                "version": _DICTIONARY_VERSION,
+                "blanks": writes_blanks(translator.source),
+            }
+        else:
+            settings = {"kind": "copy", "version": _COPY_VERSION}
         identity = {"translator": settings, "model": digest(models)}
         return self._stage("translation", "translation", identity, models)
 
@@ -226,7 +235,7 @@ def require_same_translation(
 
 
 def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
-    """Plan the stores of a corpus and a recipe.
+    """Plan the stores of a corpus and a recipe; none where it names neither an English tagger nor embeddings.
 
     :raises RecipeError: the part is embeddings or T, and the recipe names no embeddings or no English tagger.
     """
@@ -234,8 +243,8 @@ def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
         raise RecipeError(
             f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
         )
-    if part == "transfer" or not recipe.tagger.embeddings:
-        _ = recipe.english_tagger  # raises where the recipe has none: then there is nothing to make
+    if part == "transfer":
+        _ = recipe.english_tagger  # raises where the recipe has none
     return Plan(recipe, corpus, part)
 
 

@@ -1,10 +1,13 @@
-"""Read the Chinese-English dictionary CC-CEDICT: headwords and glosses.
+"""Read dictionaries into English: headwords and glosses.
 
-An entry is a line ``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax).
+An entry of the Chinese-English dictionary CC-CEDICT is a line
+``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax). Of any other
+dictionary, it is a headword, a tab and one translation.
 """
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from backattn.common.errors import CorpusError
@@ -29,7 +32,7 @@ _FIRST_CJK = "\u2e80"
 
 
 class Entry(NamedTuple):
-    """A headword in both scripts.
+    """A headword, in both scripts of Chinese; in other languages both are the same.
 
     :param gloss: its first translation; empty if it has none.
     :param surname: the gloss is a surname, which the same characters in a sentence need not be.
@@ -42,7 +45,7 @@ class Entry(NamedTuple):
 
 
 def read_entries(file: DictionaryFile) -> Iterator[Entry]:
-    """Read the entries of a dictionary, in its order.
+    """Read the entries of a dictionary, in its order, without empty lines and CC-CEDICT's comments.
 
     :raises CorpusError: a line is not an entry (names file and line), or the file is damaged.
     :raises MissingError: the file is not there.
@@ -51,16 +54,34 @@ def read_entries(file: DictionaryFile) -> Iterator[Entry]:
     remedy = f"put {PUBLISHED} there, or set BACKATTN_DATA to the folder that holds it"
     for number, line in text_lines(path, remedy):
         text = line.removeprefix(BYTE_ORDER_MARK)
+        if "\t" in text:
+            yield _columns_entry(path, number, text)
+            continue
         if text.startswith("#") or not text.strip():
             continue
         found = _ENTRY.fullmatch(text)
         if found is None:
             raise CorpusError(
-                f"{path}:{number}: {quoted(text[:40])} is no entry of CC-CEDICT; expected "
-                "`traditional simplified [pinyin] /gloss/gloss/`"
+                f"{path}:{number}: {quoted(text[:40])} is no entry of a dictionary; expected "
+                "`traditional simplified [pinyin] /gloss/gloss/` (CC-CEDICT), or a headword, a tab and its "
+                "English translation"
             )
         gloss = next(filter(None, map(_translation, found[3].split("/"))), "")
         yield Entry(found[1], found[2], _LABEL.sub("", gloss, count=1), gloss.startswith(_SURNAME))
+
+
+def _columns_entry(path: Path, number: int, text: str) -> Entry:
+    """The entry of a line of two columns.
+
+    :raises CorpusError: it has other than two, or no headword.
+    """
+    columns = [" ".join(column.split()) for column in text.split("\t")]
+    if len(columns) != 2 or not columns[0]:
+        raise CorpusError(
+            f"{path}:{number}: found {len(columns)} columns{'' if columns[0] else ' and no headword'}, "
+            "expected two: a headword, a tab and its English translation"
+        )
+    return Entry(columns[0], columns[0], columns[1], surname=False)
 
 
 def _translation(gloss: str) -> str:

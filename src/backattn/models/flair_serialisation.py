@@ -20,8 +20,10 @@ from flair.embeddings import (
     WordEmbeddings,
 )
 from flair.models import LanguageModel, SequenceTagger
+from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from backattn.common.batching import batches
 from backattn.common.errors import ModelError
 from backattn.models.flair_config import (
     CharacterModel,
@@ -33,6 +35,11 @@ from backattn.models.flair_config import (
     WordEmbeddingsConfig,
 )
 from backattn.models.safetensors_model import TAGGER
+
+# Characters of one call of a character LSTM, padding included, and of one of a language model, whose states
+# are up to a hundred times as wide. Results do not depend on them.
+_MOST_CHARACTERS = 1 << 16
+_MOST_STATES = 1 << 13
 
 
 class BatchedCharacters(CharacterEmbeddings):
@@ -46,6 +53,20 @@ class BatchedCharacters(CharacterEmbeddings):
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> None:
         tokens = [token for sentence in sentences for token in sentence.tokens]
         forms = sorted({token.text for token in tokens}, key=lambda form: (-len(form), form))
+        # Parts of the forms in this order, so that a long token does not pad all others to its length.
+        parts = batches([len(form) for form in forms], _MOST_CHARACTERS)
+        # shape: (forms, 2 * hidden)
+        last = torch.cat([self._last_outputs([forms[i] for i in part]) for part in parts])
+        row_of = {form: row for row, form in enumerate(forms)}
+        rows = last[torch.tensor([row_of[token.text] for token in tokens])]
+        for token, row in zip(tokens, rows, strict=True):
+            token.set_embedding(self.name, row)
+
+    def _last_outputs(self, forms: list[str]) -> Tensor:
+        """The output at each word's last character, as flair takes it. *Shape:* (forms, 2 * hidden)
+
+        :param forms: the longest first.
+        """
         lengths = [len(form) for form in forms]
         index = self.char_dictionary.get_idx_for_item
         indices = torch.zeros(len(forms), lengths[0], dtype=torch.long)
@@ -55,19 +76,77 @@ class BatchedCharacters(CharacterEmbeddings):
         embedded = self.char_embedding(indices.to(flair.device))
         output, _ = self.char_rnn(pack_padded_sequence(embedded.transpose(0, 1), lengths))
         padded, _ = pad_packed_sequence(output)
-        # shape: (forms, 2 * hidden), the output at each word's last character, as flair takes it
-        last = padded[torch.tensor(lengths) - 1, torch.arange(len(forms))]
-        row_of = {form: row for row, form in enumerate(forms)}
-        rows = last[torch.tensor([row_of[token.text] for token in tokens])]
-        for token, row in zip(tokens, rows, strict=True):
-            token.set_embedding(self.name, row)
+        return padded[torch.tensor(lengths) - 1, torch.arange(len(forms))]
+
+
+class WordStates(FlairEmbeddings):
+    """flair's ``FlairEmbeddings`` that keep the states of the words alone.
+
+    flair pads all texts to the longest one, and keeps the state of every character of every text. Here the
+    language model carries its state from part to part of the texts, and a text leaves when it ends.
+    Parameters and numbers are the same, so an instance can change its class in both directions.
+    """
+
+    def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
+        if self.fine_tune and torch.is_grad_enabled():
+            return super()._add_embeddings_internal(sentences)
+        texts, places = zip(*map(self._text, sentences), strict=True)
+        with torch.no_grad():
+            states = self._states(texts, places)
+        tokens = [token for sentence in sentences for token in sentence.tokens]
+        for token, state in zip(tokens, states, strict=True):
+            token.set_embedding(self.name, state)
+        return sentences
+
+    def _text(self, sentence: Sentence) -> tuple[str, list[int]]:
+        """What the language model reads, and the place in it of each token's state, counted as by flair."""
+        plain = sentence.to_tokenized_string() if self.tokenized_lm else sentence.to_plain_string()
+        start = self.lm.document_delimiter if "document_delimiter" in self.lm.__dict__ else "\n"
+        before, after, places = len(start), len(start) + len(plain), []
+        for token in sentence.tokens:
+            before += len(token.text)
+            places.append((before if self.is_forward_lm else after) - (0 if self.with_whitespace else 1))
+            blank = int(self.tokenized_lm or token.whitespace_after > 0)
+            before += blank
+            after -= len(token.text) + blank
+        text = plain.lower() if self.is_lower else plain
+        return start + (text if self.is_forward_lm else text[::-1]) + " ", places
+
+    def _states(self, texts: tuple[str, ...], places: tuple[list[int], ...]) -> Tensor:
+        """The states at these places of each text, one text after the other. *Shape:* (tokens, hidden)"""
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        row_of = {text: row for row, text in enumerate(order)}
+        rows = torch.tensor([row_of[text] for text, own in enumerate(places) for _ in own])
+        columns = torch.tensor([place for own in places for place in own])
+        model: Any = self.lm  # whose functions have no types
+        alive, begin, state = len(order), 0, model.init_hidden(len(order))
+        result = torch.empty(0)
+        while alive:
+            size = max(1, min(self.chars_per_chunk, _MOST_STATES // alive))
+            parts = [texts[i][begin : begin + size] for i in order[:alive]]
+            blank = [model.dictionary.get_idx_for_item(" ")]
+            numbers = [model.dictionary.get_idx_for_items(list(part)) for part in parts]
+            longest = len(parts[0])
+            padded = torch.tensor([own + blank * (longest - len(own)) for own in numbers])
+            # shape: (characters, alive, hidden)
+            output, state = model.forward(padded.T.to(flair.device), state, decode=False)
+            if begin == 0:
+                result = output.new_empty(len(rows), output.shape[2])
+            here = ((columns >= begin) & (columns < begin + size)).nonzero()[:, 0]
+            result[here] = output[columns[here] - begin, rows[here]]
+            begin += size
+            alive = sum(len(texts[i]) > begin for i in order[:alive])
+            state = tuple(part[:, :alive].contiguous() for part in state)
+        return result
 
 
 def batch_characters(tagger: SequenceTagger) -> None:
-    """Replace every ``CharacterEmbeddings`` in a tagger by the batched version."""
+    """Replace every ``CharacterEmbeddings`` and ``FlairEmbeddings`` in a tagger by our version."""
     for module in tagger.modules():
         if type(module) is CharacterEmbeddings:
             module.__class__ = BatchedCharacters
+        elif type(module) is FlairEmbeddings:
+            module.__class__ = WordStates
 
 
 def unpickle(data: bytes) -> Any:
@@ -181,7 +260,7 @@ def _describe(embedding: Any) -> Embedding:
             char_embedding_dim=embedding.char_embedding_dim,
             hidden_size_char=embedding.hidden_size_char,
         )
-    if kind is FlairEmbeddings:
+    if kind in {FlairEmbeddings, WordStates}:
         return describe_character_model(embedding)
     raise ValueError(f"{kind.__name__} is not one of the embeddings that are supported")
 

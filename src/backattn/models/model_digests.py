@@ -35,8 +35,9 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
     """
     checks: dict[str, Callable[..., object]] = {}
     if part != "embeddings":
-        checks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
-        checks |= {"links": partial(links_files, recipe)}
+        checks |= {"translator": partial(translator_files, recipe), "links": partial(links_files, recipe)}
+    if part != "embeddings" and (recipe.english is not None or part == "transfer"):
+        checks |= {"english": partial(english_files, recipe)}
     if part != "transfer":
         checks |= {name: partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings}
     found = {}

@@ -93,7 +93,8 @@ class ParallelFile(Table, frozen=True, kw_only=True):
 
 
 class DictionaryFile(Table, frozen=True, kw_only=True):
-    """A bilingual dictionary in the format of CC-CEDICT; each entry gives one short pair.
+    """A bilingual dictionary; each entry gives one short pair. Its format is CC-CEDICT, or a line has a
+    headword, a tab and its English translation.
 
     :param path: the file as released: plain text, or compressed (``.gz``).
     :param repeat: number of times that each entry occurs in an epoch.

@@ -97,8 +97,9 @@ class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transf
 class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="dictionary"):
     """Word-by-word translation from a dictionary, where no translator is good enough.
 
-    :param dictionary: a file in the format of CC-CEDICT, below ``data/``.
-    :param source: language code of the source side.
+    :param dictionary: a file below ``data/``, in the format of CC-CEDICT or with a headword, a tab and its
+        English translation on a line.
+    :param source: language code of the source side; it says whether there are blanks between words.
     """
 
     dictionary: str

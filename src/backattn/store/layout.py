@@ -73,6 +73,10 @@ TRANSLATION = (
 )
 
 
+# Of a dictionary's translations, also how many source tokens it does not have.
+DICTIONARY_TRANSLATION = (*TRANSLATION, Column("unknown", "int32"))
+
+
 def transfer_columns(dtype: str, width: int) -> tuple[Column, ...]:
     """Columns of a transfer store: T, m rows of d values a sentence; the n English tags as UTF-8 lines."""
     return (Column("vectors", dtype, width), Column("english_tags", "uint8"), ORIGIN)

@@ -20,6 +20,11 @@ from backattn.tagger.vocabulary import TaggerVocabulary
 _POOL_BATCHES = 32
 # Prediction cuts batches by tokens, padding included; the size does not change the result.
 _PREDICTION_TOKENS = 2048
+# Characters of the spellings of a batch, padding included, up to which they are one tensor, as in nearly all
+# batches; and of one of several tensors: smaller, so that few words are padded to a long one. The numbers of
+# a token do not depend on them.
+_SPELLED_CHARACTERS = 1 << 16
+_SPELLED_IN_PARTS = 1 << 14
 
 Ints = NDArray[np.int64]
 SmallInts = NDArray[np.int32]
@@ -32,7 +37,8 @@ class Batch:
     Each different token is embedded once (its characters too) and then copied to its positions.
 
     :param words: word number of each different token. *Shape:* (u,)
-    :param characters: its character numbers, 0 is padding. *Shape:* (u, c)
+    :param characters: its character numbers, 0 is padding; in several tensors, one token after the other,
+        where a long token would pad all others to its length. *Shape:* (part of u, c) each
     :param positions: for each token of each sentence, which of the u it is. *Shape:* (b, m)
     :param lengths: tokens of each sentence. *Shape:* (b,)
     :param tags: gold tag numbers, 0 on padding; None when there is no gold. *Shape:* (b, m)
@@ -41,7 +47,7 @@ class Batch:
     """
 
     words: Tensor
-    characters: Tensor
+    characters: tuple[Tensor, ...]
     positions: Tensor
     lengths: Tensor
     tags: Tensor | None = None
@@ -52,7 +58,7 @@ class Batch:
         """The same batch on a device."""
         return Batch(
             words=self.words.to(device),
-            characters=self.characters.to(device),
+            characters=tuple(part.to(device) for part in self.characters),
             positions=self.positions.to(device),
             lengths=self.lengths.to(device),
             tags=None if self.tags is None else self.tags.to(device),
@@ -107,15 +113,27 @@ class Encoded:
         # Where the tokens of the batch stand among all, in the order of real's True, shape: (its tokens,)
         where = (self._begins[indices][:, None] + place)[real]
         forms, positions = np.unique(self.forms[where], return_inverse=True)
+        parts = self._parts(forms)
+        if len(parts) > 1:  # the forms come in the order of the parts
+            order = np.concatenate(parts)
+            forms, positions = forms[order], np.argsort(order)[positions]
+            parts = np.split(np.arange(len(forms)), np.cumsum([len(part) for part in parts[:-1]]))
         return Batch(
             words=_numbers(self.words[forms]),
-            characters=self._spellings(forms),
+            characters=tuple(self._spellings(forms[part]) for part in parts),
             positions=_padded(positions, real),
             lengths=torch.from_numpy(lengths),
             tags=None if self.tags is None else _padded(self.tags[where], real),
             transfer=None if sources.transfer is None else self.rows(indices, sources.transfer),
             embeddings=tuple(self.rows(indices, source) for source in sources.embeddings.values()),
         )
+
+    def _parts(self, forms: NDArray[np.integer[Any]]) -> list[Ints]:
+        """Cut forms, by their places, into parts whose spellings are one tensor each; nearly always one."""
+        lengths = self.spelled[forms]
+        if lengths.max() * len(lengths) <= _SPELLED_CHARACTERS:
+            return [np.arange(len(forms))]
+        return [np.array(part) for part in batching.batches(lengths.tolist(), _SPELLED_IN_PARTS)]
 
     def _spellings(self, forms: NDArray[np.integer[Any]]) -> Tensor:
         """Character numbers of some forms, padded with 0. *Shape:* (u, c)"""

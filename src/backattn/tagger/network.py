@@ -19,6 +19,8 @@ from backattn.tagger.vocabulary import PADDING_CHARACTER, UNKNOWN, UNKNOWN_CHARA
 # Ma and Hovy 2016, section 2.1: a convolution over three characters.
 _CHARACTER_WIDTH = 25
 _WINDOW = 3
+# Characters of a word that are convolved at once; the maximum over all parts is that over the word.
+_MOST_CONVOLVED = 4096
 Fusion = Literal["output", "input", "both", "gate"]
 # Where T goes in: beside the features that the BiLSTM reads, and beside its states.
 _AT_INPUT = ("input", "both")
@@ -152,7 +154,7 @@ class WordEncoder(nn.Module):
         if self.embedding is not None:
             parts.append(self.embedding(self._words(batch.words)))
         if self.characters is not None:
-            parts.append(self.characters(batch.characters))
+            parts.append(torch.cat([self.characters(part) for part in batch.characters]))
         # Of each token, shape: (b, m, ...) each
         tokens = [functional.embedding(batch.positions, _joined(parts))] if parts else []
         return drop(_joined([*tokens, *beside]), self.dropout, self.training)
@@ -187,13 +189,17 @@ class CharacterCnn(nn.Module):
         padding = torch.tensor(PADDING_CHARACTER, device=characters.device)
         middle = (middle + self.convolution.bias).index_fill(0, padding, float("-inf"))
         around = functional.pad(characters, (1, 1), value=PADDING_CHARACTER)
-        # shape: (u, c, width)
-        convolved = (
-            functional.embedding(around[:, :-2], left)
-            + functional.embedding(characters, middle)
-            + functional.embedding(around[:, 2:], right)
-        )
-        return convolved.max(dim=1).values
+        maxima = []
+        for begin in range(0, characters.shape[1], _MOST_CONVOLVED):
+            part = around[:, begin : begin + _MOST_CONVOLVED + 2]
+            # shape: (u, characters of the part, width)
+            convolved = (
+                functional.embedding(part[:, :-2], left)
+                + functional.embedding(part[:, 1:-1], middle)
+                + functional.embedding(part[:, 2:], right)
+            )
+            maxima.append(convolved.max(dim=1).values)
+        return maxima[0] if len(maxima) == 1 else torch.stack(maxima).max(dim=0).values
 
 
 class CharacterLstm(nn.Module):

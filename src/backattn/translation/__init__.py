@@ -26,12 +26,14 @@ class Translation:
     :param segments: number of parts in which the source was translated; 1 unless it was over-long.
     :param limited: number of segments whose translation was stopped at its length limit; it may lack the end
         of the sentence, or repeat itself.
+    :param unknown: number of source tokens that a dictionary does not have, and that were copied.
     """
 
     english: tuple[str, ...]
     attention: NDArray[np.float32]
     segments: int = 1
     limited: int = 0
+    unknown: int = 0
 
     def __post_init__(self) -> None:
         if self.attention.ndim != 2 or self.attention.shape[1] != len(self.english) + 1:

@@ -22,6 +22,8 @@ TokenIndex = int | tuple[int, ...]
 WORD_START = "▁"
 CONTINUED = "@@"
 UNKNOWN = "<unk>"
+# Characters of a token that is copied for an unknown word.
+_LONGEST_COPIED = 1000
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,17 @@ def copy_unknown(words: Sequence[str], attention: Array, source: Sequence[str]) 
     """Replace words with an unknown piece by the source token with the largest attention weight.
 
     A word that is not in the translator's vocabulary comes out as ``<unk>``; it is nearly always a name or a
-    number that should be copied.
+    number that should be copied. A token that is far longer than any name is not copied: translated in
+    segments, it may have thousands of unknown words.
 
     :param attention: token-level, EOS last. *Shape:* (m + 1, n + 1)
     """
-    return tuple(
-        source[int(attention[:-1, i].argmax())] if UNKNOWN in word else word for i, word in enumerate(words)
-    )
+
+    def copied(column: int) -> str:
+        token = source[int(attention[:-1, column].argmax())]
+        return token if len(token) <= _LONGEST_COPIED else UNKNOWN
+
+    return tuple(copied(i) if UNKNOWN in word else word for i, word in enumerate(words))
 
 
 def token_attention(attention: Array, *, eos: EosPolicy, normalise: Normalisation) -> Array:

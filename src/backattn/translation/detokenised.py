@@ -6,10 +6,10 @@ white space, both are the same text.
 
 import bisect
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from backattn.common.writing import join_unspaced, writes_blanks
 from backattn.translation.attention_merging import (
     UNKNOWN,
     WORD_START,
@@ -21,8 +21,6 @@ from backattn.translation.attention_merging import (
 )
 from backattn.translation.tokenisation import SentencePieceModel, detokenise, split_words
 
-# Languages that are written without spaces between words.
-_UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
 # Replaces an unknown piece while Moses splits the text: a letter, so that Moses does not split at it, and one
 # that occurs in a single old manuscript only.
 _PLACEHOLDER = "\ua66e"
@@ -104,8 +102,8 @@ class RawTextTokenizer:
         )
 
     def _text(self, tokens: Sequence[str]) -> str:
-        unspaced = re.split("[-_]", self._language)[0].lower() in _UNSPACED
-        return "".join(tokens) if unspaced else detokenise(tokens, self._language)
+        spaced = writes_blanks(self._language)
+        return detokenise(tokens, self._language) if spaced else join_unspaced(tokens)
 
 
 def align_pieces(text: str, tokens: Sequence[str], sentencepiece: SentencePieceModel) -> AlignedPieces:

@@ -6,11 +6,13 @@ from the headwords that were found.
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backattn.common.errors import RecipeError
+from backattn.common.writing import blank_between, is_spaced, writes_blanks
 from backattn.models.cedict import Entry, read_entries
 from backattn.recipe import DictionaryFile
 from backattn.translation import Translation
@@ -24,20 +26,24 @@ _PUNCTUATION = {"。": ".", "、": ",", "“": '"', "”": '"', "‘": "'", "’
 class DictionaryTranslator:
     """Replaces the longest headwords from left to right by their first gloss (a ``Translator``).
 
-    A token in no headword is copied; adjacent ASCII letters and digits are one word.
+    A headword stands for whole words: it is looked up as it is spelled, then in lower case, with a blank
+    between the words of languages that have blanks (``New York``). What is in no headword is copied, and
+    counted. In Chinese a token may be one character: adjacent letters and digits (``i P 8``) are one word.
 
     :param glosses: headword -> the English tokens for it, at least one.
+    :param source: language code of the source side.
     """
 
     opened = "plain text"
 
-    def __init__(self, glosses: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, glosses: Mapping[str, tuple[str, ...]], source: str) -> None:
         self._glosses = glosses
         self._longest = max(map(len, glosses), default=0)
+        self._spaced = writes_blanks(source)
 
     @classmethod
-    def load(cls, path: str) -> "DictionaryTranslator":
-        """Read a dictionary in the form of CC-CEDICT.
+    def load(cls, path: str, source: str) -> "DictionaryTranslator":
+        """Read a dictionary, in the form of CC-CEDICT or of two columns.
 
         A headword is entered in both scripts. Of its entries the first that is no surname is taken: the
         family Wang (王) is rarer than a king. The "to" of verbs is dropped.
@@ -50,7 +56,7 @@ class DictionaryTranslator:
                 if entry.gloss and (headword not in chosen or chosen[headword].surname):
                     chosen[headword] = entry
         words = {entry.gloss: _gloss_words(entry.gloss) for entry in chosen.values()}
-        return cls({headword: words[entry.gloss] for headword, entry in chosen.items()})
+        return cls({headword: words[entry.gloss] for headword, entry in chosen.items()}, source)
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Translate in source order; A divides each English token evenly over its headword's tokens."""
@@ -64,32 +70,47 @@ class DictionaryTranslator:
 
     def _translation(self, tokens: tuple[str, ...]) -> Translation:
         english: list[str] = []
-        spans = list(self._words(tokens))
-        attention = np.zeros((len(tokens) + 1, sum(len(words) for *_, words in spans) + 1), np.float32)
-        for start, end, words in spans:
+        spans = list(self._spans(tokens))
+        attention = np.zeros((len(tokens) + 1, sum(len(words) for *_, words, _ in spans) + 1), np.float32)
+        unknown = 0
+        for start, end, words, known in spans:
             attention[start:end, len(english) : len(english) + len(words)] = 1 / (end - start)
             english += words
+            unknown += 0 if known else end - start
         attention[-1, -1] = 1
-        return Translation(tuple(english), attention)
+        return Translation(tuple(english), attention, unknown=unknown)
 
-    def _words(self, tokens: Sequence[str]) -> Iterator[tuple[int, int, Sequence[str]]]:
-        """Spans of source tokens from left to right: start, end, English words."""
+    def _spans(self, tokens: Sequence[str]) -> Iterator[tuple[int, int, Sequence[str], bool]]:
+        """Spans of source tokens from left to right: start, end, English words, is it a headword."""
+        borders = [0, *accumulate(map(len, self._words(tokens)))]
+        words = ["".join(tokens[start:end]) for start, end in pairwise(borders)]
+        place = 0
+        while place < len(words):
+            end, found = self._match(words, place) or (place + 1, None)
+            yield borders[place], borders[end], found or (_to_ascii(words[place]),), found is not None
+            place = end
+
+    def _words(self, tokens: Sequence[str]) -> Iterator[Sequence[str]]:
+        """The tokens of each word: one, or the single letters and digits of a corpus of characters."""
         start = 0
         while start < len(tokens):
-            end = self._match(tokens, start) or _ascii_word_end(tokens, start) or start + 1
-            text = "".join(tokens[start:end])
-            yield start, end, self._glosses.get(text) or (_to_ascii(text),)
+            end = start + 1
+            if not self._spaced and _is_letter(tokens[start]):
+                while end < len(tokens) and _is_letter(tokens[end]):
+                    end += 1
+            yield tokens[start:end]
             start = end
 
-    def _match(self, tokens: Sequence[str], start: int) -> int:
-        """End of the longest headword that begins at ``start``; 0 if there is none."""
-        text, found = "", 0
-        for end in range(start + 1, len(tokens) + 1):
-            text += tokens[end - 1]
+    def _match(self, words: Sequence[str], start: int) -> tuple[int, tuple[str, ...]] | None:
+        """The longest headword that begins with the word at ``start``: its end, its English tokens."""
+        text, found = "", None
+        for end, word in enumerate(words[start:], start + 1):
+            text += " " + word if text and (self._spaced or blank_between(words[end - 2], word)) else word
             if len(text) > self._longest:
                 break
-            if text in self._glosses:
-                found = end
+            gloss = self._glosses.get(text) or self._glosses.get(text.lower())
+            if gloss:
+                found = end, gloss
         return found
 
 
@@ -100,12 +121,9 @@ def _gloss_words(gloss: str) -> tuple[str, ...]:
     return tuple(text.split() if plain else split_words(text, "en"))
 
 
-def _ascii_word_end(tokens: Sequence[str], start: int) -> int:
-    """End of the ASCII letters and digits from ``start`` on, in one or many tokens; 0 if there are none."""
-    end = start
-    while end < len(tokens) and _to_ascii(tokens[end]).isascii() and _to_ascii(tokens[end]).isalnum():
-        end += 1
-    return end if end > start else 0
+def _is_letter(token: str) -> bool:
+    """Whether a token is one letter or digit of a script that has blanks, of full width or not."""
+    return len(token) == 1 and all(map(is_spaced, _to_ascii(token)))
 
 
 def _to_ascii(text: str) -> str:

@@ -1,9 +1,9 @@
 """Tokenise and detokenise text (Moses), and split tokens into subword pieces (sentencepiece, BPE)."""
 
 import html
-import itertools
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from sacremoses import MosesDetokenizer, MosesTokenizer
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
+from backattn.common.writing import base_language
 from backattn.recipe import Unit
 from backattn.translation.attention_merging import (
     CONTINUED,
@@ -22,8 +23,10 @@ from backattn.translation.attention_merging import (
     words_of_sentencepieces,
 )
 
-# Size of the cache of tokens and their pieces.
+# Size of the cache of tokens and their pieces, and characters of the longest token in it: others hardly
+# repeat, and would fill the memory.
 _CACHED_TOKENS = 1 << 17
+_LONGEST_CACHED = 100
 _WORD_END = "</w>"
 
 
@@ -69,7 +72,7 @@ class SentencePieceModel:
 
         A token that normalisation deletes (a zero-width space) becomes ``<unk>``.
         """
-        return list(self._encode(token))
+        return list((self._encode if len(token) <= _LONGEST_CACHED else self._pieces)(token))
 
     def text_pieces(self, text: str) -> list[str]:
         """The pieces of a whole text; as :meth:`pieces`, but not cached, because texts hardly repeat."""
@@ -117,7 +120,7 @@ class BpeCodes:
 
     def pieces(self, token: str) -> list[str]:
         """The pieces of one token, at least one; all but the last of a Moses word end in ``@@``."""
-        return list(self._encode(token))
+        return list((self._encode if len(token) <= _LONGEST_CACHED else self._pieces)(token))
 
     def words(self, pieces: Sequence[str]) -> MergedWords:
         """The words that BPE pieces make up, with Moses' escapes and split hyphens undone."""
@@ -129,27 +132,42 @@ class BpeCodes:
         return tuple(piece for word in words for piece in self._cut(word)) or (UNKNOWN,)
 
     def _cut(self, word: str) -> list[str]:
+        """The symbols that are left of a word: the best of its merges is done everywhere, again and again.
+
+        The symbols are a linked list, so that the time grows with their number and not with its square.
+        """
         symbols = [*word[:-1], word[-1] + _WORD_END]
-        while len(symbols) > 1:
-            pairs = set(itertools.pairwise(symbols)) & self._ranks.keys()
-            if not pairs:
-                break
-            symbols = _merge(symbols, min(pairs, key=self._ranks.__getitem__))
-        return [*(symbol + CONTINUED for symbol in symbols[:-1]), symbols[-1].removesuffix(_WORD_END)]
+        after, before = list(range(1, len(symbols) + 1)), list(range(-1, len(symbols) - 1))
+        places: dict[int, list[int]] = {}  # rank of a merge -> left symbols of its pairs
+        waiting: list[int] = []  # the ranks, a heap
 
+        def note(left: int) -> None:
+            pair = (symbols[left], symbols[after[left]]) if left >= 0 and after[left] < len(symbols) else None
+            rank = self._ranks.get(pair) if pair else None
+            if rank is not None:
+                if rank not in places:
+                    heappush(waiting, rank)
+                places.setdefault(rank, []).append(left)
 
-def _merge(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
-    """Merge every occurrence of a pair, from left to right."""
-    merged: list[str] = []
-    joinable = False
-    for symbol in symbols:
-        if joinable and (merged[-1], symbol) == pair:
-            merged[-1] += symbol
-            joinable = False
-        else:
-            merged.append(symbol)
-            joinable = True
-    return merged
+        for left in range(len(symbols)):
+            note(left)
+        while waiting:
+            rank = heappop(waiting)
+            merged = []
+            for left in sorted(places.pop(rank)):
+                right = after[left]
+                # Another merge may have taken one of the two.
+                if right < len(symbols) and self._ranks.get((symbols[left], symbols[right])) == rank:
+                    symbols[left], symbols[right] = symbols[left] + symbols[right], ""
+                    after[left] = after[right]
+                    if after[right] < len(symbols):
+                        before[after[right]] = left
+                    merged.append(left)
+            for left in merged:
+                note(before[left])
+                note(left)
+        found = [symbol for symbol in symbols if symbol]
+        return [*(symbol + CONTINUED for symbol in found[:-1]), found[-1].removesuffix(_WORD_END)]
 
 
 def tokenise(text: str, language: str, unit: Unit) -> list[str]:
@@ -181,9 +199,9 @@ def detokenise(words: Sequence[str], language: str = "en") -> str:
 
 @lru_cache
 def _tokeniser(language: str) -> MosesTokenizer:
-    return MosesTokenizer(language)
+    return MosesTokenizer(base_language(language))
 
 
 @lru_cache
 def _detokeniser(language: str) -> MosesDetokenizer:
-    return MosesDetokenizer(language)
+    return MosesDetokenizer(base_language(language))

@@ -36,10 +36,12 @@ from backattn.recipe import (  # noqa: E402
     TextFile,
     as_json,
 )
+from backattn.training.charlm import flair_trainer  # noqa: E402
 from backattn.training.charlm import train as module  # noqa: E402
 from backattn.training.charlm.flair_trainer import negative_log_likelihood  # noqa: E402
 from backattn.training.charlm.text import Purpose, Text, read_text  # noqa: E402
 from backattn.training.charlm.train import CharLmReport, train_charlm  # noqa: E402
+from largest_tensor import at_most  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm, write_columns  # noqa: E402
 
 TINY = CharLmTraining(hidden=16, sequence=20, batch=4, epochs=3, learning_rate=20.0)
@@ -402,6 +404,19 @@ class TestParts:
         total, characters = negative_log_likelihood(model, lines)
         assert characters == sum(len(line) + 1 for line in lines)
         assert total == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("size", [1, 7, 64])
+    def test_a_line_of_any_length_is_read_in_bounded_memory(
+        self, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = random_charlm(nout=4).lm
+        lines = ["ab " * 40, "", "Anna lives", "x"]
+        expected = [negative_log_likelihood(model, [line])[0] for line in lines]
+        monkeypatch.setattr(flair_trainer, "_BATCH", size)
+        values = size * len(model.dictionary) + 10_000  # and the parameters
+        with at_most(values):
+            found, _ = negative_log_likelihood(model, lines)
+        assert found == pytest.approx(sum(expected), rel=1e-5)
 
     def test_a_model_survives_its_file(self) -> None:
         model = random_charlm(nout=4).lm

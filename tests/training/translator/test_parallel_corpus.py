@@ -187,9 +187,9 @@ def test_a_dictionary_gives_a_pair_for_each_entry_that_is_translated(tmp_path: P
 
 
 def test_what_is_no_entry_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "cedict.u8", *CEDICT[:3], "老师\tteacher")
+    path = write(tmp_path / "cedict.u8", *CEDICT[:3], "老师 teacher")
     with pytest.raises(
-        CorpusError, match=r"cedict\.u8:4: '老师.*teacher' is no entry of CC-CEDICT; expected"
+        CorpusError, match=r"cedict\.u8:4: '老师.*teacher' is no entry of a dictionary; expected"
     ):
         read_pairs(DictionaryFile(path=path))
 
@@ -254,7 +254,7 @@ def test_a_line_of_brackets_takes_no_time(tmp_path: Path, gloss: str) -> None:
 )
 def test_nor_does_one_that_is_no_entry(tmp_path: Path, line: str) -> None:
     path = write(tmp_path / "cedict.u8", line)
-    with bounded(), pytest.raises(CorpusError, match=r"cedict\.u8:1: .* is no entry of CC-CEDICT"):
+    with bounded(), pytest.raises(CorpusError, match=r"cedict\.u8:1: .* is no entry of a dictionary"):
         read_pairs(DictionaryFile(path=path))
 
 

@@ -173,6 +173,9 @@ def negative_log_likelihood(model: Any, lines: Sequence[str]) -> tuple[float, in
             # shape: (characters, batch)
             inputs = pad_sequence([read[i][:-1] for i in batch]).to(flair.device)
             targets = pad_sequence([read[i][1:] for i in batch], padding_value=_NONE).to(flair.device)
-            decoded = model(inputs, model.init_hidden(len(batch)))[0]
-            total += loss(decoded.flatten(0, 1), targets.flatten()).item()
+            state, step = model.init_hidden(len(batch)), _BATCH // len(batch) or 1
+            # A line that is longer than a batch is read in parts.
+            for begin in range(0, len(inputs), step):
+                decoded, _, state = model(inputs[begin : begin + step], state)
+                total += loss(decoded.flatten(0, 1), targets[begin : begin + step].flatten()).item()
     return total, sum(len(text) - 1 for text in read)

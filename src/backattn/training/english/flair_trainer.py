@@ -20,7 +20,7 @@ from backattn.common.atomic_files import write_whole
 from backattn.corpus import Sentence
 from backattn.corpus.spans import spans
 from backattn.corpus.tags import legal_transitions
-from backattn.models.flair_serialisation import BatchedCharacters, dump_tagger
+from backattn.models.flair_serialisation import BatchedCharacters, batch_characters, dump_tagger
 from backattn.models.import_logging import log_flair_to_file
 from backattn.recipe import EnglishTraining
 
@@ -93,6 +93,7 @@ def _new_tagger(
         word_dropout=0.05,
         locked_dropout=0.0,
     )
+    batch_characters(tagger)
     _forbid_illegal(tagger)
     return tagger
 
