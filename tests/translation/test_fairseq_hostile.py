@@ -28,6 +28,7 @@ from backattn.models import safe_tar
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, _is_literal
 from backattn.recipe import FairseqRecipe
 from backattn.translation.fairseq import FairseqTranslator
+from backattn.translation.fairseq_checkpoint import hub_folder
 from backattn.translation.tokenisation import BpeCodes
 from bounds import bounded
 
@@ -558,7 +559,7 @@ def fetched(cache: Path) -> Path:
 
 def from_hub() -> FairseqTranslator:
     recipe = FairseqRecipe(hub="transformer.toy.de-en", source="de", beam=2, max_len_b=4)
-    return FairseqTranslator.from_hub(recipe, device="cpu")
+    return FairseqTranslator.load_archive(hub_folder(recipe.hub), recipe, device="cpu")
 
 
 def pack(cache: Path, folder: Path, *members: tarfile.TarInfo) -> None:

@@ -23,23 +23,30 @@ from backattn.common.safe_text import data_output, printable
 @only_option
 @click.option("--dry-run", is_flag=True, help="Only print what would be computed, and for how long.")
 @device_option
+@click.option("--online", is_flag=True, help="Fetch the hubs' newest models, even where older ones are here.")
 @trust_options
 @json_option
 def features(
-    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool,
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, online: bool, trust: bool,
     trusted: frozenset[str], as_json: bool,
 ) -> None:  # fmt: skip
     """Stage one: translate the corpus, tag the translations, cache T = A R, and compute embeddings.
 
-    Computes only the sentences that the stores of the recipe lack. A killed run goes on.
+    Computes only the sentences that the stores of the recipe lack. A killed run goes on. Models of hubs are
+    fetched where they are not on this machine.
     """
     from backattn.features.check import check as check_plan
-    from backattn.features.check import refuse_corrupt
+    from backattn.features.check import new_identities, refuse_corrupt
     from backattn.features.estimate import estimate
+    from backattn.features.fetching import fetch_models
     from backattn.features.plan import make_plan
+    from backattn.models.vouchers import vouchers_of_recipe
 
     recipe, data = load(lang, overrides)
+    vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
     plan = make_plan(recipe, data, part)
+    if not dry_run:
+        fetch_models(recipe, part, vouchers=vouchers, newest=online)
     statuses = check_plan(plan)
     refuse_corrupt(statuses)
     if dry_run or all(status.state == "fresh" for status in statuses):
@@ -49,9 +56,9 @@ def features(
         return
     from backattn.common.device import pick_device
     from backattn.features.pipeline import make_features
-    from backattn.models.vouchers import vouchers_of_recipe
 
-    vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
+    for line in new_identities(plan):
+        click.echo(printable(line), err=True)
     made = make_features(recipe, plan, device=pick_device(device), vouchers=vouchers).stores
     answer(
         {name: plain(built) for name, built in made.items()},
@@ -64,21 +71,26 @@ def features(
 @recipe_options
 @only_option
 @click.option("--deep", is_flag=True, help="Read and verify every byte.")
+@click.option("--online", is_flag=True, help="Ask the hubs whether they have newer models.")
 @json_option
 @click.pass_context
 def check(
-    ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, as_json: bool
-) -> None:
+    ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, online: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Compare the cache with the corpus and the recipe.
 
     Exit status: 0 fresh; 1 stale or missing; 2 corrupt, or the recipe, the corpus or a model is missing.
     """
     from backattn.features.check import check as check_plan
+    from backattn.features.fetching import hub_news
     from backattn.features.plan import make_plan
 
     recipe, data = load(lang, overrides)
     statuses = check_plan(make_plan(recipe, data, part), deep=deep)
     answer(plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
+    for line in hub_news(recipe, part) if online else ():
+        click.echo(printable(line), err=as_json)
     ctx.exit(max(status.exit_status for status in statuses))
 
 
@@ -151,7 +163,10 @@ def _status_line(status: Any) -> str:
     if status.extra:
         line += f", {status.extra} no longer in the corpus"
     counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())
-    lines = [f"{line}{counted} ({status.path})", *(f"  {reason}" for reason in status.reasons)]
+    lines = [
+        f"{line}{counted} ({status.path or 'its name is not known yet'})",
+        *(f"  {reason}" for reason in status.reasons),
+    ]
     return "\n".join(map(printable, lines))
 
 

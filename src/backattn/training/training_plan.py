@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from backattn.common.atomic_files import is_file
-from backattn.common.errors import MissingError, RecipeError
+from backattn.common.errors import MissingError, NotFetchedError, RecipeError
 from backattn.models.model_digests import missing_models
 from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import (
@@ -89,7 +89,11 @@ def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
     made = {training.folder for training in found}
     missing = missing_models(recipe)
     missing.pop("links", None)  # not a model: made from the translations, once they are there
-    return [error for name, error in missing.items() if places.get(name) not in made]
+    return [
+        error
+        for name, error in missing.items()
+        if places.get(name) not in made and not isinstance(error, NotFetchedError)
+    ]
 
 
 def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:

@@ -12,7 +12,7 @@ from backattn.models.trained_files import require_as_trained
 from backattn.recipe import FairseqRecipe
 from backattn.translation.attention_merging import MergedWords, Segment, cut_segments
 from backattn.translation.beam_search import Symbols
-from backattn.translation.fairseq_checkpoint import dictionary_files, hub_folder, load_models, require_files
+from backattn.translation.fairseq_checkpoint import dictionary_files, load_models, require_files
 from backattn.translation.fairseq_decoder import decoder_factory, prepare_model
 from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, TokenPieces
 from backattn.translation.translate import PieceModel, SearchTranslator
@@ -117,17 +117,13 @@ class FairseqTranslator(SearchTranslator):
         return cls(*load_models([checkpoint], recipe, target), pieces, recipe, device=device)
 
     @classmethod
-    def from_hub(cls, recipe: FairseqRecipe, *, device: str) -> "FairseqTranslator":
-        """Load one of fairseq's public models into English, as ``recipe.hub`` names it.
+    def load_archive(cls, folder: Path, recipe: FairseqRecipe, *, device: str) -> "FairseqTranslator":
+        """Load the unpacked archive of one of fairseq's public models (``hub_folder``).
 
-        The archive is fetched into fairseq's own cache (``PYTORCH_FAIRSEQ_CACHE``). Its ``model*.pt``
-        form an ensemble.
+        Its ``model*.pt`` form an ensemble.
 
-        :raises RecipeError: fairseq has no such model into English.
-        :raises MissingError: the archive is not in the cache and cannot be fetched.
-        :raises ModelError: as for :meth:`load`.
+        :raises MissingError, ModelError: as for :meth:`load`.
         """
-        folder = hub_folder(recipe.hub)
         checkpoints = sorted(folder.glob("model*.pt"))
         require_files(*dictionary_files(folder, recipe), *(checkpoints or [folder / "model.pt"]))
         pieces = BpeCodes.load(folder / "bpecodes", recipe.source)
