@@ -420,11 +420,13 @@ class TestHub:
             with pytest.raises(Asked):
                 FlairEmbeddings(name)
             with pytest.raises(MissingError):
-                charlm_hub._fetch(name)
+                charlm_hub.fetch_file(name)
         assert asked[::2] == asked[1::2]
 
     def test_models_that_know_no_capitals(self, cache: Path) -> None:
         (cache / "de-impresso-hipe-v1-forward").mkdir()
         random_charlm().lm.save(cache / "de-impresso-hipe-v1-forward" / "best-lm.pt")
-        data = charlm_hub.fetch("de-impresso-hipe-v1-forward", "", Vouchers(trust=True))[0]
+        name = "de-impresso-hipe-v1-forward"
+        path = charlm_hub.fetch_file(name)
+        data = charlm_hub.convert_file(path, name, "", Vouchers(trust=True))[0]
         assert CHARACTER_MODEL.unpack(data, "x")[0].model.is_lower

@@ -1,5 +1,7 @@
 """Commands of stage one: compute, check, describe and clean up the feature stores."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from backattn.cli.options import (
     only_option,
     plain,
     recipe_options,
+    tell_disagreements,
     trust_options,
 )
+from backattn.common.errors import MissingError
 from backattn.common.safe_text import data_output, printable
+from backattn.recipe import Recipe
 
 
 @click.command()
@@ -40,19 +45,25 @@ def features(
     from backattn.features.estimate import estimate
     from backattn.features.fetching import fetch_models
     from backattn.features.plan import make_plan
+    from backattn.models.model_digests import absent_parts
     from backattn.models.vouchers import vouchers_of_recipe
 
     recipe, data = load(lang, overrides)
+    tell_disagreements(recipe)
     vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
     plan = make_plan(recipe, data, part)
     if not dry_run:
         fetch_models(recipe, part, vouchers=vouchers, newest=online)
-    statuses = check_plan(plan)
+    with _naming_missing_data(recipe, dry_run):
+        statuses = check_plan(plan)
     refuse_corrupt(statuses)
     if dry_run or all(status.state == "fresh" for status in statuses):
-        times = estimate(plan, statuses)
-        text = "\n".join([*map(_status_line, statuses), *(time.to_text() for time in times)])
-        answer({"stages": plain(statuses), "estimates": plain(tuple(times))}, text, as_json)
+        times = estimate(plan, statuses, device)
+        absent = absent_parts(recipe) if dry_run and part != "embeddings" else []
+        lines = [*(time.to_text() for time in times), *(f"missing: {line}" for line in absent)]
+        text = "\n".join([*map(_status_line, statuses), *map(printable, lines)])
+        told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
+        answer(told, text, as_json)
         return
     from backattn.common.device import pick_device
     from backattn.features.pipeline import make_features
@@ -87,6 +98,7 @@ def check(
     from backattn.features.plan import make_plan
 
     recipe, data = load(lang, overrides)
+    tell_disagreements(recipe)
     statuses = check_plan(make_plan(recipe, data, part), deep=deep)
     answer(plain(statuses), "\n".join(map(_status_line, statuses)), as_json)
     for line in hub_news(recipe, part) if online else ():
@@ -100,7 +112,6 @@ def check(
 def show(store: Path, as_json: bool) -> None:
     """Show where a STORE comes from: corpora, models, recipe, versions, device, date and commit."""
     from backattn.common.atomic_files import is_file
-    from backattn.common.errors import MissingError
     from backattn.store.provenance import to_json, to_text
     from backattn.store.reader import StoreReader
 
@@ -156,6 +167,21 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
         "\n".join([*lines, total if any(not item.left for item in found) else "nothing to free"]),
         as_json,
     )
+
+
+@contextmanager
+def _naming_missing_data(recipe: Recipe, dry_run: bool) -> Iterator[None]:
+    """Where models are missing, name in a dry run the files that their trainings will miss, too."""
+    try:
+        yield
+    except MissingError:
+        if not dry_run:
+            raise
+        from backattn.training.training_plan import missing_data, trainings
+
+        for file in missing_data(trainings(recipe)):
+            click.echo(printable(f"missing: {file}"), err=True)
+        raise
 
 
 def _status_line(status: Any) -> str:

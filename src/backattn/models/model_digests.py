@@ -19,6 +19,7 @@ from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
     EmbeddingName,
+    FairseqRecipe,
     ModelTranslator,
     Recipe,
     TransformersRecipe,
@@ -108,6 +109,21 @@ def translator_folder(recipe: Recipe) -> Path:
     except MissingError as error:
         raise _not_fetched(recipe, translator.hub, str(error)) from None
     return folder
+
+
+def absent_parts(recipe: Recipe) -> list[str]:
+    """Files beside a fairseq checkpoint that its loading will miss, a line each."""
+    translator = recipe.translator
+    if not isinstance(translator, FairseqRecipe) or not translator.checkpoint:
+        return []
+    folder = model_path(translator.checkpoint)
+    names = (f"dict.{translator.source}.txt", "dict.en.txt", "joint.model")
+    return [
+        f"{folder / name}: not there; translator.checkpoint of the recipe {recipe.name} names a translator "
+        f"from {translator.source}, with checkpoint.pt, two dictionaries and its pieces"
+        for name in names
+        if is_file(folder / "checkpoint.pt") and not is_file(folder / name)
+    ]
 
 
 def _snapshot(recipe: Recipe, name: str, revision: str) -> Path:
