@@ -357,7 +357,7 @@ def test_a_model_that_is_replaced_while_another_is_at_work_makes_no_store(
     recipe, corpus = make_recipe(), make_corpus(["x y", "u v"])
     plan = make_plan(recipe, corpus)
 
-    def translate(recipe: object, device: str) -> FakeTranslator:
+    def translate(recipe: object, device: str, *, compared: bool) -> FakeTranslator:
         (models / "toy/english/tagger.pt").write_text("another")
         return FakeTranslator()
 

@@ -69,7 +69,7 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, vouchers: Vouchers
 
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":
-            translator = _load_unchanged(stage, plan, lambda: load_translator(recipe, device))
+            translator = _load_unchanged(stage, plan, partial(load_translator, recipe, device, compared=True))
             model = recipe.translator
             precision = model.precision if isinstance(model, ModelTranslator) else "float32"
             reduced = device == "cpu" and takes_bfloat16(precision, device)
@@ -127,8 +127,11 @@ def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
         vouchers.require_for_hub(charlm.hub, charlm.sha256, "embeddings.charlm.sha256")
 
 
-def load_translator(recipe: Recipe, device: str) -> Translator:
-    """Load the translator of a recipe, of whichever kind, from a folder or from the hub."""
+def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> Translator:
+    """Load the translator of a recipe, of whichever kind, from a folder or from the hub.
+
+    :param compared: as for fairseq's ``load``: :func:`_load_unchanged` computes the digests afterwards.
+    """
     translator = recipe.translator
     if isinstance(translator, CopyRecipe):
         return CopyTranslator()
@@ -143,8 +146,9 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
         return MarianTranslator.load(folder, translator, device=device)
     from backattn.translation.fairseq import FairseqTranslator
 
-    load = FairseqTranslator.load_archive if translator.hub else FairseqTranslator.load
-    return load(folder, translator, device=device)
+    if translator.hub:
+        return FairseqTranslator.load_archive(folder, translator, device=device)
+    return FairseqTranslator.load(folder, translator, device=device, compared=compared)
 
 
 def _fetched(place: Callable[[], _Place], recipe: Recipe, key: str, vouchers: Vouchers = NOBODY) -> _Place:

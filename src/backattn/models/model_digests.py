@@ -76,8 +76,8 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
     if isinstance(translator, TransformersRecipe):
         commit = {COMMIT: folder.name} if translator.hub else {}
         return commit | {name: digest(folder / name) for name in marian_files(folder)}
+    dictionaries = [f"dict.{language}.txt" for language in (translator.source, "en")]
     if translator.hub:
-        dictionaries = [f"dict.{language}.txt" for language in (translator.source, "en")]
         opened = [*folder.glob("model*.pt"), *(folder / name for name in (*dictionaries, "bpecodes"))]
         return {path.name: digest(path) for path in sorted(opened) if is_file(path)}
     if not (folder / "checkpoint.pt").is_file():
@@ -87,7 +87,6 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
             f"or point translator.checkpoint in the recipe at one"
         )
     # Other files in the folder (notes, older checkpoints) are not opened.
-    dictionaries = (f"dict.{language}.txt" for language in (translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: digest(path) for path in sorted(files) if is_file(path)}
 

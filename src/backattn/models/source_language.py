@@ -75,11 +75,11 @@ def _recorded_language(checkpoint: str, source: str) -> str:
 
 def _language_of(name: str) -> str:
     """The language that a name pairs with English, or that its suffix says; empty where it says none."""
-    pairs = {one or other for one, other in _PAIR.findall(name)}
+    pairs: set[str] = {one or other for one, other in _PAIR.findall(name)}
     if len(pairs) == 1:
         return pairs.pop()
     suffix = _SUFFIX.fullmatch(PurePath(name).suffix)
-    return suffix[1] if pairs and suffix and suffix[1] in pairs else ""
+    return str(suffix[1]) if suffix and suffix[1] in pairs else ""
 
 
 def _same(one: str, other: str) -> bool:
