@@ -205,7 +205,7 @@ def test_json_is_of_equal_value(home: Path) -> None:
 
 
 def all_written(terminal: int) -> bytes:
-    """Read what was written to a pseudo-terminal whose other end is closed; one read may give a part of it."""
+    """Read all that a pseudo-terminal was given, whose other end is closed; one read may give a part of it."""
     parts = []
     with suppress(OSError):  # EIO at the end
         while part := os.read(terminal, 1 << 16):

@@ -16,6 +16,7 @@ from backattn.embeddings import Embedder
 from backattn.experiments.runs import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import embedding_entries, transfer_entries, transfer_width, translation_entries
+from backattn.features.fetching import fetch_models
 from backattn.features.pipeline import require_vouchers
 from backattn.features.plan import Stage, make_plan
 from backattn.models.vouchers import NOBODY, Vouchers
@@ -40,6 +41,7 @@ class TextTagger:
         self._model: TaggerModel = load_run(run, self._device)
         path = RunFolder(run).recipe
         self.recipe = self._recipe_of(path)
+        self._fetch(vouchers)
         for stage in self._refuse_other_models(run):
             require_vouchers(stage, self.recipe, vouchers)
         # A run on words alone needs none of stage one's packages.
@@ -65,6 +67,13 @@ class TextTagger:
                 f"{error}; the run was made by backattn {plain(str(made))}, this is {__version__}: where its "
                 "recipes have other keys, tag with that version, or train again"
             ) from None
+
+    def _fetch(self, vouchers: Vouchers) -> None:
+        """Fetch the models of hubs that the run has read and that are not on this machine."""
+        if self._model.needs_transfer:
+            fetch_models(self.recipe, "transfer", vouchers=vouchers)
+        if self._model.embeddings:
+            fetch_models(self.recipe, "embeddings", vouchers=vouchers)
 
     def _refuse_other_models(self, run: Path) -> list[Stage]:
         """Check that the models at the paths of the recipe are those behind the stores that the run has read.

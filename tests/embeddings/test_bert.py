@@ -287,10 +287,12 @@ def test_the_hub_is_its_cache_when_nobody_is_online(models: dict[str, Path], tmp
     code = (
         "import sys\n"
         "from backattn.common.errors import BackattnError\n"
-        "from backattn.embeddings.bert import Bert\n"
-        "from backattn.recipe import BertRecipe\n"
+        "from backattn.features.pipeline import load_embedder\n"
+        "from backattn.models.vouchers import NOBODY\n"
+        "from fakes import make_recipe\n"
         "for name in sys.argv[1:]:\n"
-        "    try: print(Bert.of(BertRecipe(hub=name), device='cpu').embed([('abc',)])[0].tolist())\n"
+        "    recipe = make_recipe(embeddings={'bert': {'hub': name}})\n"
+        "    try: print(load_embedder(recipe, 'bert', 'cpu', NOBODY).embed([('abc',)])[0].tolist())\n"
         "    except BackattnError as error: print(type(error).__name__, error)\n"
     )
     found, *refused = run_offline(

@@ -25,9 +25,12 @@ from backattn.common.errors import MissingError, ModelError, RecipeError  # noqa
 from backattn.embeddings import charlm as module  # noqa: E402
 from backattn.embeddings import charlm_hub  # noqa: E402
 from backattn.embeddings.charlm import CharLm  # noqa: E402
+from backattn.features.fetching import fetch_model  # noqa: E402
+from backattn.features.pipeline import load_embedder  # noqa: E402
 from backattn.models.charlm_file import CHARACTER_MODEL, Alphabet, CharacterModelFile  # noqa: E402
 from backattn.models.flair_serialisation import describe_character_model  # noqa: E402
 from backattn.models.vouchers import Vouchers  # noqa: E402
+from fakes import make_recipe  # noqa: E402
 from largest_tensor import at_most  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm  # noqa: E402
 
@@ -314,7 +317,11 @@ def from_hub(
     vouchers = Vouchers(trust=trust, pinned=frozenset(sha256))
     if named is not None:
         vouchers = Vouchers(trust=trust, named=frozenset(named))
-    return CharLm.from_hub(name, sha256=sha256, vouchers=vouchers, batch_tokens=60, device="cpu")
+    recipe = make_recipe(embeddings={"charlm": {"hub": name, "sha256": sha256, "batch_tokens": 60}})
+    fetch_model(recipe, "embeddings.charlm", vouchers)
+    embedder = load_embedder(recipe, "charlm", "cpu", vouchers)
+    assert isinstance(embedder, CharLm)
+    return embedder
 
 
 class TestHub:
@@ -322,6 +329,7 @@ class TestHub:
     def cache(self, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Where flair keeps what it fetched, with both Spanish files of its own format."""
         monkeypatch.setattr(flair, "cache_root", tmp_path)
+        monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
         (tmp_path / "embeddings").mkdir()
         for name, embeddings in zip(("lm-es-forward.pt", "lm-es-backward.pt"), pair, strict=True):
             embeddings.lm.save(tmp_path / "embeddings" / name)
@@ -359,7 +367,9 @@ class TestHub:
             match=r"^es: .*embeddings\.charlm\.sha256 in .*, or pass --trust-sha256 HEX, or --trust",
         ):
             from_hub()
-        with pytest.raises(RecipeError, match=r"sha256: expected two digests, forward first, found 1"):
+        with pytest.raises(
+            RecipeError, match=r"sha256: expected two digests, forward first, or none; found 1"
+        ):
             from_hub(sha256=("0" * 64,), trust=True)
 
     def test_a_pickle_that_was_changed_does_not_run(self, cache: Path) -> None:
@@ -420,11 +430,13 @@ class TestHub:
             with pytest.raises(Asked):
                 FlairEmbeddings(name)
             with pytest.raises(MissingError):
-                charlm_hub._fetch(name)
+                charlm_hub.fetch_file(name)
         assert asked[::2] == asked[1::2]
 
     def test_models_that_know_no_capitals(self, cache: Path) -> None:
         (cache / "de-impresso-hipe-v1-forward").mkdir()
         random_charlm().lm.save(cache / "de-impresso-hipe-v1-forward" / "best-lm.pt")
-        data = charlm_hub.fetch("de-impresso-hipe-v1-forward", "", Vouchers(trust=True))[0]
+        name = "de-impresso-hipe-v1-forward"
+        path = charlm_hub.fetch_file(name)
+        data = charlm_hub.convert_file(path, name, "", Vouchers(trust=True))[0]
         assert CHARACTER_MODEL.unpack(data, "x")[0].model.is_lower

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from backattn.common.errors import MissingError, ModelError  # noqa: E402
 from backattn.corpus.spans import Span, spans  # noqa: E402
 from backattn.corpus.tags import check_bioes  # noqa: E402
 from backattn.english.flair import FlairTagger, _batches, _bioes  # noqa: E402
+from backattn.features.fetching import fetch_model  # noqa: E402
 from backattn.models import flair_serialisation  # noqa: E402
 from backattn.models.flair_serialisation import (  # noqa: E402
     BatchedCharacters,
@@ -28,7 +30,9 @@ from backattn.models.flair_serialisation import (  # noqa: E402
     batch_characters,
     dump_tagger,
 )
+from backattn.models.model_digests import english_path  # noqa: E402
 from backattn.models.vouchers import Vouchers  # noqa: E402
+from fakes import make_recipe  # noqa: E402
 from largest_tensor import at_most  # noqa: E402
 from tiny_english import (  # noqa: E402
     TINY,
@@ -417,6 +421,18 @@ class TestOpening:
             reader(other_tagger("pos"))
 
 
+def from_hub(name: str, *, sha256: str, vouchers: Vouchers, **options: Any) -> FlairTagger:
+    """As a recipe has it fetched, then opened."""
+    recipe = make_recipe(english={"hub": name, "sha256": sha256})
+    fetch_model(recipe, "english", vouchers)
+    return FlairTagger.load(english_path(recipe), sha256=sha256, vouchers=vouchers, **options)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
+
+
 class TestHub:
     def test_a_name_needs_a_pin_or_trust(self) -> None:
         for sha256, vouchers in (
@@ -425,9 +441,7 @@ class TestHub:
             ("0" * 64, Vouchers(pinned=frozenset(["1" * 64]), named=frozenset(["2" * 64]))),
         ):
             with pytest.raises(ModelError, match=r"flair/ner-english.*english\.sha256.*--trust"):
-                FlairTagger.from_hub(
-                    "flair/ner-english", sha256=sha256, vouchers=vouchers, batch_tokens=9, device="cpu"
-                )
+                from_hub("flair/ner-english", sha256=sha256, vouchers=vouchers, batch_tokens=9, device="cpu")
 
     def test_what_cannot_be_fetched_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def offline(name: str) -> str:
@@ -435,7 +449,7 @@ class TestHub:
 
         monkeypatch.setattr(SequenceTagger, "_fetch_model", offline)
         with pytest.raises(MissingError, match=r"cannot be fetched.*english\.checkpoint") as caught:
-            FlairTagger.from_hub(
+            from_hub(
                 "flair/ner-english", sha256="", vouchers=Vouchers(trust=True), batch_tokens=9, device="cpu"
             )
         assert "\n" not in str(caught.value)
@@ -448,10 +462,10 @@ class TestHub:
         options = {"batch_tokens": 60, "device": "cpu"}
         pinned = Vouchers(pinned=frozenset(["0" * 64]))
         with pytest.raises(ModelError, match="the file was changed"):
-            FlairTagger.from_hub("flair/ner-english", sha256="0" * 64, vouchers=pinned, **options)
+            from_hub("flair/ner-english", sha256="0" * 64, vouchers=pinned, **options)
         named = Vouchers(named=frozenset(["1" * 64]))
         with pytest.raises(ModelError, match=r"pytorch_model\.bin: a flair file is a pickle.*--trust-sha256"):
-            FlairTagger.from_hub("flair/ner-english", sha256="", vouchers=named, **options)
+            from_hub("flair/ner-english", sha256="", vouchers=named, **options)
         trusting = Vouchers(trust=True)
-        found = FlairTagger.from_hub("flair/ner-english", sha256="", vouchers=trusting, **options)
+        found = from_hub("flair/ner-english", sha256="", vouchers=trusting, **options)
         assert found.read(SENTENCES[:3])[2].tags == reader(tagger).read(SENTENCES[:3])[2].tags

@@ -142,6 +142,57 @@ def test_the_command_says_what_is_there_and_names_all_that_is_missing() -> None:
         assert "`backattn models de` (with the same --set) trains what a recipe describes" in err
 
 
+def test_every_file_that_will_be_missed_is_named_and_whose_it_is() -> None:
+    write("es", f"checkpoint = 'es/translator'\n{TRAINING}")
+    write(
+        "de",
+        "checkpoint = 'de/translator'\n[translator.training]\nparent = 'es/translator'\n"
+        "parallel = [{ path = 'one.de', english_path = 'one.en' }, { path = 'there.tsv' }]\n"
+        "valid = { path = 'there.tsv' }\ntest = { path = 'gone.tsv' }\n"
+        "dictionaries = [{ path = 'cedict.gz' }]\n"
+        "back_translation = { columns = [{ path = 'more.conll' }], parallel = [{ path = 'plain' }] }\n",
+    )
+    put("data/there.tsv")
+    for split in "abc":
+        put(f"data/{split}", "x O\n")
+    training = "translator.training"
+    files = [
+        (f"{training}.parallel[0].path", "pairs.tsv", "other recipe es"),
+        (f"{training}.valid.path", "pairs.tsv", "other recipe es"),
+        (f"{training}.test.path", "pairs.tsv", "other recipe es"),
+        (f"{training}.parallel[0].path", "one.de", "recipe de"),
+        (f"{training}.parallel[0].english_path", "one.en", "recipe de"),
+        (f"{training}.test.path", "gone.tsv", "recipe de"),
+        (f"{training}.dictionaries[0].path", "cedict.gz", "recipe de"),
+        (f"{training}.back_translation.columns[0].path", "more.conll", "recipe de"),
+        (f"{training}.back_translation.parallel[0].path", "plain", "recipe de"),
+        ("english.training.files[0].path", "english.conll", "other recipe english"),
+    ]
+    status, out, _ = run("models", "de", "--dry-run")
+    assert status == 0
+    expected = {f"missing: data/{name}: no such file ({key} of the {whose}" for key, name, whose in files}
+    named = [line.rpartition(", for its ")[0] for line in out.splitlines()]
+    assert {line for line in named if line} == expected
+    status, out, err = run("models", "de")  # before hours of training
+    assert (status, out) == (2, "")
+    assert err.startswith("backattn: data/pairs.tsv: no such file (translator.training.parallel[0].path")
+    assert "and 7 more; `backattn models de --dry-run` lists them" in err
+    status, out, err = run("features", "de", "--dry-run")
+    assert (status, out) == (2, "")
+    named = [line.rpartition(", for its ")[0] for line in err.splitlines()]
+    assert {line for line in named if line} == expected
+    assert err.splitlines()[-1].startswith("backattn: cache/de/translator: no translator there")
+    assert "pairs.tsv" not in run("check", "de")[2]
+    # A translator of another language at the place: its dictionaries will be missed.
+    for name in ("de/translator/checkpoint.pt", "de/translator/dict.es.txt", "english/tagger.safetensors"):
+        put(f"cache/{name}")
+    status, out, err = run("features", "de", "--dry-run")
+    assert status == 0
+    for name in ("dict.de.txt", "dict.en.txt", "joint.model"):
+        assert f"missing: cache/de/translator/{name}: not there; translator.checkpoint of the recipe" in out
+    assert 'note: recipe de: translator.source is "de", but translator.checkpoint (de/translator)' in err
+
+
 def put(path: str, text: str = "") -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text, "utf-8")
@@ -179,6 +230,7 @@ def test_a_recipe_may_train_its_english_tagger_and_bring_the_character_models() 
     write("es", "checkpoint = 'mine/translator'", english + ENGLISH_TRAINING + charlm + embedding)
     reads = "tagger.embeddings=['charlm']"
     assert needed("es", reads) == [("English tagger", "es", "cache/es/english", True)]
+    put("data/english.conll")
     status, _, err = run("models", "es", "--set", reads)  # before the English tagger is trained
     assert status == 2
     assert "cache/mine/translator: no translator there" in err

@@ -20,6 +20,7 @@ from backattn.translation import Translation
 from backattn.translation.attention_merging import cut_segments, words_of_sentencepieces
 from backattn.translation.beam_search import Symbols
 from backattn.translation.fairseq import FairseqSubwordTokenizer, FairseqTranslator
+from backattn.translation.fairseq_checkpoint import hub_folder
 from backattn.translation.fairseq_fconv import ConvolutionalModel
 from backattn.translation.tokenisation import BpeCodes, SentencePieceModel
 from tiny_translator import SENTENCES, make_recipe, make_translator
@@ -271,7 +272,9 @@ def archive(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def from_hub(name: str) -> FairseqTranslator:
-    return FairseqTranslator.from_hub(make_recipe(checkpoint="", hub=name), device="cpu")
+    return FairseqTranslator.load_archive(
+        hub_folder(name), make_recipe(checkpoint="", hub=name), device="cpu"
+    )
 
 
 def test_a_hub_model_translates_with_its_own_pieces(archive: Path) -> None:

@@ -28,6 +28,7 @@ from backattn.models import safe_tar
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, _is_literal
 from backattn.recipe import FairseqRecipe
 from backattn.translation.fairseq import FairseqTranslator
+from backattn.translation.fairseq_checkpoint import hub_folder
 from backattn.translation.tokenisation import BpeCodes
 from bounds import bounded
 
@@ -484,7 +485,6 @@ def test_a_checkpoint_with_flipped_bytes_is_read_or_refused_in_a_line(
         ("dict.de.txt", b"word count\n", "Incorrect dictionary format"),
         ("dict.de.txt", b"word\n", "Incorrect dictionary format"),
         ("dict.de.txt", b"word 1\nword 1\n", "Duplicate word found"),
-        ("dict.en.txt", b"\xff\xfe 1\n", "can't decode byte 0xff"),
         ("dict.en.txt", b"x" * 10**6 + b" y\n", "Incorrect dictionary format"),
         ("dict.en.txt", b"\x1b[31m x\n", "Incorrect dictionary format"),
         ("dict.en.txt", b"", "size mismatch"),
@@ -500,6 +500,15 @@ def test_a_damaged_dictionary_is_told(
     found = refusal(lambda: load(folder))
     assert "checkpoint.pt: fairseq cannot build this model with the dictionaries beside it" in found
     assert reason in found
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe 1\n", "Köln 3\n".encode("latin-1")], ids=["mark", "latin-1"])
+def test_a_dictionary_that_is_not_utf8_is_named(copied: Callable[[str], Path], content: bytes) -> None:
+    folder = copied("fconv")
+    (folder / "dict.en.txt").write_bytes(content)
+    found = refusal(lambda: load(folder))
+    assert "dict.en.txt: not UTF-8 ('utf-8' codec can't decode byte" in found
+    assert "checkpoint.pt" not in found
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"text", b"\x0a\xff\xff\xff\xff\x0f", os.urandom(500)])
@@ -558,7 +567,7 @@ def fetched(cache: Path) -> Path:
 
 def from_hub() -> FairseqTranslator:
     recipe = FairseqRecipe(hub="transformer.toy.de-en", source="de", beam=2, max_len_b=4)
-    return FairseqTranslator.from_hub(recipe, device="cpu")
+    return FairseqTranslator.load_archive(hub_folder(recipe.hub), recipe, device="cpu")
 
 
 def pack(cache: Path, folder: Path, *members: tarfile.TarInfo) -> None:

@@ -316,11 +316,11 @@ class Malicious:
 def test_the_hub_is_its_cache_when_nobody_is_online(folders: dict[str, Path], tmp_path: Path) -> None:
     code = (
         "from backattn.common.errors import MissingError\n"
-        "from backattn.translation.marian import MarianTranslator\n"
-        "from backattn.recipe import TransformersRecipe\n"
+        "from backattn.features.pipeline import load_translator\n"
+        "from fakes import make_recipe\n"
         "for name in ('someone/opus', 'someone/other'):\n"
-        "    recipe = TransformersRecipe(hub=name, source='de')\n"
-        "    try: print(*MarianTranslator.from_hub(recipe, device='cpu').translate([('Köln',)])[0].english)\n"
+        "    recipe = make_recipe(translator={'kind': 'transformers', 'hub': name, 'source': 'de'})\n"
+        "    try: print(*load_translator(recipe, 'cpu').translate([('Köln',)])[0].english)\n"
         "    except MissingError as error: print('MissingError', error)\n"
     )
     found, missing = run_offline(folders["pickle"], "someone/opus", tmp_path / "hub", code)

@@ -11,16 +11,19 @@ from backattn.cli.options import (
     recipe_options,
     replace_option,
     set_option,
+    tell_disagreements,
     threads_option,
 )
 from backattn.common.errors import MissingError, RecipeError
 from backattn.common.safe_text import printable
 from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 
+_MOST_SHOWN = 3  # missing files that one line names
+
 
 @click.command()
 @recipe_options
-@click.option("--dry-run", is_flag=True, help="Only print which models exist.")
+@click.option("--dry-run", is_flag=True, help="Only print which models exist, and which files are missing.")
 @replace_option
 @click.option("--others", is_flag=True, help="Apply --replace to models that other recipes describe as well.")
 @threads_option
@@ -39,13 +42,17 @@ def models(
     These are the translator (after its parent, whose weights initialise it), the English tagger and,
     where tagger.embeddings names them, character language models. Existing models are kept.
     """
-    from backattn.training.training_plan import trainings, untrained
+    from backattn.training.training_plan import missing_data, trainings, untrained
 
     recipe = load_recipe(lang, overrides)
+    tell_disagreements(recipe)
     found = trainings(recipe, replace=replace)
-    missing = untrained(recipe, found)
+    missing = [*untrained(recipe, found), *missing_data(found)]
     if missing and not dry_run:  # before hours of training
-        raise MissingError("; ".join(map(str, missing)))
+        shown = [str(error) for error in missing[:_MOST_SHOWN]]
+        if more := len(missing) - len(shown):
+            shown.append(f"and {more} more; `backattn models {lang} --dry-run` lists them")
+        raise MissingError("; ".join(shown))
     answers = []
     try:
         for training in found:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from backattn.common.safe_text import quoted
+from backattn.common.safe_text import printable, quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.recipe import Recipe, load_recipe
@@ -65,6 +65,14 @@ def load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Corpus]:
     """Load the recipe of LANG and its corpus."""
     recipe = load_recipe(lang, overrides)
     return recipe, read_corpus(recipe.corpus)
+
+
+def tell_disagreements(recipe: Recipe) -> None:
+    """Say on standard error which files of a recipe are named after another language than its source."""
+    from backattn.models.source_language import source_disagreements
+
+    for line in source_disagreements(recipe):
+        click.echo(printable(f"note: {line}"), err=True)
 
 
 def answer(value: Any, text: str, as_json: bool) -> None:

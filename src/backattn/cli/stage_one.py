@@ -1,6 +1,7 @@
 """Commands of stage one: compute, check, describe and clean up the feature stores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from backattn.cli.options import (
     only_option,
     plain,
     recipe_options,
+    tell_disagreements,
     trust_options,
 )
+from backattn.common.errors import MissingError
 from backattn.common.safe_text import data_output, printable
+from backattn.recipe import Recipe
 
 
 @click.command()
@@ -24,35 +28,48 @@ from backattn.common.safe_text import data_output, printable
 @only_option
 @click.option("--dry-run", is_flag=True, help="Only print what would be computed, and for how long.")
 @device_option
+@click.option("--online", is_flag=True, help="Fetch the hubs' newest models, even where older ones are here.")
 @trust_options
 @json_option
 def features(
-    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, trust: bool,
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, online: bool, trust: bool,
     trusted: frozenset[str], as_json: bool,
 ) -> None:  # fmt: skip
     """Stage one: translate the corpus, tag the translations, cache T = A R, and compute embeddings.
 
-    Computes only the sentences that the stores of the recipe lack. A killed run goes on.
+    Computes only the sentences that the stores of the recipe lack. A killed run goes on. Models of hubs are
+    fetched where they are not on this machine.
     """
     from backattn.features.check import check as check_plan
-    from backattn.features.check import refuse_corrupt
+    from backattn.features.check import new_identities, refuse_corrupt
     from backattn.features.estimate import estimate
+    from backattn.features.fetching import fetch_models
     from backattn.features.plan import make_plan
+    from backattn.models.model_digests import absent_parts
+    from backattn.models.vouchers import vouchers_of_recipe
 
     recipe, data = load(lang, overrides)
+    tell_disagreements(recipe)
+    vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
     plan = make_plan(recipe, data, part)
-    statuses = check_plan(plan)
+    if not dry_run:
+        fetch_models(recipe, part, vouchers=vouchers, newest=online)
+    with _naming_missing_data(recipe, dry_run):
+        statuses = check_plan(plan)
     refuse_corrupt(statuses)
     if dry_run or all(status.state == "fresh" for status in statuses):
-        times = estimate(plan, statuses)
-        text = "\n".join([_status_lines(lang, statuses), *(time.to_text() for time in times)])
-        answer({"stages": plain(statuses), "estimates": plain(tuple(times))}, text, as_json)
+        times = estimate(plan, statuses, device)
+        absent = absent_parts(recipe) if dry_run and part != "embeddings" else []
+        lines = [*(time.to_text() for time in times), *(f"missing: {line}" for line in absent)]
+        text = "\n".join([_status_lines(lang, statuses), *map(printable, lines)])
+        told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
+        answer(told, text, as_json)
         return
     from backattn.common.device import pick_device
     from backattn.features.pipeline import make_features
-    from backattn.models.vouchers import vouchers_of_recipe
 
-    vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
+    for line in new_identities(plan):
+        click.echo(printable(line), err=True)
     made = make_features(recipe, plan, device=pick_device(device), vouchers=vouchers).stores
     answer(
         {name: plain(built) for name, built in made.items()},
@@ -65,21 +82,27 @@ def features(
 @recipe_options
 @only_option
 @click.option("--deep", is_flag=True, help="Read and verify every byte.")
+@click.option("--online", is_flag=True, help="Ask the hubs whether they have newer models.")
 @json_option
 @click.pass_context
 def check(
-    ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, as_json: bool
-) -> None:
+    ctx: click.Context, lang: str, overrides: tuple[str, ...], part: Any, deep: bool, online: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Compare the cache with the corpus and the recipe.
 
     Exit status: 0 fresh; 1 stale or missing; 2 corrupt, or the recipe, the corpus or a model is missing.
     """
     from backattn.features.check import check as check_plan
+    from backattn.features.fetching import hub_news
     from backattn.features.plan import make_plan
 
     recipe, data = load(lang, overrides)
+    tell_disagreements(recipe)
     statuses = check_plan(make_plan(recipe, data, part), deep=deep)
     answer(plain(statuses), _status_lines(lang, statuses), as_json)
+    for line in hub_news(recipe, part) if online else ():
+        click.echo(printable(line), err=as_json)
     ctx.exit(max((status.exit_status for status in statuses), default=0))
 
 
@@ -89,7 +112,6 @@ def check(
 def show(store: Path, as_json: bool) -> None:
     """Show where a STORE comes from: corpora, models, recipe, versions, device, date and commit."""
     from backattn.common.atomic_files import is_file
-    from backattn.common.errors import MissingError
     from backattn.store.provenance import to_json, to_text
     from backattn.store.reader import StoreReader
 
@@ -156,12 +178,30 @@ def _status_lines(lang: str, statuses: Sequence[Any]) -> str:
     return "\n".join(map(_status_line, statuses))
 
 
+@contextmanager
+def _naming_missing_data(recipe: Recipe, dry_run: bool) -> Iterator[None]:
+    """Where models are missing, name in a dry run the files that their trainings will miss, too."""
+    try:
+        yield
+    except MissingError:
+        if not dry_run:
+            raise
+        from backattn.training.training_plan import missing_data, trainings
+
+        for file in missing_data(trainings(recipe)):
+            click.echo(printable(f"missing: {file}"), err=True)
+        raise
+
+
 def _status_line(status: Any) -> str:
     line = f"{status.name}: {status.state}; {status.sentences} sentences, {status.missing} to compute"
     if status.extra:
         line += f", {status.extra} no longer in the corpus"
     counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())
-    lines = [f"{line}{counted} ({status.path})", *(f"  {reason}" for reason in status.reasons)]
+    lines = [
+        f"{line}{counted} ({status.path or 'its name is not known yet'})",
+        *(f"  {reason}" for reason in status.reasons),
+    ]
     return "\n".join(map(printable, lines))
 
 

@@ -38,6 +38,10 @@ class MissingError(BackattnError):
     """A file or model is missing: names it, and the command or place to get it."""
 
 
+class NotFetchedError(MissingError):
+    """A model of a hub is not on this machine yet: names the command that fetches it."""
+
+
 class ModelError(BackattnError):
     """A model cannot be used or trusted, or gives unusable numbers: names the file or sentence."""
 

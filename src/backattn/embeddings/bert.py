@@ -54,7 +54,7 @@ from backattn.models.transformers_loader import (
     restricted_folder,
     suppress_stderr,
 )
-from backattn.recipe import BertRecipe, model_path
+from backattn.recipe import BertRecipe
 
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _INSTEAD = "copy its folder and name that as embeddings.bert.checkpoint"
@@ -85,6 +85,14 @@ _MOST_PIECES = 1 << 15
 Pieces = list[int]
 
 
+def fetch_bert(recipe: BertRecipe) -> Path:
+    """Download the model that ``recipe.hub`` names, or complete it in the hub's cache; return its folder.
+
+    :raises MissingError: it cannot be fetched.
+    """
+    return fetch_snapshot(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
+
+
 class Bert:
     """Hidden states of a model's last layers, pooled from pieces to tokens (an ``Embedder``).
 
@@ -108,20 +116,6 @@ class Bert:
         self._word_prefix = self._find_word_prefix()
         self._before, self._after = self._special_pieces()
         self._window = self._window_content()
-
-    @classmethod
-    def of(cls, recipe: BertRecipe, *, device: str) -> "Bert":
-        """Open the model that a recipe names, in a folder or on the hub.
-
-        :raises MissingError: it is not there, or cannot be fetched.
-        :raises ModelError: it cannot be used.
-        """
-        folder = (
-            fetch_snapshot(recipe.hub, _FETCHED, recipe.revision, instead=_INSTEAD)
-            if recipe.hub
-            else model_path(recipe.checkpoint)
-        )
-        return cls.load(folder, recipe, device=device)
 
     @classmethod
     def load(cls, folder: Path, recipe: BertRecipe, *, device: str) -> "Bert":

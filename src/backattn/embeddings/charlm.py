@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from backattn.common.atomic_files import is_file
 from backattn.common.batching import batches
-from backattn.common.errors import MissingError, ModelError, RecipeError
+from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
 from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS, PREFIX, Alphabet, CharacterModelFile
 from backattn.models.safetensors_model import SUFFIX
@@ -69,28 +69,31 @@ class CharLm:
         )
 
     @classmethod
-    def from_hub(
-        cls, name: str, *, sha256: tuple[str, ...], vouchers: Vouchers, batch_tokens: int, device: str
+    def load_fetched(
+        cls,
+        paths: Sequence[Path],
+        name: str,
+        *,
+        sha256: tuple[str, ...],
+        vouchers: Vouchers,
+        batch_tokens: int,
+        device: str,
     ) -> "CharLm":
-        """Open both directions of flair's hub (``es`` for es-forward, es-backward), downloaded or cached.
+        """Open the files of flair's hub of both directions (``es`` for es-forward, es-backward).
 
+        :param paths: where they were fetched to, forward first.
         :param sha256: digests that the two files must have, forward first; empty for any.
         :param vouchers: which pickles may be opened; they can run code.
-        :raises MissingError: one cannot be fetched.
         :raises ModelError: no one vouches for them, a digest differs, or they are not language models.
-        :raises RecipeError: there are not two digests.
         """
-        if sha256 and len(sha256) != len(DIRECTIONS):
-            raise RecipeError(
-                f"embeddings.charlm.sha256: expected two digests, forward first, found {len(sha256)}"
-            )
-        vouchers.require_for_hub(name, sha256, "embeddings.charlm.sha256")
         # Imported here, because models of the own training do not need flair.
-        from backattn.embeddings.charlm_hub import fetch
+        from backattn.embeddings.charlm_hub import convert_file
 
         names = [f"{name}-{direction}" for direction in DIRECTIONS]
         pins = sha256 or ("", "")
-        found = [fetch(own, pin, vouchers) for own, pin in zip(names, pins, strict=True)]
+        found = [
+            convert_file(path, own, pin, vouchers) for path, own, pin in zip(paths, names, pins, strict=True)
+        ]
         forward, backward = [(data, own) for (data, _), own in zip(found, names, strict=True)]
         opened = "; ".join(dict.fromkeys(how for _, how in found))
         return cls.from_bytes(forward, backward, opened=opened, batch_tokens=batch_tokens, device=device)

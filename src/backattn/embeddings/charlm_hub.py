@@ -11,6 +11,7 @@ from flair.file_utils import cached_path
 from flair.models import LanguageModel
 
 from backattn.common.errors import MissingError, ModelError
+from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import error_text
 from backattn.models.charlm_file import CHARACTER_MODEL, CharacterModelFile
 from backattn.models.flair_serialisation import (
@@ -53,17 +54,16 @@ def addresses() -> Mapping[str, str]:
     raise AssertionError("flair no longer assigns its table of models in this constructor")
 
 
-def fetch(name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
-    """Download a model of flair's hub: the bytes of the native format, and how it was opened, in words.
+def convert_file(path: Path, name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
+    """Open a model of flair's hub: the bytes of the native format, and how it was opened, in words.
 
+    :param path: where :func:`fetch_file` has put it.
     :param name: with its direction (``es-forward``).
     :param sha256: digest that the hub's file must have; empty for any.
     :param vouchers: which pickles may be opened.
-    :raises MissingError: flair does not know the name, or it cannot be fetched.
     :raises ModelError: the digest differs, no one vouches for it, or it is not a character language model.
     """
-    path = _fetch(name)
-    data = path.read_bytes()
+    data = read_regular(path)
     where, digest = f"{name} ({path})", hashlib.sha256(data).hexdigest()
     check_digest(where, digest, sha256)
     opened = vouchers.opened(where, digest, sha256)
@@ -79,8 +79,12 @@ def fetch(name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
         ) from None
 
 
-def _fetch(name: str) -> Path:
-    """Path of a model in flair's own cache, after a download if it is not there."""
+def fetch_file(name: str) -> Path:
+    """Path of a model in flair's own cache, after a download if it is not there.
+
+    :param name: with its direction (``es-forward``).
+    :raises MissingError: flair does not know the name, or it cannot be fetched.
+    """
     known, own = addresses(), name.lower()
     if own not in known:
         own = replace_with_language_code(name)

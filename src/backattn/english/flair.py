@@ -56,6 +56,17 @@ _CONTEXT_FREE = (BatchedCharacters, OneHotEmbeddings, WordEmbeddings)
 _Embed = Callable[[list[tuple[str, ...]]], Tensor]
 
 
+def fetch_tagger(name: str) -> Path:
+    """Download a model of flair's hub (``flair/ner-english``), or find it in flair's own cache.
+
+    :raises MissingError: it cannot be fetched.
+    """
+    with download_errors_as_missing(
+        name, "name a file as english.checkpoint (`backattn english train` makes one)"
+    ):
+        return Path(SequenceTagger._fetch_model(name))
+
+
 class FlairTagger:
     """A pre-trained flair ``SequenceTagger`` that returns its states (an ``EnglishTagger``).
 
@@ -137,22 +148,6 @@ class FlairTagger:
         return cls(
             load_tagger(data, name), name=name, batch_tokens=batch_tokens, device=device, opened="safetensors"
         )
-
-    @classmethod
-    def from_hub(
-        cls, name: str, *, sha256: str, vouchers: Vouchers, batch_tokens: int, device: str
-    ) -> "FlairTagger":
-        """Open a model of flair's hub (``flair/ner-english``), downloaded or from flair's own cache.
-
-        :raises MissingError: it cannot be fetched.
-        :raises ModelError: no one vouches for it.
-        """
-        vouchers.require_for_hub(name, [sha256] if sha256 else [], "english.sha256")
-        with download_errors_as_missing(
-            name, "name a file as english.checkpoint (`backattn english train` makes one)"
-        ):
-            path = Path(SequenceTagger._fetch_model(name))
-        return cls.load(path, sha256=sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device)
 
     def dump(self) -> bytes:
         """The native file of this tagger; equal taggers give equal bytes.

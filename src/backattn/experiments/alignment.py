@@ -157,7 +157,7 @@ def alignment_path(recipe: Recipe) -> Path:
     """
     translator = recipe.translator
     table = as_json(translator)
-    settings = {key: table.get(key) for key in ("kind", "source", "layers", "precision", "revision")}
+    settings = {key: table.get(key) for key in ("kind", "source", "layers", "precision")}
     gold = as_json(recipe.alignment) if recipe.alignment else None
     # The model digests of a plan do not depend on the corpus.
     models = make_plan(recipe, Corpus((), (), ())).translation.models

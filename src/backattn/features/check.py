@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from backattn.common.errors import MissingError, StoreError, UnreadableError
 from backattn.common.nested_dict import differences
-from backattn.features.plan import Plan, Stage
+from backattn.features.plan import Plan, Stage, UnfetchedStage
 from backattn.store.reader import StoreReader
 
 _MAX_SHOWN = 3  # missing sentences that a status quotes
+_NO_STORE = "there is no store yet"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,19 @@ def check(plan: Plan, *, deep: bool = False) -> tuple[StageStatus, ...]:
 
     :param deep: read and verify every byte.
     """
-    return tuple(_status(stage, deep) for stage in plan.stages)
+    return tuple(
+        _status(stage, deep) if isinstance(stage, Stage) else _unfetched_status(stage)
+        for stage in plan.outlook
+    )
+
+
+def new_identities(plan: Plan) -> Iterator[str]:
+    """One line for each store that is begun although another one like it is there, and what has changed."""
+    for stage in plan.stages:
+        if not stage.path.exists() and not stage.shards.exists():
+            changes = [change for change in _changes(stage) if change != _NO_STORE]
+            if changes:
+                yield f"{stage.name}: begins a new store, {stage.path.name}: {'; '.join(changes)}"
 
 
 def refuse_corrupt(statuses: tuple[StageStatus, ...]) -> None:
@@ -78,6 +91,14 @@ def _status(stage: Stage, deep: bool) -> StageStatus:
     return _make_status(stage, "stale" if missing else "fresh", store, tuple(reasons))
 
 
+def _unfetched_status(stage: UnfetchedStage) -> StageStatus:
+    """The status of a store whose name is not known yet; ``path`` is empty."""
+    count, tokens = len(stage.sentences), sum(map(len, stage.sentences))
+    return StageStatus(
+        stage.kind, stage.name, "", "missing", count, count, tokens, 0, (stage.reason,), counts={}
+    )
+
+
 def _make_status(
     stage: Stage,
     state: Literal["fresh", "stale", "missing", "corrupt"],
@@ -104,13 +125,15 @@ def _changes(stage: Stage) -> Iterator[str]:
     """Compare with the most similar store of another recipe: which keys differ, old and new value."""
     candidates = []
     refused = []
-    for path in sorted(stage.path.parent.glob("*.h5")):
+    unfinished = (next(folder.glob("*.h5"), None) for folder in sorted(stage.path.parent.glob("*.shards")))
+    for path in [*sorted(stage.path.parent.glob("*.h5")), *filter(None, unfinished)]:
         try:
-            candidates.append((list(differences(StoreReader(path).recipe, stage.recipe)), path.name))
+            name = path.name if path.parent == stage.path.parent else path.parent.name
+            candidates.append((list(differences(StoreReader(path).recipe, stage.recipe)), name))
         except (StoreError, MissingError) as error:  # stores of other recipes need not be intact
             refused.append(str(error))
     if not candidates:
-        yield "there is no store yet"
+        yield _NO_STORE
         yield from refused
         return
     changed, name = min(candidates, key=lambda candidate: (len(candidate[0]), candidate[1]))

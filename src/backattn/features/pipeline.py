@@ -9,10 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
-from backattn.common.errors import StaleError
+from backattn.common.errors import NotFetchedError, StaleError
 from backattn.embeddings import Embedder
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
+from backattn.features.fetching import fetch_model
 from backattn.features.plan import Plan, Stage
+from backattn.models.model_digests import bert_folder, charlm_paths, english_path, translator_folder
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.vouchers import NOBODY, Vouchers, check_digest
 from backattn.recipe import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from backattn.english.flair import FlairTagger
 
 _Model = TypeVar("_Model")
+_Place = TypeVar("_Place")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, vouchers: Vouchers
 
     def bring_up_to_date(stage: Stage) -> Built:
         if stage.kind == "translation":
-            translator = _load_unchanged(stage, plan, lambda: load_translator(recipe, device))
+            translator = _load_unchanged(stage, plan, partial(load_translator, recipe, device, compared=True))
             model = recipe.translator
             precision = model.precision if isinstance(model, ModelTranslator) else "float32"
             reduced = device == "cpu" and takes_bfloat16(precision, device)
@@ -124,8 +127,11 @@ def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
         vouchers.require_for_hub(charlm.hub, charlm.sha256, "embeddings.charlm.sha256")
 
 
-def load_translator(recipe: Recipe, device: str) -> Translator:
-    """Load the translator of a recipe, of whichever kind, from a folder or from the hub."""
+def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> Translator:
+    """Load the translator of a recipe, of whichever kind, from a folder or from the hub.
+
+    :param compared: as for fairseq's ``load``: :func:`_load_unchanged` computes the digests afterwards.
+    """
     translator = recipe.translator
     if isinstance(translator, CopyRecipe):
         return CopyTranslator()
@@ -133,17 +139,25 @@ def load_translator(recipe: Recipe, device: str) -> Translator:
         from backattn.translation.dictionary import DictionaryTranslator
 
         return DictionaryTranslator.load(translator.dictionary, translator.source)
+    folder = _fetched(lambda: translator_folder(recipe), recipe, "translator")
     if isinstance(translator, TransformersRecipe):
         from backattn.translation.marian import MarianTranslator
 
-        if translator.hub:
-            return MarianTranslator.from_hub(translator, device=device)
-        return MarianTranslator.load(model_path(translator.checkpoint), translator, device=device)
+        return MarianTranslator.load(folder, translator, device=device)
     from backattn.translation.fairseq import FairseqTranslator
 
     if translator.hub:
-        return FairseqTranslator.from_hub(translator, device=device)
-    return FairseqTranslator.load(model_path(translator.checkpoint), translator, device=device)
+        return FairseqTranslator.load_archive(folder, translator, device=device)
+    return FairseqTranslator.load(folder, translator, device=device, compared=compared)
+
+
+def _fetched(place: Callable[[], _Place], recipe: Recipe, key: str, vouchers: Vouchers = NOBODY) -> _Place:
+    """Where a model lies; one of a hub is fetched if it is nowhere here."""
+    try:
+        return place()
+    except NotFetchedError:
+        fetch_model(recipe, key, vouchers)
+        return place()
 
 
 def load_english_tagger(recipe: Recipe, device: str, vouchers: Vouchers) -> "FlairTagger":
@@ -152,15 +166,10 @@ def load_english_tagger(recipe: Recipe, device: str, vouchers: Vouchers) -> "Fla
 
     english = recipe.english_tagger
     batch_tokens = english.batch_tokens
-    if english.hub:
-        tagger = FlairTagger.from_hub(
-            english.hub, sha256=english.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
-        )
-    else:
-        path = model_path(english.checkpoint)
-        tagger = FlairTagger.load(
-            path, sha256=english.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
-        )
+    path = _fetched(lambda: english_path(recipe), recipe, "english", vouchers)
+    tagger = FlairTagger.load(
+        path, sha256=english.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
+    )
     tagger.states = recipe.transfer.states
     return tagger
 
@@ -180,11 +189,14 @@ def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vo
         assert charlm is not None
         batch_tokens = charlm.batch_tokens
         if charlm.hub:
-            return CharLm.from_hub(
-                charlm.hub, sha256=charlm.sha256, vouchers=vouchers, batch_tokens=batch_tokens, device=device
-            )
+            paths = _fetched(lambda: charlm_paths(recipe), recipe, "embeddings.charlm", vouchers)
+            return CharLm.load_fetched(
+                paths, charlm.hub, sha256=charlm.sha256, vouchers=vouchers, batch_tokens=batch_tokens,
+                device=device,
+            )  # fmt: skip
         return CharLm.load(model_path(charlm.checkpoint), batch_tokens=batch_tokens, device=device)
     from backattn.embeddings.bert import Bert
 
     assert tables.bert is not None
-    return Bert.of(tables.bert, device=device)
+    folder = _fetched(lambda: bert_folder(recipe), recipe, "embeddings.bert")
+    return Bert.load(folder, tables.bert, device=device)

@@ -4,19 +4,28 @@ The identity of a store is the identity version and a digest of everything that 
 of a recipe that do not change them are listed once, in :data:`NOT_IN_IDENTITY`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
 from backattn.common.digests import digest
-from backattn.common.errors import CorpusError, MissingError, RecipeError, StaleError, StoreError
+from backattn.common.errors import (
+    CorpusError,
+    MissingError,
+    NotFetchedError,
+    RecipeError,
+    StaleError,
+    StoreError,
+)
 from backattn.common.writing import writes_blanks
 from backattn.corpus import Corpus, Sentence
 from backattn.models.model_digests import (
+    COMMIT,
     Part,
     embedding_files,
     missing_models,
@@ -39,9 +48,9 @@ from backattn.store.reader import StoreReader
 from backattn.store.seal import most_sentences
 
 # Keys of a recipe that do not change the numbers: how a model was made and where it is stored (its digest
-# counts), and the size of batches.
+# counts, and the commit that was fetched), and the size of batches.
 NOT_IN_IDENTITY = frozenset(
-    {"batch_tokens", "training", "checkpoint", "sha256", "vectors", "path", "links_path"}
+    {"batch_tokens", "training", "checkpoint", "revision", "sha256", "vectors", "path", "links_path"}
 )
 
 # Names of shards, and stems of stores, their locks and folders of shards: no other files are removed from a
@@ -60,7 +69,7 @@ class Stage:
     """One store of a plan: its identity, its path, and the sentences that it must hold.
 
     :param name: name for messages, and folder of the store below ``cache/LANG``.
-    :param models: name of each model file -> its sha256.
+    :param models: name of each model file -> its sha256; and the commit of a model of the Hugging Face hub.
     :param corpora: for each split the name of its file, the sha256 of the file, and its number of sentences.
     :param sentences: the sentences that the store must hold, each once.
     """
@@ -106,6 +115,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class UnfetchedStage:
+    """A store whose name is not known yet, because a model of a hub that makes it was not fetched.
+
+    :param reason: which model, and what fetches it.
+    """
+
+    kind: Kind
+    name: str
+    reason: str
+    sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The stores of a recipe. The identity of each is computed on access, when its models must exist.
 
@@ -124,21 +146,52 @@ class Plan:
 
         :raises MissingError: models do not exist; names all of them.
         """
+        with self._naming_all_missing():
+            return tuple(make() for _, _, make in self._makers())
+
+    @property
+    def outlook(self) -> tuple[Stage | UnfetchedStage, ...]:
+        """As :attr:`stages`, with those that wait for a model of a hub.
+
+        :raises MissingError: models do not exist that nothing fetches; names all of them.
+        """
+        found: list[Stage | UnfetchedStage] = []
+        with self._naming_all_missing():
+            for kind, name, make in self._makers():
+                try:
+                    found.append(make())
+                except NotFetchedError as error:
+                    found.append(UnfetchedStage(kind, name, str(error), self.corpus.unique))
+        return tuple(found)
+
+    def _makers(self) -> list[tuple[Kind, str, Callable[[], Stage]]]:
+        """Kind and name of each store of the part, in order, and what computes its identity."""
+        makers: list[tuple[Kind, str, Callable[[], Stage]]] = []
+        if self.part != "embeddings" and self._has_transfer:
+            makers.append(("translation", "translation", lambda: self.translation))
+            makers.append(("transfer", "transfer", lambda: self.transfer))
+        if self.part != "transfer":
+            for own in self.recipe.tagger.embeddings:
+                makers.append(("embedding", f"embeddings/{own}", partial(self._embedding, own)))
+        return makers
+
+    @contextmanager
+    def _naming_all_missing(self) -> Iterator[None]:
+        """Name all models that are missing where one is."""
         try:
-            transfer = (
-                ()
-                if self.part == "embeddings" or not self._has_transfer
-                else (self.translation, self.transfer)
-            )
-            return transfer + (() if self.part == "transfer" else tuple(self.embeddings.values()))
+            yield
         except MissingError as error:
-            missing = [str(one) for one in missing_models(self.recipe, self.part).values()]
+            missing = missing_models(self.recipe, self.part).values()
             if len(missing) < 2:
                 raise
-            hint = (
-                f"`backattn models {self.recipe.name}` (with the same --set) trains what a recipe describes"
-            )
-            raise MissingError("; ".join([*missing, hint])) from error
+            messages = [str(one) for one in missing]
+            if not all(isinstance(one, NotFetchedError) for one in missing):
+                messages.append(
+                    f"`backattn models {self.recipe.name}` (with the same --set) trains what a recipe "
+                    "describes"
+                )
+            kind = NotFetchedError if isinstance(error, NotFetchedError) else MissingError
+            raise kind("; ".join(messages)) from error
 
     def models(self, stage: Stage) -> dict[str, str]:
         """Compute the sha256 of each model file of a stage, as the files are now."""
@@ -169,7 +222,7 @@ class Plan:
             }
         else:
             settings = {"kind": "copy", "version": _COPY_VERSION}
-        identity = {"translator": settings, "model": digest(models)}
+        identity = {"translator": settings, "model": digest(models), **_commit(models)}
         return self._stage("translation", "translation", identity, models)
 
     @cached_property
@@ -191,7 +244,16 @@ class Plan:
         """The stores of the frozen embeddings that the tagger reads, in its order."""
         return {name: self._embedding(name) for name in self.recipe.tagger.embeddings}
 
+    @cached_property
+    def _known_embeddings(self) -> dict[EmbeddingName, Stage]:
+        return {}
+
     def _embedding(self, name: EmbeddingName) -> Stage:
+        if name not in self._known_embeddings:
+            self._known_embeddings[name] = self._plan_embedding(name)
+        return self._known_embeddings[name]
+
+    def _plan_embedding(self, name: EmbeddingName) -> Stage:
         models, charlm = embedding_files(self.recipe, name), self.recipe.embeddings.charlm
         if name == "charlm" and charlm is not None and charlm.checkpoint:
             require_as_trained(model_path(charlm.checkpoint), models)
@@ -201,6 +263,7 @@ class Plan:
             "dtype": self.recipe.embeddings.dtype,
             # The name of a file of vectors does not matter; other models have files of different purposes.
             "model": digest(list(models.values()) if name == "fasttext" else models),
+            **_commit(models),
         }
         return self._stage("embedding", f"embeddings/{name}", identity, models)
 
@@ -257,6 +320,11 @@ def _corpora(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
         }
         for split, sentences in corpus.splits()
     }
+
+
+def _commit(models: Mapping[str, str]) -> dict[str, str]:
+    """The commit of a model of the hub, beside the digest in which it is counted, so that it can be named."""
+    return {COMMIT: models[COMMIT]} if COMMIT in models else {}
 
 
 def _used(transfer: TransferRecipe) -> TransferRecipe:

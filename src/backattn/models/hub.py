@@ -1,11 +1,97 @@
-"""Download models from the hubs of Hugging Face and flair."""
+"""Find models of the Hugging Face hub in its local cache, download them, and record where other hubs' lie.
 
+What is in the cache is found without the hub's own package: a plan needs neither it nor a network. The commit
+of a snapshot is part of the identity of what is computed with it.
+"""
+
+import hashlib
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from backattn.common.errors import MissingError
-from backattn.common.safe_text import error_text
+from backattn.common.atomic_files import is_file, is_own_folder, write_text
+from backattn.common.digests import canonical_json
+from backattn.common.errors import MissingError, ModelError, is_environment_error
+from backattn.common.json_files import read_table
+from backattn.common.regular_files import open_regular
+from backattn.common.safe_text import error_text, quoted
+from backattn.recipe import cache_root
+
+COMMIT = re.compile("[0-9a-f]{40}")
+_LONGEST_REF = 100
+
+# Hubs that have a cache of their own, whose layout only their package knows.
+OtherHub = Literal["fairseq", "flair tagger", "flair language model"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of one commit of a model in the hub's local cache.
+
+    :param folder: of the files, most of which are links to the cache's blobs.
+    """
+
+    commit: str
+    folder: Path
+
+
+def hub_cache() -> Path:
+    """The hub's local cache, as its own package finds it."""
+    home = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "huggingface")
+    default = os.path.join(_filled(os.environ.get("HF_HOME", home)), "hub")
+    older = os.environ.get("HUGGINGFACE_HUB_CACHE", default)
+    return Path(_filled(os.environ.get("HF_HUB_CACHE", older)))
+
+
+def _filled(path: str) -> str:
+    return os.path.expandvars(os.path.expanduser(path))
+
+
+def local_snapshot(name: str, revision: str) -> Snapshot | None:
+    """Find the snapshot of a model in the local cache; None where none was fetched.
+
+    :param revision: commit, tag or branch; empty for the newest that was fetched.
+    :raises ModelError: the cache is damaged, or leads elsewhere.
+    """
+    repository = hub_cache() / f"models--{name.replace('/', '--')}"
+    commit = revision if COMMIT.fullmatch(revision) else _read_ref(repository, revision or "main")
+    if not commit:
+        return None
+    folder = repository / "snapshots" / commit
+    if folder.is_symlink():
+        raise ModelError(
+            f"{folder}: is a link, expected a folder of the hub's cache; delete {repository} to fetch "
+            "the model again"
+        )
+    return Snapshot(commit, folder) if is_own_folder(folder) else None
+
+
+def _read_ref(repository: Path, revision: str) -> str:
+    """The commit that a branch or tag had when it was fetched; empty where it was not.
+
+    :raises ModelError: the file holds something else: as part of a path, it could lead anywhere.
+    """
+    parts = revision.split("/")
+    path = repository.joinpath("refs", *parts)
+    if {"", ".", ".."} & set(parts) or not is_file(path):
+        return ""
+    try:
+        with open_regular(path) as file:
+            text = file.read(_LONGEST_REF).decode("utf-8", "replace").strip()
+    except OSError as error:
+        if is_environment_error(error):
+            raise
+        text = error_text(error)
+    if not COMMIT.fullmatch(text):
+        raise ModelError(
+            f"{path}: expected a commit (40 hexadecimal digits), found {quoted(text)}; delete {repository} "
+            "to fetch the model again"
+        )
+    return text
 
 
 @contextmanager
@@ -34,4 +120,47 @@ def fetch_snapshot(name: str, patterns: Sequence[str], revision: str, *, instead
     with download_errors_as_missing(name, instead):
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(patterns)))
+        return Path(
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=list(patterns), cache_dir=hub_cache()
+            )
+        )
+
+
+def newest_commit(name: str, revision: str) -> str:
+    """Ask the Hugging Face hub for the commit that a branch or tag has now.
+
+    :raises MissingError: the hub does not answer, or has no such model.
+    """
+    with download_errors_as_missing(name, "check without --online"):
+        from huggingface_hub import HfApi
+
+        return str(HfApi().model_info(name, revision=revision or None).sha)
+
+
+def recorded_place(hub: OtherHub, name: str) -> Path | None:
+    """Where a model of another hub lies, as :func:`record_place` has recorded it; None where it was not, or
+    is gone.
+
+    :raises ModelError: the record is damaged.
+    """
+    record = _record(hub, name)
+    if not is_file(record):
+        return None
+    advice = "delete it, then `backattn features` fetches the model again"
+    place = read_table(record, advice).get("place")
+    if not isinstance(place, str):
+        raise ModelError(f"{record}: damaged (place: expected a path, found {quoted(place)}); {advice}")
+    path = Path(place)
+    return path if is_file(path) or path.is_dir() else None
+
+
+def record_place(hub: OtherHub, name: str, place: Path) -> None:
+    """Record where a fetched model lies: the file, or the folder of an unpacked archive."""
+    table = {"hub": hub, "name": name, "place": str(place.absolute())}
+    write_text(_record(hub, name), canonical_json(table) + "\n")
+
+
+def _record(hub: OtherHub, name: str) -> Path:
+    # No recipe's folder begins with a dot.
+    return cache_root() / ".hub" / f"{hashlib.sha256(f'{hub}/{name}'.encode()).hexdigest()[:16]}.json"

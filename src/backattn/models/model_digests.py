@@ -1,4 +1,8 @@
-"""Find the files of a recipe's models and compute their digests, without loading a model."""
+"""Find the files of a recipe's models and compute their digests, without loading a model.
+
+A model of a hub is what was fetched of it: the commit, and the digests of the files that are opened. Nothing
+here asks a hub.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,13 +11,16 @@ from typing import Literal
 
 from backattn.common.atomic_files import is_file
 from backattn.common.digests import file_digest
-from backattn.common.errors import MissingError
+from backattn.common.errors import MissingError, NotFetchedError
 from backattn.models.cedict import PUBLISHED
-from backattn.models.transformers_folder import CONFIG, marian_files, read_encoder
+from backattn.models.hub import OtherHub, hub_cache, local_snapshot, recorded_place
+from backattn.models.transformers_folder import CONFIG, lacks_encoder_parts, marian_files, read_encoder
 from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
     EmbeddingName,
+    FairseqRecipe,
+    ModelTranslator,
     Recipe,
     TransformersRecipe,
     data_path,
@@ -25,6 +32,10 @@ from backattn.recipe import (
 Part = Literal["all", "transfer", "embeddings"]
 Digest = Callable[[Path], str]
 
+# Name of the commit among the digests of a model of the Hugging Face hub.
+COMMIT = "commit"
+CHARLM_DIRECTIONS = ("forward", "backward")
+
 
 def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
     """Errors for the models that are missing, each of which says how to get the model.
@@ -34,10 +45,9 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
     :param part: the part of stage one whose models are checked.
     """
     checks: dict[str, Callable[..., object]] = {}
-    if part != "embeddings":
-        checks |= {"translator": partial(translator_files, recipe), "links": partial(links_files, recipe)}
-    if part != "embeddings" and (recipe.english is not None or part == "transfer"):
-        checks |= {"english": partial(english_files, recipe)}
+    if part == "transfer" or (part == "all" and recipe.english is not None):  # T is computed
+        checks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
+        checks |= {"links": partial(links_files, recipe)}
     if part != "transfer":
         checks |= {name: partial(embedding_files, recipe, name) for name in recipe.tagger.embeddings}
     found = {}
@@ -50,7 +60,7 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
 
 
 def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of each of the translator's files; the name of a model of the hub."""
+    """Sha256 of each of the translator's files, and the commit of a model of the hub."""
     translator = recipe.translator
     if isinstance(translator, CopyRecipe):
         return {}
@@ -62,11 +72,14 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
                 "another one in its form"
             )
         return {"dictionary": digest(path)}
-    if translator.hub:
-        return {"hub": translator.hub}
-    folder = model_path(translator.checkpoint)
+    folder = translator_folder(recipe)
     if isinstance(translator, TransformersRecipe):
-        return {name: digest(folder / name) for name in marian_files(folder)}
+        commit = {COMMIT: folder.name} if translator.hub else {}
+        return commit | {name: digest(folder / name) for name in marian_files(folder)}
+    dictionaries = [f"dict.{language}.txt" for language in (translator.source, "en")]
+    if translator.hub:
+        opened = [*folder.glob("model*.pt"), *(folder / name for name in (*dictionaries, "bpecodes"))]
+        return {path.name: digest(path) for path in sorted(opened) if is_file(path)}
     if not (folder / "checkpoint.pt").is_file():
         own = recipe.name if translator.training else trained_by(translator.checkpoint)
         raise MissingError(
@@ -74,9 +87,66 @@ def translator_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, 
             f"or point translator.checkpoint in the recipe at one"
         )
     # Other files in the folder (notes, older checkpoints) are not opened.
-    dictionaries = (f"dict.{language}.txt" for language in (translator.source, "en"))
     files = (folder / name for name in ("checkpoint.pt", *dictionaries, "joint.model"))
     return {path.name: digest(path) for path in sorted(files) if is_file(path)}
+
+
+def translator_folder(recipe: Recipe) -> Path:
+    """The folder of a translator's files; for a model of a hub, where it was fetched to.
+
+    :raises NotFetchedError: it was not fetched.
+    """
+    translator = recipe.translator
+    assert isinstance(translator, ModelTranslator)
+    if not translator.hub:
+        return model_path(translator.checkpoint)
+    if not isinstance(translator, TransformersRecipe):
+        return _recorded(recipe, "fairseq", translator.hub)
+    folder = _snapshot(recipe, translator.hub, translator.revision)
+    try:
+        marian_files(folder)
+    except MissingError as error:
+        raise _not_fetched(recipe, translator.hub, str(error)) from None
+    return folder
+
+
+def absent_parts(recipe: Recipe) -> list[str]:
+    """Files beside a fairseq checkpoint that its loading will miss, a line each."""
+    translator = recipe.translator
+    if not isinstance(translator, FairseqRecipe) or not translator.checkpoint:
+        return []
+    folder = model_path(translator.checkpoint)
+    names = (f"dict.{translator.source}.txt", "dict.en.txt", "joint.model")
+    return [
+        f"{folder / name}: not there; translator.checkpoint of the recipe {recipe.name} names a translator "
+        f"from {translator.source}, with checkpoint.pt, two dictionaries and its pieces"
+        for name in names
+        if is_file(folder / "checkpoint.pt") and not is_file(folder / name)
+    ]
+
+
+def _snapshot(recipe: Recipe, name: str, revision: str) -> Path:
+    """The folder of a model's snapshot; its name is the commit."""
+    snapshot = local_snapshot(name, revision)
+    if snapshot is None:
+        raise _not_fetched(recipe, name, f"{hub_cache()} has no snapshot of it")
+    return snapshot.folder
+
+
+def _recorded(recipe: Recipe, hub: OtherHub, name: str) -> Path:
+    place = recorded_place(hub, name)
+    if place is None:
+        raise _not_fetched(
+            recipe, name, f"no place of it is known; from the cache of {hub.split()[0]} or online"
+        )
+    return place
+
+
+def _not_fetched(recipe: Recipe, name: str, reason: str) -> NotFetchedError:
+    return NotFetchedError(
+        f"{name}: not fetched yet ({reason}); `backattn features {recipe.name}` fetches it first, and what "
+        "was fetched decides which store is read"
+    )
 
 
 def transfer_files(recipe: Recipe) -> dict[str, str]:
@@ -85,11 +155,13 @@ def transfer_files(recipe: Recipe) -> dict[str, str]:
 
 
 def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of the English tagger's file; the name of a model of the hub."""
+    """Sha256 of the English tagger's file; the pinned one of a model of the hub, which is compared later."""
     english = recipe.english_tagger
+    if english.hub and english.sha256:
+        return {english.hub: english.sha256.lower()}
+    path = english_path(recipe)
     if english.hub:
-        return _of_hub(english.hub, english.sha256)
-    path = model_path(english.checkpoint)
+        return {english.hub: digest(path)}
     if not path.is_file():
         own = recipe.name if english.training else "english"
         raise MissingError(
@@ -97,6 +169,15 @@ def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str
             f"or point english.checkpoint in the recipe at a flair model"
         )
     return {path.name: digest(path)}
+
+
+def english_path(recipe: Recipe) -> Path:
+    """The English tagger's file; for a model of flair's hub, where it was fetched to.
+
+    :raises NotFetchedError: it was not fetched.
+    """
+    english = recipe.english_tagger
+    return _recorded(recipe, "flair tagger", english.hub) if english.hub else model_path(english.checkpoint)
 
 
 def links_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
@@ -112,13 +193,8 @@ def links_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:
     return {f"links {number}": digest(path) for number, path in enumerate(paths, 1)}
 
 
-def _of_hub(name: str, pin: str) -> dict[str, str]:
-    """Identity of a model of the hub: its name, and its digest if the recipe pins it."""
-    return {"hub": name, "sha256": pin.lower()} if pin else {"hub": name}
-
-
 def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_digest) -> dict[str, str]:
-    """Sha256 of each file of an embedding's model; the name of a model of the hub.
+    """Sha256 of each file of an embedding's model, and the commit of a model of the hub.
 
     :raises MissingError: they are not there; says how to get them.
     """
@@ -130,16 +206,17 @@ def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_d
     elif name == "charlm":
         assert tables.charlm is not None
         if tables.charlm.hub:
-            return _of_hub(tables.charlm.hub, ",".join(tables.charlm.sha256))
+            pins = tables.charlm.sha256 or map(digest, charlm_paths(recipe))
+            return {name: pin.lower() for name, pin in zip(CHARLM_DIRECTIONS, pins, strict=True)}
         folder = model_path(tables.charlm.checkpoint)
         files = [folder / "backward.safetensors", folder / "forward.safetensors"]
         own = recipe.name if tables.charlm.training else trained_by(tables.charlm.checkpoint)
         advice = f"make both directions with `backattn charlm train {own}`"
     else:
         assert tables.bert is not None
+        folder = bert_folder(recipe)
         if tables.bert.hub:
-            return {"hub": tables.bert.hub}
-        folder = model_path(tables.bert.checkpoint)
+            return {COMMIT: folder.name} | {own: digest(folder / own) for own in read_encoder(folder).files}
         files = [folder / CONFIG]
         if is_file(files[0]):
             files = [folder / name for name in read_encoder(folder).files]
@@ -148,3 +225,29 @@ def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_d
         if not is_file(path):
             raise MissingError(f"{path}: not there; {advice}")
     return {path.name: digest(path) for path in sorted(set(files))}
+
+
+def charlm_paths(recipe: Recipe) -> list[Path]:
+    """The two files of flair's hub, forward first, where they were fetched to.
+
+    :raises NotFetchedError: they were not fetched.
+    """
+    charlm = recipe.embeddings.charlm
+    assert charlm is not None
+    names = [f"{charlm.hub}-{direction}" for direction in CHARLM_DIRECTIONS]
+    return [_recorded(recipe, "flair language model", name) for name in names]
+
+
+def bert_folder(recipe: Recipe) -> Path:
+    """The folder of a BERT-like encoder; for a model of the hub, where it was fetched to.
+
+    :raises NotFetchedError: it was not fetched.
+    """
+    bert = recipe.embeddings.bert
+    assert bert is not None
+    if not bert.hub:
+        return model_path(bert.checkpoint)
+    folder = _snapshot(recipe, bert.hub, bert.revision)
+    if lacks_encoder_parts(folder):
+        raise _not_fetched(recipe, bert.hub, f"{folder} is not whole")
+    return folder

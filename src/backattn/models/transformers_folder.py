@@ -253,6 +253,18 @@ def read_encoder(folder: Path) -> EncoderFolder:
     )
 
 
+def lacks_encoder_parts(folder: Path) -> bool:
+    """Whether configuration, weights or tokenizer are not there: a download was stopped, or took a part."""
+    try:
+        held = {path.name for path in folder.iterdir() if is_file(path)}
+    except OSError:
+        return True
+    tokenizers = {TOKENIZER}.union(*TOKENIZERS.values())
+    # A pickle is not opened, but then there is nothing that is still to come.
+    weights = {PICKLE, SAFETENSORS} & held or (INDEX in held and held.issuperset(_shards(folder / INDEX)))
+    return not (CONFIG in held and weights and tokenizers & held)
+
+
 def marian_settings(folder: Path) -> dict[str, Any]:
     """The settings that a Marian model is built from.
 

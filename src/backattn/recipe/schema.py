@@ -356,6 +356,7 @@ class Recipe(Table, frozen=True, kw_only=True):
         if self.english is None:
             raise RecipeError(
                 f"recipe {self.name}: english: missing table, which T needs; write [english] with kind and "
-                "checkpoint, or use --inputs words"
+                "checkpoint; without T there are `--only embeddings` (features, check, gc) and `--inputs "
+                "words` (train)"
             )
         return self.english

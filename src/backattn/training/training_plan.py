@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from backattn.common.atomic_files import is_file
-from backattn.common.errors import MissingError, RecipeError
+from backattn.common.errors import MissingError, NotFetchedError, RecipeError
 from backattn.models.model_digests import missing_models
 from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import (
     FairseqRecipe,
     ModelTranslator,
     Recipe,
+    data_path,
     load_english,
     load_recipe,
     model_path,
     trained_by,
 )
+from backattn.recipe.file_keys import file_keys
 from backattn.training.training_job import is_whole
 
 SHARED_ENGLISH = "english"
@@ -44,6 +46,7 @@ class Training:
     :param lang: the recipe that describes it.
     :param folder: of its result.
     :param own: it is described by the recipe that the plan is for, not by another one.
+    :param reads: key and path of each data file that it reads.
     :param files: model files; one of them without a manifest is a model from elsewhere.
     :param run: ``run(threads, replace)`` trains; see the trainings' own functions.
     """
@@ -52,6 +55,7 @@ class Training:
     lang: str
     folder: Path
     own: bool
+    reads: tuple[tuple[str, str], ...]
     files: tuple[str, ...]
     run: Callable[[int | None, bool], TrainingReport]
 
@@ -60,6 +64,20 @@ class Training:
         if is_file(self.folder / MANIFEST):
             return "there" if is_whole(self.folder) else "to train"
         return "brought" if any(is_file(self.folder / name) for name in self.files) else "to train"
+
+
+def missing_data(found: Sequence[Training]) -> list[MissingError]:
+    """The data files that trainings which are still to be done will miss, and whose they are."""
+    return [
+        MissingError(
+            f"{data_path(name)}: no such file ({key} of the {'' if training.own else 'other '}recipe "
+            f"{training.lang}, for its {training.kind})"
+        )
+        for training in found
+        if training.state() == "to train"
+        for key, name in training.reads
+        if not is_file(data_path(name))
+    ]
 
 
 def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
@@ -89,7 +107,11 @@ def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
     made = {training.folder for training in found}
     missing = missing_models(recipe)
     missing.pop("links", None)  # not a model: made from the translations, once they are there
-    return [error for name, error in missing.items() if places.get(name) not in made]
+    return [
+        error
+        for name, error in missing.items()
+        if places.get(name) not in made and not isinstance(error, NotFetchedError)
+    ]
 
 
 def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:
@@ -130,7 +152,8 @@ def _translator_training(recipe: Recipe, translator: FairseqRecipe, asked: str) 
         return train_translator(recipe, folder=folder, threads=threads, progress=True, replace=replace)
 
     files = ("checkpoint.pt", "config.json")
-    return Training("translator", recipe.name, folder, recipe.name == asked, files, run)
+    reads = tuple(file_keys(translator.training, "translator.training"))
+    return Training("translator", recipe.name, folder, recipe.name == asked, reads, files, run)
 
 
 def _english(recipe: Recipe) -> Iterator[Training]:
@@ -154,7 +177,8 @@ def _english(recipe: Recipe) -> Iterator[Training]:
         )
 
     files = (model_path(english.checkpoint).name,)
-    yield Training("English tagger", lang, folder, lang == recipe.name, files, run)
+    reads = tuple(file_keys(english.training, "english.training"))
+    yield Training("English tagger", lang, folder, lang == recipe.name, reads, files, run)
 
 
 def _charlm(recipe: Recipe) -> Iterator[Training]:
@@ -178,7 +202,11 @@ def _charlm(recipe: Recipe) -> Iterator[Training]:
         return train_charlm(described, folder=folder, threads=threads, progress=True, replace=replace)
 
     files = ("forward.safetensors",)
-    yield Training("character language models", described.name, folder, described is recipe, files, run)
+    training = described.embeddings.charlm.training if described.embeddings.charlm else None
+    reads = tuple(file_keys(training, "embeddings.charlm.training"))
+    yield Training(
+        "character language models", described.name, folder, described is recipe, reads, files, run
+    )
 
 
 def _same(one: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from backattn.models.trained_files import require_as_trained
 from backattn.recipe import FairseqRecipe
 from backattn.translation.attention_merging import MergedWords, Segment, cut_segments
 from backattn.translation.beam_search import Symbols
-from backattn.translation.fairseq_checkpoint import dictionary_files, hub_folder, load_models, require_files
+from backattn.translation.fairseq_checkpoint import dictionary_files, load_models, require_files
 from backattn.translation.fairseq_decoder import decoder_factory, prepare_model
 from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, TokenPieces
 from backattn.translation.translate import PieceModel, SearchTranslator
@@ -98,12 +98,20 @@ class FairseqTranslator(SearchTranslator):
 
     @classmethod
     def load(
-        cls, folder: Path, recipe: FairseqRecipe, *, device: str, target: str = "en"
+        cls,
+        folder: Path,
+        recipe: FairseqRecipe,
+        *,
+        device: str,
+        target: str = "en",
+        compared: bool = False,
     ) -> "FairseqTranslator":
         """Load ``checkpoint.pt``, ``dict.<source>.txt``, ``dict.en.txt`` and ``joint.model`` of a folder.
 
         :param target: target language of the model, where that is not English (back-translation).
         :param device: ``cpu`` (float32) or ``cuda`` (float16).
+        :param compared: the caller compares the files with what the training of this folder wrote, after they
+            were opened; digests of gigabytes are not computed once more here.
         :raises MissingError: one of these files is not there.
         :raises ModelError: a file is damaged, holds code instead of data, does not fit the others, or
             differs from what the training of this folder wrote.
@@ -111,23 +119,20 @@ class FairseqTranslator(SearchTranslator):
         checkpoint, pieces_file = folder / "checkpoint.pt", folder / "joint.model"
         files = [checkpoint, *dictionary_files(folder, recipe, target)]
         require_files(*files)
-        existing = [path for path in (*files, pieces_file) if is_file(path)]
-        require_as_trained(folder, {path.name: file_digest(path) for path in existing})
+        if not compared:
+            existing = [path for path in (*files, pieces_file) if is_file(path)]
+            require_as_trained(folder, {path.name: file_digest(path) for path in existing})
         pieces = SentencePieceModel.load(pieces_file)
         return cls(*load_models([checkpoint], recipe, target), pieces, recipe, device=device)
 
     @classmethod
-    def from_hub(cls, recipe: FairseqRecipe, *, device: str) -> "FairseqTranslator":
-        """Load one of fairseq's public models into English, as ``recipe.hub`` names it.
+    def load_archive(cls, folder: Path, recipe: FairseqRecipe, *, device: str) -> "FairseqTranslator":
+        """Load the unpacked archive of one of fairseq's public models (``hub_folder``).
 
-        The archive is fetched into fairseq's own cache (``PYTORCH_FAIRSEQ_CACHE``). Its ``model*.pt``
-        form an ensemble.
+        Its ``model*.pt`` form an ensemble.
 
-        :raises RecipeError: fairseq has no such model into English.
-        :raises MissingError: the archive is not in the cache and cannot be fetched.
-        :raises ModelError: as for :meth:`load`.
+        :raises MissingError, ModelError: as for :meth:`load`.
         """
-        folder = hub_folder(recipe.hub)
         checkpoints = sorted(folder.glob("model*.pt"))
         require_files(*dictionary_files(folder, recipe), *(checkpoints or [folder / "model.pt"]))
         pieces = BpeCodes.load(folder / "bpecodes", recipe.source)

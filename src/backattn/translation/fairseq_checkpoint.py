@@ -93,8 +93,14 @@ def reading_once(state: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _read_dictionary(path: Path) -> Dictionary:
-    with TextIOWrapper(cast(IO[bytes], open_regular(path)), encoding="utf-8") as file:
-        return Dictionary.load(file)
+    try:
+        with TextIOWrapper(cast(IO[bytes], open_regular(path)), encoding="utf-8") as file:
+            return Dictionary.load(file)
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"{path}: not UTF-8 ({error_text(error)}); expected a piece and its count in each line: copy the "
+            "translator's folder again"
+        ) from None
 
 
 def _refuse_foreign(file: Path, state: Mapping[str, Any]) -> None:

@@ -102,20 +102,18 @@ class MarianTranslator(SearchTranslator):
         opened = "safetensors" if safe else "plain data (weights_only)"
         return cls(model, source, target, recipe, opened=opened, device=device)
 
-    @classmethod
-    def from_hub(cls, recipe: TransformersRecipe, *, device: str) -> "MarianTranslator":
-        """Download and open the model that ``recipe.hub`` names.
 
-        :raises MissingError, ModelError: as :meth:`load`; or it cannot be fetched.
-        """
-        folder = fetch_snapshot(
-            recipe.hub, ["*.json", "*.spm", SAFETENSORS], recipe.revision, instead=_INSTEAD
-        )
-        if not is_file(folder / SAFETENSORS):
-            folder = fetch_snapshot(
-                recipe.hub, ["*.json", "*.spm", PICKLE], recipe.revision, instead=_INSTEAD
-            )
-        return cls.load(folder, recipe, device=device)
+def fetch_marian(recipe: TransformersRecipe) -> Path:
+    """Download the model that ``recipe.hub`` names, or complete it in the hub's cache; return its folder.
+
+    :raises MissingError: it cannot be fetched, or is not whole.
+    """
+    fetch = partial(fetch_snapshot, recipe.hub, revision=recipe.revision, instead=_INSTEAD)
+    folder = fetch(["*.json", "*.spm", SAFETENSORS])
+    if not is_file(folder / SAFETENSORS):
+        folder = fetch(["*.json", "*.spm", PICKLE])
+    marian_files(folder)
+    return folder
 
 
 def _check_config(folder: Path, config: Any, size: int) -> None:
