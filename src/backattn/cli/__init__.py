@@ -13,11 +13,13 @@ from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.stage_one import check, features, gc, pairs, show
 from backattn.cli.stage_two import inspect, project, report, tag, train
+from backattn.common.cores import limit_openmp_threads
 from backattn.common.version import __version__
 
 # Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
 # runtime reads this once, when torch is imported, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+limit_openmp_threads()
 
 
 @click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
+from backattn.common.cores import usable_cores
 from backattn.common.errors import RecipeError
 
 # Compiled kernels to keep. Measured on Spanish, growth of peak memory from 400 to 4,000 sentences: stage one
@@ -75,9 +76,12 @@ def _say_float32() -> None:
 
 @contextmanager
 def threads_of_torch(count: int | None) -> Iterator[None]:
-    """Set the number of CPU threads of torch, and restore it; None keeps torch's own choice."""
+    """Set the number of CPU threads of torch, and restore it.
+
+    None keeps torch's own choice, which counts the cores of the machine, or those of a CPU quota if fewer.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count or min(before, usable_cores()))
     try:
         yield
     finally:
