@@ -12,6 +12,7 @@ import torch
 
 from backattn.common.cores import usable_cores
 from backattn.common.errors import RecipeError
+from backattn.common.safe_text import quoted
 
 # Compiled kernels to keep. Measured on Spanish, growth of peak memory from 400 to 4,000 sentences: stage one
 # +47 % with 1,024 of them, +7 % with 16 and smaller batches; stage two +18 % and +9 % (narrow vectors; +15 %
@@ -35,7 +36,10 @@ def pick_device(wanted: str) -> str:
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise RecipeError(f"--device {wanted!r}: expected cpu, cuda or auto ({reason})") from None
+        meant = "did you mean cuda? " if "gpu" in wanted.lower() else ""
+        raise RecipeError(
+            f"--device {quoted(wanted)}: {meant}expected cpu, cuda or auto ({reason})"
+        ) from None
     return wanted
 
 

@@ -163,8 +163,8 @@ def _unknown(path: Path, name: str) -> BusyError:
     except OSError:
         age = "until now"
     return BusyError(
-        f"{path}: held by {name} {age}, which cannot be seen from {socket.gethostname()}; wait for it to end; "
-        f"if it does not run any more, `rm {shlex.quote(str(path))}`, then run again"
+        f"{path}: held by {name} {age}, which cannot be seen from {socket.gethostname()}; wait for it to "
+        f"end; if it does not run any more, `rm {shlex.quote(str(path))}`, then run again"
     )
 
 
