@@ -145,7 +145,11 @@ CALLS: dict[tuple[str, ...], list[str]] = {
         "toy --seeds EVIL", "toy --device EVIL", "toy --sentences EVIL",
     ],
     ("report",): ["toy", "toy --json", "EVIL", "toy --sentences EVIL"],
-    ("tag",): ["RUN text.txt", "EVIL", "EVIL/EVIL EVIL", "RUN EVIL"],
+    ("runs",): ["", "--json", "toy", "toy --json", "EVIL"],
+    ("tag",): ["RUN text.txt", "EVIL", "EVIL/EVIL EVIL", "RUN EVIL", "toy", "toy text.txt --best"],
+    ("evaluate",): [
+        "RUN data/toy.test", "RUN data/toy.test --json", "RUN EVIL", "toy data/toy.test", "EVIL EVIL --best",
+    ],
     ("inspect",): ["toy train:1", "toy train:1 --json", "toy EVIL", "toy train:1 --run EVIL"],
     ("project",): ["toy", "toy --json"],
 }  # fmt: skip

@@ -12,7 +12,7 @@ from backattn.cli.basics import corpus, demo, keys, recipes, sample
 from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.stage_one import check, features, gc, pairs, show
-from backattn.cli.stage_two import inspect, project, report, tag, train
+from backattn.cli.stage_two import evaluate, inspect, project, report, runs, tag, train
 from backattn.common.cores import limit_openmp_threads
 from backattn.common.version import __version__
 
@@ -43,6 +43,6 @@ for _command in (
     *(recipes, keys, corpus, sample, demo),
     *(models, translator, charlm, english, align),
     *(features, check, show, pairs, gc),
-    *(train, report, tag, inspect, project),
+    *(train, runs, report, tag, evaluate, inspect, project),
 ):
     main.add_command(_command)
