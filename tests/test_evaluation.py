@@ -15,7 +15,10 @@ TAGGER = "\n[tagger]\nhidden = 8\nword_dimensions = 8\nepochs = 8\n"
 NAMES = ("anna", "ben", "carl", "dora")
 TRAIN = "\n".join(f"{name} B-PER\nsingt O\nin O\nulm B-LOC\n" for name in NAMES)
 # TIME is a type that the run does not know.
-OTHER = "anna B-PER\nsingt O\n\nheute B-TIME\nin O\nulm B-LOC\n\nulm B-PER\nsingt O\nmorgens B-TIME\nfrueh I-TIME\n"
+OTHER = (
+    "anna B-PER\nsingt O\n\nheute B-TIME\nin O\nulm B-LOC\n\n"
+    "ulm B-PER\nsingt O\nmorgens B-TIME\nfrueh I-TIME\n"
+)
 PLAIN = "ben B-PER\nin O\nulm B-LOC\n"
 
 
