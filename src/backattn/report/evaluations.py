@@ -138,5 +138,5 @@ class Evaluation:
 
         :raises StoreError: the folder cannot be written, or is a link.
         """
-        value = {"format": EVALUATION_FORMAT, **self.to_json(), "score": self.score.to_json()}
+        value = {"format": EVALUATION_FORMAT, **self.to_json()}
         write_text(self.path, json.dumps(value, ensure_ascii=False) + "\n")
