@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 _LONGEST_VALUE = 80
@@ -114,14 +115,10 @@ class PrintableStream:
         self._bars = bars and stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write escaped text; letters that the encoding lacks are escaped as well."""
+        """Write escaped text."""
         moved = _BAR.match(text) if self._bars else None
         cursor = moved[0] if moved else ""
-        escaped = cursor + printable(text[len(cursor) :], self._keep)
-        try:
-            self._stream.write(escaped)
-        except UnicodeEncodeError:
-            self._stream.write(_NOT_ASCII.sub(lambda c: c[0] if c[0] in "\r\n\t" else _escape(c[0]), escaped))
+        self._stream.write(cursor + printable(text[len(cursor) :], self._keep))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -138,12 +135,17 @@ class PrintableStream:
 def _printable(stream: TextIO, *, bars: bool = False) -> TextIO:
     if isinstance(stream, PrintableStream):
         return stream
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="strict")
     return cast(TextIO, PrintableStream(stream, bars=bars))
 
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Make all text that this process writes to standard output and standard error printable."""
+    """Make all text that this process writes to standard output and standard error printable.
+
+    It is UTF-8, as all input is, whatever the locale says: a file that a command wrote can be read again.
+    """
     before = sys.stdout, sys.stderr
     ours = _printable(sys.stdout), _printable(sys.stderr, bars=True)
     sys.stdout, sys.stderr = ours
