@@ -311,20 +311,19 @@ def test_a_packed_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Monk
     from backattn.common.text_lines import text_lines
 
     unpacked: list[int] = []
-    real = gzip.GzipFile.readline
+    real = gzip.GzipFile.read
 
-    def readline(self: gzip.GzipFile, size: int | None = -1) -> bytes:
-        line = real(self, size)
-        unpacked.append(len(line))
-        return line
+    def read(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        block = real(self, size)
+        unpacked.append(len(block))
+        return block
 
-    def never(self: gzip.GzipFile, *_: object) -> bytes:
-        raise AssertionError("read or rewound beside the lines")
+    def never(self: gzip.GzipFile, *_: object) -> int:
+        raise AssertionError("rewound")
 
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"eins\nzwei\n" * 1000))
-    monkeypatch.setattr(gzip.GzipFile, "readline", readline)
-    monkeypatch.setattr(gzip.GzipFile, "read", never)
+    monkeypatch.setattr(gzip.GzipFile, "read", read)
     monkeypatch.setattr(gzip.GzipFile, "seek", never)
     assert len(list(text_lines(path, "put it there"))) == 2000
     assert sum(unpacked) == 10_000

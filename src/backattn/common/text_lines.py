@@ -3,12 +3,15 @@
 import gzip
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from backattn.common.errors import CorpusError, MissingError
 from backattn.common.regular_files import open_regular
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 BYTE_ORDER_MARK = "\ufeff"
 # Bytes of a line; a longer one is a file without line feeds, or a sparse file.
@@ -33,10 +36,12 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         plain = open_regular(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    if path.suffix != ".gz":
+    # The buffer holds what may pass unpacked, so that a bomb is noticed before its first line takes memory.
+    packed = path.suffix == ".gz"
+    if not packed:
         _refuse_packed(path, plain)
-    with plain, gzip.open(plain) if path.suffix == ".gz" else plain as file:
-        for number, raw in _numbered(path, file, plain):
+    with plain, BufferedReader(_Unpacked(path, plain), _NEVER_TOO_MUCH + 1) if packed else plain as file:
+        for number, raw in _numbered(path, file):
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -55,31 +60,51 @@ def unpacked(path: Path, packed: bytes, most: int) -> bytes:
     :param most: largest number of bytes of the contents.
     :raises CorpusError: it is damaged, or unpacks to more than ``most`` or to far more than text does.
     """
-    blocks, size, source = [], 0, BytesIO(packed)
+    file = _Unpacked(path, BytesIO(packed))
+    blocks = []
     try:
-        with gzip.open(source) as file:
-            while block := file.read(_BLOCK):
-                blocks.append(block)
-                size += len(block)
-                _refuse_bomb(path, size, source.tell())
-                if size > most:
-                    raise CorpusError(f"{path}: unpacks to more than {most:,} bytes, which no corpus has")
+        while block := file.read(_BLOCK):
+            blocks.append(block)
+            if file.size > most:
+                raise CorpusError(f"{path}: unpacks to more than {most:,} bytes, which no corpus has")
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise _damaged(path) from None
     return b"".join(blocks)
 
 
-def _numbered(path: Path, file: BinaryIO | gzip.GzipFile, plain: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers.
+class _Unpacked(RawIOBase):
+    """The contents of a gzip file, whose size is compared to what was read of the file.
 
-    :param plain: the file below ``file``, which tells how many packed bytes were read.
+    :param path: the file, for messages.
+    :raises CorpusError: while reading: so few bytes have given so many that no text packs so well.
     """
-    size = 0
+
+    def __init__(self, path: Path, packed: BinaryIO) -> None:
+        self.size = 0
+        self._path = path
+        self._packed = packed
+        self._file = gzip.GzipFile(fileobj=packed)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count = self._file.readinto(buffer)
+        self.size += count
+        packed = self._packed.tell()
+        most = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * packed)
+        if self.size > most:
+            raise CorpusError(
+                f"{self._path}: unpacks to more than {most:,} bytes from its first {packed:,} "
+                f"({_MOST_UNPACKED} times as many, or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it "
+                "is one, unpack it by hand (gunzip) and name that file"
+            )
+        return count
+
+
+def _numbered(path: Path, file: BinaryIO | BufferedReader) -> Iterator[tuple[int, bytes]]:
     try:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
-            if isinstance(file, gzip.GzipFile):
-                size += len(line)
-                _refuse_bomb(path, size, plain.tell())
             if len(line) > LONGEST_LINE:
                 raise CorpusError(
                     f"{path}:{number}: more than {LONGEST_LINE >> 20} MiB on a line; expected a sentence"
@@ -106,17 +131,6 @@ def _refuse_packed(path: Path, file: BinaryIO) -> None:
                 if dictd
                 else "give it a name that ends in .gz, or unpack it (gunzip)"
             )
-        )
-
-
-def _refuse_bomb(path: Path, size: int, packed: int) -> None:
-    """Refuse a file whose first ``packed`` bytes have given ``size`` bytes, if no text packs so well."""
-    most = max(_NEVER_TOO_MUCH, _MOST_UNPACKED * packed)
-    if size > most:
-        raise CorpusError(
-            f"{path}: unpacks to more than {most:,} bytes from its first {packed:,} ({_MOST_UNPACKED} times "
-            f"as many, or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it is one, unpack it by hand "
-            "(gunzip) and name that file"
         )
 
 
