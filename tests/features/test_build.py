@@ -442,7 +442,7 @@ def test_the_coverage_of_a_dictionary_is_counted_in_its_store(tmp_path: Path) ->
 
 def test_a_shard_is_cut_by_characters_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "SHARD_TOKENS", 10)
-    words, long = [f"b{i} c{i}" for i in range(5)], ["x" * 200, "y" * 200, "z" * 100]
+    words, long = [f"b{i} c{i}" for i in range(5)], ["x" * 200, "y" * 200, "z" * 160]
     corpus = make_corpus([*long, *words])
     parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10, "x"))
     assert sorted(map(len, parts)) == [1, 1, 1, 5]  # five sentences of two words make a shard
