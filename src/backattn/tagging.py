@@ -16,7 +16,7 @@ from backattn.embeddings import Embedder
 from backattn.experiments.runs import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import embedding_entries, transfer_entries, transfer_width, translation_entries
-from backattn.features.pipeline import require_vouchers
+from backattn.features.pipeline import require_usable
 from backattn.features.plan import Stage, make_plan
 from backattn.models.vouchers import NOBODY, Vouchers
 from backattn.recipe import Recipe, from_json
@@ -40,8 +40,7 @@ class TextTagger:
         self._model: TaggerModel = load_run(run, self._device)
         path = RunFolder(run).recipe
         self.recipe = self._recipe_of(path)
-        for stage in self._refuse_other_models(run):
-            require_vouchers(stage, self.recipe, vouchers)
+        require_usable(self._refuse_other_models(run), self.recipe, vouchers)
         # A run on words alone needs none of stage one's packages.
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator

@@ -19,10 +19,13 @@ from backattn.recipe.embeddings import (
     FastTextRecipe,
 )
 from backattn.recipe.loading import (
+    PACKAGED,
     PIPELINES,
+    KnownRecipe,
     as_json,
     available_recipes,
     from_json,
+    known_recipes,
     load_english,
     load_recipe,
     recipe_name,
@@ -53,6 +56,7 @@ from backattn.recipe.training import BackTranslation, EnglishCharLm, EnglishTrai
 
 __all__ = [
     "EPOCHS",
+    "PACKAGED",
     "PIPELINES",
     "AlignmentRecipe",
     "BackTranslation",
@@ -73,6 +77,7 @@ __all__ = [
     "EosPolicy",
     "FairseqRecipe",
     "FastTextRecipe",
+    "KnownRecipe",
     "ModelTranslator",
     "Normalisation",
     "PaperFigure",
@@ -95,6 +100,7 @@ __all__ = [
     "cache_root",
     "data_path",
     "from_json",
+    "known_recipes",
     "load_english",
     "load_recipe",
     "model_path",

@@ -19,7 +19,8 @@ from backattn.translation.attention_merging import (
     cut_segments,
     words_of_sentencepieces,
 )
-from backattn.translation.tokenisation import SentencePieceModel, detokenise, split_words
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import detokenise, split_words
 
 # Languages that are written without spaces between words.
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})

@@ -1,0 +1,35 @@
+"""The extras of the installation: which packages each brings, and what to type where one is missing."""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Literal
+
+from backattn.common.errors import MissingError
+
+Extra = Literal["transformers", "flair", "fairseq"]
+
+# What a command of the extra imports by itself; these bring the rest along.
+PACKAGES: dict[Extra, tuple[str, ...]] = {
+    "transformers": ("transformers", "huggingface_hub", "sacremoses", "sentencepiece"),
+    "flair": ("flair",),
+    "fairseq": ("fairseq", "sacrebleu", "sacremoses", "sentencepiece"),
+}
+# fairseq compiles against the torch and numpy that are there: its own build environment would fetch a second
+# torch of several GB.
+_TOOLS = 'pip install cython "setuptools<81" wheel setuptools-scm && pip install --no-build-isolation'
+
+
+def require_extras(what: str, extras: Iterable[Extra]) -> None:
+    """Refuse work whose packages are not installed, before hours of other work; imports none of them.
+
+    :param what: what needs them, as the beginning of a message: "a fairseq translator".
+    :raises MissingError: names a package that is missing, and the line that installs the extras.
+    """
+    wanted = dict.fromkeys(extras)
+    absent = {extra: name for extra in wanted for name in PACKAGES[extra] if find_spec(name) is None}
+    if absent:
+        install = _TOOLS if "fairseq" in absent else "pip install"
+        raise MissingError(
+            f"{what}: needs the package {' and '.join(dict.fromkeys(absent.values()))}, which is not installed: "
+            f"{install} 'backattn[{','.join(absent)}]'"
+        )
