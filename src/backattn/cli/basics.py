@@ -5,6 +5,7 @@ from dataclasses import asdict
 import click
 
 from backattn.cli.options import answer, json_option, recipe_options, threads_option
+from backattn.common.extras import require_extras
 from backattn.common.safe_text import printable
 from backattn.corpus.formats import read_corpus
 from backattn.recipe import PACKAGED, PIPELINES, cache_root, known_recipes, load_recipe
@@ -63,6 +64,8 @@ def sample() -> None:
 @threads_option
 def demo(threads: int | None) -> None:
     """Run both stages on the embedded sample, with models trained for it; a few minutes on two cores."""
+    without = "without them `backattn sample` and `backattn train sample --inputs words` run"
+    require_extras(f"the demo trains models ({without})", ["flair", "fairseq"])
     from backattn.demo.run import run_demo
 
     run_demo(threads=threads, say=lambda line: click.echo(line))

@@ -10,9 +10,9 @@ Extra = Literal["transformers", "flair", "fairseq"]
 
 # What a command of the extra imports by itself; these bring the rest along.
 PACKAGES: dict[Extra, tuple[str, ...]] = {
-    "transformers": ("transformers", "huggingface_hub", "sacremoses", "sentencepiece"),
+    "transformers": ("transformers", "huggingface_hub", "sentencepiece"),
     "flair": ("flair",),
-    "fairseq": ("fairseq", "sacrebleu", "sacremoses", "sentencepiece"),
+    "fairseq": ("fairseq", "sacrebleu", "sentencepiece"),
 }
 # fairseq compiles against the torch and numpy that are there: its own build environment would fetch a second
 # torch of several GB.
@@ -22,14 +22,17 @@ _TOOLS = 'pip install cython "setuptools<81" wheel setuptools-scm && pip install
 def require_extras(what: str, extras: Iterable[Extra]) -> None:
     """Refuse work whose packages are not installed, before hours of other work; imports none of them.
 
-    :param what: what needs them, as the beginning of a message: "a fairseq translator".
+    :param what: what needs them, as the beginning of a message: "the translator".
     :raises MissingError: names a package that is missing, and the line that installs the extras.
     """
-    wanted = dict.fromkeys(extras)
-    absent = {extra: name for extra in wanted for name in PACKAGES[extra] if find_spec(name) is None}
+    absent: dict[Extra, str] = {}
+    for extra in extras:
+        for name in PACKAGES[extra]:
+            if find_spec(name) is None:
+                absent.setdefault(extra, name)
     if absent:
         install = _TOOLS if "fairseq" in absent else "pip install"
         raise MissingError(
-            f"{what}: needs the package {' and '.join(dict.fromkeys(absent.values()))}, which is not installed: "
+            f"{what}: not installed here: {' and '.join(dict.fromkeys(absent.values()))}; type: "
             f"{install} 'backattn[{','.join(absent)}]'"
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from backattn.common.device import pick_device
-from backattn.common.extras import require_extras
 from backattn.corpus.formats import read_corpus
 from backattn.demo.sample import write_sample
 from backattn.experiments.grid import RunGrid
@@ -27,11 +26,6 @@ def run_demo(*, threads: int | None, say: Callable[[str], None]) -> None:
 
     :param say: prints one line.
     """
-    require_extras(
-        "the demo, which trains models (without them: `backattn sample`, then `backattn train sample --inputs "
-        "words`)",
-        ["flair", "fairseq"],
-    )
     start = time.monotonic()
 
     @contextmanager

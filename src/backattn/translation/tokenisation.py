@@ -9,7 +9,6 @@ from typing import Protocol
 
 from sacremoses import MosesDetokenizer, MosesTokenizer
 
-from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
 from backattn.recipe import Unit
