@@ -94,7 +94,7 @@ class KnownRecipe:
 
 
 def known_recipes() -> list[KnownRecipe]:
-    """Find the recipes that have a corpus, by name; one of ``pipelines/`` hides the package's of that name."""
+    """Find the recipes with a corpus, by name; one of ``pipelines/`` hides the package's of that name."""
     found = {path.stem: path for folder in (PACKAGED, PIPELINES) for path in folder.glob("*.toml")}
     return list(_with_a_corpus(path for _, path in sorted(found.items())))
 
