@@ -142,7 +142,7 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
     if not is_file(path):
         if os.path.exists(path):
             raise RecipeError(f"{path}: not a regular file; expected the name or path of a recipe")
-        raise MissingError(f"{path}: no such recipe; here are {listed(available_recipes())}")
+        raise MissingError(f"{path}: no such recipe; here are {listed(available_recipes()) or 'none'}")
     try:
         with open_regular(path) as file:
             table = _parse(file.read(_LONGEST + 1).decode("utf-8"))
