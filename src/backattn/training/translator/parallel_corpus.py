@@ -190,8 +190,8 @@ def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     remedy = (
-        f"put the parallel file there ({PACKAGED / 'DATA.md'} says where ours come from), or set BACKATTN_DATA "
-        "to the folder that holds it"
+        f"put the parallel file there ({PACKAGED / 'DATA.md'} says where ours come from), or set "
+        "BACKATTN_DATA to the folder that holds it"
     )
     for number, line in text_lines(path, remedy):
         yield number, line.removeprefix(BYTE_ORDER_MARK)
