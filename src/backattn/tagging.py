@@ -17,7 +17,7 @@ from backattn.experiments.runs import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.build import embedding_entries, transfer_entries, transfer_width, translation_entries
 from backattn.features.fetching import fetch_models
-from backattn.features.pipeline import require_vouchers
+from backattn.features.pipeline import require_usable
 from backattn.features.plan import Stage, make_plan
 from backattn.models.vouchers import NOBODY, Vouchers
 from backattn.recipe import Recipe, from_json
@@ -42,8 +42,7 @@ class TextTagger:
         path = RunFolder(run).recipe
         self.recipe = self._recipe_of(path)
         self._fetch(vouchers)
-        for stage in self._refuse_other_models(run):
-            require_vouchers(stage, self.recipe, vouchers)
+        require_usable(self._refuse_other_models(run), self.recipe, vouchers)
         # A run on words alone needs none of stage one's packages.
         if self._model.needs_transfer:
             from backattn.features.pipeline import load_english_tagger, load_translator

@@ -46,8 +46,8 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("break_it", "arguments", "message"),
     [
-        ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are toy"),
-        ("", ["corpus", "tyo"], "pipelines/tyo.toml: no such recipe; did you mean toy? here are toy"),
+        ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are de, "),
+        ("", ["corpus", "tyo"], "pipelines/tyo.toml: no such recipe; did you mean toy? here are de, "),
         (
             "",
             ["corpus", "toy", "--set", "tagger.epoch=1"],
@@ -253,18 +253,15 @@ def test_a_missing_package_of_stage_one_is_one_line(home: Path) -> None:
         file.write(TRAINING)
     code = (
         "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'flair': raise ModuleNotFoundError('not installed', name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
+        "sys.modules['flair'] = None\n"  # Python's own way to say that there is none
         "import backattn.cli as cli\n"
         "cli.main(['english', 'train', 'toy'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (
-        "backattn: stage one needs the package flair, which is not installed; "
-        "install backattn[features] as the beginning of the README describes\n"
+        "backattn: the English tagger's training: not installed here: flair; type: "
+        "pip install 'backattn[flair]'\n"
     )
 
 

@@ -25,7 +25,8 @@ from backattn.features.word_alignment_io import read_linked_pairs
 from backattn.recipe import AlignmentRecipe, ColumnFormat, load_recipe
 from backattn.report.runs import find_runs
 from backattn.store.reader import StoreReader
-from backattn.translation.tokenisation import BpeCodes, SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import BpeCodes
 from bounds import bounded
 
 # Regular files by their kind, of size 0. The first goes on for a quarter of a terabyte, the second is memory.

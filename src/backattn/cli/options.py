@@ -11,14 +11,19 @@ import click
 from backattn.common.safe_text import printable, quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
-from backattn.recipe import Recipe, load_recipe
+from backattn.recipe import Recipe, available_recipes, load_recipe
+from backattn.recipe.schema import NAME
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def recipe_options(command: _F) -> _F:
     """Add the argument LANG and the option ``--set``."""
-    return click.argument("lang")(set_option(command))
+    return click.argument("lang", shell_complete=_complete_lang)(set_option(command))
+
+
+def _complete_lang(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in available_recipes() if name.startswith(incomplete) and NAME.fullmatch(name)]
 
 
 def trust_options(command: _F) -> _F:

@@ -19,11 +19,14 @@ from backattn.recipe.embeddings import (
     FastTextRecipe,
 )
 from backattn.recipe.loading import (
+    PACKAGED,
     PIPELINES,
+    KnownRecipe,
     as_json,
     available_recipes,
     english_trained_by,
     from_json,
+    known_recipes,
     load_english,
     load_recipe,
     recipe_name,
@@ -54,6 +57,7 @@ from backattn.recipe.training import BackTranslation, EnglishCharLm, EnglishTrai
 
 __all__ = [
     "EPOCHS",
+    "PACKAGED",
     "PIPELINES",
     "AlignmentRecipe",
     "BackTranslation",
@@ -74,6 +78,7 @@ __all__ = [
     "EosPolicy",
     "FairseqRecipe",
     "FastTextRecipe",
+    "KnownRecipe",
     "ModelTranslator",
     "Normalisation",
     "PaperFigure",
@@ -97,6 +102,7 @@ __all__ = [
     "data_path",
     "english_trained_by",
     "from_json",
+    "known_recipes",
     "load_english",
     "load_recipe",
     "model_path",

@@ -127,7 +127,7 @@ class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="fla
     :param hub: name on flair's hub (``flair/ner-english``); empty when ``checkpoint`` is given.
     :param sha256: sha256 that the file must have; empty for any. A flair file is a pickle, which can run
         code: without a digest here it needs ``--trust-sha256`` or ``--trust``. A digest counts only in a
-        recipe of ``pipelines/``.
+        recipe of ``pipelines/``, or of the package.
     :param batch_tokens: English tokens of a batch; does not change the results.
     """
 
