@@ -21,6 +21,7 @@ class SplitStatistics:
     :param tags: BIOES tag -> number of tokens, sorted by type, ``O`` first.
     :param documents: document separators (``-DOCSTART-``); Table 1 adds them to German's sentences.
     :param orphans: I- tags without an entity to continue, which were read as the beginning of one.
+    :param no_tokens: what else is no token (multiword ranges, empty nodes of CoNLL-U) -> how many.
     :param in_train: sentences of dev or test whose tokens are also a sentence of train.
     """
 
@@ -31,6 +32,7 @@ class SplitStatistics:
     tags: Mapping[str, int]
     documents: int
     orphans: int
+    no_tokens: Mapping[str, int]
     in_train: int
 
 
@@ -71,6 +73,8 @@ class CorpusStatistics:
         yield "different tags", [len(split.tags) for split in splits]
         for tag in sorted({tag for split in splits for tag in split.tags}, key=_order):
             yield f"  {printable(tag)}", [split.tags.get(tag, 0) for split in splits]
+        for name in sorted({name for split in splits for name, found in split.no_tokens.items() if found}):
+            yield name, [split.no_tokens.get(name, 0) for split in splits]
         if any(split.orphans for split in splits):
             yield "I- read as a beginning", [split.orphans for split in splits]
         if any(split.in_train for split in splits):
@@ -86,6 +90,7 @@ def corpus_statistics(corpus: Corpus) -> CorpusStatistics:
                 sentences,
                 documents=corpus.documents.get(name, 0),
                 orphans=corpus.orphans.get(name, 0),
+                no_tokens=corpus.no_tokens.get(name, {}),
                 in_train=0 if name == "train" else sum(sentence.key in train for sentence in sentences),
             )
             for name, sentences in corpus.splits()
@@ -95,7 +100,12 @@ def corpus_statistics(corpus: Corpus) -> CorpusStatistics:
 
 
 def _count(
-    sentences: tuple[Sentence, ...], *, documents: int, orphans: int, in_train: int
+    sentences: tuple[Sentence, ...],
+    *,
+    documents: int,
+    orphans: int,
+    no_tokens: Mapping[str, int],
+    in_train: int,
 ) -> SplitStatistics:
     tags = Counter(tag for sentence in sentences for tag in sentence.tags)
     entities = Counter(span.type for sentence in sentences for span in spans(sentence.tags))
@@ -107,6 +117,7 @@ def _count(
         tags={tag: tags[tag] for tag in sorted(tags, key=_order)},
         documents=documents,
         orphans=orphans,
+        no_tokens=no_tokens,
         in_train=in_train,
     )
 
