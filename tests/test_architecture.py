@@ -28,6 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "translation": _INFERENCE,
     "english": _INFERENCE,
     "embeddings": _INFERENCE,
+    "conversion": {"corpus", "recipe", "common"},  # files of other tools -> files of a corpus
     # The stages: they share corpus, recipe and what is below.
     "tagger": {"corpus", "recipe", "common"},
     "features": _FEATURES,
@@ -36,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "tagging": _REPORT,
     "report": _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "tagging", "report"} | _REPORT,
+    "cli": {"demo", "tagging", "report", "conversion"} | _REPORT,
     "": {"common"},  # backattn/__init__.py
 }
 LARGEST_SHARE = 0.2  # of the lines of all packages
@@ -66,9 +67,22 @@ DOORS = {
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
     "jinja2": {"report/markup.py"},
+    # Each library that files of other tools are read with has one door.
+    "spacy": {"conversion/docbin.py"},
+    "pyarrow": {"conversion/tables.py"},
+    "datasets": set(),  # a saved folder is Arrow, and may hold a program
     "click": {
         f"cli/{name}.py"
-        for name in ("__init__", "basics", "error_handling", "models", "options", "stage_one", "stage_two")
+        for name in (
+            "__init__",
+            "basics",
+            "conversion",
+            "error_handling",
+            "models",
+            "options",
+            "stage_one",
+            "stage_two",
+        )
     },
 }
 
