@@ -20,7 +20,7 @@ from backattn.conversion.kinds import KINDS
 @click.option("--source", default="", metavar="XX", help="Language code of running text, to split it.")
 @click.option(
     "--overlap", type=click.Choice(["refuse", "longest"]), default="refuse", show_default=True,
-    help="What to do with entities that overlap, are nested or have gaps: keep the longest (part), and count.",
+    help="For entities that overlap, are nested or have gaps: keep the longest, and count the others.",
 )  # fmt: skip
 @click.option("--names", default="", metavar="O,B-PER,...", help="The tags that numbers stand for, from 0.")
 @click.option("--replace", is_flag=True, help="Write over OUT if it is there.")
@@ -28,7 +28,7 @@ from backattn.conversion.kinds import KINDS
 def convert(
     file: Path, out: Path, kind: Any, source: str, overlap: Any, names: str, replace: bool, as_json: bool
 ) -> None:
-    """Convert FILE (or a folder) of another tool to OUT, a column file (.tsv) or JSON lines (.jsonl), in IOB2.
+    """Convert FILE of another tool to OUT, a column file (.tsv) or JSON lines (.jsonl), in IOB2.
 
     FILE is a BRAT folder, an export of doccano, Prodigy or Label Studio, a spaCy DocBin, a Parquet file, a
     folder of `datasets`, a column file, CoNLL-U or JSON lines.

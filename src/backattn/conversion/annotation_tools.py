@@ -73,8 +73,8 @@ def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
                 place = end
             case _:
                 raise CorpusError(
-                    f"{where}: found the token {quoted(item)}, expected a table with start and end, after the "
-                    "token before; mend the line"
+                    f"{where}: found the token {quoted(item)}, expected a table with start and end, "
+                    "after the token before; mend the line"
                 )
         if item.get("text", text[start:end]) != text[start:end]:
             raise CorpusError(
@@ -147,7 +147,7 @@ def _studio_span(where: str, text: str, result: Any) -> Iterator[TextSpan]:
             raise CorpusError(f"{where}: found a span with the labels {quoted(kinds)}, expected one; mend it")
         case _:
             raise CorpusError(
-                f"{where}: found {quoted(value)}, expected a span with start, end and labels; export it as JSON"
+                f"{where}: found {quoted(value)}, expected a span with start, end and labels; export as JSON"
             )
     shown = value.get("text")
     if isinstance(shown, str) and text[max(start, 0) : end] != shown:

@@ -62,11 +62,12 @@ def _annotations(path: Path, text: str, options: Options, source: Source) -> lis
         found = _ENTITY.fullmatch(line)
         if not found:
             raise CorpusError(
-                f"{path}:{number}: found {quoted(line)}, expected an entity like T1<tab>PER 0 8<tab>Ana Ruiz; "
-                "mend the line"
+                f"{path}:{number}: found {quoted(line)}, expected an entity like T1<tab>PER 0 8<tab>Ana "
+                "Ruiz; mend the line"
             )
         kind, places, shown = found.groups()
-        parts = [TextSpan(*map(int, place.split(" ")), kind) for place in places.split(";")]
+        ends = [place.split(" ") for place in places.split(";")]
+        parts = [TextSpan(int(start), int(end), kind) for start, end in ends]
         try:
             for part in parts:
                 check_span(text, part)
@@ -76,8 +77,8 @@ def _annotations(path: Path, text: str, options: Options, source: Source) -> lis
         parts = _joined(text, parts)
         if len(parts) > 1 and options.overlap == "refuse":
             raise CorpusError(
-                f"{path}:{number}: found the discontinuous entity {places} ({plain(kind)}), expected one place; "
-                "mend the line, or say --overlap longest, which keeps the longest part"
+                f"{path}:{number}: found the discontinuous entity {places} ({plain(kind)}), expected one "
+                "place; mend the line, or say --overlap longest, which keeps the longest part"
             )
         source.overlapping += len(parts) - 1
         spans.append(max(parts, key=lambda part: part.end - part.start))
@@ -100,6 +101,6 @@ def _check_shown(where: str, found: list[str], shown: str | None) -> None:
     """Check offsets against the text that BRAT writes beside them."""
     if shown is not None and "".join("".join(found).split()) != "".join(shown.split()):
         raise CorpusError(
-            f"{where}: found {quoted(' '.join(found))} at its offsets, expected {quoted(shown)} as the line says; "
-            "put the very text there that was annotated (line ends count)"
+            f"{where}: found {quoted(' '.join(found))} at its offsets, expected {quoted(shown)} as the line "
+            "says; put the very text there that was annotated (line ends count)"
         )

@@ -19,6 +19,7 @@ from backattn.conversion.tables import TAGS, TOKENS, read_parquet, read_saved_da
 from backattn.corpus import Sentence
 from backattn.corpus.formats import parse_file
 from backattn.corpus.jsonl import json_lines
+from backattn.corpus.labelled import DOCSTART
 from backattn.corpus.spans import spans
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, Scheme
 
@@ -55,7 +56,7 @@ def convert_file(
 
     :param kind: of the file; None to tell it from the content.
     :param replace: whether ``out`` may be there already.
-    :raises BackattnError: the file does not fit its kind, a library is missing, or ``out`` may not be written.
+    :raises BackattnError: the file does not fit its kind, a library is missing, or ``out`` is there.
     """
     if out.suffix not in (*COLUMN_ENDINGS, *JSON_ENDINGS):
         raise RecipeError(
@@ -107,7 +108,7 @@ def _read(path: Path, kind: Kind, options: Options) -> Source:
             return read_token_lines(path, options, _token_fields(path))
         case "columns":
             return _first_scheme(
-                path, [(s, ColumnFormat(scheme=s, comment="#", docstart="-DOCSTART-")) for s in SCHEMES]
+                path, [(s, ColumnFormat(scheme=s, comment="#", docstart=DOCSTART)) for s in SCHEMES]
             )
         case "conllu":
             return _first_scheme(path, [(s, ConlluFormat(scheme=s)) for s in SCHEMES])
@@ -118,8 +119,8 @@ def _token_fields(path: Path) -> tuple[str, str]:
     fields = first(row, TOKENS), first(row, TAGS)
     if not all(fields):
         raise CorpusError(
-            f"{path}:1: found the fields {listed(list(row)) or 'none'}, expected one of {', '.join(TOKENS)} and "
-            f"one of {', '.join(TAGS)}; rename them"
+            f"{path}:1: found the fields {listed(list(row)) or 'none'}, expected one of {', '.join(TOKENS)} "
+            f"and one of {', '.join(TAGS)}; rename them"
         )
     return fields
 

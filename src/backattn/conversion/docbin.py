@@ -4,6 +4,7 @@ A DocBin is msgpack, packed by zlib. spaCy would unpack it whatever its size, an
 pickles. So the columns of numbers are read here, and spaCy's string store turns them into texts.
 """
 
+import itertools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class _Document:
         borders = self._marked(starts) if any(starts) else self._split(spaces, language)
         bounds = sorted({0, len(self._words), *borders} - inside)
         found = []
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in itertools.pairwise(bounds):
             kept = [place for place in range(begin, end) if self._fit(place)]
             index = {place: number for number, place in enumerate(kept)}
             spans = [

@@ -81,8 +81,8 @@ def _guess_folder(path: Path) -> Kind:
     if any(name.endswith(".ann") for name in names):
         return "brat"
     raise CorpusError(
-        f"{path}: a folder without .ann files (BRAT) and without state.json (a saved data set); name a file or "
-        "such a folder"
+        f"{path}: a folder without .ann files (BRAT) and without state.json (a saved data set); name a file "
+        "or such a folder"
     )
 
 
@@ -96,6 +96,6 @@ def _guess_json(path: Path) -> Kind:
     if first(row, ("text", "data")) and first(row, ("label", "labels", "entities")):
         return "doccano"
     raise CorpusError(
-        f"{path}:1: found the fields {listed(list(row)) or 'none'}, which are of no known form; say which it is: "
-        f"--from {' | '.join(KINDS)}"
+        f"{path}:1: found the fields {listed(list(row)) or 'none'}, which are of no known form; say which it "
+        f"is: --from {' | '.join(KINDS)}"
     )

@@ -33,7 +33,8 @@ class TokenRows:
         """
         if not isinstance(tokens, list) or not isinstance(tags, list) or len(tokens) != len(tags):
             raise CorpusError(
-                f"{where}: found tokens {quoted(tokens)} and tags {quoted(tags)}, expected two lists of one length"
+                f"{where}: found tokens {quoted(tokens)} and tags {quoted(tags)}, expected two lists of "
+                "one length"
             )
         for token in tokens:
             if (
@@ -56,8 +57,8 @@ class TokenRows:
             return names[tag]
         expected = f"a text or a number from 0 to {len(names) - 1}" if names else "a text"
         raise CorpusError(
-            f"{where}: found the tag {quoted(tag)}, expected {expected}; say the tags of the numbers in their "
-            "order: --names O,B-PER,I-PER"
+            f"{where}: found the tag {quoted(tag)}, expected {expected}; say the tags of the numbers in "
+            "their order: --names O,B-PER,I-PER"
         )
 
     @property
@@ -81,8 +82,8 @@ def _sentence(where: str, tokens: list[str], tags: list[str], scheme: Scheme) ->
         return Sentence(tuple(tokens), to_bioes(tags, scheme))
     except TagError as error:
         raise CorpusError(
-            f"{where}: found {error.found}, expected {error.expected} (or tags of {', '.join(SCHEMES[1:])} in the "
-            "whole file); mend it"
+            f"{where}: found {error.found}, expected {error.expected} (or tags of "
+            f"{', '.join(SCHEMES[1:])} in the whole file); mend it"
         ) from None
 
 
@@ -94,5 +95,5 @@ def read_token_lines(path: Path, options: Options, fields: tuple[str, str]) -> S
     """
     rows = TokenRows(options)
     for number, row in json_lines(path):
-        rows.add(f"{path}:{number}", *(row.get(name) for name in fields))
+        rows.add(f"{path}:{number}", row.get(fields[0]), row.get(fields[1]))
     return rows.source

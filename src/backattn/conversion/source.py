@@ -62,8 +62,8 @@ class Source:
         """
         if not options.language:
             raise RecipeError(
-                f"{where}: found running text, which is split into tokens by its language; say it: --source XX "
-                "(a code such as de)"
+                f"{where}: found running text, which is split into tokens by its language; say it: --source "
+                "XX (a code such as de)"
             )
         try:
             aligned = align_text(text, spans, options.language, options.overlap)
@@ -105,7 +105,7 @@ def read_text(path: Path, what: str) -> str:
         return read_bytes(path, what).decode("utf-8")
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{path}: byte {error.start + 1:,} is not UTF-8; convert the file to UTF-8 (offsets count characters)"
+            f"{path}: byte {error.start + 1:,} is not UTF-8; convert the file (offsets count characters)"
         ) from None
 
 

@@ -48,11 +48,8 @@ def read_parquet(path: Path, options: Options) -> Source:
         file = parquet.ParquetFile(opened)
         schema = file.schema_arrow
         chosen = _columns(path, schema)
-        needed = [
-            place
-            for place in range(len(file.schema))
-            if file.schema.column(place).path.split(".")[0] in chosen
-        ]
+        leaves = [file.schema.column(place).path for place in range(len(file.schema))]
+        needed = [place for place, leaf in enumerate(leaves) if leaf.split(".")[0] in chosen]
         metadata = file.metadata
         for group in range(metadata.num_row_groups):
             chunks = [metadata.row_group(group).column(place) for place in needed]
@@ -62,7 +59,7 @@ def read_parquet(path: Path, options: Options) -> Source:
                 sum(chunk.total_uncompressed_size for chunk in chunks),
             )
         # Encoded by a dictionary, a text that repeats takes memory once.
-        dictionaries = [file.schema.column(place).path for place in needed]
+        dictionaries = [leaves[place] for place in needed]
         opened.seek(0)
         file = parquet.ParquetFile(opened, read_dictionary=dictionaries)
         batches = file.iter_batches(batch_size=_ROWS, columns=[*chosen])
@@ -131,8 +128,8 @@ def _columns(path: Path, schema: "pa.Schema") -> tuple[str, str]:
     for name, known in zip(found, (TOKENS, TAGS), strict=True):
         if not name or schema.names.count(name) > 1:
             raise CorpusError(
-                f"{path}: found the columns {listed(schema.names)}, expected one of {', '.join(known)}; rename "
-                "the column before you save the file"
+                f"{path}: found the columns {listed(schema.names)}, expected one of {', '.join(known)}; "
+                "rename the column before you save the file"
             )
     return found
 
@@ -165,8 +162,8 @@ def _add(
 def _check_size(path: Path, values: int, size: int) -> None:
     if values > _MOST_VALUES or size > MOST_BYTES:
         raise CorpusError(
-            f"{path}: holds {values:,} values and {size:,} bytes in one part, expected at most {_MOST_VALUES:,} "
-            f"and {MOST_BYTES:,}; save it in smaller parts"
+            f"{path}: holds {values:,} values and {size:,} bytes in one part, expected at most "
+            f"{_MOST_VALUES:,} and {MOST_BYTES:,}; save it in smaller parts"
         )
 
 

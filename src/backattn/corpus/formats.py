@@ -372,7 +372,7 @@ class _Reader:
                 f"the token in column {self.format.token} and the tag in column {self.format.tag}",
                 comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
-        self._columns = count
+        self._columns = width
 
     def _looks_like_comment(self, line: str) -> bool:
         return line.startswith("#") and not self.format.comment
