@@ -26,6 +26,7 @@ from backattn.recipe import ColumnFormat, JsonlFormat
 
 SPANISH = Options(language="es")
 LONGEST = Options(language="es", overlap="longest")
+MISC = "\t_" * 7
 TEXT = "Ana Ruiz vive en Lugo."
 GOLD = [Sentence(("Ana", "Ruiz", "vive", "en", "Lugo", "."), ("B-PER", "E-PER", "O", "O", "S-LOC", "O"))]
 DOCCANO = {"id": 7, "text": TEXT, "label": [[0, 8, "PER"], [17, 21, "LOC"]]}
@@ -87,6 +88,10 @@ def write(folder: Path, name: str, content: Any) -> Path:
                                          {"start": 17, "end": 21, "labels": ["LOC"]}]}], "label-studio"),
     ("a.jsonl", ({"tokens": GOLD[0].tokens, "ner_tags": GOLD[0].tags},), "jsonl"),
     ("a.txt", "Ana I-PER\nRuiz I-PER\nvive O\nen O\nLugo I-LOC\n. O\n", "columns"),
+    ("a.conllu", "".join(f"{n}\t{w}{MISC}\t{m}\n" for n, w, m in zip(
+        range(1, 7), GOLD[0].tokens, ["X=Y|NER=B-PER", "NER=I-PER", "_", "_", "NER=B-LOC", "_"])), "conllu"),
+    ("a.conllu", "1-2\tx\t_\tO\n1\tAna\t_\tB-PER\n2\tRuiz\t_\tI-PER\n3\tvive\t_\tO\n4\ten\t_\tO\n"
+     "5\tLugo\t_\tB-LOC\n6\t.\t_\tO\n", "conllu"),
     ("a.tsv", "1\tAna\tB-PER\n2\tRuiz\tL-PER\n3\tvive\tO\n4\ten\tO\n5\tLugo\tU-LOC\n6\t.\tO\n", "conllu"),
 ])  # fmt: skip
 def test_each_kind_is_told_and_read(tmp_path: Path, name: str, content: Any, kind: str) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -122,7 +124,13 @@ def parquet(folder: Path, made: Any = None, **more: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"compression": "zstd", "use_dictionary": False}, {"row_group_size": 1}]
+    "more",
+    [
+        {},
+        {"compression": "zstd", "use_dictionary": False},
+        {"row_group_size": 1},
+        {"dictionary_pagesize_limit": 1, "data_page_size": 1, "write_batch_size": 1},
+    ],
 )
 def test_a_parquet_file_comes_back(tmp_path: Path, more: Any) -> None:
     made = table()
@@ -145,7 +153,7 @@ def refusal_with(path: Path, names: tuple[str, ...]) -> str:
 
 
 def test_datasets_and_their_parquet_files_come_back(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="datasets makes the folder")
+    datasets = pytest.importorskip("datasets", reason="datasets makes the folder", exc_type=ImportError)
     features = datasets.Features(
         {
             "tokens": datasets.List(datasets.Value("string")),
@@ -247,3 +255,22 @@ def test_bombs_are_refused_before_they_take_memory(tmp_path: Path) -> None:
     assert "bytes in one part, expected at most" in refusal(path)
     assert "bytes in one part, expected at most" in refusal(saved(tmp_path, bomb))
     assert made.num_rows == 2
+
+
+def test_compressed_buffers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow makes the file (backattn[convert])")
+    zeros = pa.table({"tokens": pa.array([["\1" * 200_000_000]]), "ner_tags": pa.array([["O"]])})
+    path = saved(tmp_path, zeros, compression="zstd")
+    assert (path / "data.arrow").stat().st_size < 1_000_000
+    monkeypatch.setattr("backattn.conversion.tables.MOST_BYTES", 1 << 24)
+    assert "bytes in one part, expected at most" in refusal(path)
+    # A fresh process: this one's allocator holds what it took to make the file.
+    code = (
+        "from pathlib import Path; from backattn.conversion import source, tables\n"
+        f"tables._MEMORY = tables.MOST_BYTES = 1 << 24\ntables.read_saved_dataset(Path({str(path)!r}), source.Options())"
+    )
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=paths, capture_output=True, text=True, check=False
+    )
+    assert "of memory; save it in smaller parts" in done.stderr

@@ -21,7 +21,7 @@ from backattn.corpus.formats import parse_file
 from backattn.corpus.jsonl import json_lines
 from backattn.corpus.labelled import DOCSTART
 from backattn.corpus.spans import spans
-from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, Scheme
+from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
 
 COLUMN_ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob")
 JSON_ENDINGS = (".jsonl",)
@@ -111,7 +111,7 @@ def _read(path: Path, kind: Kind, options: Options) -> Source:
                 path, [(s, ColumnFormat(scheme=s, comment="#", docstart=DOCSTART)) for s in SCHEMES]
             )
         case "conllu":
-            return _first_scheme(path, [(s, ConlluFormat(scheme=s)) for s in SCHEMES])
+            return _first_scheme(path, _conllu_formats())
 
 
 def _token_fields(path: Path) -> tuple[str, str]:
@@ -125,15 +125,23 @@ def _token_fields(path: Path) -> tuple[str, str]:
     return fields
 
 
-def _first_scheme(path: Path, formats: Iterable[tuple[Scheme, CorpusFormat]]) -> Source:
-    """Read a file of columns by the first tag scheme that it fits.
+def _conllu_formats() -> Iterable[tuple[str, ConlluFormat]]:
+    """The places where tags are: column 2 (Universal NER), the last column, or MISC."""
+    for tag, key in ((2, ""), (-1, ""), (9, "NER")):
+        where = f"MISC by the key {key}" if key else f"column {tag}"
+        for scheme in SCHEMES:
+            yield f"{scheme}, in {where}", ConlluFormat(scheme=scheme, tag=tag, tag_key=key)
+
+
+def _first_scheme(path: Path, formats: Iterable[tuple[str, CorpusFormat]]) -> Source:
+    """Read a file of columns by the first format that it fits: a tag scheme, and a place of the tag.
 
     :raises CorpusError: it fits none; the error is that of the first.
     """
     problem: CorpusError | None = None
-    for scheme, format in formats:
+    for name, format in formats:
         try:
-            return Source(list(parse_file(path, format).sentences), form=f"tags in {scheme}")
+            return Source(list(parse_file(path, format).sentences), form=f"tags in {name}")
         except CorpusError as error:
             problem = problem or error
     assert problem is not None

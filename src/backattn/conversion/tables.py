@@ -6,7 +6,7 @@ lists are read. Sizes are checked before values are made of them, and memory is 
 
 import json
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,12 +59,27 @@ def read_parquet(path: Path, options: Options) -> Source:
                 sum(chunk.total_uncompressed_size for chunk in chunks),
             )
         # Encoded by a dictionary, a text that repeats takes memory once.
-        dictionaries = [leaves[place] for place in needed]
-        opened.seek(0)
-        file = parquet.ParquetFile(opened, read_dictionary=dictionaries)
-        batches = file.iter_batches(batch_size=_ROWS, columns=[*chosen])
-        _add(path, batches, chosen, _names(schema, chosen[1]), rows)
+        encoded = parquet.ParquetFile(path, read_dictionary=[leaves[place] for place in needed])
+        names, number = _names(schema, chosen[1]), 0
+        for group in range(metadata.num_row_groups):
+            batches = _batches(encoded, file, group, chosen)
+            number = _add(path, batches, chosen, names, rows, number)
     return rows.source
+
+
+def _batches(encoded: Any, file: Any, group: int, chosen: tuple[str, str]) -> list["pa.RecordBatch"]:
+    """The rows of a row group in small parts.
+
+    :param encoded, file: the file, opened to read texts as numbers of a dictionary, and as texts. A column
+        whose dictionary was given up halfway cannot be read as the first.
+    """
+    import pyarrow as pa
+
+    how = {"batch_size": _ROWS, "row_groups": [group], "columns": [*chosen]}
+    try:
+        return list(encoded.iter_batches(**how))
+    except pa.ArrowNotImplementedError:
+        return list(file.iter_batches(**how))
 
 
 def read_saved_dataset(path: Path, options: Options) -> Source:
@@ -78,7 +93,7 @@ def read_saved_dataset(path: Path, options: Options) -> Source:
         import pyarrow as pa
     except ModuleNotFoundError as error:
         need("pyarrow", error)
-    rows = TokenRows(options)
+    rows, number = TokenRows(options), 0
     for file in _data_files(path):
         with _arrow_errors(file), _limited_memory(), pa.memory_map(str(file)) as mapped:
             reader = pa.ipc.open_stream(mapped)
@@ -91,7 +106,7 @@ def read_saved_dataset(path: Path, options: Options) -> Source:
                     for begin in range(0, batch.num_rows, _ROWS):
                         yield batch.select(places).slice(begin, _ROWS)
 
-            _add(file, batches(), chosen, _names(reader.schema, chosen[1]), rows)
+            number = _add(file, batches(), chosen, _names(reader.schema, chosen[1]), rows, number)
     return rows.source
 
 
@@ -148,15 +163,25 @@ def _names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
 
 
 def _add(
-    path: Path, batches: Any, chosen: tuple[str, str], names: tuple[str, ...], rows: "TokenRows"
-) -> None:
-    number = 0
+    path: Path,
+    batches: Iterable["pa.RecordBatch"],
+    chosen: tuple[str, str],
+    names: tuple[str, ...],
+    rows: TokenRows,
+    number: int,
+) -> int:
+    """Add the rows of batches.
+
+    :param number: of the rows before.
+    :returns: the number of rows with these.
+    """
     for batch in batches:
         columns = [batch.column(batch.schema.get_field_index(name)) for name in chosen]
         _check_size(path, sum(map(_values, columns)), sum(map(_characters, columns)))
         for tokens, tags in zip(*(column.to_pylist() for column in columns), strict=True):
             number += 1
             rows.add(f"{path}: row {number}", tokens, tags, names)
+    return number
 
 
 def _check_size(path: Path, values: int, size: int) -> None:
