@@ -267,7 +267,8 @@ def test_compressed_buffers_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     # A fresh process: this one's allocator holds what it took to make the file.
     code = (
         "from pathlib import Path; from backattn.conversion import source, tables\n"
-        f"tables._MEMORY = tables.MOST_BYTES = 1 << 24\ntables.read_saved_dataset(Path({str(path)!r}), source.Options())"
+        f"tables._MEMORY = tables.MOST_BYTES = 1 << 24\n"
+        f"tables.read_saved_dataset(Path({str(path)!r}), source.Options())"
     )
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
