@@ -89,7 +89,8 @@ def write(folder: Path, name: str, content: Any) -> Path:
     ("a.jsonl", ({"tokens": GOLD[0].tokens, "ner_tags": GOLD[0].tags},), "jsonl"),
     ("a.txt", "Ana I-PER\nRuiz I-PER\nvive O\nen O\nLugo I-LOC\n. O\n", "columns"),
     ("a.conllu", "".join(f"{n}\t{w}{MISC}\t{m}\n" for n, w, m in zip(
-        range(1, 7), GOLD[0].tokens, ["X=Y|NER=B-PER", "NER=I-PER", "_", "_", "NER=B-LOC", "_"], strict=True)), "conllu"),
+        range(1, 7), GOLD[0].tokens, ["X=Y|NER=B-PER", "NER=I-PER", "_", "_", "NER=B-LOC", "_"],
+        strict=True)), "conllu"),
     ("a.conllu", "1-2\tx\t_\tO\n1\tAna\t_\tB-PER\n2\tRuiz\t_\tI-PER\n3\tvive\t_\tO\n4\ten\t_\tO\n"
      "5\tLugo\t_\tB-LOC\n6\t.\t_\tO\n", "conllu"),
     ("a.tsv", "1\tAna\tB-PER\n2\tRuiz\tL-PER\n3\tvive\tO\n4\ten\tO\n5\tLugo\tU-LOC\n6\t.\tO\n", "conllu"),

@@ -62,9 +62,10 @@ class SentenceMaker:
         self.orphans = 0
         self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
 
-    def token(self, token: str, number: int) -> str:
+    def token(self, token: str, number: int, place: str = "the token column") -> str:
         """Check a token.
 
+        :param place: where it stands, for the message.
         :raises CorpusError: it is blank, or longer than any word.
         """
         if len(token) > LONGEST_TOKEN:
@@ -72,7 +73,7 @@ class SentenceMaker:
                 number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
             )
         if not token.strip(_BLANKS):
-            raise self.error(number, "an empty token", "some text in its place", "mend the line")
+            raise self.error(number, "an empty token", f"some text in {place}", "mend the line")
         return self._known.setdefault(token, token)
 
     def foreign_token(self, token: str, number: int) -> str:
@@ -82,7 +83,7 @@ class SentenceMaker:
         """
         if problem := unfit(token):
             raise self.error(number, f"{problem} in the token {quoted(token)}", "text alone", "mend the line")
-        return self.token(token, number)
+        return self.token(token, number, "the list of tokens")
 
     def sentence(
         self,
