@@ -20,7 +20,7 @@ from backattn.features.fetching import fetch_models
 from backattn.features.pipeline import require_usable
 from backattn.features.plan import Stage, make_plan
 from backattn.models.vouchers import NOBODY, Vouchers
-from backattn.recipe import Recipe, from_json
+from backattn.recipe import ColumnFormat, Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.tagger.prediction import TaggerModel, load_run, predict
 from backattn.tagger.run import ADVICE, RunFolder, read_json
@@ -165,7 +165,9 @@ def tag_text(
     tagger = TextTagger(run, device=device, vouchers=vouchers)
     corpus = tagger.recipe.corpus
     read = read_columns if form == "columns" else read_lines
-    sentences = read(source, corpus.unit, source.name, corpus.format, tagger.types)
+    # A corpus of another kind has no columns that new text could have too.
+    columns = corpus.format if isinstance(corpus.format, ColumnFormat) else ColumnFormat()
+    sentences = read(source, corpus.unit, source.name, columns, tagger.types)
     while part := list(islice(sentences, batch)):
         for tokens, tags in zip(part, tagger.tag(part), strict=True):
             out.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
