@@ -50,6 +50,7 @@ class Corpus:
     :param documents: split -> number of document separators (``-DOCSTART-`` lines), where its format has
         them; they are not sentences, though the paper's Table 1 counts them for German.
     :param orphans: split -> number of tags that the format's ``orphans = "begin"`` corrected.
+    :param comments: split -> number of comment lines that were passed over.
     :param sha256: split -> digest of the file that it was read from.
     """
 
@@ -58,6 +59,7 @@ class Corpus:
     test: tuple[Sentence, ...]
     documents: Mapping[str, int] = field(default_factory=dict)
     orphans: Mapping[str, int] = field(default_factory=dict)
+    comments: Mapping[str, int] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def splits(self) -> Iterator[tuple[str, tuple[Sentence, ...]]]:

@@ -2,22 +2,36 @@
 
 A file is decoded as a whole and split at line feeds alone, so that the other separators of Unicode (U+2028,
 U+0085, ...) may be part of a token. A line that does not fit the format is refused with file and line. Every
-line is a token but comments, blank lines and document separators, and document separators are counted.
+line is a token but blank lines, and comments and document separators, which are counted.
 """
 
 import codecs
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import listed, plain, quoted, shortened
+from backattn.common.text_lines import BYTE_ORDER_MARK, unpacked
 from backattn.corpus import SPLITS, Corpus, Sentence
-from backattn.corpus.tags import MOST_TYPES, OUTSIDE, TagError, is_type, to_bioes
+from backattn.corpus.other_forms import of_brat, other_binary, other_form
+from backattn.corpus.tags import (
+    MOST_TYPES,
+    OUTSIDE,
+    TagError,
+    is_tag,
+    is_type,
+    schemes_of,
+    to_bioes,
+    with_type,
+)
 from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 
 _BLANKS = " \t"
@@ -40,12 +54,14 @@ class ColumnFile:
     :param sentences: in file order, tags in BIOES.
     :param documents: number of document separators (``-DOCSTART-``).
     :param orphans: number of I- tags without an entity to continue, which were read as the beginning of one.
+    :param comments: number of comment lines that were passed over.
     :param sha256: digest of the file's bytes.
     """
 
     sentences: tuple[Sentence, ...]
     documents: int
     orphans: int
+    comments: int
     sha256: str
 
 
@@ -57,7 +73,7 @@ def read_corpus(recipe: CorpusRecipe) -> Corpus:
     """
     paths = {split: data_path(getattr(recipe, split)) for split in SPLITS}
     for split, path in paths.items():
-        if not is_file(path):
+        if not is_file(path) and not os.path.isdir(path):
             raise MissingError(
                 f"{path}: no such file (corpus.{split}); get it from {shortened(recipe.source)}; put it "
                 "there, or set BACKATTN_DATA to the folder that holds the recipe's data"
@@ -67,6 +83,7 @@ def read_corpus(recipe: CorpusRecipe) -> Corpus:
         **{split: file.sentences for split, file in files.items()},
         documents={split: file.documents for split, file in files.items()},
         orphans={split: file.orphans for split, file in files.items()},
+        comments={split: file.comments for split, file in files.items()},
         sha256={split: file.sha256 for split, file in files.items()},
     )
 
@@ -82,16 +99,32 @@ def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
 
 
 def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
-    """Read a column file, and count document separators and orphans; raises as :func:`read_column_file`."""
+    """Read a column file, which may be packed by gzip (``.gz``), and count what is no token.
+
+    Raises as :func:`read_column_file`.
+    """
     _check_format(path, format)
+    if os.path.isdir(path) and (found := of_brat(path)):
+        raise CorpusError(f"{path}: expected a column file; this looks like {found}")
     if not is_file(path):  # reading a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
-        data = read_regular(path, _MOST_BYTES)
+        packed = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put a column file there") from None
+    data = unpacked(path, packed, _MOST_BYTES) if path.suffix == ".gz" else packed
+    if found := other_binary(path, data):
+        raise CorpusError(f"{path}: expected a column file, found {found}")
+    text = _decode(data, path, format.encoding)
+    if found := other_form(text):
+        raise CorpusError(f"{path}:1: expected a column file; this looks like {found}")
     reader = _Reader(path, format)
-    sentences = tuple(reader.sentences(_decode(data, path, format.encoding)))
+    try:
+        sentences = tuple(reader.sentences(text.split("\n")))
+    except CorpusError:
+        if found := of_brat(path):
+            raise CorpusError(f"{path}:1: expected a column file; this looks like {found}") from None
+        raise
     if not sentences:
         raise CorpusError(
             f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
@@ -108,7 +141,8 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
             f"{path}:1: found {len(types):,} entity types, expected at most {MOST_TYPES:,}; name the column "
             "of the tags in the recipe's format (tag)"
         )
-    return ColumnFile(sentences, reader.documents, reader.orphans, hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(packed).hexdigest()
+    return ColumnFile(sentences, reader.rows.documents, reader.orphans, reader.rows.comments, digest)
 
 
 def _check_format(path: Path, format: ColumnFormat) -> None:
@@ -116,10 +150,17 @@ def _check_format(path: Path, format: ColumnFormat) -> None:
 
     :raises RecipeError: they contradict each other, or a type or the encoding is not valid.
     """
-    if format.orphans == "begin" and format.scheme != "IOB2":
+    if format.orphans == "begin" and format.scheme not in _IOB2:
         raise RecipeError(
             f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
             "IOB2; take one of the two out of the recipe"
+        )
+    if format.type and (format.scheme == "IO" or not is_type(format.type)):
+        expected = "a scheme with prefixes" if is_type(format.type) else "a type without blanks"
+        raise RecipeError(
+            f"{path}: its format says type = {quoted(format.type)} with scheme {format.scheme}; expected "
+            f'{expected} (type is for tags without types: B, I, O; for I and O alone say scheme = "IOB1"); '
+            "mend the recipe"
         )
     for name, kind in format.types.items():
         if kind and not is_type(kind):
@@ -146,68 +187,223 @@ def _no_encoding(path: Path, encoding: str) -> RecipeError:
 
 # The document separator of CoNLL-2003.
 _DOCSTART = "-DOCSTART-"
+# IOB2 and its other name.
+_IOB2 = ("IOB2", "BIO")
+# Characters of comments at the head of a file that are kept until the first line of another kind.
+_MOST_AHEAD = 1 << 20
+# Ids of CoNLL-U that are no tokens: 2-3 comes before the tokens 2 and 3, 4.1 after token 4.
+_NO_TOKEN_ID = re.compile(r"([0-9]{1,6})([.-])[0-9]{1,6}")
+
+
+class Row(NamedTuple):
+    """A token line of a column file, or the end of a sentence, which has no columns."""
+
+    number: int
+    line: str
+    columns: list[str]
+
+
+class ColumnRows:
+    """Reader of lines in columns: tells tokens, comments, document separators and ends of sentences apart.
+
+    Files of a corpus and new text in columns are both read through it.
+
+    :param name: of the file, for messages.
+    :param types: the bare types of the file, by which comments are told from tokens; needed for the scheme IO
+        alone, where any word could be a tag.
+    """
+
+    def __init__(self, name: str, format: ColumnFormat, types: Collection[str] = ()) -> None:
+        self.name = name
+        self.format = format
+        self.documents = 0
+        self.comments = 0
+        self._types = types
+        # Of the first line that is surely no comment: its number of columns, and whether one holds a tag.
+        self._columns = 0
+        self._tagged = False
+
+    def read(self, numbered: Iterable[tuple[int, str]]) -> Iterator[Row]:
+        """Yield the token lines, and a row without columns after each sentence.
+
+        :param numbered: lines and their numbers.
+        :raises CorpusError: a line is a separator of documents that the format does not name, a range or an
+            empty node of CoNLL-U, or a comment in the middle of a sentence.
+        """
+        ids: list[str] = []  # the first column of each row of the sentence
+        comment = 0  # number of a comment line inside of the sentence
+        for number, line in self._with_look_ahead(iter(numbered)):
+            columns = self.split(line)
+            if not line or self._ends_sentence(line, columns):
+                if ids:
+                    yield Row(number, line, [])
+                ids, comment = [], 0
+                continue
+            if _DOCSTART in line and _DOCSTART in split_columns(line):
+                raise self._docstart(number)
+            if self._is_comment(line, columns, head=not ids):
+                self.comments += 1
+                comment = comment or (number if ids else 0)
+                continue
+            has_ids = self.format.token % len(columns) != 0
+            if comment:
+                if not (has_ids and _start_again(ids, columns[0])):
+                    raise self._comment_inside(comment)
+                yield Row(number, line, [])
+                ids, comment = [], 0
+            if has_ids and not columns[0].isdecimal():
+                self._check_id(columns[0], ids[-1] if ids else "0", number)
+            ids.append(columns[0])
+            yield Row(number, line, columns)
+        if ids:
+            yield Row(number, "", [])
+
+    def split(self, line: str) -> list[str]:
+        """The columns of a line."""
+        return line.split("\t") if self.format.separator == "tab" else split_columns(line)
+
+    def _ends_sentence(self, line: str, columns: list[str]) -> bool:
+        """Whether a line is blank, or separates documents (by tabs or blanks), which is counted."""
+        docstart = self.format.docstart
+        if docstart and docstart in line and (docstart in columns or split_columns(line)[:1] == [docstart]):
+            self.documents += 1
+            return True
+        return not line.strip(_BLANKS)
+
+    def _with_look_ahead(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """The lines again, after the first that is surely no comment has shown the columns of a token."""
+        ahead: list[tuple[int, str]] = []
+        characters = 0
+        for number, line in lines if self.format.comment else ():
+            ahead.append((number, line))
+            characters += len(line) + 1
+            if line.strip(_BLANKS) and not line.startswith(self.format.comment):
+                columns = self.split(line)
+                if not self.format.docstart or self.format.docstart not in split_columns(line):
+                    self._columns, self._tagged = len(columns), self._has_tag(columns)
+                    break
+            if characters > _MOST_AHEAD:
+                break
+        return chain(ahead, lines)
+
+    def _is_comment(self, line: str, columns: list[str], *, head: bool) -> bool:
+        """Whether a line is a comment: it begins like one, and has not the columns and the tag of a token, or
+        is one field at the head of a sentence."""
+        if not self.format.comment or not line.startswith(self.format.comment):
+            return False
+        if head and len(columns) == 1:
+            return True
+        if self._columns and len(columns) != self._columns:
+            return True
+        return (self._tagged or not self._columns) and not self._has_tag(columns)
+
+    def _has_tag(self, columns: list[str]) -> bool:
+        """Whether the columns hold a token and a tag of the scheme."""
+        token, tag = places(self.format, len(columns))
+        if token == tag or not (0 <= token < len(columns) and 0 <= tag < len(columns)):
+            return False
+        found = columns[tag]
+        known = self.format.scheme != "IO" or found == OUTSIDE or found in self._types
+        return known and is_tag(found, self.format.scheme, self.format.type)
+
+    def _check_id(self, found: str, previous: str, number: int) -> None:
+        """Refuse a row of CoNLL-U that is no token."""
+        row = _NO_TOKEN_ID.fullmatch(found)
+        if row and previous.isdecimal() and int(row[1]) == int(previous[:6]) + (row[2] == "-"):
+            what = "a range of tokens" if row[2] == "-" else "an empty node"
+            raise CorpusError(
+                f"{self.name}:{number}: found the id {found}, {what} of CoNLL-U, expected a token; set "
+                'corpus.format.kind = "conllu" in the recipe, or take the line out'
+            )
+
+    def _docstart(self, number: int) -> CorpusError:
+        return CorpusError(
+            f"{self.name}:{number}: found {_DOCSTART!r}, expected a token, not a separator of documents; set "
+            f'docstart = "{_DOCSTART}" in the recipe\'s format'
+        )
+
+    def _comment_inside(self, number: int) -> CorpusError:
+        return CorpusError(
+            f"{self.name}:{number}: found a comment in the middle of a sentence, expected it before one, or "
+            "ids that start again after it; put an empty line before it, or mend the line if it is a token"
+        )
+
+
+def places(format: ColumnFormat, count: int) -> tuple[int, int]:
+    """The columns of the token and of the tag among so many columns, counted from 0; they may not exist."""
+    token, tag = (place + count if place < 0 else place for place in (format.token, format.tag))
+    return token, tag
+
+
+def _start_again(ids: list[str], following: str) -> bool:
+    """Whether an id begins another sentence than the ids before it, which count from 0 or 1."""
+    return following == ids[0] in ("0", "1") and (len(ids) == 1 or ids[-1] != following)
 
 
 class _Reader:
-    """Reader of the lines of one file, which counts document separators and orphans."""
+    """Reader of the sentences of one file, which counts orphans."""
 
     def __init__(self, path: Path, format: ColumnFormat) -> None:
         self.path = path
         self.format = format
-        self.documents = 0
+        self.rows = ColumnRows(str(path), format)
         self.orphans = 0
         self._columns = 0  # of the first token line; the others must have as many
         self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
 
-    def sentences(self, text: str) -> Iterator[Sentence]:
-        """Yield the sentences of a file's text.
+    def sentences(self, lines: list[str]) -> Iterator[Sentence]:
+        """Yield the sentences of a file's lines.
 
         :raises CorpusError: a line does not fit the format; names file and line.
         """
-        tab, comment = self.format.separator == "tab", self.format.comment
-        tokens: list[str] = []
-        tags: list[str] = []
-        numbers: list[int] = []  # the line of each token
-        # The additional blank line ends the last sentence.
-        for number, line in enumerate([*text.split("\n"), ""], start=1):
-            if comment and line.startswith(comment):
-                continue
-            columns = line.split("\t") if tab else split_columns(line)
-            if self._separates(line, columns):
-                if tokens:
-                    yield self._sentence(tokens, tags, numbers)
-                    tokens, tags, numbers = [], [], []
-                continue
-            if len(columns) != self._columns:
-                self._check_columns(columns, number)
-            tokens.append(self._token(columns[self.format.token], number))
-            tags.append(columns[self.format.tag])
-            numbers.append(number)
+        if self.format.scheme == "IO" and self.format.comment:
+            self.rows = ColumnRows(str(self.path), self.format, self._bare_types(lines))
+        rows: list[Row] = []
+        for row in self.rows.read(enumerate(lines, 1)):
+            if row.columns:
+                if len(row.columns) != self._columns:
+                    self._check_columns(row)
+                rows.append(row)
+            elif rows:
+                yield self._sentence(rows)
+                rows = []
 
-    def _separates(self, line: str, columns: list[str]) -> bool:
-        """Whether a line separates sentences: a blank line or a document separator, which is counted."""
-        if self.format.docstart and self.format.docstart in columns:
-            self.documents += 1
-            return True
-        return not line or not line.strip(_BLANKS)
+    def _bare_types(self, lines: list[str]) -> set[str]:
+        """The types on lines that cannot be comments."""
+        sure = (line for line in lines if not line.startswith(self.format.comment))
+        return {tag for line in sure for tag in self.rows.split(line)[self.format.tag :][:1]}
 
-    def _check_columns(self, columns: list[str], number: int) -> None:
+    def _check_columns(self, row: Row) -> None:
+        number, line, columns = row
         count = len(columns)
+        comment = 'set comment = "#" in the recipe\'s format if this is a comment; else mend the line'
         if self._columns:
+            advice = "mend the line, or the format's separator or comment in the recipe"
             raise self._error(
                 number, _count(count, "column"), f"{self._columns} as in the lines before",
-                "mend the line, or the format's separator or comment in the recipe",
+                comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
-        token, tag = (c + count if c < 0 else c for c in (self.format.token, self.format.tag))
+        token, tag = places(self.format, count)
+        if token == tag and 0 <= token < count > 1:
+            raise self._error(
+                number, _count(count, "column"),
+                f"the token and the tag in two columns, but column {self.format.token} and column "
+                f"{self.format.tag} are the same one", "mend the format's token and tag in the recipe",
+            )  # fmt: skip
         if token == tag or not (0 <= token < count and 0 <= tag < count):
+            advice = "mend the line, or the format's token, tag and separator in the recipe"
             raise self._error(
                 number, _count(count, "column"),
                 f"the token in column {self.format.token} and the tag in column {self.format.tag}",
-                "mend the line, or the format's token, tag and separator in the recipe",
+                comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
         self._columns = count
 
-    def _token(self, token: str, number: int) -> str:
+    def _looks_like_comment(self, line: str) -> bool:
+        return line.startswith("#") and not self.format.comment
+
+    def _token(self, row: Row) -> str:
+        number, token = row.number, row.columns[self.format.token]
         if self.format.segmentation_digit:
             if token[-1:] not in set("0123456789"):
                 raise self._error(
@@ -215,11 +411,6 @@ class _Reader:
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
-        if token == _DOCSTART:  # otherwise it would become a sentence of the corpus
-            raise self._error(
-                number, quoted(token), "a token, not a separator of documents",
-                f'set docstart = "{_DOCSTART}" in the recipe\'s format',
-            )  # fmt: skip
         if len(token) > LONGEST_TOKEN:
             raise self._error(
                 number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
@@ -228,33 +419,50 @@ class _Reader:
             raise self._error(number, "an empty token", "some text in the token column", "mend the line")
         return self._known.setdefault(token, token)
 
-    def _sentence(self, tokens: list[str], tags: list[str], numbers: list[int]) -> Sentence:
+    def _sentence(self, rows: list[Row]) -> Sentence:
+        tokens = [self._token(row) for row in rows]
+        tags = [row.columns[self.format.tag] for row in rows]
         mending = self.format.orphans == "begin"
         try:
+            typed = with_type(tags, self.format.scheme, self.format.type) if self.format.type else tags
             # IOB1 differs from IOB2 only in that an I- may begin an entity.
-            converted = to_bioes(tags, "IOB1" if mending else self.format.scheme)
+            converted = to_bioes(typed, "IOB1" if mending else self.format.scheme)
         except TagError as error:
-            advice = "mend the tag, or the format's scheme and tag column in the recipe"
-            if error.orphan and self.format.scheme == "IOB2":
-                advice = 'mend the tag, or let it begin an entity: orphans = "begin" in the recipe\'s format'
-            raise self._error(numbers[error.position], error.found, error.expected, advice) from None
+            advice = self._tag_advice(error, tags[error.position], rows[error.position].line)
+            raise self._error(rows[error.position].number, error.found, error.expected, advice) from None
         if mending:
             self.orphans += sum(t[0] == "I" and c[0] in "BS" for t, c in zip(tags, converted, strict=True))
         if self.format.types:
-            converted = self._renamed(converted, numbers)
+            converted = self._renamed(converted, rows)
         if self.format.split_characters:
             return Sentence(*_characters(tokens, converted))
         return Sentence(tuple(tokens), converted)
 
-    def _renamed(self, tags: tuple[str, ...], numbers: list[int]) -> tuple[str, ...]:
+    def _tag_advice(self, error: TagError, tag: str, line: str) -> str:
+        if error.orphan and self.format.scheme in _IOB2:
+            return 'mend the tag, or let it begin an entity: orphans = "begin" in the recipe\'s format'
+        if self._looks_like_comment(line):
+            return 'set comment = "#" in the recipe\'s format if this is a comment; else mend the tag'
+        if is_tag(tag, self.format.scheme, self.format.type):
+            return "mend the tag, or the format's scheme and tag column in the recipe"
+        if self.format.type:
+            return "mend the tag, or take type out of the recipe's format if tags have their types"
+        if is_tag(tag, self.format.scheme, "any"):
+            return 'name the type of all entities in the recipe\'s format (type = "PER"), or mend the tag'
+        # A tag of IO may be anything.
+        others = [scheme for scheme in schemes_of(tag) if scheme != "IO"] or schemes_of(tag)
+        such = f" ({listed([*others])} {'has' if len(others) == 1 else 'have'} such tags)" if others else ""
+        return f"mend the tag, or the format's scheme{such} and tag column in the recipe"
+
+    def _renamed(self, tags: tuple[str, ...], rows: list[Row]) -> tuple[str, ...]:
         """Replace entity types after the conversion to BIOES, so that two adjacent entities stay two."""
         renamed = []
-        for tag, number in zip(tags, numbers, strict=True):
+        for tag, row in zip(tags, rows, strict=True):
             try:
                 renamed.append(_rename(tag, self.format.types))
             except KeyError as error:
                 raise self._error(
-                    number, f"type {plain(error.args[0])}", f"one of {listed(list(self.format.types))}",
+                    row.number, f"type {plain(error.args[0])}", f"one of {listed(list(self.format.types))}",
                     'give it a type (or "" for none) in the format\'s types in the recipe',
                 ) from None  # fmt: skip
         return tuple(renamed)
@@ -312,12 +520,17 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
             f"{path}:{line}: found byte 0x{found}, expected text in {encoding}; "
             "give the format its encoding in the recipe (iso-8859-1 for the first CoNLL-2003 edition)"
         ) from None
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\r")
-    for character, name in (("\r", "a carriage return inside the line"), ("\0", "a NUL character")):
+    text = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").removesuffix("\r")
+    lines, convert = "lines that end in a line feed", "convert the file, or give the format its encoding"
+    for character, found, expected, advice in (
+        ("\r", "a carriage return inside the line", f"{lines}, in {encoding}", convert),
+        ("\0", "a NUL character", f"{lines}, in {encoding}", convert),
+        # Invisible, it would make another token of the same word; most often, files were joined.
+        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", "take it out"),
+    ):
         position = text.find(character)
         if position >= 0:
-            raise CorpusError(
-                f"{path}:{text.count(chr(10), 0, position) + 1}: found {name}, expected lines that end in a "
-                f"line feed, in {encoding}; convert the file, or give the format its encoding in the recipe"
-            )
+            number = text.count("\n", 0, position) + 1
+            in_recipe = " in the recipe" if advice == convert else ""
+            raise CorpusError(f"{path}:{number}: found {found}, expected {expected}; {advice}{in_recipe}")
     return text

@@ -1,4 +1,4 @@
-"""Tag schemes IOB1, IOB2, BIOES and BMES: checks, and conversion to BIOES.
+"""Tag schemes IOB1, IOB2, IO, and BIOES with its other letters: checks, and conversion to BIOES.
 
 The meaning of a tag depends on its two neighbours at most, so a conversion is a table over ``(previous,
 current, next)``. :func:`_convert` computes an entry when a corpus first needs it, and caches it.
@@ -30,13 +30,15 @@ class _Table:
         token).
     :param end: prefixes of the last token of an entity; in a scheme without them, an entity ends before the
         first token that does not continue it.
-    :param opens_inside: an ``inside`` prefix may begin an entity (IOB1 alone).
+    :param opens_inside: an ``inside`` prefix may begin an entity (IOB1 and IO).
+    :param bare: tags are types without a prefix (IO); each is read as ``inside``.
     """
 
     begin: frozenset[str]
     inside: frozenset[str]
     end: frozenset[str] = frozenset()
     opens_inside: bool = False
+    bare: bool = False
 
     @property
     def marks_end(self) -> bool:
@@ -44,13 +46,18 @@ class _Table:
         return bool(self.end)
 
 
+_IOB2 = _Table(begin=frozenset("B"), inside=frozenset("I"))
 _TABLES: dict[Scheme, _Table] = {
     # In IOB1, B- is needed only between two adjacent entities of one type; elsewhere it is redundant but
     # means the same as I-, so it is accepted.
     "IOB1": _Table(begin=frozenset("B"), inside=frozenset("I"), opens_inside=True),
-    "IOB2": _Table(begin=frozenset("B"), inside=frozenset("I")),
+    "IOB2": _IOB2,
+    "BIO": _IOB2,
     "BIOES": _Table(begin=frozenset("BS"), inside=frozenset("IE"), end=frozenset("ES")),
+    "BILOU": _Table(begin=frozenset("BU"), inside=frozenset("IL"), end=frozenset("LU")),
     "BMES": _Table(begin=frozenset("BS"), inside=frozenset("ME"), end=frozenset("ES")),
+    "BMEWO": _Table(begin=frozenset("BW"), inside=frozenset("ME"), end=frozenset("EW")),
+    "IO": _Table(begin=frozenset(), inside=frozenset("I"), opens_inside=True, bare=True),
 }
 
 
@@ -86,11 +93,56 @@ def parse_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
 
     :raises ValueError: the tag is not of the scheme's form.
     """
-    prefix, kind = split_tag(tag)
     table = _TABLES[scheme]
-    if tag != OUTSIDE and (prefix not in table.begin | table.inside or not is_type(kind)):
+    prefix, kind = ("I", tag) if table.bare and tag != OUTSIDE else split_tag(tag)
+    legal = _is_bare_type(kind) if table.bare else prefix in _prefixes(table) and is_type(kind)
+    if tag != OUTSIDE and not legal:
         raise ValueError(f"found tag {quoted(tag)}, expected {_forms(table)}")
     return prefix, kind
+
+
+def _is_bare_type(kind: str) -> bool:
+    """Whether a tag of IO is a type: not one of another scheme, which would become a type like ``B-PER``,
+    nor another sign for O."""
+    return (
+        is_type(kind) and split_tag(kind)[0] not in ("B", "I") and kind != "o" and any(map(str.isalpha, kind))
+    )
+
+
+def is_tag(tag: str, scheme: Scheme, kind: str = "") -> bool:
+    """Whether a text is a tag of a scheme.
+
+    :param kind: type of the entities where the tags have none.
+    """
+    if kind:
+        return tag == OUTSIDE or tag in _prefixes(_TABLES[scheme])
+    try:
+        parse_tag(tag, scheme)
+    except ValueError:
+        return False
+    return True
+
+
+def schemes_of(tag: str) -> list[Scheme]:
+    """The schemes that have a tag, for messages."""
+    return [scheme for scheme in _TABLES if scheme != "BIO" and is_tag(tag, scheme)]
+
+
+def with_type(tags: Sequence[str], scheme: Scheme, kind: str) -> list[str]:
+    """Give tags without types (``B``, ``I``, ``O``) a type.
+
+    :raises TagError: names the first one that is not a prefix of the scheme.
+    """
+    prefixes = _prefixes(_TABLES[scheme])
+    for position, tag in enumerate(tags):
+        if tag != OUTSIDE and tag not in prefixes:
+            expected = f"O or one of {', '.join(sorted(prefixes))}"
+            raise TagError(position, f"tag {quoted(tag)}", f"{expected} without a type")
+    return [tag if tag == OUTSIDE else f"{tag}-{kind}" for tag in tags]
+
+
+def _prefixes(table: _Table) -> frozenset[str]:
+    return table.begin | table.inside
 
 
 def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
@@ -144,7 +196,9 @@ def _convert(scheme: Scheme, previous: str, current: str, following: str) -> str
 
 
 def _forms(table: _Table) -> str:
-    return "O or one of " + ", ".join(f"{prefix}-TYPE" for prefix in sorted(table.begin | table.inside))
+    if table.bare:
+        return "O or a type without a prefix, like PER"
+    return "O or one of " + ", ".join(f"{prefix}-TYPE" for prefix in sorted(_prefixes(table)))
 
 
 def _continues(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -172,7 +172,7 @@ class _TypeMapping:
     """Mapping of the English tagger's entity types to those of the corpus.
 
     :param name: of the recipe, for messages.
-    :param table: ``projection.types`` of the recipe; empty where the types have the same names.
+    :param table: ``projection.types`` of the recipe; a type that it does not list keeps its name.
     :param known: the types of the corpus' gold entities.
     """
 
@@ -189,18 +189,21 @@ class _TypeMapping:
     def apply(self, entities: Sequence[Span]) -> list[Span]:
         """Entities with the types of the corpus, without those of types that it lacks.
 
-        :raises RecipeError: a type is not mapped to one of the corpus.
+        :raises RecipeError: a type is mapped to none of the corpus, or keeps a name that the corpus lacks.
         """
         named = [(entity, self._name(entity.type)) for entity in entities]
         return [Span(entity.start, entity.end, kind) for entity, kind in named if kind]
 
     def _name(self, english: str) -> str:
-        kind = self.table.get(english) if self.table else english
-        if kind is None or (kind and kind not in self.known):
+        kind = self.table.get(english, english)
+        if kind and kind not in self.known:
+            becomes = (
+                f"would be {plain(kind)}" if english in self.table else "keeps its name, as it is not listed"
+            )
             raise RecipeError(
-                f"{self.name}: projection.types: the English tagger finds {plain(english)}, which "
-                f"{'it does not list' if kind is None else f'would be {plain(kind)}'}; expected one of the "
-                f'corpus\' types for it ({listed(sorted(self.known))}), or "" to leave it out'
+                f"{self.name}: projection.types: the English tagger finds {plain(english)}, which {becomes}; "
+                f'expected one of the corpus\' types for it ({listed(sorted(self.known))}), or "" to leave '
+                "it out"
             )
         return kind
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from backattn.recipe.constraints import Natural, OptionalColumn, Positive, Table
 
-Scheme = Literal["IOB1", "IOB2", "BIOES", "BMES"]
+Scheme = Literal["IOB1", "IOB2", "BIO", "BIOES", "BILOU", "BMES", "BMEWO", "IO"]
 Unit = Literal["word", "character"]
 
 
@@ -14,12 +14,16 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
 
     :param token: column of the token, from 0; negative counts from the end of the line.
     :param tag: column of the tag, counted in the same way.
-    :param scheme: tag scheme of the file; tags are converted to BIOES.
+    :param scheme: tag scheme of the file; tags are converted to BIOES. BIO is IOB2; BILOU, BMES and BMEWO are
+        BIOES in other letters. IO has bare types (``PER``, ``O``): adjacent tokens of a type are one entity.
+    :param type: entity type of a file whose tags are prefixes without a type (``B``, ``I``, ``O``); empty
+        where the tags have types.
     :param orphans: what to do with an I- tag of IOB2 that continues no entity: refuse the file, or begin an
         entity there, as conlleval does, and count it. The released CoNLL-2002 and Weibo files have a few.
     :param separator: separator of the columns.
     :param encoding: name of a Python codec.
-    :param comment: skip lines that start with this text; empty for none.
+    :param comment: skip and count lines that start with this text and are not tokens: they lack the columns
+        or the tag of a token line, or begin a sentence with a single field. Empty for none.
     :param docstart: token of the lines that separate documents (``-DOCSTART-``), which are skipped; empty for
         none.
     :param segmentation_digit: remove the digit that ends each token (Weibo).
@@ -32,6 +36,7 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
     token: int = 0
     tag: int = -1
     scheme: Scheme = "IOB2"
+    type: str = ""
     orphans: Literal["refuse", "begin"] = "refuse"
     separator: Literal["whitespace", "tab"] = "whitespace"
     encoding: str = "utf-8"

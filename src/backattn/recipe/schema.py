@@ -249,8 +249,8 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
 class ProjectionRecipe(Table, frozen=True, kw_only=True):
     """How ``backattn project`` maps the entity types of the English tagger to those of the corpus.
 
-    :param types: entity type of the English tagger -> type of the corpus; "" turns it into O. Empty keeps all
-        types; otherwise a type that is not listed is refused.
+    :param types: entity type of the English tagger -> type of the corpus; "" turns it into O. A type that is
+        not listed keeps its name.
     """
 
     types: Mapping[str, str] = {}

@@ -1,0 +1,57 @@
+"""Recognise files of other forms where a column file is expected, by what they begin with.
+
+Nothing here reads such a file. Each pattern is one that no legal line of a column file has.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+# Characters of a first line that is looked at.
+_LONGEST_LINE = 1 << 24
+_JSON_OVER_LINES = re.compile(r'\s*(\[\s*)?\{[ \t\r]*\n\s*"(?:[^"\\\n]|\\.)*"\s*:')
+# T1 <tab> PER 0 8 <tab> Ana Ruiz
+_BRAT = re.compile(r"\s*T\d+\t\S+ \d+ \d+(;\d+ \d+)*\t")
+_CONVERT = "run `backattn convert FILE OUT`, which makes a column file of it"
+
+
+def other_form(text: str) -> str:
+    """What a text is that is no column file, and what to do; empty for any other text."""
+    first = re.search(r"\S.*", text)
+    line = first.group() if first else ""
+    if line.startswith("{") and _is_object(line):
+        return f'JSON lines; set corpus.format.kind = "jsonl" in the recipe, or {_CONVERT}'
+    if _is_object(line.lstrip("[ ").rstrip(",] \r")) or _JSON_OVER_LINES.match(text):
+        return f"JSON; {_CONVERT}"
+    if _BRAT.match(text):
+        return f"BRAT annotations; {_CONVERT.replace('FILE', 'FOLDER')}"
+    return ""
+
+
+def other_binary(path: Path, data: bytes) -> str:
+    """What a file of no text is, and what to do, by its first bytes; empty for any other."""
+    if data.startswith(b"\x1f\x8b") and path.suffix != ".gz":
+        return "a file packed by gzip; end its name in .gz, or unpack it (gunzip)"
+    if data.startswith(b"PK\x03\x04"):
+        return "a zip archive; unpack it (unzip), and name a file of it"
+    if data.startswith(b"PAR1") and data.endswith(b"PAR1"):
+        return f"a Parquet file; {_CONVERT}"
+    return ""
+
+
+def of_brat(path: Path) -> str:
+    """What a text or a folder of BRAT is, and what to do; empty for any other."""
+    # os.path, unlike Path, takes a name that is too long for one of no file.
+    if any(path.glob("*.ann")) if os.path.isdir(path) else os.path.isfile(path.with_suffix(".ann")):
+        return f"text of BRAT, with its entities in .ann files; {_CONVERT.replace('FILE', 'FOLDER')}"
+    return ""
+
+
+def _is_object(line: str) -> bool:
+    if not line.startswith("{") or len(line) > _LONGEST_LINE:
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
