@@ -60,7 +60,7 @@ DOORS = {
     "transformers": {"embeddings/bert.py", "translation/marian.py"},
     "huggingface_hub": {"models/hub.py"},
     "sentencepiece": {"translation/tokenisation.py", "training/translator/vocabulary.py"},
-    "sacremoses": {"translation/tokenisation.py"},
+    "sacremoses": {"corpus/raw_text.py", "translation/tokenisation.py"},
     "sacrebleu": {"training/translator/train.py"},
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
