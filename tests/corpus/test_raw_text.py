@@ -1,4 +1,4 @@
-"""Raw text: the tokens of a text slice it exactly, are those of Moses, and sentences end where they should."""
+"""Raw text: the tokens of a text slice it exactly and are those of Moses; sentences end where they should."""
 
 import time
 
