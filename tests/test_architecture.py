@@ -61,6 +61,7 @@ DOORS = {
     "huggingface_hub": {"models/hub.py"},
     "sentencepiece": {"translation/tokenisation.py", "training/translator/vocabulary.py"},
     "sacremoses": {"corpus/raw_text.py", "translation/tokenisation.py"},
+    "spacy": {"corpus/input_raw.py"},
     "sacrebleu": {"training/translator/train.py"},
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 _LONGEST_VALUE = 80
@@ -161,9 +162,14 @@ def printable_output() -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
-def data_output() -> TextIO:
-    """Return standard output for data: exact in a file or a pipe, printable on a terminal."""
+def data_output(*, escaped: bool = True) -> TextIO:
+    """Return standard output for data: exact in a file or a pipe, printable on a terminal; always UTF-8.
+
+    :param escaped: False for text that was made printable piece by piece, with colours between the pieces.
+    """
     out: Any = sys.stdout
     if isinstance(out, PrintableStream):
         out = out._stream
-    return cast(TextIO, PrintableStream(out, keep="\n\t") if out.isatty() else out)
+    if isinstance(out, TextIOWrapper):
+        out.reconfigure(encoding="utf-8")  # whatever the locale says, as the input
+    return cast(TextIO, PrintableStream(out, keep="\n\t") if escaped and out.isatty() else out)

@@ -85,7 +85,7 @@ class BioesCrf(nn.Module):
 
     @torch.no_grad()
     def span_probabilities(self, emissions: Tensor, lengths: Tensor, tags: Tensor, spans: Tensor) -> Tensor:
-        """The marginal probability of entities: the share of the legal tag sequences that hold exactly this one.
+        """The marginal probability of entities: the share of legal tag sequences that hold this very one.
 
         The sum over all ways to the span's first tag, times the span's own tags, times the sum over all ways
         from its last tag, over the sum over all legal sequences. In float64, by logarithms: what is
