@@ -7,6 +7,7 @@ import sys
 import tty
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from users_folder import build_stores, make_home
 # separates; and what a report must not hold.
 EVIL = (
     "x\x1b]52;c;aGk=\a\x1b]0;t\x1b[2J\x9b31m\x9d\x7f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    "\u200e\u200f\u061c\u200b\u2060\ufeff\xad\u2028\u2029\U000e0041<script>alert(1)<&sect|`z"
+    "\u200e\u200f\u061c\u200b\u2060\xad\u2028\u2029\U000e0041<script>alert(1)<&sect|`z"
 )
 # Farsi and an emoji, whose joiners are letters.
 GOOD = "می\u200cخواهم \U0001f469\u200d\U0001f52c क\u094d\u200dष Zoë 王五"
@@ -145,7 +146,10 @@ CALLS: dict[tuple[str, ...], list[str]] = {
         "toy --seeds EVIL", "toy --device EVIL", "toy --sentences EVIL",
     ],
     ("report",): ["toy", "toy --json", "EVIL", "toy --sentences EVIL"],
-    ("tag",): ["RUN text.txt", "EVIL", "EVIL/EVIL EVIL", "RUN EVIL"],
+    ("tag",): [
+        "RUN text.txt", "RUN text.txt --json", "RUN text.txt --output spans", "RUN text.txt --output color",
+        "EVIL", "EVIL/EVIL EVIL", "RUN EVIL", "RUN text.txt --input EVIL",
+    ],
     ("inspect",): ["toy train:1", "toy train:1 --json", "toy EVIL", "toy train:1 --run EVIL"],
     ("project",): ["toy", "toy --json"],
 }  # fmt: skip
@@ -204,26 +208,42 @@ def test_json_is_of_equal_value(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("call", ["tag RUN text.txt", "pairs toy"])
+@pytest.mark.parametrize(
+    "call", ["tag RUN text.txt --input tokens", "tag RUN text.txt --json --input tokens", "pairs toy"]
+)
 def test_data_is_exact_in_a_file_and_printable_on_a_terminal(
     home: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     arguments = words(call, home)
     token = EVIL if call.startswith("tag") else "_".join(EVIL.split())
     data, _ = invoke(*arguments)
-    assert token in data
+    if as_json := "--json" in arguments:
+        assert token in json.loads(data)["tokens"]
+    else:
+        assert token in data
     ours, theirs = os.openpty()
     tty.setraw(theirs)  # else it writes line ends of its own
     with open(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr("sys.stdout", terminal)
         cli.main(arguments, standalone_mode=False)
         monkeypatch.undo()
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
+    shown = read_all(ours)
     assert "singt" in shown
     assert hostile_characters(shown) <= {"\t"}
     assert shown.count("\n") == data.count("\n")
     assert shown.count("\t") == data.count("\t")
+    if as_json:
+        assert json.loads(shown) == json.loads(data)
+
+
+def read_all(terminal: int) -> str:
+    """What was written to a terminal whose other end is closed; it may come in pieces."""
+    parts = []
+    with suppress(OSError):
+        while part := os.read(terminal, 1 << 16):
+            parts.append(part)
+    os.close(terminal)
+    return b"".join(parts).decode()
 
 
 def test_files_of_a_report_hold_no_foreign_markup(home: Path) -> None:

@@ -90,7 +90,7 @@ def check_tokens(tokens: Sequence[str], where: str) -> None:
         if not token.strip(" \t"):
             raise CorpusError(f"{where}: found {quoted(token)} as a token, expected some text; mend the line")
         # Invisible, it would make another token of the same word; most often, files were joined.
-        if token[0] == BYTE_ORDER_MARK:
+        if BYTE_ORDER_MARK in token:
             raise CorpusError(
                 f"{where}: found a byte order mark (U+FEFF), expected it at the head of the file alone; take "
                 "it out"
