@@ -16,11 +16,28 @@ from backattn.corpus.input_text import InputForm
 from backattn.recipe import ColumnFormat, Unit
 from bounds import bounded
 
-PIECES = st.sampled_from(
-    ["Ana", " ", "\t", "e\u0301", "👩‍🚀", "👍🏽", "🇪🇸", "क्ष", "می‌خواهم", "\u200d", "\ufeff",
-     "\u200b",     "\u2028", "\x0b", "\x85", "\u00a0", ". ", "¿", "...", "&amp;", "<b>", "王五", "。", "\U000e0041", "l'eau",
-     "Sr. ", "\x1b[31m"]
-)  # fmt: skip
+PIECES = (
+    st.sampled_from(["Ana", " ", "\t", "e\u0301", "👩‍🚀", "👍🏽", "🇪🇸", "क्ष", "می‌خواهم", "\u200d", "\ufeff"])
+    | st.sampled_from(
+        [
+            "\u200b",
+            "\u2028",
+            "\x0b",
+            "\x85",
+            "\u00a0",
+            ". ",
+            "¿",
+            "...",
+            "&amp;",
+            "<b>",
+            "王五",
+            "。",
+            "l'eau",
+            "Sr. ",
+        ]
+    )
+    | st.sampled_from(["\x1b[31m", "\U000e0041"])
+)
 LETTERS = st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"])
 LINES = st.lists(PIECES | st.text(LETTERS, max_size=5), max_size=10).map("".join)
 # Neither columns nor JSON: a guess at the form is not what is tried here.

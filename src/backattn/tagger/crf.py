@@ -100,7 +100,8 @@ class BioesCrf(nn.Module):
         probabilities = emissions.new_empty(len(spans), dtype=torch.float64)
         # Sentences with an entity, as many at a time as the sums over pairs of tags have room for.
         rows = max(1, _MOST_PAIRS // emissions.shape[2] ** 2)
-        for part in sentences.unique().split(rows) if len(spans) else ():
+        with_entities = torch.tensor(sorted(set(sentences.tolist())), device=spans.device)
+        for part in with_entities.split(rows) if len(spans) else ():
             mine = torch.isin(sentences, part).nonzero().squeeze(1)
             places = torch.searchsorted(part, sentences[mine]), first[mine], last[mine]
             m = int(lengths[part].max())
@@ -140,7 +141,8 @@ class BioesCrf(nn.Module):
         own = walked[rows, last] - walked[rows, first]
         before = to_the_left[rows, first, tags[rows, first]]
         after = to_the_right[rows, last, tags[rows, last]]
-        return before + own + after - everything[rows]
+        scores: Tensor = before + own + after - everything[rows]
+        return scores
 
 
 class _LogLikelihood(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from backattn.common.device import pick_device
 from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
@@ -19,7 +19,7 @@ from backattn.features.build import embedding_entries, transfer_entries, transfe
 from backattn.features.pipeline import require_vouchers
 from backattn.features.plan import Stage, make_plan
 from backattn.models.vouchers import NOBODY, Vouchers
-from backattn.recipe import Recipe, from_json
+from backattn.recipe import EmbeddingName, Recipe, from_json
 from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
 from backattn.tagger.prediction import Prediction, TaggerModel, load_run, predict_scored
@@ -176,7 +176,9 @@ class TextTagger:
         if name not in self._embedders:
             from backattn.features.pipeline import load_embedder
 
-            self._embedders[name] = load_embedder(self.recipe, name, self._device, self._vouchers)
+            self._embedders[name] = load_embedder(
+                self.recipe, cast(EmbeddingName, name), self._device, self._vouchers
+            )
         embedder = self._embedders[name]
         return embedding_entries(embedder, sentences, self.recipe.embeddings.dtype), embedder.width
 
