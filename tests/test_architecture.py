@@ -35,8 +35,9 @@ LAYERS: dict[str, set[str]] = {
     "experiments": _EXPERIMENTS,
     "tagging": _REPORT,
     "report": _REPORT,
+    "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "tagging", "report"} | _REPORT,
+    "cli": {"demo", "evaluation", "tagging", "report"} | _REPORT,
     "": {"common"},  # backattn/__init__.py
 }
 LARGEST_SHARE = 0.2  # of the lines of all packages

@@ -146,9 +146,13 @@ CALLS: dict[tuple[str, ...], list[str]] = {
         "toy --seeds EVIL", "toy --device EVIL", "toy --sentences EVIL",
     ],
     ("report",): ["toy", "toy --json", "EVIL", "toy --sentences EVIL"],
+    ("runs",): ["", "--json", "toy", "toy --json", "EVIL"],
     ("tag",): [
         "RUN text.txt", "RUN text.txt --json", "RUN text.txt --output spans", "RUN text.txt --output color",
-        "EVIL", "EVIL/EVIL EVIL", "RUN EVIL", "RUN text.txt --input EVIL",
+        "EVIL", "EVIL/EVIL EVIL", "RUN EVIL", "RUN text.txt --input EVIL", "toy", "toy text.txt --best",
+    ],
+    ("evaluate",): [
+        "RUN data/toy.test", "RUN data/toy.test --json", "RUN EVIL", "toy data/toy.test", "EVIL EVIL --best",
     ],
     ("inspect",): ["toy train:1", "toy train:1 --json", "toy EVIL", "toy train:1 --run EVIL"],
     ("project",): ["toy", "toy --json"],
@@ -273,16 +277,54 @@ def test_a_crash_is_told_printably(home: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not hostile_characters(done.stderr.decode())
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_letters_that_an_encoding_lacks_are_escaped(home: Path, encoding: str) -> None:
-    code = "from backattn.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "corpus", "toy", "--json"],
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-        capture_output=True,
-        check=True,
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},  # Python would take UTF-8 for it
+    ],
+    ids=lambda locale: " ".join(f"{name}={value}" for name, value in locale.items()),
+)
+@pytest.mark.usefixtures("trained")
+def test_output_is_utf_8_in_every_locale(home: Path, locale: dict[str, str]) -> None:
+    """Standard output, standard error, and the data of `tag`."""
+    (home / "utf8.txt").write_text(f"{GOOD} é\n", encoding="utf-8")
+    (home / "pipelines/other.toml").write_text(
+        (home / "pipelines/toy.toml").read_text().replace("toy.train", "none.王五"), encoding="utf-8"
     )
-    assert json.loads(done.stdout.decode(encoding))["splits"]["train"]["entities"] == {kind_of(EVIL): 1}
+    code = (
+        "import json, sys; from backattn.cli import main\n"
+        "for call in json.loads(sys.argv[1]):\n"
+        "    try: main(call)\n"
+        "    except SystemExit: pass\n"
+    )
+    calls = [["corpus", "toy", "--json"], words("tag RUN utf8.txt", home), ["corpus", "other"]]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(calls)],
+        env={**os.environ, **locale}, capture_output=True, check=True,
+    )  # fmt: skip
+    figures, _, tagged = done.stdout.decode("utf-8").partition("\n}\n")
+    assert json.loads(figures + "}")["splits"]["train"]["entities"] == {kind_of(EVIL): 1}
+    assert [line.split("\t")[0] for line in tagged.splitlines() if line] == [*GOOD.split(), "é"]
+    assert done.stderr.decode("utf-8").startswith("backattn: data/none.王五: no such file (corpus.train)")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_ends_quietly(home: Path, unbuffered: str) -> None:
+    """As `| head` does. The status is that of a tool that SIGPIPE ends."""
+    code = "import sys; sys.stdin.readline(); from backattn.cli import main; main()"
+    for command in (("keys",), ("pairs", "toy"), ("--help",)):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, *command],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdout is not None
+        child.stdout.close()
+        child.stdout = None
+        assert child.communicate(b"go\n") == (None, b""), command
+        assert child.returncode == 141, command
 
 
 @settings(max_examples=5, deadline=None)

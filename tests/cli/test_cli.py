@@ -18,6 +18,7 @@ hidden = 4
 word_dimensions = 4
 epochs = 2
 """
+TRAINING = "[english.training]\nfiles = [{ path = 'english.conll' }]\n"
 
 
 @pytest.fixture
@@ -46,14 +47,35 @@ def test_help_names_every_command() -> None:
     ("break_it", "arguments", "message"),
     [
         ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are toy"),
-        ("", ["corpus", "toy", "--set", "tagger.epoch=1"], "toy.toml with --set: tagger.epoch: unknown key"),
+        ("", ["corpus", "tyo"], "pipelines/tyo.toml: no such recipe; did you mean toy? here are toy"),
+        (
+            "",
+            ["corpus", "toy", "--set", "tagger.epoch=1"],
+            "toy.toml with --set: tagger.epoch: unknown key; did you mean epochs?",
+        ),
+        ("", ["corpus", "toy", "--set", "Taggr.epochs=1"], ": Taggr: unknown key; did you mean tagger?"),
+        (
+            "",
+            ["corpus", "toy", "--set", "epochs=1"],
+            ": epochs: unknown key; did you mean tagger.epochs or english.training.epochs or ",
+        ),
+        ("", ["keys", "taggr"], "'taggr': no such key; did you mean tagger? the tables of a recipe are"),
+        (
+            "",
+            ["train", "toy", "--inputs", "words", "--device", "gpu"],
+            "--device 'gpu': did you mean cuda? expected cpu, cuda or auto (",
+        ),
         ("rm data/toy.dev", ["corpus", "toy"], "data/toy.dev"),
         (
             "rm cache/toy/translator/checkpoint.pt",
             ["check", "toy"],
             "make it with `backattn translator train",
         ),
-        ("rm cache/toy/english/tagger.pt", ["check", "toy"], "make it with `backattn english train"),
+        (
+            "rm cache/toy/english/tagger.pt",
+            ["check", "toy"],
+            "no English tagger there; none of the recipes here trains it (english.training); or point",
+        ),
         ("", ["train", "toy", "--inputs", "word"], "--inputs word: expected one of words, words+transfer"),
         ("", ["train", "toy", "--seeds", "1,x"], "--seeds x: expected numbers"),
         ("", ["report", "toy"], "backattn train"),
@@ -72,6 +94,45 @@ def test_a_users_mistake_is_one_line_and_status_2(
     assert err.startswith("backattn: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_a_missing_english_tagger_names_the_recipe_that_makes_it(home: Path) -> None:
+    (home / "cache/toy/english/tagger.pt").unlink()
+    (home / "pipelines/broken.toml").write_text("[english")
+    (home / "pipelines/other.toml").write_text(english := "[english]\ncheckpoint = 'other.pt'\n" + TRAINING)
+    (home / "pipelines/shared.toml").write_text(english.replace("other.pt", "toy/english/tagger.pt"))
+    status, _, err = run("check", "toy")
+    assert status == 2
+    assert "the recipe shared trains it, with `backattn english train shared`; or point" in err
+    with (home / "pipelines/toy.toml").open("a") as file:
+        file.write(TRAINING)
+    assert "the recipe toy trains it, with `backattn english train toy`" in run("check", "toy")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["corpsu", "toy"], "No such command 'corpsu'. Did you mean 'corpus'?"),
+        (["english", "trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["corpus", "toy", "--jsno"], "No such option '--jsno'. Did you mean '--json'?"),
+        (["--hlep"], "No such option '--hlep'. Did you mean '--help'?"),
+    ],
+)
+def test_the_nearest_command_and_option_are_named(home: Path, arguments: list[str], message: str) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == f"Error: {message}"
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(home: Path) -> None:
+    recipe = home / "pipelines/toy.toml"
+    plain = run("corpus", "toy", "--json")
+    recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes().lstrip())
+    assert recipe.read_bytes().startswith(b"\xef\xbb\xbf[corpus]")
+    assert run("corpus", "toy", "--json") == plain
+    assert run("recipes")[1] == "toy\n"
+    recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())  # a second one is a character
+    assert "not readable as TOML" in run("corpus", "toy")[2]
 
 
 def test_check_features_and_train_agree_about_the_cache(home: Path) -> None:
@@ -142,7 +203,7 @@ def test_check_and_idle_features_never_import_torch(home: Path) -> None:
 
 def test_a_missing_package_of_stage_one_is_one_line(home: Path) -> None:
     with (home / "pipelines/toy.toml").open("a") as file:
-        file.write("[english.training]\nfiles = [{ path = 'english.conll' }]\n")
+        file.write(TRAINING)
     code = (
         "import sys\n"
         "class Absent:\n"

@@ -145,14 +145,6 @@ def test_a_runs_recipe_says_where_the_models_lie_now(recipe: Recipe, tmp_path: P
     assert json.loads((run.folder / "recipe.json").read_text("utf-8"))["english"]["checkpoint"] == "moved.pt"
 
 
-def test_a_process_takes_no_more_cores_than_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5})
-    assert experiments._cores() == 2
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert experiments._cores() == 64
-
-
 def test_side_by_side_equals_one_after_the_other(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

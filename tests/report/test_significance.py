@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_folders import draw_counts
 
-from backattn.report.significance import f1, paired_bootstrap
+from backattn.report.significance import f1, intervals, paired_bootstrap
 
 
 def loop_f1(counts: list) -> float:
@@ -43,6 +43,16 @@ def test_the_vectorised_bootstrap_is_the_loop(seeds: int, sentences: int, resamp
     assert found.value == pytest.approx(expected)
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
     assert found.p == pytest.approx(min(1, 2 * (1 + min(below, above)) / (1 + resamples)))
+
+
+@pytest.mark.parametrize(("systems", "sentences", "resamples"), [(1, 7, 40), (3, 5, 60), (2, 11, 600)])
+def test_the_interval_of_one_system_is_the_loop(systems: int, sentences: int, resamples: int) -> None:
+    counts = np.stack([draw_counts(0.2 + 0.2 * number, number, sentences) for number in range(systems)])
+    found = intervals(counts, resamples=resamples, seed=5)
+    assert found.shape == (systems, 2)
+    for system, borders in zip(counts, found, strict=True):
+        drawn = loop_bootstrap(np.zeros_like(system)[None], system[None], resamples, 5)
+        assert list(borders) == pytest.approx(list(np.percentile(drawn, [2.5, 97.5])))
 
 
 def test_equal_runs_differ_by_nothing() -> None:

@@ -12,12 +12,14 @@ from backattn.cli.basics import corpus, demo, keys, recipes, sample
 from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.stage_one import check, features, gc, pairs, show
-from backattn.cli.stage_two import inspect, project, report, tag, train
+from backattn.cli.stage_two import evaluate, inspect, project, report, runs, tag, train
+from backattn.common.cores import limit_openmp_threads
 from backattn.common.version import __version__
 
 # Two threads that wait actively for each other on a busy machine take many times as long. The OpenMP
 # runtime reads this once, when torch is imported, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+limit_openmp_threads()
 
 
 @click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,6 +43,6 @@ for _command in (
     *(recipes, keys, corpus, sample, demo),
     *(models, translator, charlm, english, align),
     *(features, check, show, pairs, gc),
-    *(train, report, tag, inspect, project),
+    *(train, runs, report, tag, evaluate, inspect, project),
 ):
     main.add_command(_command)

@@ -20,6 +20,8 @@ _STAGE_ONE_PACKAGES = {
     "transformers",
 }  # fmt: skip
 
+# Exit status of a tool whose reader has gone (`| head`): the shell's for the signal SIGPIPE.
+_SIGPIPE = 128 + 13
 # Finished shards, epochs and runs are kept.
 _RESUME = "run the same command again: it goes on from what is finished"
 _LESS_MEMORY = (
@@ -40,6 +42,8 @@ class ErrorHandlingGroup(click.Group):
             ctx.exit(error.exit_status)
         except KeyboardInterrupt:
             _stop()
+        except BrokenPipeError:  # click would end with status 1
+            _end_for_pipe()
         except (MemoryError, RuntimeError, OSError) as error:
             if not out_of_memory(error):
                 raise
@@ -61,6 +65,8 @@ class ErrorHandlingGroup(click.Group):
                 return super().make_context(*arguments, **named)
         except KeyboardInterrupt:
             _stop()
+        except BrokenPipeError:  # of a help text
+            _end_for_pipe()
 
     def main(self, *arguments: Any, **named: Any) -> Any:
         """Run the command line with printable output, help texts included."""
@@ -69,16 +75,20 @@ class ErrorHandlingGroup(click.Group):
 
     def _main(self, *arguments: Any, **named: Any) -> Any:
         try:
-            return super().main(*arguments, **named)
+            try:
+                return super().main(*arguments, **named)
+            finally:
+                sys.stdout.flush()  # what fails here would fail when Python ends, with a traceback
         except KeyboardInterrupt:
             _stop()
+        except BrokenPipeError:
+            _end_for_pipe()
         except OSError as error:  # of the environment, not of the input: a full disk, a folder without rights
             _print_error(
                 f"{error.filename or 'output'}: {error.strerror or error}; mend that, then {_RESUME}"
             )
-            if not error.filename:  # writing the remaining output would fail once more when Python ends
-                with suppress(OSError, ValueError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not error.filename:
+                _drop_output()
             sys.exit(2)
 
 
@@ -91,6 +101,17 @@ def _usage_on_one_line() -> Iterator[None]:
         raise
     except click.UsageError as error:
         raise click.UsageError(one_line(error.format_message()), error.ctx) from None
+
+
+def _drop_output() -> None:
+    """Send the remaining output nowhere: writing it would fail once more when Python ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_for_pipe() -> NoReturn:
+    _drop_output()
+    sys.exit(_SIGPIPE)
 
 
 def _stop() -> NoReturn:

@@ -85,6 +85,20 @@ def report(
     answer(made.to_json(), made.to_text(), as_json)
 
 
+@click.command()
+@click.argument("lang", required=False)
+@json_option
+def runs(lang: str | None, as_json: bool) -> None:
+    """List the runs of LANG, or of all, the best on dev first: F1 on dev and test, inputs, seed, folder.
+
+    Runs that are not finished or damaged follow, with what to do.
+    """
+    from backattn.report.run_list import list_runs
+
+    found = list_runs(cache_root(), lang)
+    answer(found.to_json(), found.to_text(), as_json)
+
+
 class _RunPath(click.Path):
     """The folder of a run; its name is enough where only one run below the cache has that name."""
 
@@ -99,8 +113,23 @@ class _RunPath(click.Path):
         return found[0] if len(found) == 1 else path
 
 
+best_option = click.option("--best", is_flag=True, help="RUN is a LANG: take its run with the best dev F1.")
+
+
+def _chosen(run: Path, best: bool) -> Path:
+    """The folder of RUN; says which one --best takes."""
+    from backattn.report.run_list import chosen_run
+
+    found = chosen_run(run, cache_root(), best=best)
+    if isinstance(found, Path):
+        return found
+    click.echo(f"backattn: {found.folder} (dev F1 {100 * found.dev_f1:.2f})", err=True)
+    return found.folder
+
+
 @click.command()
 @click.argument("run", type=_RunPath())
+@best_option
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--input", "form", type=click.Choice(["text", "tokens", "columns", "jsonl"]), default="text",
@@ -126,10 +155,13 @@ class _RunPath(click.Path):
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True,
               help="Sentences to read before tags are printed.")  # fmt: skip
 def tag(
-    run: Path, file: Path | None, form: Any, tokenizer: Any, no_split: bool, output: Any, scheme: Any,
-    ansi: bool | None, as_json: bool, device: str, trust: bool, trusted: frozenset[str], batch: int,
+    run: Path, best: bool, file: Path | None, form: Any, tokenizer: Any, no_split: bool, output: Any,
+    scheme: Any, ansi: bool | None, as_json: bool, device: str, trust: bool, trusted: frozenset[str],
+    batch: int,
 ) -> None:  # fmt: skip
     """Tag new text with a trained RUN (a folder below cache/LANG/runs, or its name), through both stages.
+
+    With --best, RUN is a LANG.
 
     FILE (or standard input) is UTF-8 text, split into sentences and into the words (Chinese: the characters)
     of the run's language. A file that is clearly of another form than --input says is refused.
@@ -151,6 +183,7 @@ def tag(
         input=form, tokenizer=tokenizer or "moses", split=not no_split, output=output,
         scheme=scheme or "BIOES", ansi=ansi, batch=batch,
     )  # fmt: skip
+    run = _chosen(run, best)
     with open_input(file) as source:
         tag_text(
             run, source, str(file or "standard input"), out, options, device=device,
@@ -172,6 +205,33 @@ def _refuse_beside(option: str, value: str, *fitting: str, **others: Any) -> Non
                 f"--{name.replace('_', '-')} is for {option} {' or '.join(fitting)}, found {option} {value}; "
                 "leave one out"
             )
+
+
+@click.command()
+@click.argument("run", type=_RunPath())
+@best_option
+@click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@device_option
+@trust_options
+@json_option
+def evaluate(
+    run: Path, best: bool, files: tuple[Path, ...], device: str, trust: bool, trusted: frozenset[str],
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Score a trained RUN on other labelled files: F1 overall and by type, with 95 % intervals.
+
+    Each FILE is in the format of the run's corpus. Entities of types that the run does not know are counted
+    as missed, and named; a second F1 leaves them out. Each result is kept as evaluations/*.json in the folder
+    of the run. With --best, RUN is a LANG.
+    """
+    from backattn.evaluation import evaluate as evaluate_run
+    from backattn.models.vouchers import Vouchers
+
+    vouchers = Vouchers(trust=trust, named=trusted)
+    made = evaluate_run(_chosen(run, best), files, device=device, vouchers=vouchers)
+    answer([one.to_json() for one in made], "\n".join(one.to_text() for one in made), as_json)
+    for one in made:
+        one.save()
 
 
 @click.command()

@@ -115,14 +115,10 @@ class PrintableStream:
         self._bars = bars and stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write escaped text; letters that the encoding lacks are escaped as well."""
+        """Write escaped text."""
         moved = _BAR.match(text) if self._bars else None
         cursor = moved[0] if moved else ""
-        escaped = cursor + printable(text[len(cursor) :], self._keep)
-        try:
-            self._stream.write(escaped)
-        except UnicodeEncodeError:
-            self._stream.write(_NOT_ASCII.sub(lambda c: c[0] if c[0] in "\r\n\t" else _escape(c[0]), escaped))
+        self._stream.write(cursor + printable(text[len(cursor) :], self._keep))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -139,12 +135,17 @@ class PrintableStream:
 def _printable(stream: TextIO, *, bars: bool = False) -> TextIO:
     if isinstance(stream, PrintableStream):
         return stream
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="strict")
     return cast(TextIO, PrintableStream(stream, bars=bars))
 
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Make all text that this process writes to standard output and standard error printable."""
+    """Make all text that this process writes to standard output and standard error printable.
+
+    It is UTF-8, as all input is, whatever the locale says: a file that a command wrote can be read again.
+    """
     before = sys.stdout, sys.stderr
     ours = _printable(sys.stdout), _printable(sys.stderr, bars=True)
     sys.stdout, sys.stderr = ours
@@ -163,13 +164,11 @@ def printable_output() -> Iterator[None]:
 
 
 def data_output(*, escaped: bool = True) -> TextIO:
-    """Return standard output for data: exact in a file or a pipe, printable on a terminal; always UTF-8.
+    """Return standard output for data: exact in a file or a pipe, printable on a terminal.
 
     :param escaped: False for text that was made printable piece by piece, with colours between the pieces.
     """
     out: Any = sys.stdout
     if isinstance(out, PrintableStream):
         out = out._stream
-    if isinstance(out, TextIOWrapper):
-        out.reconfigure(encoding="utf-8")  # whatever the locale says, as the input
     return cast(TextIO, PrintableStream(out, keep="\n\t") if escaped and out.isatty() else out)

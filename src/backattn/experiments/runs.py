@@ -5,7 +5,6 @@ torch is imported by the first run that must be trained: a finished grid is retu
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backattn.common.atomic_files import is_file, write_whole_text
+from backattn.common.cores import usable_cores
 from backattn.common.digests import digest
 from backattn.common.errors import StaleError
 from backattn.common.file_lock import writer_lock
@@ -104,7 +104,7 @@ def train_grid(
         device = pick_device(device)
         takes_bfloat16(recipe.tagger.precision, device)  # warns here, once for all processes
     if jobs is None:
-        jobs = 1 if device != "cpu" else fitting_jobs(len(pending), _cores() // threads)
+        jobs = 1 if device != "cpu" else fitting_jobs(len(pending), usable_cores() // threads)
     outcomes: dict[Cell, Exception | None] = {}
     if min(jobs, len(pending)) > 1:
         train = partial(trainer.train, device=device)
@@ -116,13 +116,6 @@ def train_grid(
         runs=tuple(read_run(folder) for cell, folder in folders.items() if errors[cell] is None),
         errors=tuple(error for error in errors.values() if error is not None),
     )
-
-
-def _cores() -> int:
-    """Number of cores that this process may use; a container or a batch system may allow only some."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def fitting_jobs(runs: int, cores: int) -> int:

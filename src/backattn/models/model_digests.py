@@ -17,6 +17,7 @@ from backattn.recipe import (
     Recipe,
     TransformersRecipe,
     data_path,
+    english_trained_by,
     model_path,
     trained_by,
 )
@@ -90,10 +91,15 @@ def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str
         return _of_hub(english.hub, english.sha256)
     path = model_path(english.checkpoint)
     if not path.is_file():
-        own = recipe.name if english.training else "english"
+        own = recipe.name if english.training else english_trained_by(english.checkpoint)
+        made = (
+            f"the recipe {own} trains it, with `backattn english train {own}`"
+            if own
+            else "none of the recipes here trains it (english.training)"
+        )
         raise MissingError(
-            f"{path}: no English tagger there; make it with `backattn english train {own}`, "
-            f"or point english.checkpoint in the recipe at a flair model"
+            f"{path}: no English tagger there; {made}; or point english.checkpoint in the recipe at a flair "
+            "model"
         )
     return {path.name: digest(path)}
 

@@ -14,7 +14,7 @@ import msgspec
 
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import plain, quoted
-from backattn.recipe.keys import fields_of, in_words, kinds_of, type_at
+from backattn.recipe.keys import fields_of, in_words, kinds_of, recipe_keys, type_at
 from backattn.recipe.schema import Recipe
 
 _T = TypeVar("_T")
@@ -70,8 +70,8 @@ def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:
     dotted = f"{at}." if at else ""
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.S):
         known = list(fields_of(type_at(cls, table, steps), _value(table, steps)))
-        near = difflib.get_close_matches(unknown[1], known, 1)
-        meant = f"did you mean {near[0]}? " if near else ""
+        near = difflib.get_close_matches(unknown[1].lower(), known, 1) or _elsewhere(unknown[1], cls)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
         beside = _value(table, [*steps, "kind"])
         kind = f" beside kind = {quoted(beside)}" if isinstance(beside, str) else ""
         return f"{dotted}{plain(unknown[1])}: unknown key{kind}; {meant}expected one of {', '.join(known)}"
@@ -87,6 +87,12 @@ def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:
     if value in _NOT_BUILT.get(at, ()):
         return f"{at}: {value} is planned and not built yet; expected {in_words(hint)}"
     return f"{at or 'the recipe'}: expected {in_words(hint)}; found {quoted(value)}"
+
+
+def _elsewhere(name: str, cls: type[Any]) -> list[str]:
+    """Up to three dotted keys of a recipe that end with this name: for ``--set epochs=3``, tagger.epochs."""
+    keys = [key.name for key in recipe_keys()] if cls is Recipe else []
+    return sorted((key for key in keys if key.endswith(f".{name}")), key=lambda key: key.count("."))[:3]
 
 
 def _value(table: Any, steps: Sequence[str]) -> Any:

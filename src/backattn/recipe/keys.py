@@ -1,5 +1,6 @@
 """Describe every key of a recipe: type, default, and meaning, from the docstring of its table."""
 
+import difflib
 import inspect
 import json
 import re
@@ -58,7 +59,9 @@ def recipe_keys(below: str = "") -> list[Key]:
     found = list(_keys(Recipe, "", below.replace("[]", ""), {}))
     if not found:
         tables = [name for name in fields_of(Recipe) if name != "name"]
-        raise RecipeError(f"{quoted(below)}: no such key; the tables of a recipe are {listed(tables)}")
+        near = difflib.get_close_matches(below, [key.name for key in recipe_keys()] + tables, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise RecipeError(f"{quoted(below)}: no such key; {meant}the tables of a recipe are {listed(tables)}")
     return found
 
 

@@ -3,10 +3,12 @@
 Unknown keys, missing keys and values of the wrong type or range are refused with file and key.
 """
 
+import difflib
 import os
 import re
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,11 +91,20 @@ def trained_by(checkpoint: str) -> str:
     return name if name in available_recipes() else "LANG"
 
 
+def english_trained_by(checkpoint: str) -> str:
+    """Name the recipe whose training writes the checkpoint of an English tagger; empty where none does."""
+    for path in sorted(PIPELINES.glob("*.toml")):
+        with suppress(RecipeError, MissingError):  # without such a training, or not readable
+            if model_path(load_english(str(path)).checkpoint) == model_path(checkpoint):
+                return path.stem
+    return ""
+
+
 def _describes_a_lang(path: Path) -> bool:
     """Search without parsing: a recipe that cannot be read must not hide the others from a message."""
     try:
         with open_regular(path) as file:
-            return bool(re.search(rb"^\[corpus\]", file.read(_LONGEST), re.M))
+            return bool(re.search(rb"^(\xef\xbb\xbf)?\[corpus\]", file.read(_LONGEST), re.M))
     except OSError:
         return False
 
@@ -117,11 +128,13 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
     if not is_file(path):
         if os.path.exists(path):
             raise RecipeError(f"{path}: not a regular file; expected the name or path of a recipe")
+        near = difflib.get_close_matches(known, available_recipes(), 1)
+        meant = f"did you mean {plain(near[0])}? " if near else ""
         names = listed(available_recipes()) or "none: run from the folder that holds pipelines/"
-        raise MissingError(f"{path}: no such recipe; here are {names}")
+        raise MissingError(f"{path}: no such recipe; {meant}here are {names}")
     try:
         with open_regular(path) as file:
-            table = _parse(file.read(_LONGEST + 1).decode("utf-8"))
+            table = _parse(file.read(_LONGEST + 1).decode("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: not readable as TOML: {shortened(str(error))}") from None
     values = [_override_value(override) for override in overrides]

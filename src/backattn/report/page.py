@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from markupsafe import Markup
 
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
+from backattn.report.kept_evaluations import other_files_grid
 from backattn.report.lineage import StoreLineage
 from backattn.report.markup import render
 from backattn.report.paper_comparison import paper_grid, paper_notes
@@ -51,6 +52,7 @@ def _section(table: Table, report: LangReport) -> dict[str, object]:
         "paper_notes": paper_notes(table, report.recipe) if report.recipe and paper else (),
         "plots": [group for group in plots if group],
         "types": type_grid(table) if table.support else None,
+        "others": other_files_grid(table),
         "runs": run_grid(table),
         "signature": table.signature.split("|"),
     }

@@ -130,16 +130,28 @@ class Runs:
 
 
 def find_runs(cache: Path, lang: str) -> Runs:
-    """Read all runs of a LANG. A damaged one is set apart: the others' numbers do not depend on it.
+    """Read all runs of a LANG, as :func:`scan_runs`.
 
     :raises MissingError: there is not one finished run.
     :raises ModelError: there is none, and one is damaged or of another format.
     """
-    folder = cache / lang / "runs"
+    runs = scan_runs(cache, lang)
+    if not runs.finished and runs.damaged:
+        raise ModelError(runs.damaged[0].reason)
+    if not runs.finished:
+        started = f", {len(runs.unfinished)} not finished" if runs.unfinished else ""
+        raise MissingError(
+            f"{cache / lang / 'runs'}: no finished run{started}; train some with `backattn train {lang}`"
+        )
+    return runs
+
+
+def scan_runs(cache: Path, lang: str) -> Runs:
+    """Read all runs of a LANG. A damaged one is set apart: the others' numbers do not depend on it."""
     finished: list[RunRecord] = []
     unfinished: list[Unfinished] = []
     damaged: list[Damaged] = []
-    for path in sorted(path for path in folder.glob("*") if path.is_dir()):
+    for path in sorted(path for path in (cache / lang / "runs").glob("*") if path.is_dir()):
         if not os.path.lexists(RunFolder(path).manifest):
             unfinished.append(Unfinished(path.name, _finished_epochs(path)))
             continue
@@ -151,13 +163,7 @@ def find_runs(cache: Path, lang: str) -> Runs:
             reason = f"{path}: cannot be read ({error.strerror}); mend that, or remove the folder"
             damaged.append(Damaged(path.name, one_line(reason)))
     finished, odd = _comparable(finished)
-    damaged = sorted([*damaged, *odd], key=lambda run: run.name)
-    if not finished and damaged:
-        raise ModelError(damaged[0].reason)
-    if not finished:
-        started = f", {len(unfinished)} not finished" if unfinished else ""
-        raise MissingError(f"{folder}: no finished run{started}; train some with `backattn train {lang}`")
-    return Runs(tuple(finished), tuple(unfinished), tuple(damaged))
+    return Runs(tuple(finished), tuple(unfinished), tuple(sorted([*damaged, *odd], key=lambda run: run.name)))
 
 
 def read_record(folder: Path) -> RunRecord:

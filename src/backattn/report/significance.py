@@ -71,6 +71,28 @@ def paired_bootstrap(
     return Difference(value, float(low), float(high), min(1.0, 2 * tail), seeds)
 
 
+def intervals(
+    counts: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> NDArray[np.float64]:
+    """Compute the 95 % interval of F1 of several counts of the same sentences, each alone.
+
+    :param counts: tp, fp, fn of each sentence. *Shape:* (k, sentences, 3)
+    :return: the two borders of each. *Shape:* (k, 2)
+    """
+    systems, sentences, _ = counts.shape
+    # shape: (sentences, k * 3)
+    flat = counts.transpose(1, 0, 2).reshape(sentences, -1).astype(np.float64)
+    parts = []
+    for start in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - start)
+        weights = _weights(seed, start, size, sentences)
+        parts.append(f1((weights.astype(np.float64) @ flat).reshape(size, systems, 3)))
+    borders: NDArray[np.float64] = np.quantile(
+        np.concatenate(parts), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
+    )
+    return borders.T
+
+
 def _resampled_differences(
     base: NDArray[np.int64], system: NDArray[np.int64], resamples: int, seed: int
 ) -> NDArray[np.float64]:

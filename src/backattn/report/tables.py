@@ -17,6 +17,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.experiments.grid import Share, Size, sample_sizes
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
+from backattn.report.kept_evaluations import damaged_evaluations, other_files, other_files_grid
 from backattn.report.lineage import store_origins
 from backattn.report.page import page
 from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_notes
@@ -57,11 +58,15 @@ class ReportFiles:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Lines for standard error, one for each damaged run, which no table contains.
+        """Lines for standard error, one for each damaged run or evaluation, which no table contains.
 
-        The report is written and the exit status is 0, because no number depends on these runs.
+        The report is written and the exit status is 0, because no number depends on these.
         """
-        return tuple(f"not counted: {run.reason}" for report in self.langs for run in report.damaged)
+        damaged = [run.reason for report in self.langs for run in report.damaged]
+        files = [
+            line for report in self.langs for table in report.tables for line in damaged_evaluations(table)
+        ]
+        return tuple(f"not counted: {reason}" for reason in (*damaged, *files))
 
     def to_text(self) -> str:
         """Markdown, and the paths of the files."""
@@ -105,6 +110,9 @@ def markdown(report: LangReport) -> str:
         if table.support:
             grid = type_grid(table)
             blocks += [f"{grid.title}:", _grid_markdown(grid)]
+        others = other_files_grid(table)
+        if others:
+            blocks += [f"{_prose(others.title)}:", _grid_markdown(others)]
         if report.recipe and report.recipe.paper:
             grid = paper_grid(table, report.recipe.paper)
             lines = "\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe))
@@ -270,6 +278,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "difference": _difference_json(row.difference) if row.difference else None,
         "from_recipe": _difference_json(row.from_recipe) if row.from_recipe else None,
         "remark": row.remark,
+        "other_files": [other.to_json() for other in other_files(row)],
         "runs": [
             {
                 "folder": run.folder.name,

@@ -43,7 +43,7 @@ def score_grid(table: Table) -> TextTable:
     )  # fmt: skip
     rows = tuple(
         (
-            *_lead(row, settings),
+            *lead_cells(row, settings),
             *(_quality(table.origin(row), name) for name in translators),
             *(spread(row.measures[name]) if name in row.measures else NOTHING for name in measures),
             *difference_cells(row.difference, row.remark),
@@ -54,7 +54,7 @@ def score_grid(table: Table) -> TextTable:
     return TextTable("Test F1", header, rows, range(1, 3 if settings else 2))
 
 
-def _lead(row: Row, settings: bool) -> tuple[str, ...]:
+def lead_cells(row: Row, settings: bool) -> tuple[str, ...]:
     """Format the cells that name a row: training sentences, model, and setting if rows have one."""
     return (f"{row.sentences:,}", row.model, *([", ".join(row.setting)] if settings else []))
 
@@ -68,7 +68,7 @@ def type_grid(table: Table) -> TextTable:
     )  # fmt: skip
     rows = tuple(
         (
-            *_lead(row, settings),
+            *lead_cells(row, settings),
             *(spread(row.types[name]) for name in table.support),
         )
         for row in table.rows

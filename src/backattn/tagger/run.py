@@ -175,6 +175,11 @@ class RunFolder:
         """The state after the last epoch; gone when the run is complete."""
         return self.path / "checkpoint.safetensors"
 
+    @property
+    def evaluations(self) -> Path:
+        """Folder of the scores on other files than the corpus'."""
+        return self.path / "evaluations"
+
     def predictions(self, split: str) -> Path:
         """Columns token, gold tag, predicted tag; a blank line between sentences."""
         return self.path / f"predictions.{split}.tsv"

@@ -138,8 +138,12 @@ class TextTagger:
     @property
     def types(self) -> set[str]:
         """The entity types of its tags, and their names in the files of its corpus."""
-        found = {split_tag(tag)[1] for tag in self._model.vocabulary.tags if tag != OUTSIDE}
-        return found | set(self.recipe.corpus.format.types)
+        return self.predicted_types | set(self.recipe.corpus.format.types)
+
+    @property
+    def predicted_types(self) -> set[str]:
+        """The entity types of its tags."""
+        return {split_tag(tag)[1] for tag in self._model.vocabulary.tags if tag != OUTSIDE}
 
     def tag(self, sentences: Sequence[Tokens]) -> list[Prediction]:
         """The tags and entities of sentences of at least one token, in the given order.
