@@ -109,6 +109,6 @@ def test_the_command() -> None:
         "what to do with the end-of-sentence mark (EOS) in A: `drop`"
     )
     with pytest.raises(
-        RecipeError, match=r"'tagg': no such key; the tables of a recipe are corpus, translator,"
+        RecipeError, match=r"'tagg': no such key; did you mean tagger\? the tables of a recipe are corpus,"
     ):
         recipe_keys("tagg")
