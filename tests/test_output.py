@@ -294,7 +294,11 @@ def test_output_is_utf_8_in_every_locale(home: Path, locale: dict[str, str]) -> 
     )
     # Relative paths: those of the others could not be said in ASCII.
     folder = Path(words("RUN", home)[0]).relative_to(home)
-    calls = [["corpus", "toy", "--json"], ["tag", str(folder), "utf8.txt"], ["corpus", "other"]]
+    calls = [
+        ["corpus", "toy", "--json"],
+        ["tag", str(folder), "utf8.txt", "--input", "tokens"],
+        ["corpus", "other"],
+    ]
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(calls)],
         env={**os.environ, "BACKATTN_CACHE": "cache", **locale}, capture_output=True, check=True,
