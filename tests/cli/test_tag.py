@@ -201,6 +201,7 @@ def test_a_long_first_sentence_is_taken(folder: str) -> None:
         ("columns", b'{"text": "Anna"}\n', "standard input:1: found JSON; for JSON lines say --input jsonl"),
         ("text", b"Anna\tB-PER\nbor\tO\n", "every line has a tag, expected sentences on lines; is it a file "
          "of columns? Then say --input columns"),
+        ("text", b"# news\nAnna\tO\n#x\n\n# more\nbor\tO\n", "input:6: 2 lines have a tab and a tag"),
         ("tokens", b"Anna\tO\n", "standard input:1: found a tab, expected a sentence a line"),
         ("text", "für\n".encode("latin-1"), "standard input:1: byte 2 of the line is not UTF-8; convert"),
         ("tokens", "Anna\n\ufeffBen\n".encode(), "standard input:2: found a byte order mark (U+FEFF)"),

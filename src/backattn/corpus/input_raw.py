@@ -114,7 +114,7 @@ def read_text(source: BinaryIO, form: InputForm, splitter: TextSplitter) -> Iter
             yield Document(line, separator=True)
             continue
         words = line.split()
-        suspicion.look(number, words, len("".join(words)) if form.unit == "character" else len(words))
+        suspicion.look(number, line, words, len("".join(words)) if form.unit == "character" else len(words))
         yield Document(line, splitter.sentences(line, f"{form.name}:{number}"))
     suspicion.end()
 

@@ -35,6 +35,8 @@ from backattn.recipe import ColumnFormat, Unit
 _BLANKS = " \t"
 # Consecutive lines that look like another form before the text is refused; fewer may be a coincidence.
 _CONSECUTIVE = 5
+# Lines with a tab and a tag behind it: a sentence hardly ends so.
+_TABBED = 2
 # Bytes. A longer line is not text: a device, or a file without line feeds.
 _LONGEST_LINE = 1 << 22
 
@@ -145,7 +147,7 @@ def read_tokens(source: BinaryIO, form: InputForm) -> Iterator[Document]:
             continue
         words = line.split() if form.unit == "character" else split_columns(line)
         tokens = list("".join(words)) if form.unit == "character" else words
-        suspicion.look(number, words, len(tokens))
+        suspicion.look(number, line, words, len(tokens))
         check_tokens(tokens, where)
         yield Document(line, (found_in(line, tokens, where),) if tokens else ())
     suspicion.end()
@@ -154,16 +156,16 @@ def read_tokens(source: BinaryIO, form: InputForm) -> Iterator[Document]:
 class ColumnSuspicion:
     """Watches lines of text for those of a column file.
 
-    It refuses five lines in a row that have a tag; lines that all have one, if one is an entity's; and lines
-    of one token each with empty lines between.
+    It refuses five lines in a row that have a tag; two that have a tab and a tag; lines that all have one, if
+    one is an entity's; and lines of one token each with empty lines between.
     """
 
     def __init__(self, form: InputForm) -> None:
         self._form = form
         self._number = self._read = self._tagged = self._entities = 0
-        self._row = self._single = self._empty = 0
+        self._row = self._single = self._empty = self._tabbed = 0
 
-    def look(self, number: int, words: list[str], tokens: int) -> None:
+    def look(self, number: int, line: str, words: list[str], tokens: int) -> None:
         """Look at a line.
 
         :param words: what stands between its blanks.
@@ -180,6 +182,9 @@ class ColumnSuspicion:
         self._entities += tag not in (None, OUTSIDE)
         if self._row == _CONSECUTIVE:
             raise self._columns(f"{self._row} lines in a row have a tag, as here {quoted(tag)}")
+        self._tabbed += "\t" in line and tag_of(line.split("\t"), self._form) is not None
+        if self._tabbed == _TABBED:
+            raise self._columns(f"{_TABBED} lines have a tab and a tag, as here {quoted(tag)}")
         if self._single == self._read >= _CONSECUTIVE and self._empty:
             raise self._columns("every line so far is one token, some lines are empty")
 

@@ -100,8 +100,9 @@ class BioesCrf(nn.Module):
         probabilities = emissions.new_empty(len(spans), dtype=torch.float64)
         # Sentences with an entity, as many at a time as the sums over pairs of tags have room for.
         rows = max(1, _MOST_PAIRS // emissions.shape[2] ** 2)
-        with_entities = torch.tensor(sorted(set(sentences.tolist())), device=spans.device)
-        for part in with_entities.split(rows) if len(spans) else ():
+        with_entities = sorted(set(sentences.tolist()))
+        for begin in range(0, len(with_entities), rows):
+            part = torch.tensor(with_entities[begin : begin + rows], device=spans.device)
             mine = torch.isin(sentences, part).nonzero().squeeze(1)
             places = torch.searchsorted(part, sentences[mine]), first[mine], last[mine]
             m = int(lengths[part].max())
