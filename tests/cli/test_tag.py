@@ -199,7 +199,7 @@ def test_a_long_first_sentence_is_taken(folder: str) -> None:
         ("jsonl", b'{"tokens": ["b", "a"], "text": "a b"}\n', "found no 'a', token 2, behind the tokens"),
         ("text", b'\n{"text": "Anna"}\n', "standard input:2: found JSON; for JSON lines say --input jsonl"),
         ("columns", b'{"text": "Anna"}\n', "standard input:1: found JSON; for JSON lines say --input jsonl"),
-        ("text", b"Anna\tB-PER\nbor\tO\n", "every line has a tag, expected sentences on lines; is it a file "
+        ("text", b"Anna B-PER\nbor O\n", "every line has a tag, expected sentences on lines; is it a file "
          "of columns? Then say --input columns"),
         ("text", b"# news\nAnna\tO\n#x\n\n# more\nbor\tO\n", "input:6: 2 lines have a tab and a tag"),
         ("tokens", b"Anna\tO\n", "standard input:1: found a tab, expected a sentence a line"),
