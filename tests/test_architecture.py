@@ -72,7 +72,7 @@ DOORS = {
     "seqeval": {"corpus/scoring.py"},
     "jinja2": {"report/markup.py"},
     # Each library that files of other tools are read with has one door.
-    "spacy": {"conversion/docbin.py"},
+    "spacy": {"conversion/docbin.py", "corpus/input_raw.py"},
     "pyarrow": {"conversion/tables.py"},
     "datasets": set(),  # a saved folder is Arrow, and may hold a program
     "click": {

@@ -29,7 +29,7 @@ def evaluate(
     for path, file in zip(files, read, strict=True):
         tokens = [sentence.tokens for sentence in file.sentences]
         parts = (tokens[start : start + _BATCH] for start in range(0, len(tokens), _BATCH))
-        predicted = [tags for part in parts for tags in tagger.tag(part)]
+        predicted = [found.tags for part in parts for found in tagger.tag(part)]
         gold = [sentence.tags for sentence in file.sentences]
         about = {"run": run.name, "file": path.name, "sha256": file.sha256[:8]}
         made.append(
