@@ -93,8 +93,8 @@ class _Unpacked(RawIOBase):
         if self.size > most:
             raise CorpusError(
                 f"{self._path}: unpacks to more than {most:,} bytes from its first {packed:,} "
-                f"({_MOST_UNPACKED} times as many, or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it "
-                "is one, unpack it by hand (gunzip) and name that file"
+                f"({_MOST_UNPACKED} times as many, or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if "
+                "it is one, unpack it by hand (gunzip) and name that file"
             )
         return count
 

@@ -508,6 +508,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+_NO_MARKS = "take it out (sed 's/\\xef\\xbb\\xbf//g' FILE takes all out of UTF-8)"
+
+
 def _decode(data: bytes, path: Path, encoding: str) -> str:
     """Decode a file's bytes; remove a byte order mark, and end every line with a line feed alone."""
     try:
@@ -529,7 +532,7 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
         ("\r", "a carriage return inside the line", f"{lines}, in {encoding}", convert),
         ("\0", "a NUL character", f"{lines}, in {encoding}", convert),
         # Invisible, it would make another token of the same word; most often, files were joined.
-        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", "take it out"),
+        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", _NO_MARKS),
     ):
         position = text.find(character)
         if position >= 0:
