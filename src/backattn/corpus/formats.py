@@ -322,7 +322,7 @@ class _Reader:
         self.rows = ColumnRows(str(path), format)
         self.maker = SentenceMaker(path, format)
         self._columns = 0  # of the first token line; the others must have as many
-        self._known: dict[str, str] = {}  # text of the column -> token: one string for all occurrences
+        self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
         """Yield the sentences of a file's lines.
@@ -384,11 +384,20 @@ class _Reader:
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
+<<<<<<< HEAD
         return self._known.setdefault(row.columns[self.format.token], self.maker.token(token, number))
+=======
+        if len(token) > LONGEST_TOKEN:
+            raise self._error(
+                number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
+            )
+        if not token.strip(_BLANKS):
+            raise self._error(number, "an empty token", "some text in the token column", "mend the line")
+        return self._known.setdefault(token, token)
+>>>>>>> columns
 
     def _sentence(self, rows: list[Row]) -> Sentence:
-        known, place = self._known.get, self.format.token
-        tokens = [known(row.columns[place]) or self._token(row) for row in rows]
+        tokens = [self._token(row) for row in rows]
         tags = [row.columns[self.format.tag] for row in rows]
         return self.maker.sentence(
             tokens,
@@ -414,15 +423,25 @@ class _Reader:
         return f"mend the tag, or the format's scheme{such} and tag column in the recipe"
 
 
+def split_at_tabs(line: str) -> list[str]:
+    """Split a line at tabs; a column may hold spaces, or be empty."""
+    return line.split("\t")
+
+
 def split_columns(line: str) -> list[str]:
     """Split a line at spaces and tabs; ``str.split()`` would split at every Unicode blank."""
     columns = line.replace("\t", " ").split(" ")
     return [column for column in columns if column] if "" in columns else columns
 
 
+<<<<<<< HEAD
 def split_at_tabs(line: str) -> list[str]:
     """Split a line at tabs; a column may hold spaces, or be empty."""
     return line.split("\t")
+=======
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+>>>>>>> columns
 
 
 def _decode(data: bytes, path: Path, encoding: str) -> str:
@@ -442,11 +461,12 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
         ) from None
     text = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").removesuffix("\r")
     lines, convert = "lines that end in a line feed", "convert the file, or give the format its encoding"
+    no_marks = "take it out (sed 's/\\xef\\xbb\\xbf//g' FILE takes all out of UTF-8)"
     for character, found, expected, advice in (
         ("\r", "a carriage return inside the line", f"{lines}, in {encoding}", convert),
         ("\0", "a NUL character", f"{lines}, in {encoding}", convert),
         # Invisible, it would make another token of the same word; most often, files were joined.
-        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", "take it out"),
+        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", no_marks),
     ):
         position = text.find(character)
         if position >= 0:

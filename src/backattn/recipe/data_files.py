@@ -23,7 +23,8 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
     :param separator: separator of the columns.
     :param encoding: name of a Python codec.
     :param comment: skip and count lines that start with this text and are not tokens: they lack the columns
-        or the tag of a token line, or begin a sentence with a single field. Empty for none.
+        or the tag of a token line, or begin a sentence with a single field. Inside of a sentence, one ends it
+        where a first column of ids starts again, and is refused elsewhere. Empty for none.
     :param docstart: token of the lines that separate documents (``-DOCSTART-``), which are skipped; empty for
         none.
     :param segmentation_digit: remove the digit that ends each token (Weibo).
@@ -118,7 +119,8 @@ CorpusFormat = ColumnFormat | ConlluFormat | JsonlFormat
 class CorpusRecipe(Table, frozen=True, kw_only=True):
     """The corpus: its three files and their format.
 
-    :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``.
+    :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``; may be packed by gzip
+        (``.gz``).
     :param source: where to get the data; printed when a file is missing.
     :param unit: whether a token is a word, or one character (Chinese).
     :param groups: extra scores: name -> suffix of the entity types that are counted (Weibo: NE = ".NAM").
