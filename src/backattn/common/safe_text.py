@@ -113,10 +113,8 @@ class PrintableStream:
         self._stream, self._keep = stream, keep
         self._bars = bars and stream.isatty()
 
-    def write(self, text: str | bytes) -> int:
+    def write(self, text: str) -> int:
         """Write escaped text; letters that the encoding lacks are escaped as well."""
-        if isinstance(text, bytes):  # click's scripts for the completion of a shell
-            text = text.decode("utf-8")
         moved = _BAR.match(text) if self._bars else None
         cursor = moved[0] if moved else ""
         escaped = cursor + printable(text[len(cursor) :], self._keep)
