@@ -114,10 +114,8 @@ class PrintableStream:
         self._stream, self._keep = stream, keep
         self._bars = bars and stream.isatty()
 
-    def write(self, text: str | bytes) -> int:
+    def write(self, text: str) -> int:
         """Write escaped text."""
-        if isinstance(text, bytes):  # click's scripts for the completion of a shell
-            text = text.decode("utf-8")
         moved = _BAR.match(text) if self._bars else None
         cursor = moved[0] if moved else ""
         self._stream.write(cursor + printable(text[len(cursor) :], self._keep))

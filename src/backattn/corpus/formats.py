@@ -322,7 +322,6 @@ class _Reader:
         self.rows = ColumnRows(str(path), format)
         self.maker = SentenceMaker(path, format)
         self._columns = 0  # of the first token line; the others must have as many
-        self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
         """Yield the sentences of a file's lines.
@@ -384,17 +383,7 @@ class _Reader:
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
-<<<<<<< HEAD
-        return self._known.setdefault(row.columns[self.format.token], self.maker.token(token, number))
-=======
-        if len(token) > LONGEST_TOKEN:
-            raise self._error(
-                number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
-            )
-        if not token.strip(_BLANKS):
-            raise self._error(number, "an empty token", "some text in the token column", "mend the line")
-        return self._known.setdefault(token, token)
->>>>>>> columns
+        return self.maker.token(token, number)
 
     def _sentence(self, rows: list[Row]) -> Sentence:
         tokens = [self._token(row) for row in rows]
@@ -432,16 +421,6 @@ def split_columns(line: str) -> list[str]:
     """Split a line at spaces and tabs; ``str.split()`` would split at every Unicode blank."""
     columns = line.replace("\t", " ").split(" ")
     return [column for column in columns if column] if "" in columns else columns
-
-
-<<<<<<< HEAD
-def split_at_tabs(line: str) -> list[str]:
-    """Split a line at tabs; a column may hold spaces, or be empty."""
-    return line.split("\t")
-=======
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
->>>>>>> columns
 
 
 def _decode(data: bytes, path: Path, encoding: str) -> str:
