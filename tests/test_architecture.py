@@ -35,11 +35,13 @@ LAYERS: dict[str, set[str]] = {
     "features": _FEATURES,
     "training": {"translation", "english", "embeddings"} | _INFERENCE,
     "experiments": _EXPERIMENTS,
+    # What `init` writes: the form of files, and the way to English.
+    "new_recipe": {"corpus", "models", "recipe", "common"},
     "tagging": _REPORT,
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "evaluation", "tagging", "report"} | _REPORT,
+    "cli": {"demo", "new_recipe", "evaluation", "tagging", "report"} | _REPORT,
     "": {"common"},  # backattn/__init__.py
     "__main__": {"cli"},
 }
@@ -72,7 +74,16 @@ DOORS = {
     "jinja2": {"report/markup.py"},
     "click": {
         f"cli/{name}.py"
-        for name in ("__init__", "basics", "error_handling", "models", "options", "stage_one", "stage_two")
+        for name in (
+            "__init__",
+            "basics",
+            "error_handling",
+            "init",
+            "models",
+            "options",
+            "stage_one",
+            "stage_two",
+        )
     },
 }
 

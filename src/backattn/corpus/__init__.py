@@ -7,7 +7,7 @@ BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -88,6 +88,11 @@ def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
     if not limit or len(items) <= limit:
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def first_sentences(corpus: Corpus, count: int) -> Corpus:
+    """A corpus of the first sentences of each split."""
+    return replace(corpus, **{name: sentences[:count] for name, sentences in corpus.splits()})
 
 
 def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, ...]:

@@ -36,7 +36,7 @@ from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
 
 _BLANKS = " \t"
 # Some sixty million tokens; in memory they take twenty times as much.
-_MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 30
 # Characters of a token: a word takes the memory of its longest neighbour, and time by the square of its own.
 LONGEST_TOKEN = 10_000
 # Tokens. A file whose sentences are longer than this on average has lost the empty lines between them. A
@@ -56,6 +56,7 @@ class ColumnFile:
     :param orphans: number of I- tags without an entity to continue, which were read as the beginning of one.
     :param comments: number of comment lines that were passed over.
     :param sha256: digest of the file's bytes.
+    :param document_of: for each sentence, the number of separators before it.
     """
 
     sentences: tuple[Sentence, ...]
@@ -63,6 +64,7 @@ class ColumnFile:
     orphans: int
     comments: int
     sha256: str
+    document_of: tuple[int, ...] = ()
 
 
 def read_corpus(recipe: CorpusRecipe) -> Corpus:
@@ -109,10 +111,10 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
     if not is_file(path):  # reading a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
-        packed = read_regular(path, _MOST_BYTES)
+        packed = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put a column file there") from None
-    data = unpacked(path, packed, _MOST_BYTES) if path.suffix == ".gz" else packed
+    data = unpacked(path, packed, MOST_BYTES) if path.suffix == ".gz" else packed
     if found := other_binary(path, data):
         raise CorpusError(f"{path}: expected a column file, found {found}")
     text = _decode(data, path, format.encoding)
@@ -142,7 +144,14 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
             "of the tags in the recipe's format (tag)"
         )
     digest = hashlib.sha256(packed).hexdigest()
-    return ColumnFile(sentences, reader.rows.documents, reader.orphans, reader.rows.comments, digest)
+    return ColumnFile(
+        sentences,
+        documents=reader.rows.documents,
+        orphans=reader.orphans,
+        comments=reader.rows.comments,
+        sha256=digest,
+        document_of=tuple(reader.document_of),
+    )
 
 
 def _check_format(path: Path, format: ColumnFormat) -> None:
@@ -186,7 +195,7 @@ def _no_encoding(path: Path, encoding: str) -> RecipeError:
 
 
 # The document separator of CoNLL-2003.
-_DOCSTART = "-DOCSTART-"
+DOCSTART = "-DOCSTART-"
 # IOB2 and its other name.
 _IOB2 = ("IOB2", "BIO")
 # Characters of comments at the head of a file that are kept until the first line of another kind.
@@ -242,7 +251,7 @@ class ColumnRows:
                     yield Row(number, line, [])
                 ids, comment = [], 0
                 continue
-            if _DOCSTART in line and _DOCSTART in split_columns(line):
+            if DOCSTART in line and DOCSTART in split_columns(line):
                 raise self._docstart(number)
             if mark and line.startswith(mark) and self._is_comment(columns, head=not ids):
                 self.comments += 1
@@ -315,8 +324,8 @@ class ColumnRows:
 
     def _docstart(self, number: int) -> CorpusError:
         return CorpusError(
-            f"{self.name}:{number}: found {_DOCSTART!r}, expected a token, not a separator of documents; set "
-            f'docstart = "{_DOCSTART}" in the recipe\'s format'
+            f"{self.name}:{number}: found {DOCSTART!r}, expected a token, not a separator of documents; set "
+            f'docstart = "{DOCSTART}" in the recipe\'s format'
         )
 
     def _comment_inside(self, number: int) -> CorpusError:
@@ -345,6 +354,7 @@ class _Reader:
         self.format = format
         self.rows = ColumnRows(str(path), format)
         self.orphans = 0
+        self.document_of: list[int] = []
         self._columns = 0  # of the first token line; the others must have as many
         self._known: dict[str, str] = {}  # text of the column -> token: one string for all occurrences
 
@@ -360,6 +370,8 @@ class _Reader:
             if row.columns:
                 if len(row.columns) != self._columns:
                     self._check_columns(row)
+                if not rows:
+                    self.document_of.append(self.rows.documents)
                 rows.append(row)
             elif rows:
                 yield self._sentence(rows)
