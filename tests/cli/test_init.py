@@ -234,7 +234,13 @@ def test_any_text_stays_a_value_in_toml(table: dict[str, str]) -> None:
     }
 
 
-@given(kind=st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="\ufeff"), min_size=1, max_size=5))
+@given(
+    kind=st.text(
+        st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="\ufeff"),
+        min_size=1,
+        max_size=5,
+    )
+)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_types_of_any_letters_reach_no_key_of_the_recipe(home: Path, kind: str) -> None:
     for name, text in zip(FILES, (TRAIN, DEV, TEST), strict=True):
