@@ -15,6 +15,8 @@ from backattn.common.errors import CorpusError, RecipeError
 from backattn.common.safe_text import listed, plain, printable, quoted
 from backattn.corpus import SPLITS, Corpus
 from backattn.corpus.detection import Detected, detect
+from backattn.corpus.formats import corpus_of
+from backattn.corpus.labelled import DOCSTART
 from backattn.corpus.splitting import Parts, split_sentences, to_columns
 from backattn.corpus.statistics import CorpusStatistics, corpus_statistics
 from backattn.models.ways_to_english import Way, way_to_english
@@ -22,6 +24,9 @@ from backattn.recipe import (
     PACKAGED,
     PIPELINES,
     ColumnFormat,
+    ConlluFormat,
+    CorpusFormat,
+    JsonlFormat,
     Recipe,
     as_json,
     data_path,
@@ -88,21 +93,17 @@ class NewRecipe:
         )
 
     def _rows(self) -> Iterator[tuple[str, str]]:
-        format, counts = self.detected.format, self.statistics.splits
-        sentences = [s for file in self.detected.files for s in file.sentences[:_SHOWN]]
-        shown = list(dict.fromkeys(token for s in sentences for token in s.tokens))[:_SHOWN]
+        counts, files = self.statistics.splits, self.detected.files
+        yield from _form_rows(self.detected)
         types = sorted({kind for split in counts.values() for kind in split.entities})
-        blanks = {"tab": "tabs", "whitespace": "blanks or tabs"}[format.separator]
-        yield "form", f"columns, separated by {blanks}; {format.encoding}"
-        digit = ", without the digit at its end" if format.segmentation_digit else ""
-        yield "tokens", f"column {format.token} ({listed(shown)}){digit}"
-        place = "the last column" if format.tag == -1 else f"column {format.tag}"
-        names = {"IO": "types without a prefix (IO)"}.get(format.scheme, format.scheme)
-        yield "tags", f"{place}, {names}: {listed(types) or 'no entity'}"
-        if comments := sum(file.comments for file in self.detected.files):
-            yield "comments", f"lines passed over ({format.comment}): {comments:,}"
-        if documents := sum(file.documents for file in self.detected.files):
-            yield "documents", f"lines that separate them ({plain(format.docstart)}): {documents:,}"
+        yield "types", listed(types) or "no entity"
+        if comments := sum(file.comments for file in files):
+            yield "comments", f"lines passed over (#): {comments:,}"
+        if documents := sum(file.documents for file in files):
+            yield "documents", f"lines that separate them ({DOCSTART}): {documents:,}"
+        for what in dict.fromkeys(name for file in files for name in file.no_tokens):
+            if number := sum(file.no_tokens.get(what, 0) for file in files):
+                yield what, f"passed over: {number:,}"
         yield "unit", {"word": "words", "character": "characters"}[self.recipe.corpus.unit]
         for name in SPLITS:
             path = data_path(getattr(self.recipe.corpus, name))
@@ -111,6 +112,34 @@ class NewRecipe:
             whole = "whole documents" if self.parts.by_documents else "sentences"
             yield "split", f"by {whole}, equal sentences on one side, the same each time"
         yield "English", self.way.about
+
+
+def _form_rows(detected: Detected) -> Iterator[tuple[str, str]]:
+    """The form, and where tokens and tags are."""
+    format = detected.format
+    sentences = [s for file in detected.files for s in file.sentences[:_SHOWN]]
+    shown = listed(list(dict.fromkeys(token for s in sentences for token in s.tokens))[:_SHOWN])
+    scheme = "types without a prefix (IO)" if format.scheme == "IO" else format.scheme
+    match format:
+        case ColumnFormat():
+            blanks = {"tab": "tabs", "whitespace": "blanks or tabs"}[format.separator]
+            yield "form", f"columns, separated by {blanks}; {format.encoding}"
+            digit = ", without the digit at its end" if format.segmentation_digit else ""
+            yield "tokens", f"column {format.token} ({shown}){digit}"
+            yield "tags", f"{'the last column' if format.tag == -1 else f'column {format.tag}'}, {scheme}"
+        case ConlluFormat():
+            yield "form", "CoNLL-U"
+            yield "tokens", f"column {format.token} ({shown})"
+            key = f"{plain(format.tag_key)}= in " if format.tag_key else ""
+            yield "tags", f"{key}column {format.tag}, {scheme}"
+        case JsonlFormat():
+            yield "form", "JSON lines"
+            if format.text:
+                yield "tokens", f"of the text in {quoted(format.text)} ({shown})"
+                yield "tags", f"of the spans in {quoted(format.spans)}"
+            else:
+                yield "tokens", f"the field {quoted(format.tokens)} ({shown})"
+                yield "tags", f"the field {quoted(format.tags)}, {scheme}"
 
 
 def write_recipe(
@@ -210,7 +239,8 @@ def _check_targets(targets: Sequence[Path], files: Sequence[Path], replace: bool
 
 def _parts(file: Path, detected: Detected, percents: Sequence[int]) -> Parts:
     (contents,) = detected.files
-    parts = split_sentences(contents.sentences, contents.document_of, percents)
+    document_of = contents.document_of or [0] * len(contents.sentences)
+    parts = split_sentences(contents.sentences, document_of, percents)
     if empty := [name for name, sentences in parts.splits.items() if not sentences]:
         raise CorpusError(
             f"{file}: found {len({s.key for s in contents.sentences})} different sentences, too few for "
@@ -221,14 +251,9 @@ def _parts(file: Path, detected: Detected, percents: Sequence[int]) -> Parts:
 
 def _corpus(detected: Detected, parts: Parts | None) -> Corpus:
     if parts:
-        return Corpus(**parts.splits)
-    files = dict(zip(SPLITS, detected.files, strict=True))
-    return Corpus(
-        **{split: file.sentences for split, file in files.items()},
-        documents={split: file.documents for split, file in files.items()},
-        orphans={split: file.orphans for split, file in files.items()},
-        comments={split: file.comments for split, file in files.items()},
-    )
+        splits = parts.splits
+        return Corpus(splits["train"], splits["dev"], splits["test"])
+    return corpus_of(dict(zip(SPLITS, detected.files, strict=True)))
 
 
 def _recipe_path(file: Path) -> str:
@@ -251,7 +276,7 @@ def _recipe_path(file: Path) -> str:
 
 
 def _recipe_text(
-    name: str, places: Sequence[str], detected: Detected, format: ColumnFormat, way: Way, source: str,
+    name: str, places: Sequence[str], detected: Detected, format: CorpusFormat, way: Way, source: str,
     *, online: bool,
 ) -> str:  # fmt: skip
     remade = format is _PARTS
@@ -261,10 +286,10 @@ def _recipe_text(
     corpus: dict[str, Value] = {**dict(zip(SPLITS, places, strict=True)), "source": origin}
     if detected.unit != "word":
         corpus["unit"] = detected.unit
-    given = msgspec.structs.asdict(format)
-    always = ("token", "tag", "scheme", "separator", "encoding")
-    known = msgspec.structs.asdict(ColumnFormat())
-    columns = {key: value for key, value in given.items() if key in always or value != known[key]}
+    table = as_json(format)
+    shown = {"token", "tag", "tokens", "tags", "scheme", "separator", "encoding", "kind"}
+    known = as_json(type(format)()) | dict.fromkeys(shown)
+    keys = {key: value for key, value in table.items() if value != known[key]}
     english, english_comment = _english(online)
     language = f", language {source}" if source else ""
     comments = {**_COMMENTS, "translator": way.comment, "english": english_comment}
@@ -272,7 +297,7 @@ def _recipe_text(
         f"Our own corpus{language}; written by `backattn init`. `backattn keys` explains each key.",
         {
             "corpus": corpus,
-            "corpus.format": {"kind": "columns", **columns},
+            "corpus.format": keys,
             "translator": way.table,
             "english": english,
             "transfer": {"normalise": "source"},

@@ -47,7 +47,8 @@ def test_what_was_found_is_shown_and_the_next_command_works(home: Path) -> None:
     for line in (
         "  form     columns, separated by tabs; utf-8",
         "  tokens   column 0 (Anna, Ruiz, singt)",
-        "  tags     the last column, IOB2: LOC, PER",
+        "  tags     the last column, IOB2",
+        "  types    LOC, PER",
         "  unit     words",
         "  dev      data/my.dev (sentences: 2)",
         "  English  copy: the English tagger reads the words as they are (no --source was given)",

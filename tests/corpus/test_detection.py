@@ -1,6 +1,7 @@
 """The form of a column file is found from the file alone: what is written in any form is read back equal."""
 
 import gzip
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from backattn.common.errors import BackattnError, CorpusError, MissingError
 from backattn.corpus import Sentence, detection
-from backattn.corpus.detection import NO_TYPE, Detected, detect
+from backattn.corpus.column_roles import NO_TYPE
+from backattn.corpus.detection import Detected, detect
 from backattn.corpus.spans import spans
+from backattn.recipe import ConlluFormat, JsonlFormat
 from bounds import bounded
 
 LETTERS = {
@@ -80,9 +83,12 @@ def files(draw: st.DrawFn) -> tuple[list[Sentence], bytes]:
     untyped = scheme != "IO" and draw(st.booleans())
     characters = draw(st.booleans())
     corpus = draw(corpora(untyped, scheme == "IO", characters))
-    enough = sum(map(len, corpus)) >= 5  # fewer do not tell digits of places in words
+    if draw(st.integers(0, 5)) == 0:
+        return corpus, rows_of(draw, corpus, scheme, untyped)
     separator = draw(st.sampled_from(["\t", " "]))
-    ids, lemma, pos, chunk, inner, digits = (draw(st.booleans()) for _ in range(6))
+    ids, ranges, lemma, pos, chunk, inner, digits = (draw(st.booleans()) for _ in range(7))
+    ranges = ranges and not digits
+    enough = sum(map(len, corpus)) >= 5  # fewer do not tell digits of places in words
     comments, docstarts = draw(st.booleans()), draw(st.booleans())
     lines = ["-DOCSTART- -X- O", ""] if docstarts else []
     for number, sentence in enumerate(corpus):
@@ -90,6 +96,8 @@ def files(draw: st.DrawFn) -> tuple[list[Sentence], bytes]:
             lines.append(draw(st.sampled_from(["# text = Ana vive", f"# sent_id = {number}", "#"])))
         digit = 1
         for place, (token, tag) in enumerate(zip(sentence.tokens, spelled(sentence, scheme), strict=True)):
+            if ranges and ids and place == 1 and not docstarts and separator == "\t":
+                lines.append(separator.join(["2-3", "vivelo", *["_"] * (lines[-1].count("\t") - 1)]))
             row = [str(place + 1)] if ids else []
             digit = 0 if token.startswith("#") else 1 - digit  # a sign is a word of its own
             row.append(f"{token}{digit}" if digits and enough else token)
@@ -103,15 +111,28 @@ def files(draw: st.DrawFn) -> tuple[list[Sentence], bytes]:
         lines.append("")
     ends = draw(st.sampled_from(["\n", "\r\n"]))
     text = ends.join(lines)
+    if ranges:  # CoNLL-U is UTF-8
+        return corpus, text.encode()
     encoding = draw(
         st.sampled_from(["utf-8", "utf-8-sig", "utf-16", *([] if characters else ["iso-8859-1"])])
     )
     return corpus, text.encode(encoding)
 
 
+def rows_of(draw: st.DrawFn, corpus: list[Sentence], scheme: str, untyped: bool) -> bytes:
+    """JSON lines, with fields of any names and of other lists."""
+    names = draw(st.sampled_from([("words", "ner_tags"), ("tokens", "labels"), ('a"b', "c d")]))
+    lines = []
+    for number, sentence in enumerate(corpus):
+        tags = [tag.split("-")[0] if untyped else tag for tag in spelled(sentence, scheme)]
+        row = {"id": number, names[0]: sentence.tokens, "pos": ["NN"] * len(tags), names[1]: tags}
+        lines.append(json.dumps(row, ensure_ascii=draw(st.booleans())))
+    return "\n".join(lines).encode()
+
+
 @given(st.data())
 @settings(
-    max_examples=50,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -147,6 +168,30 @@ def test_what_could_be_otherwise_is_told_with_its_key(tmp_path: Path) -> None:
     assert found.notes == (
         "column 2 could hold the tokens too (ana, ir, ruiz); to take it: corpus.format.token = 2",
         "column 4 holds tags too (B-LOC); to take it: corpus.format.tag = 4",
+    )
+
+
+def test_the_tags_of_conllu_may_be_among_its_features(tmp_path: Path) -> None:
+    text = (
+        "# text = Ana va\n1-2\tAnava\t_\t_\t_\t_\t_\t_\t_\t_\n"
+        "1\tAna\tana\tPROPN\t_\t_\t2\tnsubj\t_\tName=B-PER|SpaceAfter=No\n"
+        "2\tva\tir\tVERB\t_\t_\t0\troot\t_\tSpaceAfter=No\n\n"
+    )
+    found = look(tmp_path, text)
+    assert found.format == ConlluFormat(token=1, tag=9, tag_key="Name")
+    assert found.files[0].sentences == (Sentence(("Ana", "va"), ("S-PER", "O")),)
+    assert found.files[0].no_tokens["multiword ranges"] == 1
+
+
+def test_running_text_is_split_by_its_language(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "text": "Ana va a Lugo.", "label": [[0, 3, "PER"], [9, 13, "LOC"]]},
+        {"id": "b", "text": "No.", "label": []},
+    ]
+    found = look(tmp_path, "\n".join(map(json.dumps, rows)), language="es")
+    assert found.format == JsonlFormat(text="text", spans="label", language="es")
+    assert found.files[0].sentences[0] == Sentence(
+        ("Ana", "va", "a", "Lugo", "."), ("S-PER", "O", "O", "S-LOC", "O")
     )
 
 
@@ -246,9 +291,22 @@ def test_digits_of_places_in_words_are_no_part_of_tokens(tmp_path: Path) -> None
         ("\n\n \n", "0.txt:1: found no token, expected a token a line"),
         ("# x\n", "0.txt:1: found no column of tags (column 0 has #; column 1 has x), expected"),
         (
-            '{"tokens": ["Ana"], "tags": ["O"]}\n',
-            "0.txt:1: expected a column file; this looks like JSON lines",
+            '[{"tokens": ["Ana"]}]\n',
+            "0.txt:1: expected a column file; this looks like JSON; run `backattn con",
         ),
+        (
+            '{"words": ["Ana"], "ner_tags": [3]}\n',
+            "0.txt:1: found the fields words, ner_tags (the numbers of",
+        ),
+        (
+            '{"a": 1}\n',
+            "0.txt:1: found the fields a, expected a list of tokens and one of tags as text such as",
+        ),
+        (
+            '{"text": "Ana va", "spans": []}\n',
+            "0.txt:1: found running text ('text') with spans, which is spl",
+        ),
+        ('{"words": ["Ana"], "tags": ["O"]}\n{"words": [\n', "0.txt:2: found "),
         (b"\x1f\x8b\x08rest", "0.txt: expected a column file, found a file packed by gzip"),
         ("Ana\0\tB-PER\nva\tO\n", "0.txt:1: found a NUL character, expected lines"),
         ("Ana B-PER\nva O\nRuiz I-LOC\n1 2 3\n", "0.txt:4: found 3 columns ('1 2 3')"),

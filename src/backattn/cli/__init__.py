@@ -9,6 +9,7 @@ import os
 import click
 
 from backattn.cli.basics import corpus, demo, keys, recipes, sample
+from backattn.cli.conversion import convert
 from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.init import init
 from backattn.cli.models import align, charlm, english, models, translator
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 for _command in (
-    *(init, recipes, keys, corpus, sample, demo),
+    *(init, recipes, keys, corpus, convert, sample, demo),
     *(models, translator, charlm, english, align),
     *(features, check, show, pairs, gc),
     *(train, runs, report, tag, evaluate, inspect, project),

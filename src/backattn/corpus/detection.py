@@ -1,7 +1,7 @@
-"""Find the form of column files by looking at them: separator, columns, scheme, encoding, comments, unit.
+"""Find the form of a corpus by looking at its files: columns, scheme, encoding, comments, unit.
 
-The columns are found in the head of each file. What was found is then tried: the whole files are read by it,
-so that what is returned reads them. What could be otherwise is told, with the key that says so.
+What is found in the beginning of each file is then tried: the whole files are read by it, so that what is
+returned reads them. What could be otherwise is told, with the key of the recipe that says so.
 """
 
 import codecs
@@ -14,41 +14,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal, cast
 
 from msgspec import structs
 
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import CorpusError, MissingError
 from backattn.common.regular_files import open_regular, read_regular
-from backattn.common.safe_text import listed, quoted, shortened
+from backattn.common.safe_text import quoted, shortened
+from backattn.common.strict_json import parse_strictly
 from backattn.common.text_lines import BYTE_ORDER_MARK, unpacked
 from backattn.common.writing import is_spaced, writes_blanks
-from backattn.corpus.formats import (
-    DOCSTART,
-    MOST_BYTES,
-    ColumnFile,
-    parse_column_file,
-    split_at_tabs,
-    split_columns,
-)
+from backattn.corpus.column_roles import NO_TYPE, Roles, Table, find_roles, labellings, role_notes
+from backattn.corpus.formats import parse_file, split_at_tabs, split_columns
+from backattn.corpus.jsonl_detection import jsonl_formats
+from backattn.corpus.labelled import DOCSTART, MOST_BYTES, LabelledFile
 from backattn.corpus.other_forms import of_brat, other_binary, other_form
-from backattn.corpus.tags import MOST_TYPES, OUTSIDE, is_tag, split_tag
-from backattn.recipe import ColumnFormat, Scheme, Unit
+from backattn.corpus.tags import OUTSIDE, is_tag
+from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, Unit
 
 # Bytes of a file in which its columns are found.
 _HEAD = 1 << 20
 _BLOCK = 1 << 20
-_SHOWN = 3  # values of a column that a line names
-# Schemes with prefixes. Where a file fits several, all read the same entities in it.
-_PREFIXED: tuple[Scheme, ...] = ("IOB2", "BIOES", "BILOU", "BMES", "BMEWO")
-# Types of a column of chunks, which CoNLL-2000 and CoNLL-2003 have before that of the entities.
-_CHUNKS = frozenset(("NP", "VP", "PP", "ADVP", "SBAR", "ADJP", "PRT", "CONJP", "INTJ", "LST", "UCP", "PC"))
-# Name of the type that entities get whose tags have none.
-NO_TYPE = "ENTITY"
-_NUMBER = re.compile(r"[0-9]+([-.][0-9]+)?")
-# Of the different values of the richest column: a column of tokens, or of their lemmas, has no fewer.
-_RICH = 0.5
 # Fewer rows do not tell digits of places in words from digits.
 _ENOUGH = 5
 # Tokens by which the unit is found, and the share of single characters among them.
@@ -58,9 +44,9 @@ _BYTE_ORDER_MARKS = {  # the longer one first: it begins as the shorter one does
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
-# The kinds of a column of tags, the surest first.
-_Kind = Literal["prefixed", "untyped", "bare", "outside"]
-_KINDS: tuple[_Kind, ...] = ("prefixed", "untyped", "bare", "outside")
+# Ids of CoNLL-U that are no tokens, and the column of its KEY=VALUE.
+_NO_TOKEN_ID = re.compile(r"[0-9]+[-.][0-9]+")
+_MISC = 9
 
 
 @dataclass(frozen=True)
@@ -72,43 +58,25 @@ class Detected:
     :param notes: what could be otherwise, with the key of the recipe that changes it; a line each.
     """
 
-    format: ColumnFormat
+    format: CorpusFormat
     unit: Unit
-    files: tuple[ColumnFile, ...]
+    files: tuple[LabelledFile, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Lines:
     """The rows of the heads of all files.
 
-    :param sentences: the token lines of each sentence, split into columns.
+    :param tabs: whether columns are separated by tabs, not blanks.
     :param hashes: the columns of lines that begin with ``#``, which may be comments or tokens.
+    :param counted: whether the first column counts the tokens of each sentence from 1, as in CoNLL-U.
     """
 
-    separator: Literal["tab", "whitespace"]
-    sentences: tuple[tuple[list[str], ...], ...]
+    table: Table
+    tabs: bool
     hashes: tuple[list[str], ...]
-    width: int
-
-    def column(self, place: int) -> list[str]:
-        return [row[place] for sentence in self.sentences for row in sentence]
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a table that matter.
-
-    :param tag: column of the tag.
-    :param others: other columns that hold tags of the same kind.
-    :param twins: other columns that could hold the tokens.
-    """
-
-    kind: _Kind
-    token: int
-    tag: int
-    others: tuple[int, ...]
-    twins: tuple[int, ...]
+    counted: bool
 
 
 def detect(paths: Sequence[Path], language: str = "") -> Detected:
@@ -121,19 +89,28 @@ def detect(paths: Sequence[Path], language: str = "") -> Detected:
     """
     raw = [_head(path) for path in paths]
     encoding, docstart, signs = _survey(paths, raw)
-    heads = [_lines(path, data, encoding) for path, data in zip(paths, raw, strict=True)]
-    table, columns = _table_and_columns(paths, heads)
-    found, files = _read(paths, list(_formats(table, columns, encoding, docstart, signs)))
-    notes = [*_column_notes(table, columns), *_format_notes(found, files)]
-    if encoding not in ("utf-8", *_BYTE_ORDER_MARKS):
-        notes.append(_encoding_note(encoding, heads))
+    texts = [_text(data, encoding) for data in raw]
+    if all(map(_is_json_lines, texts)):
+        formats, notes = jsonl_formats(paths, language)
+        found, files = _read(paths, formats)
+    else:
+        heads = [_lines(path, text) for path, text in zip(paths, texts, strict=True)]
+        lines, roles = _columns(paths, heads)
+        columns = list(_column_formats(lines, roles, encoding, docstart, signs))
+        # What CoNLL-U has not; its own tags, among its features, no other form has.
+        other = encoding != "utf-8" or docstart or any(one.segmentation_digit for one in columns)
+        conllu = [] if other else list(_conllu_formats(lines, roles))
+        found, files = _read(paths, [*conllu, *columns])
+        notes = list(role_notes(lines.table, roles, "token", "tag"))
+        if encoding not in ("utf-8", *_BYTE_ORDER_MARKS):
+            notes.append(_encoding_note(encoding, heads))
     unit = _unit(files, language)
     if unit == "word" and language and not writes_blanks(language):
         notes.append(
             "the tokens are words; to have each character a token: corpus.format.split_characters = true "
             'and corpus.unit = "character"'
         )
-    return Detected(found, unit, files, tuple(notes))
+    return Detected(found, unit, files, (*notes, *_label_notes(found, files)))
 
 
 def _head(path: Path) -> bytes:
@@ -159,16 +136,28 @@ def _head(path: Path) -> bytes:
     return data
 
 
-def _lines(path: Path, data: bytes, encoding: str) -> list[str]:
-    """The lines of a head; the last one, which may be cut, only where the file ends there.
+def _text(data: bytes, encoding: str) -> str:
+    """The text of a head without its last line, which may be cut, unless the file ends there."""
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(data).removeprefix(BYTE_ORDER_MARK)
+    return text.rpartition("\n")[0] if len(data) == _HEAD else text
+
+
+def _is_json_lines(text: str) -> bool:
+    line = next((line for line in text.split("\n") if line.strip()), "")
+    try:
+        return line.startswith("{") and isinstance(parse_strictly(line), dict)
+    except ValueError:
+        return False
+
+
+def _lines(path: Path, text: str) -> list[str]:
+    """The lines of a head.
 
     :raises CorpusError: the text is of another form.
     """
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(data).removeprefix(BYTE_ORDER_MARK)
     if found := other_form(text):
         raise CorpusError(f"{path}:1: expected a column file; this looks like {found}")
-    lines = text.split("\n")
-    return [line.removesuffix("\r") for line in (lines[:-1] if len(data) == _HEAD else lines)]
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def _survey(paths: Sequence[Path], heads: Sequence[bytes]) -> tuple[str, bool, bool]:
@@ -203,29 +192,28 @@ def _blocks(path: Path) -> Iterator[bytes]:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); name a column file") from None
 
 
-def _table_and_columns(paths: Sequence[Path], heads: Sequence[list[str]]) -> tuple[_Table, _Columns]:
+def _columns(paths: Sequence[Path], heads: Sequence[list[str]]) -> tuple[_Lines, Roles]:
     """Split the heads at tabs, else at blanks, and find the columns.
 
     :raises CorpusError: the lines have different numbers of columns, or no column holds tags.
     """
-    tables = [table for separator in ("tab", "whitespace") if (table := _table(heads, separator))]
-    for table in tables:
-        if columns := _find_columns(table):
-            return table, columns
-    if not tables:
+    found = [lines for tabs in (True, False) if (lines := _split(heads, tabs))]
+    for lines in found:
+        if lines.counted and (keyed := _misc_tags(lines.table)):
+            return lines, keyed[1]
+        if roles := find_roles(lines.table):
+            return lines, roles
+    if not found:
         raise _ragged(paths, heads)
-    shown = "; ".join(
-        f"column {place} has {_some(tables[0].column(place))}" for place in range(min(tables[0].width, 8))
-    )
     raise CorpusError(
-        f"{paths[0]}:1: found no column of tags ({shown}), expected one with O and tags such as B-PER, B or "
-        "PER; mend the file, or convert it (`backattn convert`)"
+        f"{paths[0]}:1: found no column of tags ({found[0].table.shown()}), expected one with O and "
+        "tags such as B-PER, B or PER; mend the file, or convert it (`backattn convert`)"
     )
 
 
-def _table(heads: Sequence[list[str]], separator: str) -> _Table | None:
+def _split(heads: Sequence[list[str]], tabs: bool) -> _Lines | None:
     """The rows of the heads; None where they have no or different numbers of columns."""
-    split = split_at_tabs if separator == "tab" else split_columns
+    split = split_at_tabs if tabs else split_columns
     sentences: list[tuple[list[str], ...]] = []
     hashes = []
     for head in heads:
@@ -243,8 +231,13 @@ def _table(heads: Sequence[list[str]], separator: str) -> _Table | None:
     widths = {len(row) for sentence in sentences for row in sentence}
     if len(widths) != 1 or (width := widths.pop()) < 2:
         return None
-    kind = cast(Literal["tab", "whitespace"], separator)
-    return _Table(kind, tuple(sentences), tuple(hashes), width)
+    plain = [tuple(row for row in rows if not _NO_TOKEN_ID.fullmatch(row[0])) for rows in sentences]
+    counted = tabs and all(
+        [row[0] for row in rows] == [str(number) for number in range(1, len(rows) + 1)] for rows in plain
+    )
+    kept = [rows for rows in plain if rows] if counted else sentences
+    names = tuple(map(str, range(width)))
+    return _Lines(Table(tuple(kept), names), tabs, tuple(hashes), counted) if kept else None
 
 
 def _ragged(paths: Sequence[Path], heads: Sequence[list[str]]) -> CorpusError:
@@ -270,109 +263,80 @@ def _ragged(paths: Sequence[Path], heads: Sequence[list[str]]) -> CorpusError:
     return CorpusError(f"{where}: found {found}, expected {expected}{most} and empty lines between sentences")
 
 
-def _find_columns(table: _Table) -> _Columns | None:
-    """The columns of the token and of the tag; None where no column holds tags."""
-    values = [Counter(table.column(place)) for place in range(table.width)]
-    kinds = [_kind_of(found) for found in values]
-    kind = next((kind for kind in _KINDS if kind in kinds), None)
-    if kind is None:
+def _conllu_formats(lines: _Lines, roles: Roles) -> Iterator[ConlluFormat]:
+    """The formats of CoNLL-U that the heads allow, the likeliest first; none without ids from 1."""
+    if not lines.counted:
+        return
+    keyed = _misc_tags(lines.table)
+    table = keyed[2] if keyed else lines.table
+    base = ConlluFormat(token=roles.token, tag=roles.tag, tag_key=keyed[0] if keyed else "")
+    for labels in labellings(table, roles):
+        yield structs.replace(base, **labels)
+
+
+def _misc_tags(table: Table) -> tuple[str, Roles, Table] | None:
+    """The key of the tags among the KEY=VALUE of CoNLL-U's last column, where no column is of tags.
+
+    Gives the key, the roles, and the table with the values of the key in their column.
+    """
+    plain = find_roles(table)
+    if len(table.names) != _MISC + 1 or (plain and plain.kind != "outside"):
         return None
-    places = [place for place, found in enumerate(kinds) if found == kind]
-    entities = {place: values[place].total() - values[place][OUTSIDE] for place in places}
-    chunks = [place for place in places if {split_tag(tag)[1] for tag in values[place]} <= {*_CHUNKS, ""}]
-    named = [place for place in places if place not in chunks] if kind == "prefixed" else places
-    # Of several layers, the outer one has the most entities. Bare words that are no tags stand before them.
-    of_layers = max(named or places, key=lambda place: (entities[place], place))
-    tag = of_layers if kind in ("prefixed", "untyped") else places[-1]
-    tokens = _token_columns(table, values, {place for place, found in enumerate(kinds) if found == kind})
-    tokens = tokens or [place for place in range(table.width) if place != tag]
-    others = tuple(place for place in places if place not in (tag, tokens[0]) and place not in chunks)
-    return _Columns(kind, tokens[0], tag, others, tuple(tokens[1:]))
+    keys = Counter(pair.partition("=")[0] for column in table.column(_MISC) for pair in column.split("|"))
+    for key, _ in keys.most_common():
+        sentences = tuple(
+            tuple([*row[:_MISC], _value(row[_MISC], key)] for row in rows) for rows in table.sentences
+        )
+        filled = Table(sentences, table.names)
+        roles = find_roles(filled)
+        if key and roles and roles.kind == "prefixed" and roles.tag == _MISC:
+            return key, roles, filled
+    return None
 
 
-def _kind_of(values: Counter[str]) -> _Kind | None:
-    """What kind of tags a column holds, if it holds tags."""
-    entities = values.keys() - {OUTSIDE}
-    if not entities:
-        return "outside"
-    if any(all(is_tag(tag, scheme) for tag in entities) for scheme in _PREFIXED):
-        return "prefixed"
-    if any(all(is_tag(tag, scheme, NO_TYPE) for tag in entities) for scheme in _PREFIXED):
-        return "untyped"
-    # Words are as legal as types; types are few, and come again.
-    bare = OUTSIDE in values and len(entities) <= MOST_TYPES and 2 * len(entities) <= values.total()
-    return "bare" if bare and all(is_tag(tag, "IO") for tag in entities) else None
+def _value(column: str, key: str) -> str:
+    pairs = (pair.partition("=") for pair in column.split("|"))
+    return next((value for name, _, value in pairs if name == key), OUTSIDE)
 
 
-def _token_columns(table: _Table, values: Sequence[Counter[str]], tags: set[int]) -> list[int]:
-    """The columns that could hold tokens, the likeliest first: not ids or tags, and with many values."""
-    words = [
-        place
-        for place in range(table.width)
-        if place not in tags and not all(_NUMBER.fullmatch(value) for value in values[place])
-    ]
-    most = max((len(values[place]) for place in words), default=0)
-    return [place for place in words if len(values[place]) >= _RICH * most]
-
-
-def _formats(
-    table: _Table, columns: _Columns, encoding: str, docstart: bool, signs: bool
+def _column_formats(
+    lines: _Lines, roles: Roles, encoding: str, docstart: bool, signs: bool
 ) -> Iterator[ColumnFormat]:
-    """The formats that the heads allow, the likeliest first.
+    """The formats of columns that the heads allow, the likeliest first.
 
     :param docstart, signs: as of :func:`_survey`.
     """
-    kind = NO_TYPE if columns.kind == "untyped" else ""
-    tags = set(table.column(columns.tag))
-    schemes: Iterable[Scheme] = _PREFIXED
-    if columns.kind == "bare":
-        schemes = ("IO",)
-    allowed = [scheme for scheme in schemes if all(is_tag(tag, scheme, kind) for tag in tags)]
+    table = lines.table
     base = ColumnFormat(
-        token=columns.token,
-        tag=-1 if columns.tag == table.width - 1 else columns.tag,
-        type=kind,
-        separator=table.separator,
+        token=roles.token,
+        tag=-1 if roles.tag == len(table.names) - 1 else roles.tag,
+        separator="tab" if lines.tabs else "whitespace",
         encoding=encoding,
         docstart=DOCSTART if docstart else "",
-        segmentation_digit=_has_digits(table, columns.token),
+        segmentation_digit=_has_digits(table, roles.token),
     )
+    formats = [structs.replace(base, **labels) for labels in labellings(table, roles)]
     comments = (
-        ("#",) if _has_comments(table, columns, allowed[0], tags, kind) else ("", "#") if signs else ("",)
+        ("#",) if formats and _has_comments(lines, roles, formats[0]) else ("", "#") if signs else ("",)
     )
     for comment in comments:
-        for scheme in allowed:
-            found = structs.replace(base, comment=comment, scheme=scheme)
-            yield found
-            if scheme == "IOB2":  # an I- that continues nothing: by rule, or by mistake
-                mended = {"orphans": "begin"} if _begins_by_b(table, columns) else {"scheme": "IOB1"}
-                yield structs.replace(found, **mended)
+        for format in formats:
+            yield structs.replace(format, comment=comment)
 
 
-def _has_comments(table: _Table, columns: _Columns, scheme: Scheme, tags: set[str], kind: str) -> bool:
+def _has_comments(lines: _Lines, roles: Roles, format: ColumnFormat) -> bool:
     """Whether one of the lines that begin with ``#`` is no token line."""
-    for row in table.hashes:
-        tag = row[columns.tag] if len(row) == table.width else ""
+    tags = set(lines.table.column(roles.tag))
+    for row in lines.hashes:
+        tag = row[roles.tag] if len(row) == len(lines.table.names) else ""
         # A word may be a bare type, but a comment has no tabs.
-        bare = tag in tags or (table.separator == "tab" and is_tag(tag, scheme))
-        if not (bare if scheme == "IO" else is_tag(tag, scheme, kind)):
+        known = tag in tags or lines.tabs or format.scheme != "IO"
+        if not (known and is_tag(tag, format.scheme, format.type)):
             return True
     return False
 
 
-def _begins_by_b(table: _Table, columns: _Columns) -> bool:
-    """Whether an entity begins with B- where IOB1 has I-: no entity of its type is before it."""
-    for sentence in table.sentences:
-        before = ("", "")
-        for row in sentence:
-            tag = split_tag(row[columns.tag])
-            if tag[0] == "B" and (before[0] not in ("B", "I") or before[1] != tag[1]):
-                return True
-            before = tag
-    return False
-
-
-def _has_digits(table: _Table, token: int) -> bool:
+def _has_digits(table: Table, token: int) -> bool:
     """Whether each token ends in the digit of its place in a word, as those of Weibo do."""
     count = 0
     for sentence in table.sentences:
@@ -387,18 +351,18 @@ def _has_digits(table: _Table, token: int) -> bool:
 
 
 def _read(
-    paths: Sequence[Path], formats: Sequence[ColumnFormat]
-) -> tuple[ColumnFormat, tuple[ColumnFile, ...]]:
+    paths: Sequence[Path], formats: Sequence[CorpusFormat]
+) -> tuple[CorpusFormat, tuple[LabelledFile, ...]]:
     """Read the files by the first format that reads all.
 
     :raises CorpusError: none does: the error of the one that came farthest.
     """
     farthest, place = None, (-1, -1)
     for format in formats:
-        files: list[ColumnFile] = []
+        files: list[LabelledFile] = []
         try:
             for path in paths:
-                files.append(parse_column_file(path, format))
+                files.append(parse_file(path, format))
             return format, tuple(files)
         except CorpusError as error:
             line = re.match(rf"{re.escape(str(paths[len(files)]))}:(\d+)", str(error))
@@ -409,7 +373,7 @@ def _read(
     raise farthest
 
 
-def _unit(files: Sequence[ColumnFile], language: str) -> Unit:
+def _unit(files: Sequence[LabelledFile], language: str) -> Unit:
     """Whether the tokens are characters: nearly all of scripts without blanks are single ones."""
     if language and writes_blanks(language):
         return "word"
@@ -421,20 +385,7 @@ def _unit(files: Sequence[ColumnFile], language: str) -> Unit:
     return "word" if few or single < _SINGLE * len(unspaced) else "character"
 
 
-def _column_notes(table: _Table, columns: _Columns) -> Iterator[str]:
-    for place in columns.twins:
-        yield (
-            f"column {place} could hold the tokens too ({_some(table.column(place))}); to take it: "
-            f"corpus.format.token = {place}"
-        )
-    for place in columns.others:
-        shown = [value for value in table.column(place) if value != OUTSIDE]
-        yield (
-            f"column {place} holds tags too ({_some(shown) or 'O'}); to take it: corpus.format.tag = {place}"
-        )
-
-
-def _format_notes(format: ColumnFormat, files: Sequence[ColumnFile]) -> Iterator[str]:
+def _label_notes(format: CorpusFormat, files: Sequence[LabelledFile]) -> Iterator[str]:
     if format.type:
         yield (
             f'the tags have no types: all entities are {NO_TYPE}; to name them: corpus.format.type = "PER"'
@@ -455,7 +406,3 @@ def _encoding_note(encoding: str, heads: Iterable[Iterable[str]]) -> str:
         f"the files are not UTF-8 and were read as {encoding}{example}; if such words look wrong, name their "
         "encoding: corpus.format.encoding"
     )
-
-
-def _some(values: Iterable[str]) -> str:
-    return listed(list(dict.fromkeys(values))[:_SHOWN])

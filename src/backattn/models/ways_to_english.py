@@ -76,7 +76,13 @@ def public_names(source: str) -> Iterator[str]:
 def _public(source: str) -> Way | None:
     for name in public_names(source):
         if commit := public_commit(name):
-            table = {"kind": "transformers", "hub": name, "revision": commit, "source": source, "beam": 4}
+            table: dict[str, Value] = {
+                "kind": "transformers",
+                "hub": name,
+                "revision": commit,
+                "source": source,
+                "beam": 4,
+            }
             return Way(table, f"the public translator {name} (transformers)", "A public model; fetched once.")
     return None
 
