@@ -6,15 +6,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backattn.corpus import SPLITS
 from backattn.corpus.formats import read_corpus
-from backattn.models import ways_to_english
 from backattn.new_recipe import write_recipe
-from backattn.recipe import PACKAGED, CopyRecipe, known_recipes, load_recipe
+from backattn.recipe import PACKAGED, CopyRecipe, TransformersRecipe, known_recipes, load_recipe
 from backattn.recipe.writing import to_toml
+from hub_cache import COMMIT, serve_hub
 from users_folder import run
 
 TRAIN = "Anna\tB-PER\nRuiz\tI-PER\nsingt\tO\n\nUlm\tB-LOC\nist\tO\nschön\tO\n\n"
@@ -250,34 +251,58 @@ def test_types_of_any_letters_reach_no_key_of_the_recipe(home: Path, kind: str) 
     assert f"S-{kind}" in {tag for s in read_corpus(made.recipe.corpus).dev for tag in s.tags}
 
 
-class TestOnline:
-    """The hub is asked for the names in their order; what it has is pinned."""
-
-    @pytest.mark.parametrize(
-        ("source", "there", "hub"),
-        [
-            ("fi", {"Helsinki-NLP/opus-mt-fi-en"}, "Helsinki-NLP/opus-mt-fi-en"),
-            (
-                "nb",
-                {"Helsinki-NLP/opus-mt-gmq-en", "Helsinki-NLP/opus-mt-mul-en"},
-                "Helsinki-NLP/opus-mt-gmq-en",
-            ),
-            ("xyz", {"Helsinki-NLP/opus-mt-mul-en"}, "Helsinki-NLP/opus-mt-mul-en"),
-            ("zh_CN", {"Helsinki-NLP/opus-mt-zh-en"}, "Helsinki-NLP/opus-mt-zh-en"),
-            ("es", set(), ""),
-        ],
-    )
-    def test_a_public_translator(
-        self, home: Path, monkeypatch: pytest.MonkeyPatch, source: str, there: set[str], hub: str
-    ) -> None:
-        monkeypatch.setattr(ways_to_english, "public_commit", lambda name: "a" * 40 if name in there else "")
+@pytest.mark.parametrize(
+    ("source", "there", "hub"),
+    [
+        ("fi", ["fi", "mul"], "Helsinki-NLP/opus-mt-fi-en"),
+        ("nb", ["gmq", "mul"], "Helsinki-NLP/opus-mt-gmq-en"),
+        ("xyz", ["mul"], "Helsinki-NLP/opus-mt-mul-en"),
+        ("zh_CN", ["zh"], "Helsinki-NLP/opus-mt-zh-en"),
+        ("es", [], ""),
+    ],
+)
+def test_online_the_hub_is_asked_and_its_commit_pinned(
+    home: Path, monkeypatch: pytest.MonkeyPatch, source: str, there: list[str], hub: str
+) -> None:
+    with serve_hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        for code in there:
+            server.publish(f"Helsinki-NLP/opus-mt-{code}-en", COMMIT, home / "data")
         status, out, err = run("init", "my", *FILES, "--source", source, "--online")
-        translator = load_recipe("my").translator
-        assert status == 0
-        assert (getattr(translator, "hub", ""), getattr(translator, "revision", "")) == (
-            hub, "a" * 40 if hub else "",
-        )  # fmt: skip
-        if hub:
-            assert f"the public translator {hub}" in out
-            assert load_recipe("my").english_tagger.hub == "flair/ner-english"
-            assert err.startswith("next: backattn features my --sentences 100 ")
+    assert (status, f"the public translator {hub}" in out) == (0, bool(hub)), err
+    translator = load_recipe("my").translator
+    if not hub:  # what the package has
+        assert translator.source == "es"
+        return
+    assert isinstance(translator, TransformersRecipe)
+    assert (translator.hub, translator.revision, translator.source) == (hub, COMMIT, source)
+    assert load_recipe("my").english_tagger.hub == "flair/ner-english"
+    assert err == (
+        "next: backattn features my --sentences 100 (a trial; then all), or without models: "
+        "backattn train my --inputs words\n"
+    )
+
+
+def test_a_hub_that_does_not_answer_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    status, out, err = run("init", "my", *FILES, "--source", "fi", "--online")
+    assert (status, out) == (2, "")
+    assert err.startswith("backattn: Helsinki-NLP/opus-mt-fi-en: cannot be fetched from the hub (")
+    assert err.endswith("; go online, or run without --online\n")
+    assert not Path("pipelines").exists()
+
+
+def test_other_forms_have_recipes_too(home: Path) -> None:
+    rows = [{"words": ["Anna", "singt"], "tags": ["B-PER", "O"]}, {"words": ["Ulm"], "tags": ["B-LOC"]}]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("a.conllu").write_text("# x\n1-2\tvadanna\t_\n1\tva\tO\n2\tAnna\tB-PER\n\n1\tUlm\tB-LOC\n")
+    Path("a.text").write_text(json.dumps({"text": "Anna singt.", "spans": [[0, 4, "PER"]]}))
+    for name, source, lines in (
+        ("a.jsonl", [], ("  form     JSON lines", "  tags     the field 'tags', IOB2")),
+        ("a.conllu", [], ("  form              CoNLL-U", "  multiword ranges  passed over: 3")),
+        ("a.text", ["--source", "de"], ("  tags     of the spans in 'spans'",)),
+    ):
+        status, out, err = run("init", "my", name, name, name, "--replace", *source)
+        assert status == 0, err
+        assert set(lines) <= set(out.split("\n"))
+        assert read_corpus(load_recipe("my").corpus).train[-1].tags[0] in ("S-LOC", "S-PER")

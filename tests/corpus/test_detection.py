@@ -132,7 +132,7 @@ def rows_of(draw: st.DrawFn, corpus: list[Sentence], scheme: str, untyped: bool)
 
 @given(st.data())
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
