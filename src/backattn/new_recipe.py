@@ -287,7 +287,9 @@ def _recipe_text(
     if detected.unit != "word":
         corpus["unit"] = detected.unit
     table = as_json(format)
-    shown = {"token", "tag", "tokens", "tags", "scheme", "separator", "encoding", "kind"}
+    shown = {"kind", "token", "tag", "tokens", "tags", "scheme", "separator", "encoding"}
+    if isinstance(format, JsonlFormat) and format.text:
+        shown = {"kind", "spans"}
     known = as_json(type(format)()) | dict.fromkeys(shown)
     keys = {key: value for key, value in table.items() if value != known[key]}
     english, english_comment = _english(online)

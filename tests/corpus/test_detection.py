@@ -298,6 +298,7 @@ def test_digits_of_places_in_words_are_no_part_of_tokens(tmp_path: Path) -> None
             '{"words": ["Ana"], "ner_tags": [3]}\n',
             "0.txt:1: found the fields words, ner_tags (the numbers of",
         ),
+        (r'{"\ud800": ["Ana"], "tags": ["O"]}', "0.txt:1: found the fields tags, expected a list of tokens"),
         (
             '{"a": 1}\n',
             "0.txt:1: found the fields a, expected a list of tokens and one of tags as text such as",

@@ -1,6 +1,7 @@
 """Find the fields of JSON lines: tokens and tags, or running text and its spans."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,8 +16,11 @@ from backattn.corpus.column_roles import Roles, Table, find_roles, labellings, r
 from backattn.corpus.jsonl import json_lines
 from backattn.recipe import JsonlFormat
 
-# Lines of a file in which its fields are found.
+# Lines of a file in which its fields are found, and characters after which no further one is read.
 _HEAD = 2000
+_ENOUGH = 1 << 22
+# What no recipe can hold.
+_NO_NAME = re.compile("[\0\ud800-\udfff]")
 _OFFSETS = {"start", "end", "label"}
 
 Row = dict[str, Any]
@@ -28,7 +32,7 @@ def jsonl_formats(paths: Sequence[Path], language: str) -> tuple[list[JsonlForma
     :param language: of running text, which is split by its rules; empty where it is not known.
     :raises CorpusError: no fields of tokens and tags, or of text and spans, are found.
     """
-    rows = [row for path in paths for _, row in islice(json_lines(path), _HEAD)]
+    rows = [row for path in paths for row in _first_rows(path)]
     if not rows:
         raise CorpusError(
             f"{paths[0]}:1: found no sentence, expected one on each line; put the whole file in place"
@@ -41,6 +45,15 @@ def jsonl_formats(paths: Sequence[Path], language: str) -> tuple[list[JsonlForma
         if roles := find_roles(table):
             return _of_tokens(table, fields, roles)
     return [_of_text(paths[0], rows, language)], []
+
+
+def _first_rows(path: Path) -> Iterator[Row]:
+    size = 0
+    for _, row in islice(json_lines(path), _HEAD):
+        yield {name: value for name, value in row.items() if not _NO_NAME.search(name)}
+        size += len(str(row))
+        if size > _ENOUGH:
+            return
 
 
 def _of_tokens(table: Table, fields: Sequence[str], roles: Roles) -> tuple[list[JsonlFormat], list[str]]:
