@@ -15,8 +15,11 @@ def test_a_trial_computes_the_first_sentences_and_check_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """The whole run afterwards goes on from it: the store is that of a run without a trial."""
-    lines = "".join(f"{name} B-PER\nsingt O\n\n" for name in ("anna", "ben", "carl"))
-    make_home(tmp_path, monkeypatch, corpus={split: lines.replace("n", split[0]) for split in SPLITS})
+    corpus = {
+        split: "".join(f"{name}-{split} B-PER\nsingt O\n\n" for name in ("anna", "ben", "carl"))
+        for split in SPLITS
+    }
+    make_home(tmp_path, monkeypatch, corpus=corpus)
     save_pickle(random_tagger(tmp_path), tmp_path / "cache/toy/english/tagger.pt")
     options = ["toy", "--set", 'translator={ kind = "copy", source = "de" }', "--trust"]
     status, out, err = run("features", *options, "--sentences", str(count))
