@@ -36,11 +36,13 @@ LAYERS: dict[str, set[str]] = {
     "features": _FEATURES,
     "training": {"translation", "english", "embeddings"} | _INFERENCE,
     "experiments": _EXPERIMENTS,
+    # What `init` writes: the form of files, and the way to English.
+    "new_recipe": {"corpus", "models", "recipe", "common"},
     "tagging": _REPORT,
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "evaluation", "tagging", "report", "conversion"} | _REPORT,
+    "cli": {"demo", "new_recipe", "evaluation", "tagging", "report", "conversion"} | _REPORT,
     "": {"common"},  # backattn/__init__.py
     "__main__": {"cli"},
 }
@@ -82,6 +84,7 @@ DOORS = {
             "basics",
             "conversion",
             "error_handling",
+            "init",
             "models",
             "options",
             "stage_one",

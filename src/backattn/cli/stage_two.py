@@ -1,6 +1,7 @@
 """Commands of stage two: train runs, report on them, tag new text, inspect and project."""
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from backattn.cli.options import (
     json_option,
     load,
     recipe_options,
+    say_next,
     set_option,
     trust_options,
+    with_overrides,
 )
 from backattn.common.safe_text import data_output, printable
 from backattn.recipe import cache_root
@@ -59,6 +62,9 @@ def train(
     for error in trained.errors[1:]:
         click.echo(f"backattn: {error}", err=True)
     trained.whole()
+    if not as_json:
+        best = f"to tag new text: backattn tag {shlex.quote(recipe.name)} --best"
+        say_next(f"backattn report {with_overrides(lang, overrides)}; {best}")
 
 
 @click.command()
