@@ -11,6 +11,7 @@ from backattn.cli.options import (
     device_option,
     json_option,
     load,
+    preset_option,
     recipe_options,
     set_option,
     trust_options,
@@ -62,6 +63,7 @@ def train(
 
 @click.command()
 @click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@preset_option
 @set_option
 @click.option(
     "--sentences",
@@ -75,7 +77,8 @@ def report(
     """Print and write tables of the runs: mean and standard deviation over the seeds, and what T adds.
 
     The column Setting names the keys in which a row differs from the recipe. With --set, rows are compared
-    with the recipe with these values, and the report is printed, not written.
+    with the recipe with these values, and the report is printed, not written. Rows with the settings of a
+    preset are named by it: preset=paper.
     """
     from backattn.experiments.grid import parse_sizes
     from backattn.report.tables import make_report

@@ -196,23 +196,28 @@ class TransferRecipe(Table, frozen=True, kw_only=True):
 
 
 class TaggerRecipe(Table, frozen=True, kw_only=True):
-    """The BiLSTM-CRF of stage two (section 3.2 of the paper). The defaults are the settings of the paper.
+    """The BiLSTM-CRF of stage two (section 3.2 of the paper). Where the defaults differ from the paper, the
+    preset ``paper`` does not (`backattn train LANG --preset paper`).
 
     :param embeddings: frozen embeddings, concatenated with the trained word vectors; each needs its table
         ``[embeddings.NAME]``.
     :param fusion: where T is concatenated: ``output``, with the states of the BiLSTM (BAN, eq. 7); ``input``,
         with the word features (our reading of the abstract of CAN, which augments the representations
         themselves); ``both``; ``gate``, with the states, after a learnt gate for each token.
+    :param standardise: scale T and the frozen embeddings: one mean for each dimension and one scale, of the
+        training sample; ``false`` reads them as stage one computed them.
     :param word_dimensions: width of the word vectors trained from scratch; 0 for none, which needs
-        ``embeddings``.
+        ``embeddings``, or a ``fusion`` that brings T to the input: T alone as the embedding (Table 5 of the
+        paper).
     :param characters: encoder of the characters of a word; ``none`` for Chinese.
     :param character_dimensions: width of the output of that encoder.
     :param hidden: number of LSTM states of one direction.
     :param word_dropout: dropout rate of the input of the BiLSTM.
     :param dropout: dropout rate of r, the input of the linear layer.
     :param learning_rate: learning rate of SGD at the beginning.
-    :param clip_norm: largest norm of the gradient; a larger one is scaled down.
-    :param patience: number of epochs without a lower training loss before the learning rate is reduced.
+    :param clip_norm: largest norm of the gradient; a larger one is scaled down. 0 for no limit.
+    :param patience: number of epochs without a lower training loss than any before, after which the learning
+        rate is reduced.
     :param anneal: factor by which the learning rate is reduced.
     :param batch: sentences of a batch.
     :param epochs: number of epochs; the one with the best dev F1 is kept, of equals the last.
@@ -224,6 +229,7 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
 
     embeddings: tuple[EmbeddingName, ...] = ()
     fusion: Literal["output", "input", "both", "gate"] = "output"
+    standardise: bool = True
     word_dimensions: Natural = 100
     characters: Literal["none", "cnn", "lstm"] = "none"
     character_dimensions: Positive = 50
@@ -231,7 +237,7 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
     word_dropout: Share = 0.1
     dropout: Share = 0.5
     learning_rate: PositiveNumber = 0.1
-    clip_norm: PositiveNumber = 5.0
+    clip_norm: NaturalNumber = 5.0
     patience: Positive = 3
     anneal: Share = 0.5
     batch: Positive = 16
@@ -240,8 +246,11 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if not self.word_dimensions and not self.embeddings:
-            raise ValueError("word_dimensions: expected 1 or more where there are no embeddings, found 0")
+        if not self.word_dimensions and not self.embeddings and self.fusion not in ("input", "both"):
+            raise ValueError(
+                "word_dimensions: expected 1 or more where there are no embeddings, and T is not among the "
+                "inputs (fusion), found 0"
+            )
         for number, name in enumerate(self.embeddings):
             if name in self.embeddings[:number]:
                 raise ValueError(f"embeddings[{number}]: {name!r} is listed twice; remove one")

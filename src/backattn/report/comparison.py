@@ -305,8 +305,12 @@ def _difference(row: Row, base: Row) -> Difference | None:
 
 
 def _shared_with_base(request: Mapping[str, Any]) -> str:
-    """Key of everything that a model and its base have in common."""
-    tagger = {name: value for name, value in request["tagger"].items() if name != "fusion"}
+    """Key of everything that a model and its base have in common.
+
+    Without frozen features a base has nothing to standardise.
+    """
+    own = ("fusion",) if request["tagger"]["embeddings"] else ("fusion", "standardise")
+    tagger = {name: value for name, value in request["tagger"].items() if name not in own}
     return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer")
 
 
