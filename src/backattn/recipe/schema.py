@@ -6,7 +6,9 @@ The tables of files are in :mod:`~backattn.recipe.data_files`, those of frozen w
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import listed, quoted
@@ -266,48 +268,43 @@ class ProjectionRecipe(Table, frozen=True, kw_only=True):
     types: Mapping[str, str] = {}
 
 
-class PaperFigure(Table, frozen=True, kw_only=True):
-    """F1 in percent that the paper prints for one model without and with Back Attention.
+class PaperSentences(Table, frozen=True, kw_only=True):
+    """Sentences of each part of the corpus, in Table 1 of the paper."""
 
-    Figures that are not known for certain are left out, and print as a dash.
+    train: Positive
+    dev: Positive
+    test: Positive
 
-    :param model: the paper's name of the model without Back Attention (``CharLM+BiLSTM+CRF``); empty where
-        the row of a figure is not known.
-    :param measure: ``Overall``, or a name of ``corpus.groups``; empty where it is not known.
-    :param base: F1 without Back Attention.
+
+class PaperRow(Table, frozen=True, kw_only=True):
+    """A row of Tables 2 to 5 of the paper, with the row "+BAN" below it if it has one: F1 in percent.
+
+    :param table: number of the table.
+    :param row: its name there.
+    :param models: names in `backattn report` of the models that it is compared with, the nearest first; empty
+        for the systems that the paper cites.
+    :param base: F1 without Back Attention: ``Overall``, or a name of ``corpus.groups`` -> figure.
     :param ban: F1 with Back Attention.
-    :param lift: difference in points, where the two figures are not known.
     """
 
-    model: PaperModel = ""
-    measure: str = "Overall"
-    base: Percent | None = None
-    ban: Percent | None = None
-    lift: float | None = None
+    table: Annotated[int, Meta(ge=2, le=5)]
+    row: str
+    models: tuple[PaperModel, ...] = ()
+    base: Mapping[str, Percent] = {}
+    ban: Mapping[str, Percent] = {}
 
-    def __post_init__(self) -> None:
-        if self.lift is not None and self.base is not None and self.ban is not None:
-            raise ValueError("lift: is already ban - base; remove one of the three")
-
-    @property
-    def difference(self) -> float | None:
-        """The F1 points that Back Attention adds; None where they are not known."""
-        return self.lift if self.base is None or self.ban is None else self.ban - self.base
+    def lift(self, measure: str) -> float | None:
+        """The points that Back Attention adds; None where the paper has only one of the two figures."""
+        if measure not in self.base or measure not in self.ban:
+            return None
+        return self.ban[measure] - self.base[measure]
 
 
 class PaperRecipe(Table, frozen=True, kw_only=True):
-    """The paper's results on this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for ``backattn report``.
+    """The paper's figures of this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for `backattn report`."""
 
-    :param table: number of the table in the paper (``Table 4``); empty where it is not known for certain.
-    """
-
-    table: str = ""
-    figures: tuple[PaperFigure, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name of the table for a heading."""
-        return f"{self.table} of the paper" if self.table else "the paper"
+    sentences: PaperSentences | None = None
+    rows: tuple[PaperRow, ...] = ()
 
 
 class Recipe(Table, frozen=True, kw_only=True):
@@ -335,13 +332,14 @@ class Recipe(Table, frozen=True, kw_only=True):
                 raise ValueError(
                     f"tagger.embeddings[{number}]: {name!r} needs a table [embeddings.{name}]; write one"
                 )
-        measures = ["", "Overall", *self.corpus.groups]
-        for number, figure in enumerate(self.paper.figures if self.paper else ()):
-            if figure.measure not in measures:
-                raise ValueError(
-                    f"paper.figures[{number}].measure: expected one of {listed(measures[1:])} (corpus.groups "
-                    f"names them); found {quoted(figure.measure)}"
-                )
+        measures = ["Overall", *self.corpus.groups]
+        for number, row in enumerate(self.paper.rows if self.paper else ()):
+            for name in [*row.base, *row.ban]:
+                if name not in measures:
+                    raise ValueError(
+                        f"paper.rows[{number}]: expected figures of {listed(measures)} (corpus.groups names "
+                        f"them); found {quoted(name)}"
+                    )
 
     @property
     def own_translator(self) -> tuple[FairseqRecipe, TranslatorTraining]:

@@ -258,11 +258,10 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     """Add the difference to the base, over the seeds that both have."""
     if row.inputs == BASE:
         return replace(row, dead=_dead(row.runs, ""))
-    shared = _shared_with_base(row.request)
-    base = next((r for r in rows if r.inputs == BASE and _shared_with_base(r.request) == shared), None)
+    base = base_of(row, rows)
     if base is None:
         return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
-    difference = _difference(row, base)
+    difference = difference_to(base, row)
     if difference is None:
         return replace(row, remark=f"no seed in common with {row.base}")
     seeds = difference.seeds
@@ -292,15 +291,27 @@ def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) 
     ]
     if not own or own[0].runs == row.runs:
         return row
-    return replace(row, from_recipe=_difference(row, own[0]))
+    return replace(row, from_recipe=difference_to(own[0], row))
 
 
-def _difference(row: Row, base: Row) -> Difference | None:
-    """Bootstrap the difference over the seeds that both have; None without a common seed."""
+def base_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Find the row of words that a row is compared with; None without runs of it."""
+    shared = _shared_with_base(row.request)
+    return next((r for r in rows if r.inputs == BASE and _shared_with_base(r.request) == shared), None)
+
+
+def difference_to(base: Row, row: Row, measure: str = OVERALL) -> Difference | None:
+    """Bootstrap F1 of a row less that of a base, over the seeds that both have; None without a common seed.
+
+    :param measure: overall, or one of the groups of the recipe.
+    """
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
     if not seeds:
         return None
-    counts = [np.stack([run.counts for run in r.runs if run.seed in seeds]) for r in (base, row)]
+    counts = [
+        np.stack([r.counts if measure == OVERALL else r.groups[measure] for r in one.runs if r.seed in seeds])
+        for one in (base, row)
+    ]
     return paired_bootstrap(*counts, seeds=seeds)
 
 

@@ -20,7 +20,7 @@ from backattn.report.comparison import LangReport, Measure, Row, Table, build_ta
 from backattn.report.kept_evaluations import damaged_evaluations, other_files, other_files_grid
 from backattn.report.lineage import store_origins
 from backattn.report.page import page
-from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_notes
+from backattn.report.paper_comparison import missing_inputs, paper_grids, paper_lines, paper_notes
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 from backattn.report.text_tables import (
@@ -114,9 +114,9 @@ def markdown(report: LangReport) -> str:
         if others:
             blocks += [f"{_prose(others.title)}:", _grid_markdown(others)]
         if report.recipe and report.recipe.paper:
-            grid = paper_grid(table, report.recipe.paper)
-            lines = "\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe))
-            blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid), lines]
+            for grid in paper_grids(table, report.recipe.paper):
+                blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid)]
+            blocks.append("\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe)))
         blocks.append(f"Recipe: {_code(table.signature)}")
     blocks += map(_prose, left_out_notes(report))
     return "\n\n".join(blocks) + "\n"
@@ -124,11 +124,18 @@ def markdown(report: LangReport) -> str:
 
 def lang_json(report: LangReport) -> dict[str, Any]:
     """Convert the report of one LANG to plain JSON values."""
+    paper = report.recipe.paper if report.recipe else None
     return {
-        "tables": [_table_json(table) for table in report.tables],
+        "tables": [
+            {
+                **_table_json(table),
+                "beside_paper": [line.to_json() for line in paper_lines(table, paper)] if paper else [],
+            }
+            for table in report.tables
+        ],
         "unfinished": [asdict(run) for run in report.unfinished],
         "damaged": [asdict(run) for run in report.damaged],
-        "paper": as_json(report.recipe.paper) if report.recipe and report.recipe.paper else None,
+        "paper": as_json(paper) if paper else None,
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
     }
 
