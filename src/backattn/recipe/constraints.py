@@ -23,6 +23,7 @@ Digest = Annotated[str, Meta(pattern=rf"^{_DIGEST}\Z")]
 OptionalDigest = Annotated[str, Meta(pattern=rf"^({_DIGEST})?\Z")]
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}\Z")]
+OptionalLanguage = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3})?\Z")]
 # A model without Back Attention beside its states, as `backattn report` names it.
 PaperModel = Annotated[
     str, Meta(pattern=r"^(((fastText|CharLM|BERT)\+)*|(BAN|Random) Embedding\+)BiLSTM\+CRF\Z")
@@ -34,6 +35,7 @@ IN_WORDS = {
     Digest: "a digest of 64 hexadecimal digits",
     OptionalDigest: "a digest of 64 hexadecimal digits",
     Language: "a language code such as de or zh_CN",
+    OptionalLanguage: "a language code such as de or zh_CN",
     PaperModel: "a name such as BiLSTM+CRF, CharLM+BiLSTM+CRF or BERT+BiLSTM+CRF",
 }
 
