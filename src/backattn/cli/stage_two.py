@@ -71,9 +71,15 @@ def train(
     help="Only runs of these numbers of training sentences: numbers, percentages as 5%, or all (the value of "
     "tagger.sentences). The report is printed, not written.",
 )  # fmt: skip
+@click.option(
+    "--with", "systems", multiple=True, metavar="NAME=FILE",
+    help="Another system's predictions of the test split, a token a line in its order, the predicted tag in "
+    "the last column. A NAME given again is another seed. May be repeated.",
+)  # fmt: skip
 @json_option
 def report(
-    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, as_json: bool
+    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, systems: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Print and write tables of the runs: mean and standard deviation over the seeds, and what T adds.
 
@@ -85,7 +91,7 @@ def report(
     from backattn.report.tables import make_report
 
     sizes = parse_sizes(sentences) if sentences is not None else ()
-    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes)
+    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes, systems=systems)
     for line in made.warnings:
         click.echo(f"backattn: {line}", err=True)
     answer(made.to_json(), made.to_text(), as_json)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -144,6 +145,23 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
+class System:
+    """Another system's predictions of the test split, scored as the runs are.
+
+    :param files: its files, one for each seed.
+    :param difference: to a row of the runs; None without one.
+    :param against: name of that row.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    measures: Mapping[str, Measure]
+    types: Mapping[str, Measure]
+    difference: Difference | None = None
+    against: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """All rows of one corpus, by training sentences.
 
@@ -153,6 +171,7 @@ class Table:
     :param origins: lineage of each store that the runs read.
     :param common: ``key=value`` of the tagger of all rows, where the recipe has another value.
     :param earlier: whether the recipe's files now hold another corpus.
+    :param systems: other systems (``backattn report --with``).
     """
 
     corpus: str
@@ -162,6 +181,7 @@ class Table:
     origins: Mapping[str, StoreLineage] = field(default_factory=dict)
     common: tuple[str, ...] = ()
     earlier: bool = False
+    systems: tuple[System, ...] = ()
 
     @property
     def measures(self) -> list[str]:
