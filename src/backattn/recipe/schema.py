@@ -29,7 +29,7 @@ from backattn.recipe.training import EnglishTraining, TranslatorTraining
 
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
-States = Literal["lstm", "tags"]
+States = Literal["lstm", "tags", "embeddings"]
 # Number of training sentences.
 SampleSize = Positive | Literal["all"]
 # A name becomes a folder below cache/.
@@ -164,8 +164,10 @@ class AlignmentRecipe(Table, frozen=True, kw_only=True):
 class TransferRecipe(Table, frozen=True, kw_only=True):
     """How T is computed from A and R (section "From pieces to tokens" of the README).
 
-    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4), or the probabilities of its
-        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds).
+    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4); the probabilities of its
+        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds); or, in place
+        of R, its word, character and CharLM embeddings E (``embeddings``; with ``tagger.fusion = "input"``
+        our reading of the abstract of CAN).
     :param source_states: append the states of the English tagger over the source tokens to A R, since many
         names are the same in all languages of one script. T is then twice as wide.
     :param attention: A: the attention of the translator; or, for ablations, a uniform or diagonal matrix, or
