@@ -1,4 +1,4 @@
-"""T of the English tagger's embeddings (``transfer.states = "embeddings"``): A E, at the input of stage two."""
+"""T of the English tagger's embeddings (``transfer.states = "embeddings"``): A E, at stage two's input."""
 
 from pathlib import Path
 
@@ -62,9 +62,7 @@ def stored(recipe: Recipe, corpus: Corpus, tagger: SequenceTagger) -> StoreReade
     plan = make_plan(recipe, corpus)
     build_translations(plan.translation, FakeTranslator, "cpu")
     translations = StoreReader(plan.translation.path)
-    build_transfers(
-        plan.transfer, translations, recipe.transfer, lambda: reader(tagger, "embeddings"), "cpu"
-    )
+    build_transfers(plan.transfer, translations, recipe.transfer, lambda: reader(tagger, "embeddings"), "cpu")
     return StoreReader(plan.transfer.path)
 
 

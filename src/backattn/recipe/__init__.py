@@ -20,6 +20,7 @@ from backattn.recipe.embeddings import (
     EmbeddingName,
     EmbeddingsRecipe,
     FastTextRecipe,
+    FastTextTraining,
 )
 from backattn.recipe.loading import (
     PACKAGED,
@@ -83,6 +84,7 @@ __all__ = [
     "EosPolicy",
     "FairseqRecipe",
     "FastTextRecipe",
+    "FastTextTraining",
     "JsonlFormat",
     "KnownRecipe",
     "ModelTranslator",
