@@ -90,9 +90,7 @@ def test_hashes_are_fastTexts() -> None:
     """The published values of FNV-1a, and of signed bytes: "<" and ">" stand around the word."""
     assert list(ngram_hashes(b"a", 3, 3)) == [fnv("<a>")]
     assert [fnv(text) for text in ("", "a", "foobar")] == [0x811C9DC5, 0xE40C292C, 0xBF9CF968]
-    assert list(ngram_hashes("漢é".encode(), 1, 2)) == [
-        fnv(gram) for gram in ("<漢", "漢", "漢é", "é", "é>")
-    ]
+    assert list(ngram_hashes("漢é".encode(), 1, 2)) == [fnv(gram) for gram in ("<漢", "漢", "漢é", "é", "é>")]
     assert list(ngram_hashes(b"a", 4, 6)) == []
 
 
