@@ -12,6 +12,7 @@ from backattn.cli.options import (
     device_option,
     json_option,
     load,
+    preset_option,
     recipe_options,
     set_option,
     trust_options,
@@ -63,26 +64,34 @@ def train(
 
 @click.command()
 @click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@preset_option
 @set_option
 @click.option(
     "--sentences",
     help="Only runs of these numbers of training sentences: numbers, percentages as 5%, or all (the value of "
     "tagger.sentences). The report is printed, not written.",
 )  # fmt: skip
+@click.option(
+    "--with", "systems", multiple=True, metavar="NAME=FILE",
+    help="Another system's predictions of the test split, a token a line in its order, the predicted tag in "
+    "the last column. A NAME given again is another seed. May be repeated.",
+)  # fmt: skip
 @json_option
 def report(
-    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, as_json: bool
+    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, systems: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Print and write tables of the runs: mean and standard deviation over the seeds, and what T adds.
 
     The column Setting names the keys in which a row differs from the recipe. With --set, rows are compared
-    with the recipe with these values, and the report is printed, not written.
+    with the recipe with these values, and the report is printed, not written. Rows with the settings of a
+    preset are named by it: preset=paper.
     """
     from backattn.experiments.grid import parse_sizes
     from backattn.report.tables import make_report
 
     sizes = parse_sizes(sentences) if sentences is not None else ()
-    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes)
+    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes, systems=systems)
     for line in made.warnings:
         click.echo(f"backattn: {line}", err=True)
     answer(made.to_json(), made.to_text(), as_json)
