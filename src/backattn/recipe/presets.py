@@ -26,10 +26,10 @@ _PAPER = {
     "tagger.epochs": 150,
     "tagger.precision": "float32",
 }
-# Our reading of the abstract of Lyu et al. 2024, "Converse Attention Knowledge Transfer for Low-Resource Named
-# Entity Recognition", whose text we have not seen: word representations of English, which are what the English
-# tagger's BiLSTM reads, stand beside those of the source, which are what ours reads. How it was trained is not
-# said there, so that the rest is the recipe's.
+# Our reading of the abstract of Lyu et al. 2024, "Converse Attention Knowledge Transfer for Low-Resource
+# Named Entity Recognition", whose text we have not seen: word representations of English, which are what the
+# English tagger's BiLSTM reads, stand beside those of the source, which are what ours reads. How it was
+# trained is not said there, so that the rest is the recipe's.
 _CAN = {
     "transfer.states": "embeddings",
     "transfer.source_states": False,
