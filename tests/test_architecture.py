@@ -63,6 +63,7 @@ DOORS = {
         "training/charlm/flair_trainer.py",
         "training/english/flair_trainer.py",
     },
+    "gensim": {"training/vectors/gensim_trainer.py"},
     # One for models that read, one for those that write.
     "transformers": {"embeddings/bert.py", "translation/marian.py"},
     "huggingface_hub": {"models/hub.py"},

@@ -61,6 +61,12 @@ def test_each_preset_is_of_keys_that_recipes_have(home: Path) -> None:
             load_recipe("toy", [setting])
 
 
+def test_can_is_where_the_states_come_from_and_where_they_go(home: Path) -> None:
+    settings = ["transfer.states=embeddings", "transfer.source_states=false",
+                "transfer.attention=translator", "tagger.fusion=input"]  # fmt: skip
+    assert load_recipe("toy", preset_overrides("can")) == load_recipe("toy", settings)
+
+
 def run(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(cli.main, list(arguments))
     return done.exit_code, done.output

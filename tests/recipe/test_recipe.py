@@ -120,7 +120,7 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
             "[tagger]\nembeddings = ['bert', 'bert']\n[embeddings]\nbert = { hub = 'x' }",
             r"tagger\.embeddings\[1\]: 'bert' is listed twice; remove one",
         ),
-        ("[embeddings.fasttext]", r"toy\.toml: embeddings\.fasttext\.vectors: missing key"),
+        ("[embeddings.fasttext]", r"embeddings\.fasttext: give exactly one of vectors and checkpoint"),
         ("[embeddings.bert]", r"embeddings\.bert: give exactly one of checkpoint and hub"),
         ("[embeddings.charlm]", r"embeddings\.charlm: give exactly one of checkpoint and hub"),
         (

@@ -230,7 +230,7 @@ def test_a_row_whose_models_are_not_here_says_what_makes_them(
     expected = (
         rf"{home}/zh/translator: no translator there \(checkpoint\.pt\); make it with .*; "
         rf"{home}/english/tagger\.pt: no English tagger there; none of the recipes here trains it .*; "
-        r"/here/zh\.vec: not there; fetch a \.vec file from fasttext\.cc, or .*; "
+        r"/here/zh\.vec: not there; fetch a \.vec or \.bin file from fasttext\.cc, or .*; "
         rf"{home}/other/charlm/backward\.safetensors: not there; make both directions with .*; "
         rf"{home}/bert/config\.json: not there; point .*; "
         rf"`backattn features zh{re.escape(option)}, then `backattn train zh{re.escape(option)}"

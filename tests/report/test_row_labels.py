@@ -86,3 +86,15 @@ def test_runs_of_a_preset_alone(home: Path) -> None:
     """The name does not depend on rows beside it; nor do other epochs hide it."""
     runs_of(home, "1-bbbb", *PAPER, epochs=5)
     assert {setting for _, setting in rows(home)} == {("preset=paper",)}
+
+
+def test_can_is_a_row_of_its_own_and_another_fusion_is_not_can(home: Path) -> None:
+    runs_of(home, "1-aaaa")
+    runs_of(home, "1-dddd", *preset_overrides("can"))
+    runs_of(home, "1-dddd", "transfer.states=embeddings")
+    assert sorted(rows(home)) == [
+        ("BiLSTM+CRF", ()),
+        ("BiLSTM+CRF+BAN", ()),
+        ("BiLSTM+CRF+BAN", ("transfer.states=embeddings",)),
+        ("BiLSTM+CRF+BAN(input)", ("preset=can",)),
+    ]

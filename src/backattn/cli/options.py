@@ -62,7 +62,7 @@ def _after_preset(ctx: click.Context, option: click.Parameter, values: tuple[str
 preset_option = click.option(
     "--preset", type=click.Choice(list(PRESETS)), expose_value=False, is_eager=True, callback=_keep_preset,
     help="A fixed list of settings of the recipe, applied before --set. paper: section 3.2 of the paper to "
-    "the letter.",
+    "the letter; can: our reading of the abstract of CAN.",
 )  # fmt: skip
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", callback=_after_preset,

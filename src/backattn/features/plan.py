@@ -254,12 +254,12 @@ class Plan:
         return self._known_embeddings[name]
 
     def _plan_embedding(self, name: EmbeddingName) -> Stage:
-        models, charlm = embedding_files(self.recipe, name), self.recipe.embeddings.charlm
-        if name == "charlm" and charlm is not None and charlm.checkpoint:
-            require_as_trained(model_path(charlm.checkpoint), models)
+        models, table = embedding_files(self.recipe, name), getattr(self.recipe.embeddings, name)
+        if name in ("charlm", "fasttext") and table.checkpoint:
+            require_as_trained(model_path(table.checkpoint), models)
         identity = {
             "embedding": name,
-            name: _identity(getattr(self.recipe.embeddings, name)),
+            name: _identity(table),
             "dtype": self.recipe.embeddings.dtype,
             # The name of a file of vectors does not matter; other models have files of different purposes.
             "model": digest(list(models.values()) if name == "fasttext" else models),

@@ -20,6 +20,7 @@ from backattn.recipe.embeddings import (
     EmbeddingName,
     EmbeddingsRecipe,
     FastTextRecipe,
+    FastTextTraining,
 )
 from backattn.recipe.loading import (
     PACKAGED,
@@ -84,6 +85,7 @@ __all__ = [
     "EosPolicy",
     "FairseqRecipe",
     "FastTextRecipe",
+    "FastTextTraining",
     "JsonlFormat",
     "KnownRecipe",
     "ModelTranslator",

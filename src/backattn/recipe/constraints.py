@@ -15,6 +15,8 @@ PositiveNumber = Annotated[float, Meta(gt=0)]
 NaturalNumber = Annotated[float, Meta(ge=0)]
 # A fraction, such as a dropout.
 Share = Annotated[float, Meta(ge=0, lt=1)]
+# Characters of an n-gram of a word.
+NgramLength = Annotated[int, Meta(ge=1, le=100)]
 # An F1 as the paper prints it.
 Percent = Annotated[float, Meta(ge=0, le=100)]
 # A column from 0, or -1 for none.

@@ -25,13 +25,13 @@ from backattn.recipe.constraints import (
     Table,
     one_of,
 )
-from backattn.recipe.data_files import CorpusRecipe
+from backattn.recipe.data_files import CorpusRecipe, ParallelFile
 from backattn.recipe.embeddings import EmbeddingName, EmbeddingsRecipe
 from backattn.recipe.training import EnglishTraining, TranslatorTraining
 
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
-States = Literal["lstm", "tags"]
+States = Literal["lstm", "tags", "embeddings"]
 # Number of training sentences.
 SampleSize = Positive | Literal["all"]
 # A name becomes a folder below cache/.
@@ -166,8 +166,10 @@ class AlignmentRecipe(Table, frozen=True, kw_only=True):
 class TransferRecipe(Table, frozen=True, kw_only=True):
     """How T is computed from A and R (section "From pieces to tokens" of the README).
 
-    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4), or the probabilities of its
-        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds).
+    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4); the probabilities of its
+        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds); or, in
+        its place, the tagger's word, character and CharLM embeddings E (``embeddings``; with
+        ``tagger.fusion = "input"`` our reading of the abstract of CAN).
     :param source_states: append the states of the English tagger over the source tokens to A R, since many
         names are the same in all languages of one script. T is then twice as wide.
     :param attention: A: the attention of the translator; or, for ablations, a uniform or diagonal matrix, or
@@ -354,6 +356,12 @@ class Recipe(Table, frozen=True, kw_only=True):
                 f"recipe {self.name}: no [translator.training]: it describes no training of a translator"
             )
         return translator, translator.training
+
+    @property
+    def parallel_text(self) -> tuple[ParallelFile, ...]:
+        """The files of pairs that its own translator is trained on; empty where it trains none."""
+        training = self.translator.training if isinstance(self.translator, FairseqRecipe) else None
+        return training.parallel if training else ()
 
     @property
     def english_tagger(self) -> EnglishRecipe:

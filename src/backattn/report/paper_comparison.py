@@ -28,7 +28,7 @@ from backattn.training.training_plan import trainings, untrained
 
 # Names in the paper's rows -> tables of a recipe, and their possible contents.
 _EMBEDDINGS: dict[str, tuple[EmbeddingName, str]] = {
-    "fastText": ("fasttext", "vectors = a .vec file of fasttext.cc"),
+    "fastText": ("fasttext", "a checkpoint of `backattn vectors train`, or a file of fasttext.cc"),
     "CharLM": ("charlm", "a checkpoint of `backattn charlm train`, or a hub's name"),
     "BERT": ("bert", "the folder of a transformers model, or a hub's name"),
 }

@@ -116,9 +116,14 @@ def _by_preset(
             *_labels(stores, {key for key in stores if _several([stores, against], key)}),
         ]
 
-    named = [[f"preset={name}", *labels({**reference, **preset})] for name, preset in sorted(PRESETS.items())]
-    nearest = min(named, key=len)
-    return nearest if len(nearest) <= len(labels(reference)) else []
+    # The name of the model shows the fusion, so that no key here could say that it is not the preset's.
+    named = [
+        [f"preset={name}", *labels({**reference, **preset})]
+        for name, preset in sorted(PRESETS.items())
+        if preset["tagger.fusion"] == values.get("tagger.fusion")
+    ]
+    nearest = min(named, key=len, default=[])
+    return nearest if nearest and len(nearest) <= len(labels(reference)) else []
 
 
 def _without_shown(keys: Iterable[str]) -> set[str]:
