@@ -34,9 +34,9 @@ learning_rate = 0.5
 
 def sentences() -> list[list[str]]:
     """The sentences of the corpus."""
-    return [
-        [*name.split(), "vive", "en", place, "."] for name, place in product(_NAMES[:3], _PLACES[:3])
-    ] + [[*name.split(), "vive", "en", place, "."] for name, place in zip(_NAMES, _PLACES, strict=True)]
+    return [[*name.split(), "vive", "en", place, "."] for name, place in product(_NAMES[:3], _PLACES[:3])] + [
+        [*name.split(), "vive", "en", place, "."] for name, place in zip(_NAMES, _PLACES, strict=True)
+    ]
 
 
 def make_spanish_home(folder: Path, patch: pytest.MonkeyPatch, *, inputs: str = "words") -> Path:
@@ -57,7 +57,9 @@ def make_spanish_home(folder: Path, patch: pytest.MonkeyPatch, *, inputs: str = 
     (folder / "cache/english/tagger.safetensors").write_bytes(data)
     status, _, err = run("features", "es", "--device", "cpu")
     assert status == 0, err
-    status, _, err = run("train", "es", "--inputs", inputs, "--seeds", "1", "--threads", "1", "--device", "cpu")
+    status, _, err = run(
+        "train", "es", "--inputs", inputs, "--seeds", "1", "--threads", "1", "--device", "cpu"
+    )
     assert status == 0, err
     return folder
 

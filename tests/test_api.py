@@ -23,7 +23,12 @@ from tiny_english import random_tagger, save_pickle  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs/python.md").read_text("utf-8")
-TEXTS = ["Ana Ruiz vive en Lugo.  Beto\tSanz vive\r\nen 👩‍🚀 Vigo. Niño", "", " \n", "Dora Gil vive en Soria."]
+TEXTS = [
+    "Ana Ruiz vive en Lugo.  Beto\tSanz vive\r\nen 👩‍🚀 Vigo. Niño",
+    "",
+    " \n",
+    "Dora Gil vive en Soria.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +145,10 @@ def test_what_is_neither_text_nor_tokens_is_refused(
         ({"run": "nowhere", "best": True}, r"nowhere is not a LANG with runs below cache"),
         ({"run": "es", "best": True, "tokenizer": "own"}, r"tokenizer 'own', expected moses or spacy"),
         ({"run": "es", "best": True, "device": "gpu"}, r"did you mean cuda\?"),
-        ({"run": "es", "best": True, "trust_sha256": "abc"}, r"trust_sha256: found 'abc', expected a list of"),
+        (
+            {"run": "es", "best": True, "trust_sha256": "abc"},
+            r"trust_sha256: found 'abc', expected a list of",
+        ),
         ({"run": "es", "best": True, "trust_sha256": 3}, r"trust_sha256: found 3"),
     ],
     ids=str,
@@ -220,4 +228,3 @@ class TestFeatures:
         assert digest
         [vectors] = backattn.features(str(recipe), [["Hola"]], trust_sha256=[digest[1].upper()])
         assert vectors.shape == (1, WIDTH)
-

@@ -78,9 +78,7 @@ class Tagger:
     @overload
     def tag(self, text: Sequence[str] | Sequence[Sequence[str]]) -> list[list[Entity]]: ...
 
-    def tag(
-        self, text: str | Sequence[str] | Sequence[Sequence[str]]
-    ) -> list[Entity] | list[list[Entity]]:
+    def tag(self, text: str | Sequence[str] | Sequence[Sequence[str]]) -> list[Entity] | list[list[Entity]]:
         """Find the entities of a text, of several texts, or of tokenised sentences.
 
         * A str is one text: the answer is the list of its entities.
@@ -168,7 +166,9 @@ def load(
     ('LOC', 'PER')
     """
     if not isinstance(run, str | os.PathLike):
-        raise RecipeError(f"load: found {quoted(run)}, expected the folder of a run, or a LANG with best=True")
+        raise RecipeError(
+            f"load: found {quoted(run)}, expected the folder of a run, or a LANG with best=True"
+        )
     if tokenizer not in ("moses", "spacy"):
         raise RecipeError(f"load: found tokenizer {quoted(tokenizer)}, expected moses or spacy")
     vouchers = Vouchers(trust=trust, named=named_digests(trust_sha256))

@@ -86,7 +86,9 @@ def test_a_stack_is_saved_with_their_names(embeddings: TransferEmbeddings) -> No
 
 
 @pytest.mark.slow
-def test_flair_trains_saves_and_loads_a_tagger_on_them(embeddings: TransferEmbeddings, tmp_path: Path) -> None:
+def test_flair_trains_saves_and_loads_a_tagger_on_them(
+    embeddings: TransferEmbeddings, tmp_path: Path
+) -> None:
     data = [Sentence(tokens) for tokens in sentences()]
     for sentence in data:
         sentence[0:2].add_label("ner", "PER")
@@ -114,7 +116,9 @@ def saved(embeddings: TransferEmbeddings, **changes: Any) -> dict[str, Any]:
     return {**embeddings.save_embeddings(), **changes}
 
 
-def test_another_english_tagger_is_refused(embeddings: TransferEmbeddings, home: Path, tmp_path: Path) -> None:
+def test_another_english_tagger_is_refused(
+    embeddings: TransferEmbeddings, home: Path, tmp_path: Path
+) -> None:
     params = saved(embeddings)
     file = home / "cache/english/tagger.safetensors"
     data = file.read_bytes()

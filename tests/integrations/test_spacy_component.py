@@ -115,7 +115,9 @@ def test_another_run_in_its_place_is_refused(nlp: spacy.Language, tmp_path: Path
     (other,) = Path("cache/es/runs").glob("*seed2*")
     try:
         weights.write_bytes((other / "weights.safetensors").read_bytes())
-        with pytest.raises(StaleError, match=r"backattn\.json: the run .*seed1.* has other weights than when"):
+        with pytest.raises(
+            StaleError, match=r"backattn\.json: the run .*seed1.* has other weights than when"
+        ):
             spacy.load(tmp_path / "pipeline")
     finally:
         weights.write_bytes(data)
@@ -156,9 +158,7 @@ def test_a_run_on_characters_reads_the_characters_of_words(
     """Whatever the words of the pipeline are; an entity in a word takes the whole word."""
     names, places = ("王明", "李华", "张伟", "刘洋"), ("北京", "上海", "南京", "天津")
     rows = "\n".join(
-        f"{a} B-PER\n{b} I-PER\n住 O\n在 O\n{c} B-LOC\n{d} I-LOC\n"
-        for a, b in names
-        for c, d in places
+        f"{a} B-PER\n{b} I-PER\n住 O\n在 O\n{c} B-LOC\n{d} I-LOC\n" for a, b in names for c, d in places
     )
     make_home(tmp_path, monkeypatch, TABLES, corpus=dict.fromkeys(("train", "dev", "test"), rows))
     status, _, err = run(

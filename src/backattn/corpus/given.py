@@ -61,7 +61,9 @@ def named_digests(values: Any) -> frozenset[str]:
 
     :raises RecipeError: it is no list of the digits of such digests.
     """
-    listed: Iterable[Any] = [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
+    listed: Iterable[Any] = (
+        [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
+    )
     digests = {value.lower() if isinstance(value, str) else value for value in listed}
     for value in digests:
         if not (isinstance(value, str) and _SHA256.fullmatch(value)):

@@ -227,7 +227,9 @@ def features(
     [(4, 32), (1, 32)]
     """
     if not isinstance(source, str):
-        raise RecipeError(f"features: found {quoted(source)}, expected the name of a recipe, or a path as text")
+        raise RecipeError(
+            f"features: found {quoted(source)}, expected the name of a recipe, or a path as text"
+        )
     tokens = given_tokens(sentences)
     vectors = TransferVectors(source, device=device, trust=trust, trusted=named_digests(trust_sha256))
     return vectors.of(tokens)
