@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 pytest.importorskip("flair")
 
-import backattn  # noqa: E402
-from backattn import cli  # noqa: E402
-from backattn.common.digests import sentence_key  # noqa: E402
-from backattn.store.reader import StoreReader  # noqa: E402
-from spanish_home import WIDTH, make_spanish_home, sentences, transfer_store  # noqa: E402
-from tiny_english import random_tagger, save_pickle  # noqa: E402
+import backattn
+from backattn import cli
+from backattn.common.digests import sentence_key
+from backattn.store.reader import StoreReader
+from spanish_home import WIDTH, make_spanish_home, sentences, transfer_store
+from tiny_english import random_tagger, save_pickle
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs/python.md").read_text("utf-8")
@@ -112,7 +112,7 @@ def test_batches_keep_the_order(tagger: backattn.Tagger) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, r"found None of type NoneType, expected a str \(a text\), a list of str \(texts\), or a list of"),
+        (None, r"found None of type NoneType, expected a str \(a text\), a list of str \(texts\), or"),
         (b"Ana", r"found b'Ana' of type bytes, expected a str"),
         (iter(["Ana"]), r"of type list_iterator, expected a str"),
         ({"Ana": 1}, r"of type dict, expected"),

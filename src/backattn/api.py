@@ -1,4 +1,4 @@
-"""The Python API: ``backattn.load(run).tag(text)``. The names are those of the package ``backattn`` itself."""
+"""The Python API: ``backattn.load(run).tag(text)``. Its names are those of the package ``backattn`` too."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +26,8 @@ class Entity(NamedTuple):
 
     :param text: its text; of tokens, with a blank between words.
     :param type: its type, as in the corpus of the run.
-    :param start: where it begins: ``text[start:end]`` is the entity in a text, ``tokens[start:end]`` in a list
-        of tokens.
+    :param start: where it begins: ``text[start:end]`` is the entity in a text, ``tokens[start:end]`` in a
+        list of tokens.
     :param end: where it ends.
     :param score: probability of exactly this span with this type, from 0 to 1.
     """

@@ -64,7 +64,7 @@ def test_it_finds_what_the_run_finds(nlp: spacy.Language) -> None:
 
 def test_sentences_of_an_earlier_component_are_used(nlp: spacy.Language) -> None:
     """They decide what the run reads together, and so its scores."""
-    words = "Ana Ruiz vive en Lugo . Beto Sanz vive en Vigo .".split()
+    words = ["Ana", "Ruiz", "vive", "en", "Lugo", ".", "Beto", "Sanz", "vive", "en", "Vigo", "."]
     starts = [place in (0, 6) for place in range(len(words))]
     tagger = nlp.get_pipe("backattn").tagger
     both = [e for entities in tagger.tag([words[:6], words[6:]]) for e in entities]

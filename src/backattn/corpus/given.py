@@ -68,6 +68,6 @@ def named_digests(values: Any) -> frozenset[str]:
     for value in digests:
         if not (isinstance(value, str) and _SHA256.fullmatch(value)):
             raise RecipeError(
-                f"trust_sha256: found {quoted(value)}, expected a list of the 64 hexadecimal digits of a sha256"
+                f"trust_sha256: found {quoted(value)}, expected a list of sha256, each 64 hexadecimal digits"
             )
     return frozenset(digests)

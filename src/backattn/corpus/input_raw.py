@@ -184,6 +184,11 @@ def check_text(text: str, where: str) -> None:
 
 
 def check_characters(tokens: Iterable[str], unit: Unit, where: str) -> None:
+    """Refuse tokens of several letters where a token is one character.
+
+    :param where: file and line, for messages.
+    :raises CorpusError: there is one.
+    """
     for token in tokens:
         if unit == "character" and sum(map(str.isalpha, token)) > 1:
             raise CorpusError(f"{where}: found {quoted(token)} as a token, expected one character")

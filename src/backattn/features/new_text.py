@@ -1,4 +1,4 @@
-"""Features of any sentences: from the stores that hold them, computed otherwise; each model is loaded once."""
+"""Features of any sentences: from the stores that hold them, else computed; each model is loaded once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property

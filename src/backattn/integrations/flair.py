@@ -88,15 +88,15 @@ class TransferEmbeddings(TokenEmbeddings):
         """
         if {key: type(value) for key, value in params.items()} != _PARAMETERS:
             raise ModelError(
-                f"TransferEmbeddings of a saved model: found {quoted(dict(params))}, expected the texts source, "
-                "name and store, and the number width; save the model anew"
+                f"TransferEmbeddings of a saved model: found {quoted(dict(params))}, expected the texts "
+                "source, name and store, and the number width; save the model anew"
             )
         made = cls(params["source"])
         if (made._vectors.recipe_id, made._width) != (params["store"], params["width"]):
             raise StaleError(
                 f"TransferEmbeddings of a saved model: it has learnt from T of the store "
-                f"{params['store'][:14]}, {made.source} makes {made._vectors.recipe_id[:14]} now; put back the "
-                "models that it was trained with (below BACKATTN_CACHE), or train again"
+                f"{params['store'][:14]}, {made.source} makes {made._vectors.recipe_id[:14]} now; put back "
+                "the models that it was trained with (below BACKATTN_CACHE), or train again"
             )
         made.name = params["name"]  # flair numbers the names of a stack
         return made

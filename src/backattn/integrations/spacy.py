@@ -1,8 +1,8 @@
 """A finished run as a component of spaCy's pipelines: ``nlp.add_pipe("backattn", config={"run": "..."})``.
 
 It sets ``doc.ents``, in place of what earlier components found, and the score of each entity as
-``span._.backattn_score``. The tokens are those of the pipeline's tokenizer. Where an earlier component has set
-sentence boundaries, these are used; otherwise the rules of the run's language.
+``span._.backattn_score``. The tokens are those of the pipeline's tokenizer. Where an earlier component has
+set sentence boundaries, these are used; otherwise the rules of the run's language.
 """
 
 import json
@@ -35,7 +35,7 @@ Span.set_extension(SCORE, default=None, force=True)
 class BackattnComponent:
     """Tags documents with a run.
 
-    :param run: folder or name of the run, or a LANG; empty for that of a pipeline that will be read from disk.
+    :param run: folder or name of the run, or a LANG; empty for that of a pipeline that is read from disk.
     :param best: ``run`` is a LANG: take its run with the best dev F1.
     :param device: ``cpu``, ``cuda`` or ``auto``.
     """
@@ -52,8 +52,8 @@ class BackattnComponent:
         """
         if self._tagger is None:
             raise MissingError(
-                'the component backattn has no run; add it as add_pipe("backattn", config={"run": "..."}), with '
-                "the folder of a run"
+                'the component backattn has no run; add it as add_pipe("backattn", config={"run": "..."}), '
+                "with the folder of a run"
             )
         return self._tagger
 
@@ -132,8 +132,8 @@ class BackattnComponent:
         tagger = load(value["run"], device=self._device)
         if file_digest(RunFolder(tagger.run).weights) != value["weights"]:
             raise StaleError(
-                f"{where}: the run {tagger.run} has other weights than when the pipeline was saved; put that run "
-                f"back, or {_ADVICE}"
+                f"{where}: the run {tagger.run} has other weights than when the pipeline was saved; put that "
+                f"run back, or {_ADVICE}"
             )
         self._tagger = tagger
         return self

@@ -69,7 +69,7 @@ def by_dev_f1(runs: Runs) -> list[RunRecord]:
 
 
 def named_run(run: Path, cache: Path) -> Path:
-    """The folder of a run that is given by its name, where only one below the cache has it; others as given."""
+    """The folder of a run that is given by its name, if only one below the cache has it; others as given."""
     if run.exists() or len(run.parts) != 1:
         return run
     found = [runs / run for runs in cache.glob("*/runs") if (runs / run).is_dir()]
