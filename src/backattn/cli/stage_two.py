@@ -124,11 +124,9 @@ class _RunPath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if path.exists() or len(path.parts) != 1:
-            return path
-        found = [runs / path for runs in cache_root().glob("*/runs") if (runs / path).is_dir()]
-        return found[0] if len(found) == 1 else path
+        from backattn.report.run_list import named_run
+
+        return named_run(Path(os.fsdecode(super().convert(value, param, ctx))), cache_root())
 
 
 best_option = click.option("--best", is_flag=True, help="RUN is a LANG: take its run with the best dev F1.")
