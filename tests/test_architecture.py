@@ -40,7 +40,8 @@ LAYERS: dict[str, set[str]] = {
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "evaluation", "tagging", "report", "conversion"} | _REPORT,
+    "packaging": {"report"} | _REPORT,  # a run and its models -> a folder with a model card
+    "cli": {"demo", "evaluation", "packaging", "tagging", "report", "conversion"} | _REPORT,
     "": {"common"},  # backattn/__init__.py
     "__main__": {"cli"},
 }

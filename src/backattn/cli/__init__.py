@@ -13,7 +13,7 @@ from backattn.cli.conversion import convert
 from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.stage_one import check, features, gc, pairs, show
-from backattn.cli.stage_two import evaluate, inspect, project, report, runs, tag, train
+from backattn.cli.stage_two import evaluate, inspect, package, project, report, runs, tag, train
 from backattn.common.cores import limit_openmp_threads
 from backattn.common.version import __version__
 
@@ -44,6 +44,6 @@ for _command in (
     *(recipes, keys, corpus, convert, sample, demo),
     *(models, translator, charlm, english, align),
     *(features, check, show, pairs, gc),
-    *(train, runs, report, tag, evaluate, inspect, project),
+    *(train, runs, report, tag, evaluate, inspect, project, package),
 ):
     main.add_command(_command)
