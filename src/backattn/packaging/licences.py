@@ -4,13 +4,17 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from backattn.recipe import (
     UNKNOWN,
     CopyRecipe,
+    DictionaryFile,
+    EnglishFile,
     EnglishRecipe,
     EnglishTraining,
     FairseqRecipe,
+    ParallelFile,
     Recipe,
     TranslatorTraining,
 )
@@ -72,9 +76,9 @@ def _parts(recipe: Recipe, key: str) -> Iterator[Licensed]:
         if isinstance(translator, FairseqRecipe) and translator.training:
             yield from _of_translator(translator.training)
         return
-    table = (
-        recipe.english if key == "english" else getattr(recipe.embeddings, key.removeprefix("embeddings."))
-    )
+    table: Any = recipe.english
+    if key != "english":
+        table = getattr(recipe.embeddings, key.removeprefix("embeddings."))
     yield Licensed(key, table.licence)
     training = getattr(table, "training", None)
     if isinstance(table, EnglishRecipe) and training:
@@ -85,7 +89,7 @@ def _parts(recipe: Recipe, key: str) -> Iterator[Licensed]:
 
 def _of_translator(training: TranslatorTraining) -> Iterator[Licensed]:
     back = training.back_translation
-    files = [*training.parallel, *training.dictionaries]
+    files: list[ParallelFile | DictionaryFile | EnglishFile] = [*training.parallel, *training.dictionaries]
     files += [*back.parallel, *back.columns] if back else []
     for file in files:
         yield Licensed(f"translator.training: {shown_path(file.path)}", file.licence)

@@ -62,7 +62,7 @@ class Card:
             language=recipe.translator.source,
             model=name,
             types=self.types,
-            transfer="translator" in self.models or run.store is not None,
+            transfer=run.store is not None,
             restricted=warnings(self.licences),
             extras=Markup(_extras(recipe, self.models)),  # noqa: S704 - names of extras
             pickles=self.pickles,
@@ -73,7 +73,7 @@ class Card:
             seed=run.seed,
             best_epoch=run.best_epoch,
             epochs=len(run.history),
-            settings=_settings(recipe),
+            settings=_settings(recipe, with_transfer=run.store is not None),
             versions=[f"{key} {value}" for key, value in run.environment.items()],
             version=__version__,
             commit=package_commit(),
@@ -89,7 +89,7 @@ class Card:
             licences=self.licences,
         )  # fmt: skip
 
-    def _front_matter(self) -> dict[str, Markup]:
+    def _front_matter(self) -> Markup:
         run, recipe = self.run, self.recipe
         licence = hub_licence(self.licences)
         values: dict[str, Any] = {
@@ -103,7 +103,7 @@ class Card:
                 _result(recipe.name, "dev", run.dev.overall), _result(recipe.name, "test", run.test.overall)
             ]}],
         }  # fmt: skip
-        return {key: _json(value) for key, value in values.items()}
+        return Markup("\n").join(Markup("{}: {}").format(key, _json(value)) for key, value in values.items())
 
 
 def _result(lang: str, split: str, counts: Counts) -> dict[str, Any]:
@@ -135,10 +135,10 @@ def _extras(recipe: Recipe, models: Mapping[ModelKey, PackagedModel]) -> str:
     return f"[{','.join(sorted(found - {''}))}]" if found - {""} else ""
 
 
-def _settings(recipe: Recipe) -> Markup:
+def _settings(recipe: Recipe, *, with_transfer: bool) -> Markup:
     """The tables of the recipe that say how, without paths, which are below Models and Licences."""
     whole = without_licences(as_json(recipe))
-    names = ("translator", "transfer", "tagger")
+    names = (*(("translator", "transfer") if with_transfer else ()), "tagger")
     return _json({name: _without_paths(whole[name]) for name in names}, indent=1)
 
 

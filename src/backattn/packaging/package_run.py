@@ -271,7 +271,7 @@ def _types(run: Path) -> list[str]:
 
 def _pickles(models: Mapping[ModelKey, PackagedModel]) -> list[str]:
     """Digests of the models that are flair's own pickles."""
-    found = []
+    found: list[str] = []
     for key, model in models.items():
         pickled = model.hub or not all(name.lower().endswith(SUFFIX) for name in model.files)
         if pickled and (key == "english" or (key == "embeddings.charlm" and model.hub)):
