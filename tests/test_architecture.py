@@ -42,9 +42,10 @@ LAYERS: dict[str, set[str]] = {
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
+    "packaging": {"report"} | _REPORT,  # a run and its models -> a folder with a model card
     "api": {"tagging", "report"} | _REPORT,
     "integrations": {"api"} | _REPORT,  # components of other tools
-    "cli": {"demo", "new_recipe", "evaluation", "tagging", "report", "conversion"} | _REPORT,
+    "cli": {"demo", "new_recipe", "evaluation", "packaging", "tagging", "report", "conversion"} | _REPORT,
     "": {"api", "features", "common"},  # backattn/__init__.py: imports the first two when they are used
     "__main__": {"cli"},
 }

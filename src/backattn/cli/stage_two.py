@@ -251,6 +251,32 @@ def evaluate(
 
 
 @click.command()
+@click.argument("run", type=_RunPath())
+@best_option
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--models", type=click.Choice(["copy", "names"]), default="copy", show_default=True,
+    help="copy: the models that lie in files, at most 8 GiB; names: their names and sha256 alone, to be "
+    "found below BACKATTN_CACHE (a dictionary and vectors: BACKATTN_DATA) of the other machine.",
+)  # fmt: skip
+@click.option("--replace", is_flag=True, help="Replace DIR if it is a packaged run.")
+@json_option
+def package(run: Path, best: bool, folder: Path, models: Any, replace: bool, as_json: bool) -> None:
+    """Package a trained RUN into DIR, a folder that tags on another machine: `backattn tag DIR FILE`.
+
+    DIR holds the run, its models, and a model card (README.md) with data, scores by type and licences. A
+    model of a hub is named by its commit or digest. What a licence forbids is said in the card and here. With
+    --best, RUN is a LANG.
+    """
+    from backattn.packaging.package_run import package_run
+
+    made = package_run(_chosen(run, best), folder, models=models, replace=replace)
+    for line in made.warnings:
+        click.echo(f"backattn: {line}", err=True)
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.command()
 @recipe_options
 @click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
 @click.option("--run", type=_RunPath(), help="Also show the predictions of this run.")
