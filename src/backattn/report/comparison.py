@@ -19,6 +19,7 @@ from backattn.common.errors import ModelError
 from backattn.common.nested_dict import flatten
 from backattn.recipe import Recipe
 from backattn.report.lineage import StoreLineage, recipe_keys
+from backattn.report.row_errors import TableErrors
 from backattn.report.row_labels import SHOWN_ID, common_settings, settings_of
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
@@ -179,6 +180,7 @@ class LangReport:
     """The report of one LANG.
 
     :param recipe: the current recipe, with the paper's figures; None without a recipe file.
+    :param errors: of each table, the errors on test.
     """
 
     lang: str
@@ -186,6 +188,7 @@ class LangReport:
     unfinished: tuple[Unfinished, ...]
     damaged: tuple[Damaged, ...] = ()
     recipe: Recipe | None = None
+    errors: tuple[TableErrors, ...] = ()
 
 
 def build_tables(
