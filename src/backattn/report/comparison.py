@@ -261,8 +261,8 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     """Add the difference to the base, over the seeds that both have."""
     if row.inputs == BASE:
         return replace(row, dead=_dead(row.runs, ""))
-    shared = _shared_with_base(row.request)
-    base = next((r for r in rows if r.inputs == BASE and _shared_with_base(r.request) == shared), None)
+    shared = shared_with_base(row.request)
+    base = next((r for r in rows if r.inputs == BASE and shared_with_base(r.request) == shared), None)
     if base is None:
         return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
     difference = _difference(row, base)
@@ -307,8 +307,8 @@ def _difference(row: Row, base: Row) -> Difference | None:
     return paired_bootstrap(*counts, seeds=seeds)
 
 
-def _shared_with_base(request: Mapping[str, Any]) -> str:
-    """Key of everything that a model and its base have in common."""
+def shared_with_base(request: Mapping[str, Any]) -> str:
+    """Key of everything that a model and its base have in common, but for the seed."""
     tagger = {name: value for name, value in request["tagger"].items() if name != "fusion"}
     return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer")
 

@@ -50,8 +50,8 @@ class Finding:
 def pair(gold: Entities, predicted: Entities) -> tuple[Finding, ...]:
     """Pair the entities of a sentence: each is in one finding.
 
-    First those with the same borders are paired, then of the others those of one type that overlap, then those
-    that overlap; always as many as possible, from left to right.
+    First those with the same borders are paired, then of the others those of one type that overlap, then
+    any that overlap; always as many as possible, from left to right.
 
     :param gold, predicted: neither has two entities that overlap.
     """

@@ -1,5 +1,6 @@
 """Tables of the errors of a report's rows: by kind, of seen and unseen entities, by length, by type."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -79,11 +80,8 @@ def _confusion_grid(row: Row, found: Confusion) -> TextTable:
     names = sorted(kept)
     names += [_OTHERS] if len(frequent) > len(kept) else []
     names.append(_NO_ENTITY)
-    rows = tuple(
-        (name, *(_number(cells.get((name, other), 0)) if (name, other) != (_NO_ENTITY, _NO_ENTITY) else NOTHING
-                 for other in names))
-        for name in names
-    )  # fmt: skip
+    cells[_NO_ENTITY, _NO_ENTITY] = math.nan  # nothing is counted there
+    rows = tuple((name, *(_number(cells.get((name, other), 0)) for other in names)) for name in names)
     title = f"{row.sentences:,} sentences, {row.name}: gold types down, predicted types across"
     return TextTable(title, ("Gold", *names), rows, range(1))
 
@@ -93,6 +91,8 @@ def _shown(name: str | None, kept: Iterable[str]) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return NOTHING
     return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 

@@ -25,8 +25,8 @@ class Predicted:
 def read_predictions(folder: Path, split: str) -> tuple[Predicted, ...]:
     """Read the predictions of a run for dev or test, in the order of the corpus.
 
-    :param folder: of the run.
-    :raises MissingError: there is no finished run, or the file is missing.
+    :param folder: of a finished run.
+    :raises MissingError: the file is missing.
     :raises ModelError: the file is damaged.
     """
     files = RunFolder(folder)

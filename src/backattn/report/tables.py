@@ -21,6 +21,7 @@ from backattn.report.comparison import LangReport, Measure, Row, Table, build_ta
 from backattn.report.error_tables import error_notes, kind_grid, part_grid
 from backattn.report.kept_evaluations import damaged_evaluations, other_files, other_files_grid
 from backattn.report.lineage import store_origins
+from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.page import page
 from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_notes
 from backattn.report.row_errors import table_errors
@@ -210,7 +211,7 @@ def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
             json.dumps(lang_json(report), ensure_ascii=False, indent=1), keep="\n"
         )
         + "\n",
-        folder / "report.html": page(report),
+        folder / REPORT_PAGE: page(report, sentences=(folder / LIST_PAGE).is_file()),
     }
     for path, text in texts.items():
         write_text(path, text)
