@@ -92,7 +92,7 @@ class Chromium:
         """Role and name of everything that a screen reader is told of."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [
-            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            (node["role"]["value"], node.get("name", {}).get("value", "").strip())
             for node in nodes
             if not node["ignored"]
         ]

@@ -47,3 +47,31 @@ def make_predicted_run(runs: Path, corpus: Corpus, inputs: str, test: Tags, dev:
 def _block(sentence: Sentence, tags: Sequence[str]) -> str:
     rows = zip(sentence.tokens, sentence.tags, tags, strict=True)
     return "".join(f"{token}\t{gold}\t{tag}\n" for token, gold, tag in rows)
+
+
+EVIL = "<img/src=x/onerror=alert(1)><script>alert(2)</script>"
+# Sentences of test: tokens, gold tags, and what the base and the run with T say.
+ROWS = {
+    "mended": ("Ana <b> Rio", "S-PER O S-LOC", "O O S-ORG", "S-PER O S-LOC"),
+    "broken": ("Luis & Ana vai", "S-PER O S-PER O", "S-PER O S-PER O", "S-PER O O O"),
+    "disputed": ("casa mar Rio", "O O S-LOC", "S-PER O O", "O S-PER O"),
+    "wrong": (f"{EVIL} de Rio", "B-LOC I-LOC E-LOC", "O B-LOC E-LOC", "O B-LOC E-LOC"),
+    "right": ("mar vai", "O O", "O O", "O O"),
+    "more mended": ("Ana Luis Rio mar", "S-PER S-PER S-LOC O", "O O O S-LOC", "S-PER S-PER S-LOC O"),
+}
+CORPUS = Corpus(
+    train=(Sentence(("Ana", "em", "Rio"), ("S-PER", "O", "S-PER")), Sentence(("mar",), ("O",))),
+    dev=(Sentence(("nothing", "Rio"), ("O", "S-LOC")),),
+    test=tuple(Sentence(tuple(row[0].split()), tuple(row[1].split())) for row in ROWS.values()),
+)
+
+
+def make_example(recipe: Recipe, cache: Path) -> tuple[Path, Path]:
+    """Write the stores of :data:`CORPUS`, and a base and a run with T that predict :data:`ROWS`."""
+    make_stores(recipe, CORPUS, cache)
+    runs, dev = cache / "toy" / "runs", [("O", "S-LOC")]
+    base, transferred = ([row[side].split() for row in ROWS.values()] for side in (2, 3))
+    return (
+        make_predicted_run(runs, CORPUS, "words", base, dev),
+        make_predicted_run(runs, CORPUS, "words+transfer", transferred, dev),
+    )
