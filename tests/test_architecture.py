@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "translation": _INFERENCE,
     "english": _INFERENCE,
     "embeddings": _INFERENCE,
+    "conversion": {"corpus", "recipe", "common"},  # files of other tools -> files of a corpus
     # The stages: they share corpus, recipe and what is below.
     "tagger": {"corpus", "recipe", "common"},
     "features": _FEATURES,
@@ -39,7 +40,7 @@ LAYERS: dict[str, set[str]] = {
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "evaluation", "tagging", "report"} | _REPORT,
+    "cli": {"demo", "evaluation", "tagging", "report", "conversion"} | _REPORT,
     "": {"common"},  # backattn/__init__.py
     "__main__": {"cli"},
 }
@@ -64,15 +65,28 @@ DOORS = {
     "transformers": {"embeddings/bert.py", "translation/marian.py"},
     "huggingface_hub": {"models/hub.py"},
     "sentencepiece": {"translation/sentencepieces.py", "training/translator/vocabulary.py"},
-    "sacremoses": {"translation/tokenisation.py"},
+    "sacremoses": {"corpus/raw_text.py", "translation/tokenisation.py"},
     "sacrebleu": {"training/translator/train.py"},
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
     "jinja2": {"report/markup.py"},
+    # Each library that files of other tools are read with has one door.
+    "spacy": {"conversion/docbin.py", "corpus/input_raw.py"},
+    "pyarrow": {"conversion/tables.py"},
+    "datasets": set(),  # a saved folder is Arrow, and may hold a program
     "click": {
         f"cli/{name}.py"
-        for name in ("__init__", "basics", "error_handling", "models", "options", "stage_one", "stage_two")
+        for name in (
+            "__init__",
+            "basics",
+            "conversion",
+            "error_handling",
+            "models",
+            "options",
+            "stage_one",
+            "stage_two",
+        )
     },
 }
 

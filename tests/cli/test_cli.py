@@ -63,7 +63,7 @@ def test_help_names_every_command() -> None:
         (
             "",
             ["train", "toy", "--inputs", "words", "--device", "gpu"],
-            "--device 'gpu': did you mean cuda? expected cpu, cuda or auto (",
+            "--device 'gpu': did you mean cuda? expected cpu, cuda, cuda:N or auto",
         ),
         ("rm data/toy.dev", ["corpus", "toy"], "data/toy.dev"),
         (
@@ -130,7 +130,7 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(home: Path) -> None:
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes().lstrip())
     assert recipe.read_bytes().startswith(b"\xef\xbb\xbf[corpus]")
     assert run("corpus", "toy", "--json") == plain
-    assert run("recipes")[1] == "toy\n"
+    assert "toy" in json.dumps(json.loads(run("recipes", "--json")[1]))
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())  # a second one is a character
     assert "not readable as TOML" in run("corpus", "toy")[2]
 
@@ -214,25 +214,6 @@ def test_train_tells_what_is_unusual_once_before_it_begins(
         assert everything.count(line) == 1, line
     first = [line for line in everything.splitlines() if line][: len(told) + 1]
     assert all(line.startswith("backattn: ") for line in first)
-
-
-def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:
-    out = run("train", "toy", "--inputs", "words", "--seeds", "1", "--threads", "1", "--json")[1]
-    folder = json.loads(out)[0]["folder"]
-    (home / "lines.txt").write_text("anna singt\n\nben singt heute\n")
-    (home / "columns.txt").write_text("anna\tx\nsingt\tx\n\nben\tx\nsingt\tx\nheute\tx\n")
-    status, lines, _ = run("tag", folder, "lines.txt")
-    assert status == 0
-    assert [line.split("\t")[0] for line in lines.splitlines()] == [
-        "anna", "singt", "", "ben", "singt", "heute", "",
-    ]  # fmt: skip
-    assert run("tag", folder, "columns.txt", "--format", "columns")[1] == lines
-    assert run("tag", Path(folder).name, "lines.txt")[1] == lines  # its name alone
-    (home / "latin.txt").write_bytes("für\n".encode("latin-1"))
-    status, _, err = run("tag", folder, "latin.txt")
-    assert status == 2
-    assert "latin.txt: not UTF-8" in err
-    assert run("tag", folder, "none.txt")[2].startswith("backattn: none.txt: cannot be read")
 
 
 def test_check_and_idle_features_never_import_torch(home: Path) -> None:

@@ -125,6 +125,7 @@ def test_python_m_backattn_runs_no_module_of_the_folder(home: Path) -> None:
     assert not (home / "harm").exists()
 
 
+@pytest.mark.slow  # a process for each question
 def test_a_shell_completes_commands_and_recipes(own: Path) -> None:
     main = ["-c", "from backattn.cli import main; main(prog_name='backattn')"]
     for shell in ("bash", "zsh", "fish"):

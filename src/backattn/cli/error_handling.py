@@ -56,6 +56,8 @@ class ErrorHandlingGroup(click.Group):
 
     def main(self, *arguments: Any, **named: Any) -> Any:
         """Run the command line with printable output, help texts included."""
+        if os.environ.get("_BACKATTN_COMPLETE"):  # click writes the completion scripts of shells as bytes
+            return super().main(*arguments, **named)
         with printable_output():
             return self._main(*arguments, **named)
 

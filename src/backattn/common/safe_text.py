@@ -114,10 +114,8 @@ class PrintableStream:
         self._stream, self._keep = stream, keep
         self._bars = bars and stream.isatty()
 
-    def write(self, text: str | bytes) -> int:
+    def write(self, text: str) -> int:
         """Write escaped text."""
-        if isinstance(text, bytes):  # click's scripts for the completion of a shell
-            text = text.decode("utf-8")
         moved = _BAR.match(text) if self._bars else None
         cursor = moved[0] if moved else ""
         self._stream.write(cursor + printable(text[len(cursor) :], self._keep))
@@ -165,9 +163,12 @@ def printable_output() -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
-def data_output() -> TextIO:
-    """Return standard output for data: exact in a file or a pipe, printable on a terminal."""
+def data_output(*, escaped: bool = True) -> TextIO:
+    """Return standard output for data: exact in a file or a pipe, printable on a terminal.
+
+    :param escaped: False for text that was made printable piece by piece, with colours between the pieces.
+    """
     out: Any = sys.stdout
     if isinstance(out, PrintableStream):
         out = out._stream
-    return cast(TextIO, PrintableStream(out, keep="\n\t") if out.isatty() else out)
+    return cast(TextIO, PrintableStream(out, keep="\n\t") if escaped and out.isatty() else out)

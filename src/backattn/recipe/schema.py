@@ -83,7 +83,8 @@ class FairseqRecipe(ModelTranslator, frozen=True, kw_only=True, tag="fairseq"):
 class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transformers"):
     """A Marian model of transformers (opus-mt).
 
-    :param revision: commit on the hub; empty for the newest, which may change.
+    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
+        that it was then is part of what is made with it.
     """
 
     revision: str = ""
