@@ -83,7 +83,9 @@ class Chromium:
 
     def point(self, selector: str) -> None:
         """Move the pointer to the middle of an element."""
-        self.value(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', inline: 'center'}})")
+        self.value(
+            f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', inline: 'center'}})"
+        )
         box = self.value(f"(b => [b.x + b.width / 2, b.y + b.height / 2])"
                          f"(document.querySelector({selector!r}).getBoundingClientRect())")  # fmt: skip
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
@@ -100,7 +102,9 @@ class Chromium:
     def picture(self, path: Path) -> None:
         """Save the whole page as a PNG."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1})["data"]
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1})[
+            "data"
+        ]
         path.write_bytes(base64.b64decode(data))
 
     def _next(self) -> dict[str, Any]:

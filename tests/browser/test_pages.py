@@ -56,9 +56,13 @@ def test_hostile_tokens_stay_text(browser: Chromium, folder: Path) -> None:
     assert len(pages) == 7
     for path in pages:
         browser.open(path)
-        asked = [event["request"]["url"] for name, event in browser.events if name == "Network.requestWillBeSent"]
+        asked = [
+            event["request"]["url"] for name, event in browser.events if name == "Network.requestWillBeSent"
+        ]
         assert asked == [path.as_uri()]
-        assert not [event for name, event in browser.events if name in ("Log.entryAdded", "Runtime.exceptionThrown")]
+        assert not [
+            event for name, event in browser.events if name in ("Log.entryAdded", "Runtime.exceptionThrown")
+        ]
         assert browser.value("document.images.length") == 0
     for path in (page(folder, "wrong"), folder / "sentences.html"):
         browser.open(path)
@@ -152,7 +156,9 @@ def test_screen_readers_are_told_what_is_what(browser: Chromium, folder: Path) -
         browser.open(path)
         roles = ("link", "radio", "table", "grid", "region", "image", "navigation", "heading")
         assert not [role for role, name in browser.accessible() if role in roles and not name]
-        levels = browser.value("Array.from(document.querySelectorAll('h1,h2,h3,h4'), h => Number(h.tagName[1]))")
+        levels = browser.value(
+            "Array.from(document.querySelectorAll('h1,h2,h3,h4'), h => Number(h.tagName[1]))"
+        )
         assert levels[0] == 1
         assert all(after - before < 2 for before, after in zip(levels, levels[1:], strict=False))
 
@@ -194,7 +200,12 @@ def test_pages_are_read_without_a_script(browser: Chromium, folder: Path) -> Non
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_pages_fit_and_are_legible(browser: Chromium, folder: Path, dark: bool) -> None:
     """On a wide screen and on a phone nothing but tables scrolls sideways; every text has its contrast."""
-    for path in [folder / "report.html", folder / "sentences.html", page(folder, "wrong"), page(folder, "mended")]:
+    for path in [
+        folder / "report.html",
+        folder / "sentences.html",
+        page(folder, "wrong"),
+        page(folder, "mended"),
+    ]:
         for width in (1200, 360):
             browser.open(path, width=width, dark=dark)
             assert browser.value("document.documentElement.scrollWidth") <= width, path

@@ -30,7 +30,9 @@ def make_stores(recipe: Recipe, corpus: Corpus, cache: Path) -> None:
     build_transfers(plan.transfer, translations, recipe.transfer, FakeEnglishTagger, "cpu")
 
 
-def make_predicted_run(runs: Path, corpus: Corpus, inputs: str, test: Tags, dev: Tags, **options: Any) -> Path:
+def make_predicted_run(
+    runs: Path, corpus: Corpus, inputs: str, test: Tags, dev: Tags, **options: Any
+) -> Path:
     """Write a run that predicts these tags; ``options`` as of :func:`.run_folders.make_run`."""
     scores = score([s.tags for s in corpus.test], test)
     counts = np.array([(c.tp, c.fp, c.fn) for c in scores.sentences])

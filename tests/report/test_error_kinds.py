@@ -99,7 +99,9 @@ def test_kinds_and_types_sum_to_the_score(rows: list[tuple[frozenset[Span], froz
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(side(), side()), min_size=1, max_size=3), side())
-def test_parts_sum_to_the_whole(rows: list[tuple[frozenset[Span], frozenset[Span]]], train: frozenset[Span]) -> None:
+def test_parts_sum_to_the_whole(
+    rows: list[tuple[frozenset[Span], frozenset[Span]]], train: frozenset[Span]
+) -> None:
     """Each part is the score of the tags with the other entities taken out, and together they are all."""
     gold, predicted = [g for g, _ in rows], [p for _, p in rows]
     tokens = [tuple("abcabcabc"[number:] + "xyz"[:number]) for number in range(len(rows))]

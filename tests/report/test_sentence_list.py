@@ -139,7 +139,9 @@ def test_the_errors_of_a_report_are_those_of_its_runs(example: Example) -> None:
         (b"\xff\xfe", "not readable"),
     ],
 )
-def test_damaged_predictions_cost_only_their_row(example: Example, text: str | bytes | None, reason: str) -> None:
+def test_damaged_predictions_cost_only_their_row(
+    example: Example, text: str | bytes | None, reason: str
+) -> None:
     recipe, cache, _, transferred = example
     path = transferred / "predictions.test.tsv"
     path.unlink()
