@@ -1,4 +1,4 @@
-"""Chromium without a window, driven through the pipe of its DevTools protocol: no driver, no package, no port.
+"""Chromium without a window, driven through the pipe of its DevTools protocol: no driver, no port.
 
 https://chromedevtools.github.io/devtools-protocol/ names the methods and events.
 """

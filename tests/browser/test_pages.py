@@ -1,6 +1,7 @@
-"""The pages in a real browser: pointer, keyboard, names for screen readers, colours, widths, hostile tokens."""
+"""The pages in a real browser: pointer, keyboard, names for screen readers, colours, widths, hostile text."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def cell(row: int, column: int) -> str:
 
 
 def test_hostile_tokens_stay_text(browser: Chromium, folder: Path) -> None:
-    """No dialog opens (the browser's driver raises), nothing is asked of anywhere, and the text is all there."""
+    """No dialog opens (the browser's driver raises), nothing is asked of anywhere, the text is all there."""
     pages = sorted(folder.glob("*.html"))
     assert len(pages) == 7
     for path in pages:
@@ -112,7 +113,8 @@ def test_the_keyboard_reaches_every_cell(browser: Chromium, folder: Path) -> Non
     steps = [
         ("ArrowRight", [1, 2]), ("ArrowDown", [2, 2]), ("ArrowLeft", [2, 1]), ("ArrowLeft", [2, 0]),
         ("ArrowLeft", [2, 0]), ("ArrowUp", [1, 0]), ("ArrowUp", [1, 0]), ("End", [1, 3]),
-        ("ArrowRight", [1, 3]), ("ArrowUp", [0, 3]), ("ArrowUp", [0, 3]), ("Home", [0, 3]), ("ArrowDown", [1, 3]),
+        ("ArrowRight", [1, 3]), ("ArrowUp", [0, 3]), ("ArrowUp", [0, 3]), ("Home", [0, 3]),
+        ("ArrowDown", [1, 3]),
     ]  # fmt: skip
     for key, expected in steps:
         browser.press(key)
@@ -160,7 +162,7 @@ def test_screen_readers_are_told_what_is_what(browser: Chromium, folder: Path) -
             "Array.from(document.querySelectorAll('h1,h2,h3,h4'), h => Number(h.tagName[1]))"
         )
         assert levels[0] == 1
-        assert all(after - before < 2 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before < 2 for before, after in pairwise(levels))
 
 
 def test_the_filter_leaves_sentences_of_one_type(browser: Chromium, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ def side(draw: st.DrawFn, length: int = 9) -> frozenset[Span]:
     cuts = sorted(draw(st.sets(st.integers(0, length), max_size=8)))
     return frozenset(
         Span(start, end, draw(st.sampled_from("AB")))
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        for start, end in pairwise(cuts)
         if draw(st.integers(0, 3))
     )
 

@@ -1,4 +1,4 @@
-"""The list of sentences by interest, the runs that it compares, and the errors of the report of the same runs."""
+"""The list of sentences by interest, the runs that it compares, and the errors that a report counts."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def test_a_run_is_shown_beside_its_counterpart(example: Example) -> None:
 
 
 def test_the_errors_of_a_report_are_those_of_its_runs(example: Example) -> None:
-    _, cache, base, transferred = example
+    _, cache, *_ = example
     report = make_report(["toy"], cache)
     (table,) = report.langs[0].tables
     found = table_errors([row.runs for row in table.rows], table.corpus, CORPUS)

@@ -1,7 +1,6 @@
 """Tables of the errors of a report's rows: by kind, of seen and unseen entities, by length, by type."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from backattn.report.comparison import Measure, Row, Table
@@ -69,10 +68,11 @@ def error_notes(errors: TableErrors) -> tuple[str, ...]:
 
 
 def _confusion_grid(row: Row, found: Confusion) -> TextTable:
-    frequent: Counter[str] = Counter()
+    frequent: dict[str, float] = {}
     for types, number in found.items():
-        frequent.update({name: number for name in types if name is not None})  # type: ignore[misc]
-    kept = {name for name, _ in frequent.most_common(_MOST_TYPES)}
+        for name in {*types} - {None}:
+            frequent[str(name)] = frequent.get(str(name), 0) + number
+    kept = set(sorted(frequent, key=lambda name: (-frequent[name], name))[:_MOST_TYPES])
     cells: dict[tuple[str, str], float] = {}
     for (gold, predicted), number in found.items():
         place = _shown(gold, kept), _shown(predicted, kept)

@@ -116,23 +116,13 @@ def inspect(
         for one in judged
     ]
     folder = cache / recipe.name / "report"
+    listed = None if queries else _write_list(recipe.name, folder, runs, inspections, judged, counts)
     names = [inspection.file_name for inspection in inspections]
     for number, inspection in enumerate(inspections):
         around = (names[number - 1] if number else "", *names[number + 1 : number + 2], "")
         text = sentence_page(inspection, previous=around[0], following=around[1], listed=not queries)
         write_text(folder / inspection.file_name, text)
-    pages = tuple(folder / name for name in names)
-    if queries:
-        return Inspected(tuple(inspections), pages)
-    pairs = list(zip(inspections, judged, strict=True))
-    shown_of = {name: tuple((i, one.errors) for i, one in pairs if one.category == name) for name in counts}
-    sections = tuple(Section(name, *_TITLES[name], counts[name], shown_of[name]) for name in counts)
-    shown = ListPage(
-        recipe.name, tuple((one.run.model, one.run.folder.name) for one in runs), sections,
-        (folder / REPORT_PAGE).is_file(),
-    )  # fmt: skip
-    write_text(folder / LIST_PAGE, list_page(shown))
-    return Inspected(tuple(inspections), pages, (folder / LIST_PAGE, counts))
+    return Inspected(tuple(inspections), tuple(folder / name for name in names), listed)
 
 
 def judge(sentence: Sentence, runs: Sequence[RunPredictions]) -> Judged:
@@ -152,6 +142,27 @@ def judge(sentence: Sentence, runs: Sequence[RunPredictions]) -> Judged:
     else:
         category = WRONG if errors[0] else RIGHT
     return Judged(sentence, category, errors)
+
+
+def _write_list(
+    lang: str,
+    folder: Path,
+    runs: Sequence[RunPredictions],
+    inspections: Sequence[Inspection],
+    judged: Sequence[Judged],
+    counts: dict[str, int],
+) -> tuple[Path, dict[str, int]]:
+    """Write the page that lists the sentences; its path, and the counts as they are."""
+    pairs = list(zip(inspections, judged, strict=True))
+    shown = {name: tuple((i, one.errors) for i, one in pairs if one.category == name) for name in counts}
+    page = ListPage(
+        lang,
+        tuple((one.run.model, one.run.folder.name) for one in runs),
+        tuple(Section(name, *_TITLES[name], counts[name], shown[name]) for name in counts),
+        (folder / REPORT_PAGE).is_file(),
+    )
+    write_text(folder / LIST_PAGE, list_page(page))
+    return folder / LIST_PAGE, counts
 
 
 def _predicted_splits(corpus: Corpus) -> list[Sentence]:
