@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Chromium
+from chromium import PROGRAM, Chromium, started
 from predicted_runs import CORPUS, EVIL, ROWS, make_example
 
 from backattn.corpus.spans import predicted_spans
@@ -21,6 +21,15 @@ pytestmark = pytest.mark.slow
 CONTRAST = Path(__file__).with_name("contrast.js").read_text("utf-8")
 SHIFT = 8
 LIT = "Array.from(document.querySelectorAll('{} .lit'), node => node.textContent)"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One tab of a real browser."""
+    if PROGRAM is None:
+        pytest.skip("no Chromium: `apt-get install chromium`, as .ci/run does where it is root with CI=true")
+    with started(tmp_path_factory.mktemp("chromium")) as tab:
+        yield tab
 
 
 @pytest.fixture(scope="module")
