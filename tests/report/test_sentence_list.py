@@ -61,6 +61,7 @@ def test_the_list_is_sorted_by_interest_and_links_to_every_page(example: Example
     assert base.name in html
     assert EVIL not in html
     assert "     2  Mended by T" in made.to_text()
+    assert '<p class="soft">Missed: Ana (PER), Luis (PER), Rio (LOC)</p>' in made.pages[0].read_text("utf-8")
     assert made.to_text().endswith(f"page: {path} (5 sentences)")
     few = inspect(recipe, CORPUS, [], None, cache, most=1)
     assert [i.places for i in few.inspections] == [("test:6",), ("test:2",), ("test:3",), ("test:4",)]

@@ -1,7 +1,7 @@
 """Pages of sentences: entities and A of one sentence, and the list of sentences by interest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backattn.corpus.spans import Span, predicted_spans
 from backattn.report.error_kinds import RIGHT, pair
@@ -40,12 +40,14 @@ class Line:
 
     :param side: ``r`` for source tokens (rows of A), ``c`` for English ones (columns).
     :param gap: printed between two tokens; empty for Chinese.
+    :param missed: gold entities without a counterpart, each with its type.
     """
 
     name: str
     side: str
     gap: str
     pieces: tuple[Piece, ...]
+    missed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +144,17 @@ def _lines(inspection: Inspection) -> list[Line]:
     tokens, gold = inspection.sentence.tokens, inspection.sentence.tags
     lines = [_line("Gold", "r", inspection.gap, tokens, gold)]
     for one in inspection.predictions:
-        errors = _errors(gold, one.tags)
-        lines.append(_line(f"{one.model} ({one.run})", "r", inspection.gap, tokens, one.tags, errors))
+        findings = pair(frozenset(predicted_spans(gold)), frozenset(predicted_spans(one.tags)))
+        errors = {
+            found.predicted: found.kind for found in findings if found.predicted and found.kind != RIGHT
+        }
+        missed = tuple(
+            f"{inspection.gap.join(tokens[found.gold.start : found.gold.end])} ({found.gold.type})"
+            for found in findings
+            if found.gold and not found.predicted
+        )
+        line = _line(f"{one.model} ({one.run})", "r", inspection.gap, tokens, one.tags, errors)
+        lines.append(replace(line, missed=missed))
     name = "English translation, with the English tagger's tags"
     lines.append(_line(name, "c", " ", inspection.english, inspection.english_tags))
     return lines
@@ -160,12 +171,6 @@ def _line(
         pieces.append(Piece(tuple(numbered[span.start : span.end]), span.type, (errors or {}).get(span, "")))
         position = span.end
     return Line(name, side, gap, (*pieces, *(Piece((token,)) for token in numbered[position:])))
-
-
-def _errors(gold: Sequence[str], tags: Sequence[str]) -> dict[Span, str]:
-    """The kind of error of each predicted entity that is wrong."""
-    findings = pair(frozenset(predicted_spans(gold)), frozenset(predicted_spans(tags)))
-    return {one.predicted: one.kind for one in findings if one.predicted and one.kind != RIGHT}
 
 
 def _rows(inspection: Inspection) -> list[dict[str, object]]:
