@@ -278,20 +278,25 @@ def package(run: Path, best: bool, folder: Path, models: Any, replace: bool, as_
 
 @click.command()
 @recipe_options
-@click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
-@click.option("--run", type=_RunPath(), help="Also show the predictions of this run.")
+@click.argument("sentences", metavar="[SENTENCE...]", nargs=-1)
+@click.option("--run", type=_RunPath(), help="Show the predictions of this run, and of the same without T.")
+@click.option("--most", type=click.IntRange(1), default=30, show_default=True,
+              help="Without SENTENCE: sentences of each kind in the list.")  # fmt: skip
 @json_option
 def inspect(
-    lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, as_json: bool
-) -> None:
+    lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, most: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show the translation, attention and tags of each SENTENCE, and write a page for it.
 
     SENTENCE is a place in the corpus such as test:12 (from 1), or the exact tokens separated by spaces.
+    Without any, writes a page that lists the sentences of dev and test that T mends, breaks or changes.
+    Predictions are of the best run with T on dev and of its base, unless --run names one of them.
     """
-    from backattn.report.inspection import inspect as inspect_sentences
+    from backattn.report.sentence_list import inspect as inspect_sentences
 
     recipe, data = load(lang, overrides)
-    made = inspect_sentences(recipe, data, sentences, run, cache_root())
+    made = inspect_sentences(recipe, data, sentences, run, cache_root(), most)
     answer(made.to_json(), made.to_text(), as_json)
 
 

@@ -30,7 +30,7 @@ _PAPER: Mapping[str, str | float | bool] = {
 # Named Entity Recognition", whose text we have not seen: word representations of English, which are what the
 # English tagger's BiLSTM reads, stand beside those of the source, which are what ours reads. How it was
 # trained is not said there, so that the rest is the recipe's.
-_CAN = {
+_CAN: Mapping[str, str | float | bool] = {
     "transfer.states": "embeddings",
     "transfer.source_states": False,
     "transfer.attention": "translator",

@@ -20,6 +20,7 @@ from backattn.common.errors import ModelError
 from backattn.common.nested_dict import flatten
 from backattn.recipe import Recipe
 from backattn.report.lineage import StoreLineage, recipe_keys
+from backattn.report.row_errors import TableErrors
 from backattn.report.row_labels import SHOWN_ID, common_settings, settings_of
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
@@ -199,6 +200,7 @@ class LangReport:
     """The report of one LANG.
 
     :param recipe: the current recipe, with the paper's figures; None without a recipe file.
+    :param errors: of each table, the errors on test.
     """
 
     lang: str
@@ -206,6 +208,7 @@ class LangReport:
     unfinished: tuple[Unfinished, ...]
     damaged: tuple[Damaged, ...] = ()
     recipe: Recipe | None = None
+    errors: tuple[TableErrors, ...] = ()
 
 
 def build_tables(
@@ -316,8 +319,8 @@ def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) 
 
 def base_of(row: Row, rows: Sequence[Row]) -> Row | None:
     """Find the row of words that a row is compared with; None without runs of it."""
-    shared = _shared_with_base(row.request)
-    return next((r for r in rows if r.inputs == BASE and _shared_with_base(r.request) == shared), None)
+    shared = shared_with_base(row.request)
+    return next((r for r in rows if r.inputs == BASE and shared_with_base(r.request) == shared), None)
 
 
 def difference_to(base: Row, row: Row, measure: str = OVERALL) -> Difference | None:
@@ -335,8 +338,8 @@ def difference_to(base: Row, row: Row, measure: str = OVERALL) -> Difference | N
     return paired_bootstrap(*counts, seeds=seeds)
 
 
-def _shared_with_base(request: Mapping[str, Any]) -> str:
-    """Key of everything that a model and its base have in common.
+def shared_with_base(request: Mapping[str, Any]) -> str:
+    """Key of everything that a model and its base have in common, but for the seed.
 
     Without frozen features a base has nothing to standardise.
     """

@@ -4,8 +4,11 @@ A page needs no other file: no script, no font, no picture from elsewhere. It is
 HTML, so that a test can read it strictly.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +18,19 @@ from backattn.common.safe_text import printable
 
 # ASCII punctuation by which a text in the middle of a line becomes markup.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>|~#$!]")
+# Pages of a LANG that link to each other; they lie in one folder.
+REPORT_PAGE, LIST_PAGE = "report.html", "sentences.html"
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script of the project's own, which holds no text of others.
+
+    :param digest: of the text, as a page's policy names it.
+    """
+
+    text: Markup
+    digest: str
 
 
 def render(template: str, **values: object) -> str:
@@ -37,6 +53,13 @@ def _markdown(value: object) -> object:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return _MARKUP.sub(r"\\\g<0>", printable(value)).replace("&", "&amp;")
+
+
+def script(template: str) -> Script:
+    """Read a script of ``templates/``."""
+    text = _environment().get_template(template).render()
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return Script(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of the package, without values
 
 
 def element(name: str, content: object = "", attributes: Mapping[str, object] | None = None) -> Markup:

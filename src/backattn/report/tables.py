@@ -13,14 +13,18 @@ from msgspec import structs
 from backattn.common.atomic_files import write_text
 from backattn.common.errors import BackattnError, MissingError, RecipeError
 from backattn.common.safe_text import listed, printable
+from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.experiments.grid import Share, Size, sample_sizes
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
+from backattn.report.error_tables import error_notes, kind_grid, part_grid
 from backattn.report.kept_evaluations import damaged_evaluations, other_files, other_files_grid
 from backattn.report.lineage import store_origins
+from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.page import page
 from backattn.report.paper_comparison import missing_inputs, paper_grids, paper_lines, paper_notes
+from backattn.report.row_errors import table_errors
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 from backattn.report.systems import beside_systems, system_json
@@ -117,13 +121,17 @@ def make_report(
 def markdown(report: LangReport) -> str:
     """Format the tables of one LANG as Markdown."""
     blocks = []
-    for table in report.tables:
+    for table, errors in zip(report.tables, report.errors, strict=True):
         blocks.append(f"## {_prose(report.lang + corpus_name(table, report))}")
         blocks.append(_grid_markdown(score_grid(table)))
         blocks.append("\n".join(f"- {_prose(line)}" for line in (*findings(table), *notes(table))))
         if table.support:
             grid = type_grid(table)
             blocks += [f"{grid.title}:", _grid_markdown(grid)]
+        if any(errors.rows):
+            for grid in (kind_grid(table, errors), part_grid(table, errors)):
+                blocks += [f"{grid.title}:", _grid_markdown(grid)]
+            blocks.append("\n".join(f"- {_prose(line)}" for line in error_notes(errors)))
         others = other_files_grid(table)
         if others:
             blocks += [f"{_prose(others.title)}:", _grid_markdown(others)]
@@ -143,9 +151,10 @@ def lang_json(report: LangReport) -> dict[str, Any]:
         "tables": [
             {
                 **_table_json(table),
+                "errors": errors.to_json(),
                 "beside_paper": [line.to_json() for line in paper_lines(table, paper)] if paper else [],
             }
-            for table in report.tables
+            for table, errors in zip(report.tables, report.errors, strict=True)
         ],
         "unfinished": [asdict(run) for run in report.unfinished],
         "damaged": [asdict(run) for run in report.damaged],
@@ -171,11 +180,13 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         needed = missing_inputs(recipe) if recipe else _recipes_here()
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
-    tables = build_tables(finished, store_origins(finished), recipe, _corpus_digest(recipe))
+    corpus = _corpus(recipe)
+    tables = build_tables(finished, store_origins(finished), recipe, corpus.digest if corpus else "")
+    errors = tuple(table_errors([row.runs for row in table.rows], table.corpus, corpus) for table in tables)
     if recipe and sizes and not any(row.whole for table in tables for row in table.rows):
         # Its rows are not selected, and would appear as missing runs.
         recipe = structs.replace(recipe, paper=None)
-    return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
+    return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe, errors)
 
 
 def _beside(report: LangReport, recipe: Recipe | None, systems: Sequence[str]) -> LangReport:
@@ -192,12 +203,12 @@ def _recipes_here() -> str:
     return f"no recipe of that name either; here are {listed(available_recipes()) or 'none'}"
 
 
-def _corpus_digest(recipe: Recipe | None) -> str:
-    """Compute the digest of the recipe's corpus; empty if it cannot be read."""
+def _corpus(recipe: Recipe | None) -> Corpus | None:
+    """Read the recipe's corpus; None if it cannot be read."""
     try:
-        return read_corpus(recipe.corpus).digest if recipe else ""
+        return read_corpus(recipe.corpus) if recipe else None
     except BackattnError:
-        return ""
+        return None
 
 
 def _of_sizes(
@@ -229,7 +240,7 @@ def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
             json.dumps(lang_json(report), ensure_ascii=False, indent=1), keep="\n"
         )
         + "\n",
-        folder / "report.html": page(report),
+        folder / REPORT_PAGE: page(report, sentences=(folder / LIST_PAGE).is_file()),
     }
     for path, text in texts.items():
         write_text(path, text)
