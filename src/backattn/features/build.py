@@ -25,6 +25,7 @@ from backattn.common.progress import bar_disabled, log_line
 from backattn.corpus import Sentence
 from backattn.embeddings import Embedder
 from backattn.english import EnglishTagger
+from backattn.features.engine_options import Share
 from backattn.features.engines.local import LocalEngine
 from backattn.features.engines.shard import Engine, ShardModel, ShardTask, ShardWork, read_shard
 from backattn.features.entries import embedding_model, transfer_model, translation_model
@@ -46,17 +47,6 @@ _TOKEN_CHARACTERS = 16
 # Shards of a large corpus are larger: all are open while they are merged, and a process may open 1,024 files.
 _MAX_SHARDS = 256
 _LOG_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Share:
-    """The shards that one of several commands computes: every ``of``-th.
-
-    :param number: which of these commands, from 1.
-    """
-
-    number: int
-    of: int
 
 
 @dataclass(frozen=True)
@@ -128,7 +118,7 @@ def build_embeddings(
 
 
 def collect(stage: Stage) -> Built:
-    """Merge the shards that :class:`Share` made into the store; compute nothing.
+    """Merge the shards that shares (``--shard``) made into the store; compute nothing.
 
     :raises StaleError: sentences are in no shard.
     """

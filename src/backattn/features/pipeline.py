@@ -17,6 +17,7 @@ from backattn.features.build import (
     build_embeddings,
     build_transfers,
     build_translations,
+    collect,
     translations_of,
 )
 from backattn.features.fetching import fetch_model
@@ -105,6 +106,22 @@ def make_features(
         if stage.missing(stage.open()):
             require_vouchers(stage, recipe, vouchers)
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
+
+
+def collect_features(plan: Plan) -> Features:
+    """Merge the shards that shares made (``--shard``) into the stores of a plan.
+
+    :raises StaleError: shards are missing; names all stores that lack some. The others are merged.
+    """
+    stores, lacking = {}, []
+    for stage in plan.stages:
+        try:
+            stores[stage.name] = collect(stage)
+        except StaleError as error:
+            lacking.append(str(error))
+    if lacking:
+        raise StaleError("; ".join(lacking))
+    return Features(stores)
 
 
 @dataclass(frozen=True)

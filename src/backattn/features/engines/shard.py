@@ -27,6 +27,8 @@ from backattn.store.writer import write_store
 # Computes the entries of sentences, without their origin; T from the translations of the same sentences.
 Compute = Callable[[Sequence[Sentence], Mapping[bytes, Entry]], list[Entry]]
 
+# A shard at which so many workers died is not handed out again.
+MOST_DEATHS = 3
 # What T is computed from, of the columns of a translation.
 _TRANSLATED = ("english", "attention")
 

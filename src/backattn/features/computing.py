@@ -1,0 +1,40 @@
+"""Open what computes the shards, as the options of ``backattn features`` say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backattn.common.cores import usable_cores
+from backattn.common.errors import RecipeError
+from backattn.features.build import Computing
+from backattn.features.engine_options import EngineOptions
+from backattn.features.engines.local import LocalEngine
+
+
+@contextmanager
+def open_computing(options: EngineOptions, device: str) -> Iterator[tuple[Computing, str]]:
+    """Yield what computes, and the device: ``cpu`` or ``cuda``.
+
+    :param device: as of ``--device``.
+    """
+    from backattn.common.device import pick_device
+
+    device = pick_device(device)
+    if options.engine == "processes":
+        from backattn.features.engines.processes import ProcessesEngine
+
+        gpus = _gpus(device)
+        workers = options.workers or gpus
+        if not workers:
+            raise RecipeError("--engine processes: say how many with --workers; each holds a model in memory")
+        threads = options.threads or max(1, usable_cores() // workers)
+        yield Computing(ProcessesEngine(workers, threads, gpus), options.share), device
+    else:
+        yield Computing(LocalEngine(options.threads), options.share), device
+
+
+def _gpus(device: str) -> int:
+    import torch
+
+    if not device.startswith("cuda"):
+        return 0
+    return 1 if ":" in device else torch.cuda.device_count()
