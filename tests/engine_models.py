@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,17 @@ class Traced:
     """Loads a fake translator, and leaves a file for each load and each shard.
 
     :param deaths: so often the word "deadly" kills the process that translates it.
+    :param pause: seconds that a shard takes.
     """
 
     folder: Path
     deaths: int = 0
+    pause: float = 0.0
 
     def __call__(self) -> "TracedTranslator":
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"load-{os.getpid()}").touch()
-        return TracedTranslator(self.folder, self.deaths)
+        return TracedTranslator(self)
 
     @property
     def loads(self) -> int:
@@ -40,12 +43,13 @@ class Traced:
 class TracedTranslator(FakeTranslator):
     """Leaves traces."""
 
-    def __init__(self, folder: Path, deaths: int) -> None:
+    def __init__(self, traced: Traced) -> None:
         super().__init__()
-        self._folder, self._deaths = folder, deaths
+        self._folder, self._deaths, self._pause = traced.folder, traced.deaths, traced.pause
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         (self._folder / f"shard-{os.urandom(8).hex()}").touch()
+        time.sleep(self._pause)
         died = self._folder / "died"
         if any("deadly" in tokens for tokens in sentences):
             so_far = died.read_text() if died.exists() else ""

@@ -66,6 +66,7 @@ DOORS = {
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
+    "ray": {"features/engines/ray.py"},
     "jinja2": {"report/markup.py"},
     "click": {
         f"cli/{name}.py"

@@ -1,20 +1,27 @@
 """Whoever computes the shards, the store is the same; and what happens when one of them dies."""
 
 import multiprocessing
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_build import numbers, refuse_to_load
 
 from backattn.common.errors import BackattnError, ModelError, RecipeError, StaleError, StoreError
-from backattn.corpus import Corpus
+from backattn.corpus import Corpus, Sentence
 from backattn.features import build
 from backattn.features.build import Built, Computing, collect, translations_of
 from backattn.features.engine_options import EngineOptions, Share
 from backattn.features.engines.local import LocalEngine
 from backattn.features.engines.processes import ProcessesEngine, _gpu
-from backattn.features.engines.shard import ShardTask
+from backattn.features.engines.shard import ShardModel, ShardTask, ShardWork, ShardWorker, receive_shard
+from backattn.features.entries import translation_entries, translation_model
+from backattn.features.environment import header_of, now
 from backattn.features.plan import Plan, make_plan
+from backattn.store.layout import ORIGIN, TRANSLATION, Column, Entry
 from backattn.store.reader import StoreReader
 from engine_models import Traced
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe
@@ -205,6 +212,76 @@ class TestShares:
         assert not list((home / "elsewhere").iterdir())
 
 
+class TestWhatAnotherMachineSends:
+    """Each is refused, nothing of it bears the name of a shard, and the message names the sender."""
+
+    @pytest.fixture
+    def work(self) -> ShardWork:
+        stage = plan_of().translation
+        load = partial(translation_model, False, FakeTranslator)
+        return ShardWork(header_of(stage, "cpu"), load, now(), stage.shards)
+
+    def refused(self, data: bytes, work: ShardWork, task: ShardTask, reason: str) -> None:
+        with pytest.raises(StoreError, match=rf"^the node x sent something else than the shard .*{reason}"):
+            receive_shard(data, work, task, "the node x")
+        assert not list(work.folder.iterdir())
+
+    def test_the_shard_itself(self, work: ShardWork) -> None:
+        task = ShardTask(CORPUS.unique[:4])
+        data = ShardWorker(work).compute_bytes(task)
+        path = receive_shard(data, work, task, "the node x")
+        assert path.read_bytes() == data
+        assert [path.name] == [entry.name for entry in work.folder.iterdir()]
+
+    @pytest.mark.parametrize("data", [b"", b"\x80\x04]\x94.", b"backattn store\n{}", b"\0" * 600, b"error"])
+    def test_bytes_that_are_no_store(self, data: bytes, work: ShardWork) -> None:
+        self.refused(data, work, ShardTask(CORPUS.unique[:4]), "")
+
+    def test_a_damaged_or_shortened_one(self, work: ShardWork) -> None:
+        task = ShardTask(CORPUS.unique[:4])
+        data = ShardWorker(work).compute_bytes(task)
+        self.refused(data[:-1], work, task, "bytes, ")
+        for place in range(0, len(data), 97):
+            self.refused(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :], work, task, "")
+
+    def test_one_of_other_sentences(self, work: ShardWork) -> None:
+        data = ShardWorker(work).compute_bytes(ShardTask(CORPUS.unique[4:8]))
+        self.refused(data, work, ShardTask(CORPUS.unique[:4]), "other sentences")
+
+    def test_one_of_another_recipe(self, work: ShardWork) -> None:
+        task = ShardTask(CORPUS.unique[:4])
+        other = replace(work, header=replace(work.header, recipe_id="1-another"))
+        self.refused(
+            ShardWorker(other).compute_bytes(task), work, task, "a shard of the translation store 1-another"
+        )
+
+    def test_arrays_that_do_not_fit_the_sentences(self, work: ShardWork) -> None:
+        task = ShardTask(CORPUS.unique[:4])
+        columns = [column for column in TRANSLATION if column != ORIGIN]
+
+        def compute(sentences: Sequence[Sentence], _: object) -> list[Entry]:
+            return [{column.name: np.zeros(3, column.dtype) for column in columns} for _ in sentences]
+
+        other = replace(work, load=lambda: ShardModel(TRANSLATION, compute, "made up"))
+        self.refused(ShardWorker(other).compute_bytes(task), work, task, "arrays of another size")
+
+    def test_other_columns(self, work: ShardWork) -> None:
+        task, columns = ShardTask(CORPUS.unique[:4]), (Column("attention", "float16"), ORIGIN)
+        entry = {"attention": np.zeros(1, np.float16)}
+        other = replace(work, load=lambda: ShardModel(columns, lambda s, _: [entry] * len(s), "made up"))
+        self.refused(ShardWorker(other).compute_bytes(task), work, task, "english")
+        wider = (*TRANSLATION, Column("unknown", "int32"))
+
+        def compute(sentences: Sequence[Sentence], _: object) -> list[Entry]:
+            plain = translation_entries(FakeTranslator(), sentences)
+            return [{**entry, "unknown": np.zeros(1, np.int32)} for entry in plain]
+
+        another = replace(work, load=lambda: ShardModel(wider, compute, "made up"))
+        path = receive_shard(ShardWorker(another).compute_bytes(task), work, task, "the node x")
+        with pytest.raises(StoreError, match=rf"has other columns than .*{path.name}; delete the one"):
+            build.build_translations(plan_of().translation, FakeTranslator, "cpu")
+
+
 class TestOptions:
     @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "-1/2", "1/0", "1/9999999", "1/2/3", "１/2"])
     def test_a_share_is_one_of_so_many(self, text: str) -> None:
@@ -214,7 +291,7 @@ class TestOptions:
     def test_options_that_do_not_go_together(self) -> None:
         with pytest.raises(RecipeError, match="--collect computes nothing: leave out"):
             EngineOptions(collect=True, workers=2, engine="processes").check()
-        with pytest.raises(RecipeError, match="--workers: goes with --engine processes"):
+        with pytest.raises(RecipeError, match="--workers: goes with --engine processes or ray"):
             EngineOptions(workers=2).check()
         EngineOptions(engine="processes", workers=2, shard="4/4").check()
 

@@ -64,13 +64,15 @@ def engine_options(command: _F) -> _F:
 
 _engine_options = (
     click.option(
-        "--engine", type=click.Choice(["local", "processes"]),
-        help="Who computes: local, this process (the default); processes, several on this machine.",
+        "--engine", type=click.Choice(["local", "processes", "ray"]),
+        help="Who computes: local, this process (the default); processes, several on this machine; ray, the "
+        "nodes of a Ray cluster.",
     ),
     click.option("--workers", type=click.IntRange(1),
                  help="Workers of --engine, each with a model of its own; default: one for each GPU."),
     click.option("--threads", type=click.IntRange(1),
                  help="CPU threads of each worker; default: all cores, divided by the workers."),
+    click.option("--address", help="HOST:PORT of the Ray cluster; default: one of this machine alone."),
     click.option("--shard", metavar="i/N",
                  help="Compute the i-th of N shares, and leave the rest to other commands (then --collect)."),
     click.option("--collect", is_flag=True, help="Join what commands with --shard computed."),

@@ -54,10 +54,12 @@ class Computing:
     """Who computes the shards, and which of them.
 
     :param share: compute these, and leave the merging to :func:`collect`; None for all of them.
+    :param device: name of the device, where it is not the one of this machine.
     """
 
     engine: Engine = LocalEngine()  # noqa: RUF009 - it is frozen
     share: Share | None = None
+    device: str = ""
 
 
 _HERE = Computing()
@@ -172,6 +174,7 @@ def _build(
             tasks = _rest(_cut(stage.missing(old), _shard_tokens(stage)), shards, translations)
             work = ShardWork(header, load, now(), stage.shards)
             sources += _compute(work, tasks, computing.engine, label)
+        _refuse_other_columns(sources)
         # Sentences that left the corpus are kept: another branch of it, or the next edit, may have them. `gc`
         # removes them.
         keys = dict.fromkeys(sentence.key for sentence in stage.sentences)
@@ -222,13 +225,23 @@ def _share_tasks(
     return [ShardTask(part, translations or {}) for part in parts]
 
 
+def _refuse_other_columns(sources: Sequence[StoreReader]) -> None:
+    """Refuse what cannot be merged: a shard that another program wrote, or another translator's."""
+    for source in sources:
+        if source.columns != sources[0].columns:
+            raise StoreError(
+                f"{source.path}: has other columns than {sources[0].path}; delete the one that was not made "
+                "here, then run again"
+            )
+
+
 def _finished(stage: Stage, task: ShardTask) -> StoreReader | None:
     """Open the shard of a task; None if it is not there, or damaged: then it is computed and replaced."""
     try:
         return read_shard(stage.shards / task.name, stage.kind, stage.recipe_id, task)
     except UnreadableError:
         raise
-    except (MissingError, StoreError):
+    except (MissingError, StoreError, KeyError, ValueError):
         return None
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import quoted
 
-EngineName = Literal["local", "processes"]
+EngineName = Literal["local", "processes", "ray"]
 _MOST_SHARES = 100_000
 
 
@@ -26,6 +26,7 @@ class Share:
 class EngineOptions:
     """The options, None where they are not given.
 
+    :param address: of a Ray cluster.
     :param shard: which share of the shards, as ``i/N``.
     :param collect: merge the shards of all shares, compute nothing.
     """
@@ -33,6 +34,7 @@ class EngineOptions:
     engine: EngineName | None = None
     workers: int | None = None
     threads: int | None = None
+    address: str | None = None
     shard: str | None = None
     collect: bool = False
 
@@ -51,13 +53,13 @@ class EngineOptions:
         """
         _ = self.share
         if self.collect and self != EngineOptions(collect=True):
-            raise RecipeError(
-                "--collect computes nothing: leave out --shard, --engine, --workers and --threads"
-            )
+            raise RecipeError("--collect computes nothing: leave out --shard and --engine")
         if self.workers is not None and self.engine in (None, "local"):
-            raise RecipeError(
-                "--workers: goes with --engine processes; the engine local is this process alone"
-            )
+            raise RecipeError("--workers: goes with --engine processes or ray; local is this process alone")
+        if self.address is not None and self.engine != "ray":
+            raise RecipeError("--address: is that of a Ray cluster, and goes with --engine ray")
+        if self.shard is not None and self.engine == "ray":
+            raise RecipeError("--shard: goes with --engine local or processes; ray hands shards out itself")
 
 
 def _parse_share(text: str) -> Share:

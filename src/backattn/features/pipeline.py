@@ -79,8 +79,8 @@ def make_features(
     :param vouchers: which pickled models may be opened.
     :param computing: who computes, and which shards; by default this process, all of them.
     """
-    words = device_name(device)
     computing = computing or Computing()
+    words = computing.device or device_name(device)
     bound_kernel_caches()
 
     def bring_up_to_date(stage: Stage) -> Built:

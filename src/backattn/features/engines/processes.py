@@ -16,7 +16,7 @@ from typing import Any, cast
 from backattn.common.device import threads_of_torch
 from backattn.common.errors import BackattnError
 from backattn.common.jobs import Worker, start_server
-from backattn.features.engines.shard import MOST_DEATHS, ShardTask, ShardWork, ShardWorker
+from backattn.features.engines.shard import MOST_DEATHS, ShardTask, ShardWork, ShardWorker, tell_death
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -60,6 +60,7 @@ class ProcessesEngine:
                         deaths[task.name] += 1
                         if deaths[task.name] == MOST_DEATHS:
                             raise _deadly(how) from None
+                        tell_death("this machine", how)
                         workers[number] = self._start(work, number)
                         waiting.appendleft(task)
                     else:

@@ -5,6 +5,7 @@ in another process receives can be pickled; what it gives back is a file, checke
 """
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -18,9 +19,10 @@ import numpy as np
 from backattn.common.atomic_files import new_partial
 from backattn.common.digests import digest
 from backattn.common.errors import MissingError, StoreError
+from backattn.common.safe_text import one_line
 from backattn.corpus import Sentence
 from backattn.features.environment import new_origin
-from backattn.store.layout import ORIGIN, Column, Entry, Header, Origin
+from backattn.store.layout import ORIGIN, Column, Entry, Header, Origin, decode_lines
 from backattn.store.reader import StoreReader
 from backattn.store.writer import write_store
 
@@ -123,6 +125,12 @@ class ShardWorker:
             return path.read_bytes()
 
 
+def tell_death(worker: str, how: str) -> None:
+    """Say on standard error that a worker died, and that the run goes on."""
+    line = f"{worker}: a worker died ({how}); another one takes its place, and its shard is handed out again"
+    print(f"backattn: {one_line(line)}", file=sys.stderr, flush=True)
+
+
 def compute_shard(model: ShardModel, origin: Origin, header: Header, task: ShardTask, path: Path) -> None:
     """Compute the entries of a shard's sentences and write them, atomically.
 
@@ -148,7 +156,17 @@ def read_shard(path: Path, kind: str, recipe_id: str, task: ShardTask) -> StoreR
         raise StoreError(f"{path}: a shard of the {reader.kind} store {reader.recipe_id}")
     if list(reader) != [sentence.key for sentence in task.sentences]:
         raise StoreError(f"{path}: holds other sentences than those that were asked for")
+    for sentence in task.sentences:
+        if not _fits(reader[sentence.key], kind, len(sentence)):
+            raise StoreError(f"{path}: holds arrays of another size than its sentences")
     return reader
+
+
+def _fits(entry: Entry, kind: str, tokens: int) -> bool:
+    """Return whether the arrays of a sentence are as long as it is."""
+    if kind != "translation":
+        return len(entry["vectors"]) == tokens
+    return len(entry["attention"]) == (tokens + 1) * (len(decode_lines(entry["english"])) + 1)
 
 
 def receive_shard(data: bytes, work: ShardWork, task: ShardTask, sender: str) -> Path:
@@ -176,7 +194,7 @@ def receive_shard(data: bytes, work: ShardWork, task: ShardTask, sender: str) ->
 def _require_sound(path: Path, header: Header, task: ShardTask, sender: str) -> None:
     try:
         read_shard(path, header.kind, header.recipe_id, task)
-    except (StoreError, MissingError) as error:
+    except (StoreError, MissingError, KeyError, ValueError) as error:  # it may lack a column, or be no text
         reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
         raise StoreError(
             f"{sender} sent something else than the shard that was asked for ({reason}); see what runs there"
