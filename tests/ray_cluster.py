@@ -14,7 +14,7 @@ from pathlib import Path
 # when ray is imported.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
 SOURCES = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-_STARTS = 120.0
+_STARTS = 300.0
 
 
 class Cluster:

@@ -25,6 +25,7 @@ from backattn.store.layout import ORIGIN, TRANSLATION, Column, Entry
 from backattn.store.reader import StoreReader
 from engine_models import Traced
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe
+from users_folder import make_home, run
 
 TEXTS = [f"{'word ' * (i % 7)}sentence {i}" for i in range(60)]
 CORPUS = make_corpus([*TEXTS, "nothing"])
@@ -303,3 +304,36 @@ def test_a_task_takes_along_the_translations_of_its_own_sentences(home: Path) ->
     packed = ShardTask(sentences, StoreReader(plan.translation.path)).packed()
     assert list(packed.translations) == [sentence.key for sentence in sentences]
     assert {name for entry in packed.translations.values() for name in entry} == {"english", "attention"}
+
+
+def test_the_command_line_names_the_engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = '[tagger]\nembeddings = ["fasttext"]\n[embeddings.fasttext]\nvectors = "toy.vec"\n'
+    make_home(home, monkeypatch, tables)
+    (home / "data/toy.vec").write_text("3 2\nanna 1 2\nsingt 3 4\nben 0.5 6\n")
+    monkeypatch.setattr(build, "SHARD_TOKENS", 1)
+    command = ("features", "toy", "--only", "embeddings", "--device", "cpu")
+    found = []
+    for engine in ((), ("--engine", "processes", "--workers", "2", "--threads", "1")):
+        assert run(*command, *engine)[0] == 0
+        (store,) = (home / "cache/toy/embeddings/fasttext").glob("*.h5")
+        found.append(numbers(StoreReader(store)))
+        store.unlink()
+    status, out, err = run(*command, "--shard", "2/2")
+    assert (status, err) == (0, "")
+    assert "shards: 2" in out
+    status, _, err = run(*command, "--collect")
+    assert status == 1
+    assert "2 of 4 sentences are in no shard yet; run `backattn features` with --shard i/N for each i" in err
+    assert run(*command, "--shard", "1/2")[0] == 0
+    assert run("features", "toy", "--only", "embeddings", "--collect")[0] == 0
+    (store,) = (home / "cache/toy/embeddings/fasttext").glob("*.h5")
+    assert [numbers(StoreReader(store)), found[0]] == [found[1]] * 2
+    for wrong, message in (
+        (("--shard", "3/2"), "--shard 3/2: expected i/N"),
+        (("--engine", "processes"), "--engine processes: say how many with --workers"),
+        (("--address", "x:1"), "--address: is that of a Ray cluster"),
+    ):
+        store.unlink(missing_ok=True)
+        status, out, err = run(*command, *wrong)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert message in err

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 from test_build import numbers  # noqa: E402
 
-from backattn.common.errors import BackattnError, MissingError, StoreError  # noqa: E402
+from backattn.common.errors import BackattnError, MissingError, RecipeError, StoreError  # noqa: E402
 from backattn.corpus import Corpus  # noqa: E402
 from backattn.features import build  # noqa: E402
 from backattn.features.build import Computing  # noqa: E402
@@ -95,6 +95,7 @@ def after_shards(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], 
     monkeypatch.setattr(build, "StoreReader", Counted)
 
 
+@pytest.mark.cluster
 def test_two_nodes_make_the_arrays_of_one_process(joined: Pair, home: Path) -> None:
     load = Traced(home / "traces", pause=0.2)
     assert translate(load, TWO) == translate(FakeTranslator, Computing())
@@ -110,6 +111,7 @@ def test_two_nodes_make_the_arrays_of_one_process(joined: Pair, home: Path) -> N
     assert found[0] == found[1]
 
 
+@pytest.mark.cluster
 def test_a_killed_worker_is_replaced_and_its_shard_handed_out_again(joined: Pair, home: Path) -> None:
     corpus = make_corpus([*TEXTS, "a deadly word"])
     load = Traced(home / "traces", deaths=1, pause=0.1)
@@ -117,16 +119,19 @@ def test_a_killed_worker_is_replaced_and_its_shard_handed_out_again(joined: Pair
     assert load.shards == len(list(build._cut(corpus.unique, SHARD))) + 1
 
 
+@pytest.mark.cluster
 def test_a_shard_that_kills_every_worker_ends_the_run(joined: Pair, home: Path) -> None:
     with pytest.raises(BackattnError, match=r"^the node \S+, process \d+: workers die again and again: "):
         translate(Traced(home / "traces", deaths=9), TWO, make_corpus(["a deadly word"]))
 
 
+@pytest.mark.cluster
 def test_an_error_is_one_line_that_names_the_node(joined: Pair, home: Path) -> None:
     with pytest.raises(BackattnError, match=r"^the model is broken; mend it \(on the node \S+, process"):
         translate(Traced(home / "traces"), TWO, make_corpus(["a broken word"]))
 
 
+@pytest.mark.cluster
 def test_models_of_other_digests_are_refused(
     joined: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +149,7 @@ def test_models_of_other_digests_are_refused(
     assert not stage.path.exists()
 
 
+@pytest.mark.cluster
 def test_bytes_that_are_not_the_shard_are_refused(
     joined: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +160,7 @@ def test_bytes_that_are_not_the_shard_are_refused(
     assert not list(home.rglob("*.h5"))
 
 
+@pytest.mark.cluster
 def test_bytes_in_flight_have_a_bound(joined: Pair, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one answer, one worker waits for the other."""
     monkeypatch.setattr(engine, "_IN_FLIGHT", 1)
@@ -182,6 +189,16 @@ def test_an_address_where_no_cluster_is(home: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    "address", ["auto", "ray://127.0.0.1:1", "127.0.0.1", "", "x:99999", ":1", "a\x1b:b"]
+)
+def test_what_is_no_address(address: str) -> None:
+    """``auto`` would follow a file of a dead cluster."""
+    with pytest.raises((RecipeError, MissingError), match=r"^--address "), connected(address):
+        pass
+
+
+@pytest.mark.cluster
 def test_a_node_with_another_version_is_refused(pair: Pair, home: Path) -> None:
     (home / "other/backattn-9.9.dist-info").mkdir(parents=True)
     (home / "other/backattn-9.9.dist-info/METADATA").write_text(
@@ -213,6 +230,7 @@ with connected(sys.argv[1]):
 """
 
 
+@pytest.mark.cluster
 def test_a_killed_driver_leaves_what_is_finished(pair: Pair, home: Path) -> None:
     stage, load = make_plan(make_recipe(), CORPUS).translation, Traced(home / "traces", pause=0.3)
     driver = subprocess.Popen(

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
@@ -30,8 +31,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from backattn.common.cores import usable_cores
 from backattn.common.device import device_name, threads_of_torch
-from backattn.common.errors import BackattnError, MissingError, StaleError, out_of_memory
-from backattn.common.safe_text import one_line
+from backattn.common.errors import BackattnError, MissingError, RecipeError, StaleError, out_of_memory
+from backattn.common.safe_text import one_line, plain, quoted
 from backattn.common.version import __version__
 from backattn.features.engines.shard import (
     MOST_DEATHS,
@@ -49,6 +50,7 @@ OWN = "local"
 # Bytes of shards that the cluster may hold for this process at a time.
 _IN_FLIGHT = 1 << 30
 _TICK = 1.0
+_CONNECTING_SECONDS = 20.0
 # So long a cluster may take to find a place for an actor, while no other one works.
 _PLACING_SECONDS = 120.0
 # Begin of an answer that is the text of an error; a shard begins otherwise.
@@ -63,6 +65,7 @@ def connected(address: str) -> Iterator[None]:
     :param address: always passed on: without it, Ray would follow a file that a dead cluster left behind.
     :raises MissingError: no cluster answers there.
     """
+    _require_listener(address)
     own: dict[str, Any] = {}
     if address == OWN:
         own = {"num_cpus": usable_cores(), "include_dashboard": False}
@@ -71,10 +74,7 @@ def connected(address: str) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
-        raise MissingError(
-            f"--address {address}: no Ray cluster answers there ({one_line(str(error))}); start one with "
-            "`ray start --head`, or leave out --address for one of this machine alone"
-        ) from None
+        raise _no_cluster(address, error) from None
     try:
         # Ray prints what befalls its processes, from a thread, where answers belong.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
@@ -87,6 +87,29 @@ def connected(address: str) -> Iterator[None]:
             os.environ.pop("RAY_AUTH_TOKEN", None)
 
 
+def _require_listener(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would try for minutes.
+
+    :raises RecipeError: it is none of the form HOST:PORT.
+    """
+    host, colon, port = address.rpartition(":")
+    if address == OWN:
+        return
+    if not (host and colon and re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16):
+        raise RecipeError(f"--address {quoted(address)}: expected HOST:PORT of a Ray cluster's head")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECTING_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> MissingError:
+    return MissingError(
+        f"--address {plain(address)}: no Ray cluster answers there ({one_line(str(error))}); start one with "
+        "`ray start --head`, or leave out --address for one of this machine alone"
+    )
+
+
 def count_workers(threads: int, gpus: bool) -> int:
     """Count the actors for which the cluster has room: one for each GPU, or for so many CPUs."""
     resources = ray.cluster_resources()
@@ -95,7 +118,7 @@ def count_workers(threads: int, gpus: bool) -> int:
 
 def has_gpus() -> bool:
     """Return whether a node of the cluster has a GPU."""
-    return ray.cluster_resources().get("GPU", 0) >= 1
+    return bool(ray.cluster_resources().get("GPU", 0) >= 1)
 
 
 @dataclass(frozen=True)
