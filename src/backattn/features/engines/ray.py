@@ -70,21 +70,17 @@ def connected(address: str) -> Iterator[None]:
     if address == OWN:
         own = {"num_cpus": usable_cores(), "include_dashboard": False}
         # Ray would keep a token of its clusters in the user's home.
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise _no_cluster(address, error) from None
-    try:
-        # Ray prints what befalls its processes, from a thread, where answers belong.
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            try:
-                yield
-            finally:
-                ray.shutdown()
-    finally:
-        if address == OWN:
-            os.environ.pop("RAY_AUTH_TOKEN", None)
+    # Ray prints what befalls its processes, from a thread, where answers belong.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _require_listener(address: str) -> None:
@@ -145,7 +141,7 @@ class RayEngine:
         try:
             for _ in range(min(self.workers, len(tasks))):
                 run.start_actor()
-            while run.waiting or run.busy:
+            while run.unfinished:
                 run.hand_out()
                 yield from run.take_answers()
         finally:
@@ -179,6 +175,11 @@ class _Run:
     # Deaths since the last finished shard, and the most bytes of a shard for one token.
     in_a_row: int = 0
     bytes_per_token: float = 0.0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether shards are still to come; an actor for which there is no place is not waited for."""
+        return bool(self.waiting) or any(hired.task is not None for hired in self.busy.values())
 
     def start_actor(self) -> None:
         """Ask for an actor; the answer tells where it runs."""
