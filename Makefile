@@ -25,10 +25,11 @@ need-lang = $(if $(RECIPE),,$(error say which language: make $@ LANG=de (the rec
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-fast faults lint audit bench models features check train report corpus align project translator charlm english clean
+.PHONY: help install demo wheel test test-fast faults lint audit bench models features check train report corpus align project translator charlm english clean
 
 help:
 	@echo 'make demo                    install, run both stages on the embedded sample, print and save a table'
+	@echo 'make wheel                   build dist/*.whl, which carries the recipes and the sample'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
 	@echo 'make test-fast               the tests that train no model (two minutes)'
 	@echo 'make faults                  test the cache against kills, full disks and damage (half an hour)'
@@ -61,6 +62,9 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml
 
 demo: install
 	$(BIN)/backattn demo $(ARGS)
+
+wheel: install
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 test: install
 	$(PYTEST) $(ARGS)

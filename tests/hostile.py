@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from backattn.common.errors import BackattnError
-from backattn.corpus.formats import ColumnFile, parse_column_file
+from backattn.corpus.formats import parse_column_file
+from backattn.corpus.labelled import LabelledFile
 from backattn.corpus.tags import check_bioes
 from backattn.recipe import ColumnFormat, Recipe, as_json, from_json, load_english, load_recipe
 
@@ -32,10 +33,10 @@ def answer(call: Callable[[], Any], name: str) -> Any:
         return None
 
 
-def check_column_file(path: Path, data: bytes, format: ColumnFormat) -> ColumnFile | None:
+def check_column_file(path: Path, data: bytes, format: ColumnFormat) -> LabelledFile | None:
     """Read bytes as a column file; what is read obeys, counted and written again by other code."""
     path.write_bytes(data)
-    found: ColumnFile | None = answer(lambda: parse_column_file(path, format), path.name)
+    found: LabelledFile | None = answer(lambda: parse_column_file(path, format), path.name)
     if found is None:
         return None
     tokens = [token for sentence in found.sentences for token in sentence.tokens]

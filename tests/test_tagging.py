@@ -8,16 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
+from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError, StoreError
 from backattn.embeddings.fasttext import FastText
 from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import train_grid
+from backattn.features import pipeline
 from backattn.features.build import build_embeddings
 from backattn.features.plan import make_plan
 from backattn.models.vouchers import NOBODY
 from backattn.recipe import Recipe, as_json, from_json
+from backattn.store.reader import StoreReader
 from backattn.tagger.run import Run, RunFolder
-from backattn.tagging import TextTagger, tag_text
+from backattn.tagging import TextOptions, TextTagger, tag_text
 from fakes import make_corpus, make_recipe
 
 CORPUS = make_corpus(["anna singt in ulm", "ben singt", "carl und dora singen"], test=["emil singt", "ben"])
@@ -47,10 +49,9 @@ def run(recipe: Recipe) -> Run:
 
 
 def tag(run: Run, text: str) -> str:
-    out = io.StringIO()
-    source = io.StringIO(text)
-    source.name = "text"  # type: ignore[misc]
-    tag_text(run.folder, source, out, form="lines", device="cpu", vouchers=NOBODY, batch=2)
+    out, options = io.StringIO(), TextOptions(input="tokens", batch=2)
+    source = io.BytesIO(text.encode())
+    tag_text(run.folder, source, "text", out, options, device="cpu", vouchers=NOBODY)
     return out.getvalue()
 
 
@@ -60,6 +61,45 @@ def test_its_tags_are_those_of_the_stored_features(run: Run) -> None:
     scored = (run.folder / "predictions.test.tsv").read_text("utf-8")
     expected = [line.split("\t")[::2] for line in scored.splitlines() if line]
     assert [line.split("\t") for line in told.splitlines() if line] == expected
+
+
+def test_known_sentences_are_taken_from_the_store(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is loaded for them; and what is computed is equal."""
+    known = [sentence.tokens for sentence in CORPUS.unique]
+    loaded: list[str] = []
+    load = pipeline.load_embedder
+    monkeypatch.setattr(pipeline, "load_embedder", lambda *it: loaded.append(it[1]) or load(*it))
+    tagger = TextTagger(run.folder)
+    stored = tagger.tag(known)
+    assert loaded == []
+    mixed = tagger.tag([known[0], ("neu",), known[-1]])
+    assert loaded == ["fasttext"]
+    assert [p.tags for p in (mixed[0], mixed[2])] == [stored[0].tags, stored[-1].tags]
+    (store,) = run.folder.parents[1].glob("embeddings/fasttext/*.h5")
+    store.rename(store.with_suffix(".away"))
+    computed = TextTagger(run.folder).tag(known)
+    assert [p.tags for p in computed] == [p.tags for p in stored]
+    for one, other in zip(computed, stored, strict=True):
+        assert [e.span for e in one.entities] == [e.span for e in other.entities]
+        assert [e.score for e in one.entities] == pytest.approx([e.score for e in other.entities], abs=1e-6)
+
+
+def test_a_damaged_store_is_refused(
+    run: Run, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte is looked at before the first vector of it is used."""
+    stage = make_plan(recipe, CORPUS).embeddings["fasttext"]
+    stage.path.unlink()
+    monkeypatch.setattr(
+        "backattn.store.writer.BIG", 1
+    )  # as of a store of everyday size, not looked at when opened
+    build_embeddings(stage, lambda: FastText(tmp_path / "toy.vec"), "cpu")
+    with stage.path.open("r+b") as file:
+        file.seek(StoreReader(stage.path)._arrays["vectors"]["offset"])
+        file.write(b"\xff\xff")
+    assert tag(run, "neu\n")
+    with pytest.raises(StoreError, match=r"vectors differs from its digest; delete it"):
+        tag(run, "anna singt in ulm\n")
 
 
 def test_words_without_a_vector_are_tagged_too(run: Run) -> None:

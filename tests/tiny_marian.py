@@ -8,7 +8,7 @@ import torch
 from transformers import MarianConfig, MarianMTModel
 
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
 from tiny_translator import TEXT
 
 CHINESE = (

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from backattn.recipe import FairseqRecipe
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
 
 TEXT = (
     "der alte Mann wohnt in Bremen und die junge Frau fährt morgen nach Köln",

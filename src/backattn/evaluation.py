@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from backattn.corpus.formats import parse_column_file
+from backattn.corpus.formats import parse_file
 from backattn.corpus.scoring import entities, score
 from backattn.models.vouchers import NOBODY, Vouchers
 from backattn.report.evaluations import Evaluation
@@ -24,12 +24,12 @@ def evaluate(
     """
     tagger = TextTagger(run, device=device, vouchers=vouchers)
     corpus = tagger.recipe.corpus
-    read = [parse_column_file(file, corpus.format) for file in files]  # all are checked before the work
+    read = [parse_file(file, corpus.format) for file in files]  # all are checked before the work
     made = []
     for path, file in zip(files, read, strict=True):
         tokens = [sentence.tokens for sentence in file.sentences]
         parts = (tokens[start : start + _BATCH] for start in range(0, len(tokens), _BATCH))
-        predicted = [tags for part in parts for tags in tagger.tag(part)]
+        predicted = [found.tags for part in parts for found in tagger.tag(part)]
         gold = [sentence.tags for sentence in file.sentences]
         about = {"run": run.name, "file": path.name, "sha256": file.sha256[:8]}
         made.append(

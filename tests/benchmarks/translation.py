@@ -33,7 +33,8 @@ from backattn.translation import Translation
 from backattn.translation.attention_merging import Array, copy_unknown, cut_segments, merge_pieces
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.fairseq_fconv import ConvolutionalModel, Dense
-from backattn.translation.tokenisation import SentencePieceModel, detokenise, tokenise
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import detokenise, tokenise
 from benchmarks.materials import TRANSLATOR, Tokens, sources
 from benchmarks.measure import Row, compare, condition, rate
 from tiny_translator import make_translator

@@ -34,7 +34,8 @@ from backattn.training.translator import fairseq_trainer
 from backattn.training.translator.parallel_corpus import SentencePair, TrainingText, read_pairs
 from backattn.training.translator.subword_data import PieceFiles, prepare
 from backattn.translation.fairseq import FairseqTranslator
-from backattn.translation.tokenisation import SentencePieceModel, detokenise, tokenise
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import detokenise, tokenise
 from benchmarks.materials import invented
 from benchmarks.measure import Ratios, Row
 from benchmarks.translation import quiet

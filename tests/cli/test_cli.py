@@ -46,8 +46,8 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("break_it", "arguments", "message"),
     [
-        ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are toy"),
-        ("", ["corpus", "tyo"], "pipelines/tyo.toml: no such recipe; did you mean toy? here are toy"),
+        ("", ["corpus", "nope"], "pipelines/nope.toml: no such recipe; here are de, "),
+        ("", ["corpus", "tyo"], "pipelines/tyo.toml: no such recipe; did you mean toy? here are de, "),
         (
             "",
             ["corpus", "toy", "--set", "tagger.epoch=1"],
@@ -63,7 +63,7 @@ def test_help_names_every_command() -> None:
         (
             "",
             ["train", "toy", "--inputs", "words", "--device", "gpu"],
-            "--device 'gpu': did you mean cuda? expected cpu, cuda or auto (",
+            "--device 'gpu': did you mean cuda? expected cpu, cuda, cuda:N or auto",
         ),
         ("rm data/toy.dev", ["corpus", "toy"], "data/toy.dev"),
         (
@@ -130,7 +130,7 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(home: Path) -> None:
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes().lstrip())
     assert recipe.read_bytes().startswith(b"\xef\xbb\xbf[corpus]")
     assert run("corpus", "toy", "--json") == plain
-    assert run("recipes")[1] == "toy\n"
+    assert "toy" in json.dumps(json.loads(run("recipes", "--json")[1]))
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())  # a second one is a character
     assert "not readable as TOML" in run("corpus", "toy")[2]
 
@@ -216,25 +216,6 @@ def test_train_tells_what_is_unusual_once_before_it_begins(
     assert all(line.startswith("backattn: ") for line in first)
 
 
-def test_tagging_with_a_words_run_reads_lines_and_columns(home: Path) -> None:
-    out = run("train", "toy", "--inputs", "words", "--seeds", "1", "--threads", "1", "--json")[1]
-    folder = json.loads(out)[0]["folder"]
-    (home / "lines.txt").write_text("anna singt\n\nben singt heute\n")
-    (home / "columns.txt").write_text("anna\tx\nsingt\tx\n\nben\tx\nsingt\tx\nheute\tx\n")
-    status, lines, _ = run("tag", folder, "lines.txt")
-    assert status == 0
-    assert [line.split("\t")[0] for line in lines.splitlines()] == [
-        "anna", "singt", "", "ben", "singt", "heute", "",
-    ]  # fmt: skip
-    assert run("tag", folder, "columns.txt", "--format", "columns")[1] == lines
-    assert run("tag", Path(folder).name, "lines.txt")[1] == lines  # its name alone
-    (home / "latin.txt").write_bytes("für\n".encode("latin-1"))
-    status, _, err = run("tag", folder, "latin.txt")
-    assert status == 2
-    assert "latin.txt: not UTF-8" in err
-    assert run("tag", folder, "none.txt")[2].startswith("backattn: none.txt: cannot be read")
-
-
 def test_check_and_idle_features_never_import_torch(home: Path) -> None:
     build_stores()
     code = (
@@ -253,18 +234,15 @@ def test_a_missing_package_of_stage_one_is_one_line(home: Path) -> None:
         file.write(TRAINING)
     code = (
         "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'flair': raise ModuleNotFoundError('not installed', name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
+        "sys.modules['flair'] = None\n"  # Python's own way to say that there is none
         "import backattn.cli as cli\n"
         "cli.main(['english', 'train', 'toy'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (
-        "backattn: stage one needs the package flair, which is not installed; "
-        "install backattn[features] as the beginning of the README describes\n"
+        "backattn: the English tagger's training: not installed here: flair; type: "
+        "pip install 'backattn[flair]'\n"
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -19,13 +20,14 @@ from backattn.common.json_files import read_table
 from backattn.common.regular_files import open_regular, read_regular
 from backattn.common.text_lines import text_lines
 from backattn.corpus.formats import parse_column_file
-from backattn.corpus.input_text import read_lines
+from backattn.corpus.input_text import InputForm, open_input, read_tokens
 from backattn.embeddings.fasttext import FastText
 from backattn.features.word_alignment_io import read_linked_pairs
 from backattn.recipe import AlignmentRecipe, ColumnFormat, load_recipe
 from backattn.report.runs import find_runs
 from backattn.store.reader import StoreReader
-from backattn.translation.tokenisation import BpeCodes, SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import BpeCodes
 from bounds import bounded
 
 # Regular files by their kind, of size 0. The first goes on for a quarter of a terabyte, the second is memory.
@@ -169,16 +171,19 @@ def test_a_shard_that_is_a_pipe_is_no_shard(tmp_path: Path) -> None:
     answer(StoreReader, tmp_path / "0.h5")
 
 
+def tokens(source: BinaryIO, name: str) -> list[tuple[str, ...]]:
+    documents = read_tokens(source, InputForm(name, "word", ColumnFormat(), ()))
+    return [sentence.tokens for document in documents for sentence in document.sentences]
+
+
 def test_text_to_tag_that_never_ends_a_line_is_refused() -> None:
-    with open("/dev/zero", encoding="utf-8") as zeros, bounded(), pytest.raises(BackattnError) as caught:
-        list(read_lines(zeros, "word", "zero", ColumnFormat(), ()))
-    assert "zero:1: a line of more than 16,777,216 characters; expected text" in str(caught.value)
+    with open("/dev/zero", "rb") as zeros, bounded(), pytest.raises(BackattnError) as caught:
+        tokens(zeros, "zero")
+    assert "zero:1: a line of more than 4,194,304 bytes; expected text" in str(caught.value)
 
 
 def test_text_to_tag_may_come_through_a_pipe(tmp_path: Path) -> None:
     """`backattn tag RUN <(command)` is no attack: a pipe that a user names is waited for."""
-    from backattn.corpus.input_text import open_text
-
     os.mkfifo(tmp_path / "pipe")
 
     def write() -> None:
@@ -187,6 +192,6 @@ def test_text_to_tag_may_come_through_a_pipe(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    with open_text(tmp_path / "pipe") as text:
-        assert list(read_lines(text, "word", "pipe", ColumnFormat(), ())) == [("a", "b")]
+    with open_input(tmp_path / "pipe") as text:
+        assert tokens(text, "pipe") == [("a", "b")]
     writer.join()

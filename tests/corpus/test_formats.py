@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from backattn.common.errors import CorpusError, MissingError, RecipeError
-from backattn.corpus.formats import _characters, parse_column_file, read_column_file, read_corpus
+from backattn.corpus.formats import parse_column_file, read_column_file, read_corpus
+from backattn.corpus.labelled import characters
 from backattn.corpus.spans import Span, spans
 from backattn.corpus.tags import check_bioes, to_bioes
 from backattn.recipe import ColumnFormat, CorpusRecipe
@@ -78,8 +79,8 @@ def test_characters_have_the_entities_of_the_words(rows: list[tuple[str, str]]) 
     tags = to_bioes([tag for _, tag in rows], "IOB1")
     starts = [0, *itertools.accumulate(map(len, tokens))]
     expected = [Span(starts[span.start], starts[span.end], span.type) for span in spans(tags)]
-    characters, found = _characters(tokens, tags)
-    assert characters == tuple("".join(tokens))
+    letters, found = characters(tokens, tags)
+    assert letters == tuple("".join(tokens))
     assert list(spans(found)) == expected
 
 

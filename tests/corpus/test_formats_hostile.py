@@ -68,7 +68,7 @@ def column_files(draw: st.DrawFn, format: ColumnFormat) -> bytes:
 
 
 @given(data=st.data(), format=formats())
-@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_file_is_read_right_or_refused_in_a_line(
     tmp_path: Path, data: st.DataObject, format: ColumnFormat
 ) -> None:

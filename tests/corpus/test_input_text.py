@@ -1,14 +1,15 @@
-"""New text: what is a file of lines, what one of columns, and what is refused because it is the other."""
+"""New text that is tokenised: what is lines, what is columns, and what is refused because it is the other."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.common.errors import CorpusError
-from backattn.corpus.input_text import Tokens, read_columns, read_lines
+from backattn.corpus.documents import Document, Tokens
+from backattn.corpus.input_text import InputForm, read_columns, read_tokens
 from backattn.recipe import ColumnFormat, Unit
 
 # As German and Chinese have them: words that look like tags, one letter among them.
@@ -18,16 +19,27 @@ TYPES = ("PER", "LOCderiv", "PER.NAM")
 TAGS = ("B-PER", "O", "I-PER", "S-LOCderiv", "E-PER.NAM", "M-PER")
 
 
-def form(**settings: object) -> ColumnFormat:
-    return ColumnFormat(**{"token": 0, "tag": -1, "scheme": "BIOES", **settings})  # type: ignore[arg-type]
+def form(unit: Unit, **settings: object) -> InputForm:
+    format = ColumnFormat(**{"token": 0, "tag": -1, "scheme": "BIOES", **settings})  # type: ignore[arg-type]
+    return InputForm("text", unit, format, TYPES)
+
+
+def tokens_of(documents: Iterable[Document]) -> list[Tokens]:
+    """The tokens of all sentences, each in its place in the text."""
+    found = []
+    for document in documents:
+        for sentence in document.sentences:
+            assert tuple(document.text[start:end] for start, end in sentence.places) == sentence.tokens
+            found.append(sentence.tokens)
+    return found
 
 
 def columns(text: str, unit: Unit = "word", **settings: object) -> list[Tokens]:
-    return list(read_columns(io.StringIO(text), unit, "text", form(**settings), TYPES))
+    return tokens_of(read_columns(io.BytesIO(text.encode()), form(unit, **settings)))
 
 
 def lines(text: str, unit: Unit = "word", **settings: object) -> list[Tokens]:
-    return list(read_lines(io.StringIO(text), unit, "text", form(**settings), TYPES))
+    return tokens_of(read_tokens(io.BytesIO(text.encode()), form(unit, **settings)))
 
 
 def in_columns(sentences: Sequence[Tokens], between: str) -> str:
@@ -75,14 +87,15 @@ def test_a_character_may_have_several_code_points() -> None:
     ("settings", "text", "message"),
     [
         ({}, "Anna singt in Ulm .\nBen auch .\n", r"text:2: found 3 columns, expected 5 as in the lines "
-         r"before; .* Is it a file of a sentence a line\? Then leave out --format columns"),
+         r"before; .* Is it a file of a sentence a line\? Then say --input tokens, or text"),
         ({}, "Anna singt in Ulm .\n", "text:1: found one line of 5 words, expected a token a line"),
         ({"separator": "tab"}, "Anna singt\n", "text:1: every line has spaces, expected tabs between"),
         ({"separator": "tab"}, "a b\n" * 7, "text:5: every line has spaces, expected tabs between columns"),
         ({}, "Anna B-PER\nsingt\n", "text:2: found 1 column, expected 2 as in the lines before"),
         ({}, "Anna\n\nBen x O\n", "text:3: found 3 columns, expected 1 as in the lines before"),
         ({"token": 2}, "Anna\tO\n", "text:1: found 2 columns, expected the token in column 2"),
-        ({}, "x O\n" * 1001, "text:1001: found 1,001 tokens, expected an empty line after each sentence"),
+        ({"token": 1}, "Anna\tB-PER\nRuiz\tE-PER\n", "text:2: the column that would be read as tokens, 1"),
+        ({"token": 1}, "so\tO\n" * 9, "text:5: the column that would be read as tokens, 1, holds tags"),
     ],
 )  # fmt: skip
 def test_what_are_no_columns_of_the_corpus_is_refused(settings: dict, text: str, message: str) -> None:
@@ -93,7 +106,7 @@ def test_what_are_no_columns_of_the_corpus_is_refused(settings: dict, text: str,
 @pytest.mark.parametrize(
     ("unit", "text", "message"),
     [
-        ("word", "Anna B-PER\nsingt O\n", r"text:2: every line has a tag, .* say --format columns"),
+        ("word", "Anna B-PER\nsingt O\n", r"text:2: every line has a tag, .* say --input columns"),
         (
             "word",
             "# news\nAnna NE O\nund O\nBen NE O\n\nund x O\nso x O\n",
@@ -148,5 +161,5 @@ def test_lines_are_read_and_seldom_as_columns(sentences: list[Tokens]) -> None:
     if sum(sentence[-1] == "O" and len(sentence) > 1 for sentence in sentences) < 5:
         assert lines(text) == sentences
     if len({len(sentence) for sentence in sentences}) > 1:
-        with pytest.raises(CorpusError, match="leave out --format columns"):
+        with pytest.raises(CorpusError, match="say --input tokens, or text"):
             columns(text)

@@ -19,9 +19,11 @@ pytest.importorskip("flair")
 from backattn.embeddings.charlm import CharLm
 from backattn.embeddings.charlm_hub import dump_model
 from backattn.english.flair import FlairTagger
+from backattn.features.pipeline import load_translator
 from backattn.models.flair_serialisation import dump_tagger
 from backattn.recipe import FairseqRecipe
 from backattn.training.translator.initialisation import parent_files
+from backattn.translation import fairseq
 from backattn.translation.fairseq import FairseqTranslator
 from tiny_english import other_tagger, random_charlm
 from tiny_translator import make_translator
@@ -152,3 +154,19 @@ def test_a_digest_that_is_none(tmp_path: Path, value: object) -> None:
     with pytest.raises(ModelError, match=r"checkpoint\.pt: sha256 is 2, but training\.json") as caught:
         require_as_trained(tmp_path, {"checkpoint.pt": "2"})
     assert len(str(caught.value)) < 600
+
+
+def test_a_translator_is_not_digested_again_where_its_store_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan has done it, and features does it once more when the model is open."""
+
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path}: digested")
+
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
+    make_translator(tmp_path / "toy/translator")
+    monkeypatch.setattr(fairseq, "file_digest", refuse)
+    assert load_translator(make_recipe(), "cpu", compared=True).translate([("am",)])
+    with pytest.raises(AssertionError, match=r"checkpoint\.pt: digested"):
+        load_translator(make_recipe(), "cpu")

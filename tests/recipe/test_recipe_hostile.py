@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from backattn.common.errors import BackattnError, MissingError, RecipeError
 from backattn.common.safe_text import quoted
 from backattn.recipe import (
+    PIPELINES,
     as_json,
-    available_recipes,
     cache_root,
     data_path,
     from_json,
+    known_recipes,
     load_english,
     load_recipe,
     model_path,
@@ -301,8 +302,12 @@ def test_what_lies_in_pipelines_cannot_break_a_message(
     (folder / "a\x1bb.toml").write_text(MINIMAL)
     (folder / "folder.toml").mkdir()
     os.mkfifo(folder / "pipe.toml")
-    assert available_recipes() == ["a\x1bb", "good", "latin"]
-    with pytest.raises(MissingError, match=r"nope\.toml: no such recipe; here are 'a\\x1bb', good, latin"):
+    assert [one.name for one in known_recipes() if one.path.parent == PIPELINES] == [
+        "a\x1bb",
+        "good",
+        "latin",
+    ]
+    with pytest.raises(MissingError, match=r"nope\.toml: no such recipe; here are 'a\\x1bb', de, "):
         load_recipe("nope")
 
 

@@ -15,7 +15,7 @@ from run_folders import RECIPE, draw_counts, make_run
 from backattn.common.errors import MissingError, ModelError
 from backattn.corpus.formats import read_corpus
 from backattn.experiments.grid import parse_sizes
-from backattn.recipe import load_recipe
+from backattn.recipe import load_recipe, loading
 from backattn.report.comparison import OVERALL, LangReport, build_tables
 from backattn.report.lineage import StoreLineage
 from backattn.report.runs import find_runs
@@ -26,8 +26,9 @@ from backattn.report.text_tables import findings, points, score_grid
 
 @pytest.fixture(autouse=True)
 def no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs alone make these tables; test_paper.py has recipes."""
+    """Runs alone make these tables, not even the package's recipes; test_paper_comparison.py has recipes."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "PACKAGED", tmp_path / "pipelines")
 
 
 @pytest.fixture

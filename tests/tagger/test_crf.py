@@ -1,5 +1,7 @@
 """The CRF against a sum over all tag sequences, and against torchcrf."""
 
+import math
+from collections import defaultdict
 from itertools import product
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from backattn.corpus.spans import Span, from_spans, spans
 from backattn.corpus.tags import check_bioes
 from backattn.tagger.crf import BioesCrf
 
@@ -134,3 +137,68 @@ def is_legal(path: tuple[int, ...]) -> bool:
     except ValueError:
         return False
     return True
+
+
+class TestSpanProbabilities:
+    def expected(self, crf: BioesCrf, emissions: Tensor, length: int) -> dict[Span, float]:
+        """Of every entity that any legal sequence has: its sequences' share, one sequence after the other."""
+        total, of_entity = 0.0, defaultdict(float)
+        for path in product(range(len(crf.tags)), repeat=length):
+            tags = tuple(crf.tags[number] for number in path)
+            try:
+                entities = spans(tags)
+            except ValueError:
+                continue  # not legal
+            weight = math.exp(path_score(crf, emissions, path))
+            total += weight
+            for entity in entities:
+                of_entity[entity] += weight
+        return {entity: weight / total for entity, weight in of_entity.items()}
+
+    @pytest.mark.parametrize("tags", [TAGS, (*TAGS, "B-Y-", "I-Y-", "E-Y-", "S-Y-")], ids=["one", "two"])
+    def test_equal_a_sum_over_all_legal_sequences(self, tags: tuple[str, ...]) -> None:
+        """Of every possible entity, not of the best ones alone, in a batch of mixed lengths."""
+        crf, lengths = make_crf(3, tags).double(), [4, 1, 3, 2]
+        crf.tags = tags  # type: ignore[assignment]
+        emissions = 2 * make_emissions(lengths, len(tags)).double()
+        emissions[torch.arange(4) >= torch.tensor(lengths).unsqueeze(1)] = 1e3  # padding says nothing
+        asked = 0
+        expected = [self.expected(crf, emissions[row], length) for row, length in enumerate(lengths)]
+        for number in range(max(map(len, expected))):
+            # One entity of each sentence at a time: tags hold one entity at a place.
+            chosen = [(row, *list(known.items())[number % len(known)]) for row, known in enumerate(expected)]
+            gold = torch.zeros(4, 4, dtype=torch.int64)
+            for row, entity, _ in chosen:
+                own = from_spans([entity], lengths[row])
+                gold[row, : lengths[row]] = torch.tensor([tags.index(tag) for tag in own])
+            places = torch.tensor([(row, entity.start, entity.end - 1) for row, entity, _ in chosen])
+            found = crf.span_probabilities(emissions, torch.tensor(lengths), gold, places)
+            assert found.tolist() == pytest.approx([share for *_, share in chosen], abs=1e-9)
+            asked += len(chosen)
+        assert asked >= 40
+
+    def test_sum_to_no_more_than_one_and_stay_in_range(self) -> None:
+        """400 tokens, and scores that stand out by hundreds towards what is forbidden."""
+        crf, lengths = make_crf(), torch.tensor([400, 30])
+        emissions = 300 * make_emissions([400, 30])
+        tags = crf.decode(emissions, lengths)
+        places = [
+            (row, s.start, s.end - 1)
+            for row, length in enumerate(lengths.tolist())
+            for s in spans([TAGS[number] for number in tags[row, :length].tolist()])
+        ]
+        found = crf.span_probabilities(emissions, lengths, tags, torch.tensor(places))
+        assert len(places) > 100
+        assert found.isfinite().all()
+        assert ((found > 0) & (found <= 1)).all()
+        assert float(found.median()) > 0.99
+
+    def test_many_sentences_are_computed_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        crf, lengths = make_crf(), torch.tensor(LENGTHS)
+        emissions, tags = make_emissions(LENGTHS), torch.full((4, 4), TAGS.index("S-X"))
+        places = torch.tensor([(row, i, i) for row, m in enumerate(LENGTHS) for i in range(m) if row != 1])
+        whole = crf.span_probabilities(emissions, lengths, tags, places)
+        monkeypatch.setattr("backattn.tagger.crf._MOST_PAIRS", 1)
+        parts = crf.span_probabilities(emissions, lengths, tags, places.flip(0)).flip(0)
+        torch.testing.assert_close(whole, parts, atol=1e-12, rtol=0)
+        assert crf.span_probabilities(emissions, lengths, tags, places[:0]).shape == (0,)

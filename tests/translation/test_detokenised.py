@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from backattn.common.writing import join_unspaced
 from backattn.training.translator.vocabulary import train_vocabulary
 from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary, align_pieces, overlaps
-from backattn.translation.tokenisation import SentencePieceModel, detokenise
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import detokenise
 from tiny_marian import CHINESE
 from tiny_translator import TEXT
 

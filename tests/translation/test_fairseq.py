@@ -22,7 +22,8 @@ from backattn.translation.beam_search import Symbols
 from backattn.translation.fairseq import FairseqSubwordTokenizer, FairseqTranslator
 from backattn.translation.fairseq_checkpoint import hub_folder
 from backattn.translation.fairseq_fconv import ConvolutionalModel
-from backattn.translation.tokenisation import BpeCodes, SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import BpeCodes
 from tiny_translator import SENTENCES, make_recipe, make_translator
 
 KINDS = ("fconv", "transformer")

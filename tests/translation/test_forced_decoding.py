@@ -15,7 +15,7 @@ from backattn.translation.beam_search import Symbols, beam_search, force_decode
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.fairseq_checkpoint import load_models
 from backattn.translation.fairseq_decoder import decoder_factory, prepare_model
-from backattn.translation.tokenisation import SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
 from tiny_translator import make_translator
 
 KINDS = ("fconv", "transformer")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backattn.common.errors import MissingError, ModelError
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, detokenise, tokenise
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import BpeCodes, detokenise, tokenise
 from bounds import bounded
 from tiny_translator import TEXT
 

@@ -9,6 +9,7 @@ import os
 import click
 
 from backattn.cli.basics import corpus, demo, keys, recipes, sample
+from backattn.cli.conversion import convert
 from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.models import align, charlm, english, models, translator
 from backattn.cli.stage_one import check, features, gc, pairs, show
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 for _command in (
-    *(recipes, keys, corpus, sample, demo),
+    *(recipes, keys, corpus, convert, sample, demo),
     *(models, translator, charlm, english, align),
     *(features, check, show, pairs, gc),
     *(train, runs, report, tag, evaluate, inspect, project),

@@ -5,20 +5,29 @@ from dataclasses import asdict
 import click
 
 from backattn.cli.options import answer, json_option, recipe_options, threads_option
-from backattn.common.errors import MissingError
+from backattn.common.extras import require_extras
 from backattn.common.safe_text import printable
 from backattn.corpus.formats import read_corpus
-from backattn.recipe import PIPELINES, available_recipes, cache_root, load_recipe
+from backattn.recipe import PACKAGED, PIPELINES, cache_root, known_recipes, load_recipe
 from backattn.recipe.keys import recipe_keys
 
 
 @click.command()
-def recipes() -> None:
-    """List the recipes of pipelines/."""
-    found = available_recipes()
-    if not found:
-        raise MissingError(f"{PIPELINES}: found no recipes; run from the folder that contains {PIPELINES}/")
-    click.echo("\n".join(map(printable, found)))
+@json_option
+def recipes(as_json: bool) -> None:
+    """List the recipes: those of pipelines/ in the current folder, then the package's own.
+
+    A name alone means the recipe of pipelines/ where both have it.
+    """
+    found = known_recipes()
+    widest = max((len(printable(recipe.name)) for recipe in found), default=0)
+    lines = []
+    for home, title in ((PIPELINES, f"{PIPELINES}/"), (PACKAGED, f"of the package, {PACKAGED}")):
+        here = [recipe for recipe in found if recipe.path.parent == home]
+        lines += [f"{title}:"] if here else []
+        lines += [f"  {printable(one.name):{widest}}  {printable(one.about)}".rstrip() for one in here]
+    value = {one.name: {"path": str(one.path), "about": one.about} for one in found}
+    answer(value, "\n".join(lines), as_json)
 
 
 @click.command()
@@ -55,6 +64,8 @@ def sample() -> None:
 @threads_option
 def demo(threads: int | None) -> None:
     """Run both stages on the embedded sample, with models trained for it; a few minutes on two cores."""
+    without = "without them `backattn sample` and `backattn train sample --inputs words` run"
+    require_extras(f"the demo trains models ({without})", ["flair", "fairseq"])
     from backattn.demo.run import run_demo
 
     run_demo(threads=threads, say=lambda line: click.echo(line))

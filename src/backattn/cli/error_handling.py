@@ -14,12 +14,6 @@ import click
 from backattn.common.errors import BackattnError, out_of_memory
 from backattn.common.safe_text import one_line, printable_output
 
-# Packages that `backattn[features]` installs and `backattn` alone does not.
-_STAGE_ONE_PACKAGES = {
-    "fairseq", "flair", "huggingface_hub", "omegaconf", "sacrebleu", "sacremoses", "sentencepiece",
-    "transformers",
-}  # fmt: skip
-
 # Exit status of a tool whose reader has gone (`| head`): the shell's for the signal SIGPIPE.
 _SIGPIPE = 128 + 13
 # Finished shards, epochs and runs are kept.
@@ -49,14 +43,6 @@ class ErrorHandlingGroup(click.Group):
                 raise
             _print_error(f"out of memory; {_LESS_MEMORY}, then {_RESUME}")
             ctx.exit(2)
-        except ModuleNotFoundError as error:
-            if error.name not in _STAGE_ONE_PACKAGES:
-                raise
-            _print_error(
-                f"stage one needs the package {error.name}, which is not installed; "
-                "install backattn[features] as the beginning of the README describes"
-            )
-            ctx.exit(2)
 
     def make_context(self, *arguments: Any, **named: Any) -> click.Context:
         """Parse the command line; Ctrl-C may come as early as here."""
@@ -70,6 +56,8 @@ class ErrorHandlingGroup(click.Group):
 
     def main(self, *arguments: Any, **named: Any) -> Any:
         """Run the command line with printable output, help texts included."""
+        if os.environ.get("_BACKATTN_COMPLETE"):  # click writes the completion scripts of shells as bytes
+            return super().main(*arguments, **named)
         with printable_output():
             return self._main(*arguments, **named)
 

@@ -15,6 +15,7 @@ from backattn.cli.options import (
     threads_option,
 )
 from backattn.common.errors import MissingError, RecipeError
+from backattn.common.extras import require_extras
 from backattn.common.safe_text import printable
 from backattn.recipe import load_english, load_recipe, model_path, recipe_name
 
@@ -47,18 +48,19 @@ def models(
     recipe = load_recipe(lang, overrides)
     tell_disagreements(recipe)
     found = trainings(recipe, replace=replace)
-    missing = [*untrained(recipe, found), *missing_data(found)]
-    if missing and not dry_run:  # before hours of training
-        shown = [str(error) for error in missing[:_MOST_SHOWN]]
-        if more := len(missing) - len(shown):
-            shown.append(f"and {more} more; `backattn models {lang} --dry-run` lists them")
-        raise MissingError("; ".join(shown))
+    if not dry_run:  # before hours of training
+        if missing := [*untrained(recipe, found), *missing_data(found)]:
+            shown = [str(error) for error in missing[:_MOST_SHOWN]]
+            if more := len(missing) - len(shown):
+                shown.append(f"and {more} more; `backattn models {lang} --dry-run` lists them")
+            raise MissingError("; ".join(shown))
+        begun = [one for one in found if one.begins(replace=replace, others=others)]
+        require_extras("training", (one.extra for one in begun))
     answers = []
     try:
         for training in found:
-            state, replaced = training.state(), replace and (training.own or others)
-            # The model of another recipe may have other settings than that recipe has now.
-            wanted = state == "to train" or (state == "there" and (training.own or replaced))
+            state, wanted = training.state(), training.begins(replace=replace, others=others)
+            replaced = replace and (training.own or others)
             made = training.run(threads, replaced) if wanted and not dry_run else None
             about = {"kind": training.kind, "recipe": training.lang, "folder": str(training.folder)}
             answers.append({**about, "state": state, "report": made and made.to_json()})
@@ -89,6 +91,7 @@ def translator_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
     """Train the fairseq translator that the recipe describes. A killed training goes on."""
+    require_extras("the translator's training", ["fairseq"])
     from backattn.training.translator.train import train_translator
 
     recipe = load_recipe(lang, overrides)
@@ -111,6 +114,7 @@ def charlm_train(
     lang: str, overrides: tuple[str, ...], replace: bool, threads: int | None, as_json: bool
 ) -> None:
     """Train the character language models that the recipe describes, in both directions, with flair."""
+    require_extras("the training of character language models", ["flair"])
     from backattn.training.charlm.train import train_charlm
 
     recipe = load_recipe(lang, overrides)
@@ -135,6 +139,7 @@ def english_train(
 ) -> None:
     """Train the English tagger that pipelines/english.toml (or the recipe LANG) describes, with flair."""
     recipe = load_english(lang, overrides)
+    require_extras("the English tagger's training", ["flair"])
     from backattn.training.english.train import train_english
 
     folder = model_path(recipe.checkpoint).parent
@@ -160,6 +165,7 @@ def english_convert(source: Path, target: Path, sha256: str, trust: bool, as_jso
 
     SOURCE is opened once; TARGET is written if both give the same states and tags.
     """
+    require_extras("a flair file", ["flair"])
     from backattn.training.english.convert import convert_tagger
 
     made = convert_tagger(source, target, sha256=sha256, trust=trust)

@@ -8,17 +8,23 @@ from typing import Any, TypeVar
 
 import click
 
+from backattn.common.errors import RecipeError
 from backattn.common.safe_text import printable, quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
-from backattn.recipe import Recipe, load_recipe
+from backattn.recipe import Recipe, available_recipes, load_recipe
+from backattn.recipe.schema import NAME
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def recipe_options(command: _F) -> _F:
     """Add the argument LANG and the option ``--set``."""
-    return click.argument("lang")(set_option(command))
+    return click.argument("lang", shell_complete=_complete_lang)(set_option(command))
+
+
+def _complete_lang(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in available_recipes() if name.startswith(incomplete) and NAME.fullmatch(name)]
 
 
 def trust_options(command: _F) -> _F:
@@ -33,14 +39,23 @@ def _digests(ctx: click.Context, option: click.Parameter, values: tuple[str, ...
     return frozenset(map(str.lower, values))
 
 
+def _device(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse a word that is no device before anything is read; whether there is such a device, torch says."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        meant = "did you mean cuda? " if "gpu" in value.lower() else ""
+        raise RecipeError(f"--device {quoted(value)}: {meant}expected cpu, cuda, cuda:N or auto")
+    return value
+
+
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Replace one value of the recipe, as in tagger.epochs=3. May be repeated.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+    "--device", default="auto", show_default=True, callback=_device, metavar="DEVICE",
+    help="cpu, cuda, or auto: a GPU if there is one.",
+)  # fmt: skip
 _trust = click.option(
     "--trust", is_flag=True,
     help="Open flair models whatever their sha256. They are pickles, which can run code.",

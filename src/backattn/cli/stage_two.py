@@ -1,6 +1,7 @@
 """Commands of stage two: train runs, report on them, tag new text, inspect and project."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,33 +135,79 @@ def _chosen(run: Path, best: bool) -> Path:
 @best_option
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--format", "form", type=click.Choice(["lines", "columns"]), default="lines", show_default=True,
-    help="lines: one sentence a line; columns: one token a line, in the columns of the run's corpus.",
+    "--input", "form", type=click.Choice(["text", "tokens", "columns", "jsonl"]), default="text",
+    show_default=True,
+    help="text: raw text; tokens: a sentence a line, blanks between tokens; columns: a token a line, in the "
+    "columns of the run's corpus; jsonl: objects with text, tokens, or both.",
 )  # fmt: skip
+@click.option("--tokenizer", type=click.Choice(["moses", "spacy"]),
+              help="What splits raw text into words; default: moses.")  # fmt: skip
+@click.option("--no-split", is_flag=True, help="Take each line of raw text for one sentence.")
+@click.option(
+    "--output", type=click.Choice(["columns", "jsonl", "spans", "color"]),
+    help="columns (the default): token and tag; jsonl: an object a document, its entities with places and "
+    "scores; spans: an entity a line; color: the text with its entities marked.",
+)  # fmt: skip
+@click.option("--scheme", type=click.Choice(["BIOES", "IOB2", "BILOU"]),
+              help="Tag scheme of columns; default: BIOES.")  # fmt: skip
+@click.option("--color/--no-color", "ansi", default=None,
+              help="Colours of --output color; default: on a terminal without NO_COLOR.")  # fmt: skip
+@json_option
 @device_option
 @trust_options
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True,
               help="Sentences to read before tags are printed.")  # fmt: skip
 def tag(
-    run: Path, best: bool, file: Path | None, form: Any, device: str, trust: bool, trusted: frozenset[str],
+    run: Path, best: bool, file: Path | None, form: Any, tokenizer: Any, no_split: bool, output: Any,
+    scheme: Any, ansi: bool | None, as_json: bool, device: str, trust: bool, trusted: frozenset[str],
     batch: int,
 ) -> None:  # fmt: skip
     """Tag new text with a trained RUN (a folder below cache/LANG/runs, or its name), through both stages.
 
     With --best, RUN is a LANG.
 
-    FILE (or standard input) is UTF-8 text that is already tokenised; Chinese is split into characters.
-    Prints token and BIOES tag in two columns. A file that is clearly of the other format is refused.
+    FILE (or standard input) is UTF-8 text, split into sentences and into the words (Chinese: the characters)
+    of the run's language. A file that is clearly of another form than --input says is refused.
+    A score is the probability of the entity under the CRF. --json is --output jsonl.
     A model that is a pickle needs --trust-sha256 or --trust: a digest in RUN itself does not count.
     """
-    from backattn.corpus.input_text import open_text
+    from backattn.corpus.input_text import open_input
     from backattn.models.vouchers import Vouchers
-    from backattn.tagging import tag_text
+    from backattn.tagging import TextOptions, tag_text
 
+    output = _output(output, as_json)
+    _refuse_beside("--input", form, "text", "jsonl", tokenizer=tokenizer, no_split=no_split)
+    _refuse_beside("--output", output, "columns", scheme=scheme)
+    _refuse_beside("--output", output, "color", color=ansi is not None)
+    out = data_output(escaped=output != "color")
+    if ansi is None:
+        ansi = out.isatty() and not os.environ.get("NO_COLOR")
+    options = TextOptions(
+        input=form, tokenizer=tokenizer or "moses", split=not no_split, output=output,
+        scheme=scheme or "BIOES", ansi=ansi, batch=batch,
+    )  # fmt: skip
     run = _chosen(run, best)
-    vouchers = Vouchers(trust=trust, named=trusted)
-    with open_text(file) as source:
-        tag_text(run, source, data_output(), form=form, device=device, vouchers=vouchers, batch=batch)
+    with open_input(file) as source:
+        tag_text(
+            run, source, str(file or "standard input"), out, options, device=device,
+            vouchers=Vouchers(trust=trust, named=trusted), tell=partial(click.echo, err=True),
+        )  # fmt: skip
+
+
+def _output(output: str | None, as_json: bool) -> str:
+    if as_json and output not in (None, "jsonl"):
+        raise click.UsageError(f"--json is --output jsonl, but --output says {output}; leave one out")
+    return output or ("jsonl" if as_json else "columns")
+
+
+def _refuse_beside(option: str, value: str, *fitting: str, **others: Any) -> None:
+    """Refuse options that mean something with other values of an option."""
+    for name, given in others.items():
+        if given and value not in fitting:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for {option} {' or '.join(fitting)}, found {option} {value}; "
+                "leave one out"
+            )
 
 
 @click.command()

@@ -163,9 +163,12 @@ def printable_output() -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
-def data_output() -> TextIO:
-    """Return standard output for data: exact in a file or a pipe, printable on a terminal."""
+def data_output(*, escaped: bool = True) -> TextIO:
+    """Return standard output for data: exact in a file or a pipe, printable on a terminal.
+
+    :param escaped: False for text that was made printable piece by piece, with colours between the pieces.
+    """
     out: Any = sys.stdout
     if isinstance(out, PrintableStream):
         out = out._stream
-    return cast(TextIO, PrintableStream(out, keep="\n\t") if out.isatty() else out)
+    return cast(TextIO, PrintableStream(out, keep="\n\t") if escaped and out.isatty() else out)

@@ -36,10 +36,10 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         plain = open_regular(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    # The buffer holds what may pass unpacked, so that a bomb is noticed before its first line takes memory.
     packed = path.suffix == ".gz"
     if not packed:
         _refuse_packed(path, plain)
+    # The buffer holds what may pass unpacked, so that a bomb is noticed before its first line takes memory.
     with plain, BufferedReader(_Unpacked(path, plain), _NEVER_TOO_MUCH + 1) if packed else plain as file:
         for number, raw in _numbered(path, file):
             try:
@@ -96,8 +96,8 @@ class _Unpacked(RawIOBase):
         if self.size > most:
             raise CorpusError(
                 f"{self._path}: unpacks to more than {most:,} bytes from its first {packed:,} "
-                f"({_MOST_UNPACKED} times as many, or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if it "
-                "is one, unpack it by hand (gunzip) and name that file"
+                f"({_MOST_UNPACKED} times as many, or {_NEVER_TOO_MUCH >> 20} MiB), which no text does; if "
+                "it is one, unpack it by hand (gunzip) and name that file"
             )
         return count
 

@@ -1,8 +1,8 @@
 """Sentences, corpora and their entities: what both stages share.
 
-:mod:`~backattn.corpus.formats` reads column files, :mod:`~backattn.corpus.tags` converts every tag scheme to
-BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.scoring` computes F1,
-:mod:`~backattn.corpus.statistics` counts (the paper's Table 1), and
+:mod:`~backattn.corpus.formats` reads files of all kinds, :mod:`~backattn.corpus.tags` converts every tag
+scheme to BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.scoring` computes
+F1, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1), and
 :mod:`~backattn.corpus.statistics_warnings` says what is unusual.
 """
 
@@ -52,6 +52,7 @@ class Corpus:
         them; they are not sentences, though the paper's Table 1 counts them for German.
     :param orphans: split -> number of tags that the format's ``orphans = "begin"`` corrected.
     :param comments: split -> number of comment lines that were passed over.
+    :param no_tokens: split -> what else is no token (multiword ranges, empty nodes of CoNLL-U) -> how many.
     :param sha256: split -> digest of the file that it was read from.
     """
 
@@ -61,6 +62,7 @@ class Corpus:
     documents: Mapping[str, int] = field(default_factory=dict)
     orphans: Mapping[str, int] = field(default_factory=dict)
     comments: Mapping[str, int] = field(default_factory=dict)
+    no_tokens: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def splits(self) -> Iterator[tuple[str, tuple[Sentence, ...]]]:

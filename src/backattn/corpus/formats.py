@@ -1,4 +1,6 @@
-"""Read column files: CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like, and other files with a token a line.
+"""Read the files of a corpus; here those in columns, which have a token a line.
+
+These are CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like and other files.
 
 A file is decoded as a whole and split at line feeds alone, so that the other separators of Unicode (U+2028,
 U+0085, ...) may be part of a token. A line that does not fit the format is refused with file and line. Every
@@ -9,8 +11,7 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -18,51 +19,43 @@ from typing import NamedTuple
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.common.regular_files import read_regular
-from backattn.common.safe_text import listed, plain, quoted, shortened
+from backattn.common.safe_text import listed, quoted, shortened
 from backattn.common.text_lines import BYTE_ORDER_MARK, unpacked
 from backattn.corpus import SPLITS, Corpus, Sentence
+from backattn.corpus.conllu import parse_conllu
+from backattn.corpus.jsonl import parse_jsonl
+from backattn.corpus.labelled import (
+    DOCSTART,
+    IOB2,
+    MOST_BYTES,
+    LabelledFile,
+    SentenceMaker,
+    check_labels,
+    check_sentences,
+    count,
+)
+from backattn.corpus.labelled import LONGEST_MEAN as LONGEST_MEAN
+from backattn.corpus.labelled import LONGEST_TOKEN as LONGEST_TOKEN
 from backattn.corpus.other_forms import of_brat, other_binary, other_form
 from backattn.corpus.tags import (
-    MOST_TYPES,
     OUTSIDE,
     TagError,
     is_tag,
-    is_type,
     schemes_of,
-    to_bioes,
-    with_type,
 )
-from backattn.recipe import ColumnFormat, CorpusRecipe, data_path
+from backattn.recipe import (
+    ColumnFormat,
+    ConlluFormat,
+    CorpusFormat,
+    CorpusRecipe,
+    JsonlFormat,
+    data_path,
+)
 
 _BLANKS = " \t"
-# Some sixty million tokens; in memory they take twenty times as much.
-_MOST_BYTES = 1 << 30
-# Characters of a token: a word takes the memory of its longest neighbour, and time by the square of its own.
-LONGEST_TOKEN = 10_000
-# Tokens. A file whose sentences are longer than this on average has lost the empty lines between them. A
-# single sentence may be longer: CoNLL-2002 has one of 1,238 tokens.
-LONGEST_MEAN = 1000
 # Python has these text encodings too, but no corpus is written in them, and decoding them may give lone
 # surrogates or resolve escapes, or take time that grows with the square of a line's length.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
-
-
-@dataclass(frozen=True)
-class ColumnFile:
-    """The contents of a column file.
-
-    :param sentences: in file order, tags in BIOES.
-    :param documents: number of document separators (``-DOCSTART-``).
-    :param orphans: number of I- tags without an entity to continue, which were read as the beginning of one.
-    :param comments: number of comment lines that were passed over.
-    :param sha256: digest of the file's bytes.
-    """
-
-    sentences: tuple[Sentence, ...]
-    documents: int
-    orphans: int
-    comments: int
-    sha256: str
 
 
 def read_corpus(recipe: CorpusRecipe) -> Corpus:
@@ -78,14 +71,31 @@ def read_corpus(recipe: CorpusRecipe) -> Corpus:
                 f"{path}: no such file (corpus.{split}); get it from {shortened(recipe.source)}; put it "
                 "there, or set BACKATTN_DATA to the folder that holds the recipe's data"
             )
-    files = {split: parse_column_file(path, recipe.format) for split, path in paths.items()}
+    files = {split: parse_file(path, recipe.format) for split, path in paths.items()}
     return Corpus(
         **{split: file.sentences for split, file in files.items()},
         documents={split: file.documents for split, file in files.items()},
         orphans={split: file.orphans for split, file in files.items()},
         comments={split: file.comments for split, file in files.items()},
+        no_tokens={split: file.no_tokens for split, file in files.items()},
         sha256={split: file.sha256 for split, file in files.items()},
     )
+
+
+def parse_file(path: Path, format: CorpusFormat) -> LabelledFile:
+    """Read a labelled file of the kind that its format says.
+
+    :raises MissingError: there is no such file.
+    :raises CorpusError: the file does not fit the format; names file and line.
+    :raises RecipeError: the format's keys contradict each other.
+    """
+    match format:
+        case ColumnFormat():
+            return parse_column_file(path, format)
+        case ConlluFormat():
+            return parse_conllu(path, format)
+        case JsonlFormat():
+            return parse_jsonl(path, format)
 
 
 def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
@@ -98,7 +108,7 @@ def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
     return list(parse_column_file(path, format).sentences)
 
 
-def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
+def parse_column_file(path: Path, format: ColumnFormat) -> LabelledFile:
     """Read a column file, which may be packed by gzip (``.gz``), and count what is no token.
 
     Raises as :func:`read_column_file`.
@@ -109,10 +119,10 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
     if not is_file(path):  # reading a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put a column file there")
     try:
-        packed = read_regular(path, _MOST_BYTES)
+        packed = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put a column file there") from None
-    data = unpacked(path, packed, _MOST_BYTES) if path.suffix == ".gz" else packed
+    data = unpacked(path, packed, MOST_BYTES) if path.suffix == ".gz" else packed
     if found := other_binary(path, data):
         raise CorpusError(f"{path}: expected a column file, found {found}")
     text = _decode(data, path, format.encoding)
@@ -125,24 +135,11 @@ def parse_column_file(path: Path, format: ColumnFormat) -> ColumnFile:
         if found := of_brat(path):
             raise CorpusError(f"{path}:1: expected a column file; this looks like {found}") from None
         raise
-    if not sentences:
-        raise CorpusError(
-            f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
-        )
-    tokens = sum(map(len, sentences))
-    if tokens > LONGEST_MEAN * len(sentences):
-        raise CorpusError(
-            f"{path}:1: found {tokens:,} tokens in {_count(len(sentences), 'sentence')}, expected an empty "
-            "line after each sentence; put them in"
-        )
-    types = {tag[2:] for tag in set().union(*(sentence.tags for sentence in sentences))}
-    if len(types) > MOST_TYPES:
-        raise CorpusError(
-            f"{path}:1: found {len(types):,} entity types, expected at most {MOST_TYPES:,}; name the column "
-            "of the tags in the recipe's format (tag)"
-        )
+    check_sentences(path, sentences)
     digest = hashlib.sha256(packed).hexdigest()
-    return ColumnFile(sentences, reader.rows.documents, reader.orphans, reader.rows.comments, digest)
+    return LabelledFile(
+        sentences, reader.rows.documents, reader.maker.orphans, reader.rows.comments, sha256=digest
+    )
 
 
 def _check_format(path: Path, format: ColumnFormat) -> None:
@@ -150,24 +147,7 @@ def _check_format(path: Path, format: ColumnFormat) -> None:
 
     :raises RecipeError: they contradict each other, or a type or the encoding is not valid.
     """
-    if format.orphans == "begin" and format.scheme not in _IOB2:
-        raise RecipeError(
-            f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
-            "IOB2; take one of the two out of the recipe"
-        )
-    if format.type and (format.scheme == "IO" or not is_type(format.type)):
-        expected = "a scheme with prefixes" if is_type(format.type) else "a type without blanks"
-        raise RecipeError(
-            f"{path}: its format says type = {quoted(format.type)} with scheme {format.scheme}; expected "
-            f'{expected} (type is for tags without types: B, I, O; for I and O alone say scheme = "IOB1"); '
-            "mend the recipe"
-        )
-    for name, kind in format.types.items():
-        if kind and not is_type(kind):
-            raise RecipeError(
-                f"{path}: its format maps the type {quoted(name)} to {quoted(kind)}; expected a type without "
-                'blanks, or "" for none; mend the format\'s types in the recipe'
-            )
+    check_labels(path, format)
     try:
         # Python imports a module for a name with a dot, and refuses one with a NUL with another exception.
         known = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _:-]{0,39}", format.encoding)
@@ -185,10 +165,6 @@ def _no_encoding(path: Path, encoding: str) -> RecipeError:
     )
 
 
-# The document separator of CoNLL-2003.
-_DOCSTART = "-DOCSTART-"
-# IOB2 and its other name.
-_IOB2 = ("IOB2", "BIO")
 # Characters of comments at the head of a file that are kept until the first line of another kind.
 _MOST_AHEAD = 1 << 20
 # Ids of CoNLL-U that are no tokens: 2-3 comes before the tokens 2 and 3, 4.1 after token 4.
@@ -242,7 +218,7 @@ class ColumnRows:
                     yield Row(number, line, [])
                 ids, comment = [], 0
                 continue
-            if _DOCSTART in line and _DOCSTART in split_columns(line):
+            if DOCSTART in line and DOCSTART in split_columns(line):
                 raise self._docstart(number)
             if mark and line.startswith(mark) and self._is_comment(columns, head=not ids):
                 self.comments += 1
@@ -315,8 +291,8 @@ class ColumnRows:
 
     def _docstart(self, number: int) -> CorpusError:
         return CorpusError(
-            f"{self.name}:{number}: found {_DOCSTART!r}, expected a token, not a separator of documents; set "
-            f'docstart = "{_DOCSTART}" in the recipe\'s format'
+            f"{self.name}:{number}: found {DOCSTART!r}, expected a token, not a separator of documents; set "
+            f'docstart = "{DOCSTART}" in the recipe\'s format'
         )
 
     def _comment_inside(self, number: int) -> CorpusError:
@@ -338,15 +314,14 @@ def _start_again(ids: list[str], following: str) -> bool:
 
 
 class _Reader:
-    """Reader of the sentences of one file, which counts orphans."""
+    """Reader of the sentences of one file."""
 
     def __init__(self, path: Path, format: ColumnFormat) -> None:
         self.path = path
         self.format = format
         self.rows = ColumnRows(str(path), format)
-        self.orphans = 0
+        self.maker = SentenceMaker(path, format)
         self._columns = 0  # of the first token line; the others must have as many
-        self._known: dict[str, str] = {}  # text of the column -> token: one string for all occurrences
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
         """Yield the sentences of a file's lines.
@@ -372,29 +347,29 @@ class _Reader:
 
     def _check_columns(self, row: Row) -> None:
         number, line, columns = row
-        count = len(columns)
+        width = len(columns)
         comment = 'set comment = "#" in the recipe\'s format if this is a comment; else mend the line'
         if self._columns:
             advice = "mend the line, or the format's separator or comment in the recipe"
-            raise self._error(
-                number, _count(count, "column"), f"{self._columns} as in the lines before",
+            raise self.maker.error(
+                number, count(width, "column"), f"{self._columns} as in the lines before",
                 comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
-        token, tag = places(self.format, count)
-        if token == tag and 0 <= token < count > 1:
-            raise self._error(
-                number, _count(count, "column"),
+        token, tag = places(self.format, width)
+        if token == tag and 0 <= token < width > 1:
+            raise self.maker.error(
+                number, count(width, "column"),
                 f"the token and the tag in two columns, but column {self.format.token} and column "
                 f"{self.format.tag} are the same one", "mend the format's token and tag in the recipe",
             )  # fmt: skip
-        if token == tag or not (0 <= token < count and 0 <= tag < count):
+        if token == tag or not (0 <= token < width and 0 <= tag < width):
             advice = "mend the line, or the format's token, tag and separator in the recipe"
-            raise self._error(
-                number, _count(count, "column"),
+            raise self.maker.error(
+                number, count(width, "column"),
                 f"the token in column {self.format.token} and the tag in column {self.format.tag}",
                 comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
-        self._columns = count
+        self._columns = width
 
     def _looks_like_comment(self, line: str) -> bool:
         return line.startswith("#") and not self.format.comment
@@ -403,41 +378,25 @@ class _Reader:
         number, token = row.number, row.columns[self.format.token]
         if self.format.segmentation_digit:
             if token[-1:] not in set("0123456789"):
-                raise self._error(
+                raise self.maker.error(
                     number, quoted(token), "a token with its segmentation digit (0 to 9) at the end",
                     "mend the line, or set segmentation_digit = false in the recipe",
                 )  # fmt: skip
             token = token[:-1]
-        if len(token) > LONGEST_TOKEN:
-            raise self._error(
-                number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
-            )
-        if not token.strip(_BLANKS):
-            raise self._error(number, "an empty token", "some text in the token column", "mend the line")
-        return self._known.setdefault(row.columns[self.format.token], token)
+        return self.maker.token(token, number)
 
     def _sentence(self, rows: list[Row]) -> Sentence:
-        known, place = self._known.get, self.format.token
-        tokens = [known(row.columns[place]) or self._token(row) for row in rows]
+        tokens = [self._token(row) for row in rows]
         tags = [row.columns[self.format.tag] for row in rows]
-        mending = self.format.orphans == "begin"
-        try:
-            typed = with_type(tags, self.format.scheme, self.format.type) if self.format.type else tags
-            # IOB1 differs from IOB2 only in that an I- may begin an entity.
-            converted = to_bioes(typed, "IOB1" if mending else self.format.scheme)
-        except TagError as error:
-            advice = self._tag_advice(error, tags[error.position], rows[error.position].line)
-            raise self._error(rows[error.position].number, error.found, error.expected, advice) from None
-        if mending:
-            self.orphans += sum(t[0] == "I" and c[0] in "BS" for t, c in zip(tags, converted, strict=True))
-        if self.format.types:
-            converted = self._renamed(converted, rows)
-        if self.format.split_characters:
-            return Sentence(*_characters(tokens, converted))
-        return Sentence(tuple(tokens), converted)
+        return self.maker.sentence(
+            tokens,
+            tags,
+            [row.number for row in rows],
+            lambda error: self._tag_advice(error, tags[error.position], rows[error.position].line),
+        )
 
     def _tag_advice(self, error: TagError, tag: str, line: str) -> str:
-        if error.orphan and self.format.scheme in _IOB2:
+        if error.orphan and self.format.scheme in IOB2:
             return 'mend the tag, or let it begin an entity: orphans = "begin" in the recipe\'s format'
         if self._looks_like_comment(line):
             return 'set comment = "#" in the recipe\'s format if this is a comment; else mend the tag'
@@ -452,60 +411,16 @@ class _Reader:
         such = f" ({listed([*others])} {'has' if len(others) == 1 else 'have'} such tags)" if others else ""
         return f"mend the tag, or the format's scheme{such} and tag column in the recipe"
 
-    def _renamed(self, tags: tuple[str, ...], rows: list[Row]) -> tuple[str, ...]:
-        """Replace entity types after the conversion to BIOES, so that two adjacent entities stay two."""
-        renamed = []
-        for tag, row in zip(tags, rows, strict=True):
-            try:
-                renamed.append(_rename(tag, self.format.types))
-            except KeyError as error:
-                raise self._error(
-                    row.number, f"type {plain(error.args[0])}", f"one of {listed(list(self.format.types))}",
-                    'give it a type (or "" for none) in the format\'s types in the recipe',
-                ) from None  # fmt: skip
-        return tuple(renamed)
-
-    def _error(self, number: int, found: str, expected: str, advice: str) -> CorpusError:
-        return CorpusError(f"{self.path}:{number}: found {found}, expected {expected}; {advice}")
-
-
-def _characters(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split words into characters, and their BIOES tags accordingly."""
-    characters: list[str] = []
-    found: list[str] = []
-    for word, tag in zip(words, tags, strict=True):
-        for place, character in enumerate(word, 1):
-            begins, ends = place == 1 and tag[0] in "BS", place == len(word) and tag[0] in "ES"
-            prefix = "S" if begins and ends else "B" if begins else "E" if ends else "I"
-            characters.append(character)
-            found.append(tag if tag == OUTSIDE else f"{prefix}{tag[1:]}")
-    return tuple(characters), tuple(found)
-
-
-def _rename(tag: str, types: Mapping[str, str]) -> str:
-    """A BIOES tag with its type replaced; O where the new type is empty.
-
-    :raises KeyError: the type is not among ``types``.
-    """
-    if tag == OUTSIDE:
-        return tag
-    renamed = types[tag[2:]]
-    return f"{tag[:2]}{renamed}" if renamed else OUTSIDE
-
-
-def split_columns(line: str) -> list[str]:
-    """Split a line at spaces and tabs; ``str.split()`` would split at every Unicode blank."""
-    columns = line.replace("\t", " ").split(" ")
-    return [column for column in columns if column] if "" in columns else columns
-
 
 def split_at_tabs(line: str) -> list[str]:
     """Split a line at tabs; a column may hold spaces, or be empty."""
     return line.split("\t")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def split_columns(line: str) -> list[str]:
+    """Split a line at spaces and tabs; ``str.split()`` would split at every Unicode blank."""
+    columns = line.replace("\t", " ").split(" ")
+    return [column for column in columns if column] if "" in columns else columns
 
 
 def _decode(data: bytes, path: Path, encoding: str) -> str:
@@ -525,11 +440,12 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
         ) from None
     text = text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").removesuffix("\r")
     lines, convert = "lines that end in a line feed", "convert the file, or give the format its encoding"
+    no_marks = "take it out (sed 's/\\xef\\xbb\\xbf//g' FILE takes all out of UTF-8)"
     for character, found, expected, advice in (
         ("\r", "a carriage return inside the line", f"{lines}, in {encoding}", convert),
         ("\0", "a NUL character", f"{lines}, in {encoding}", convert),
         # Invisible, it would make another token of the same word; most often, files were joined.
-        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", "take it out"),
+        (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", no_marks),
     ):
         position = text.find(character)
         if position >= 0:

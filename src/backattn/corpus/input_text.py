@@ -1,187 +1,323 @@
-"""Read new text to tag: a sentence a line, or columns as in the files of a run's corpus.
+"""Read new text to tag: tokens, a sentence a line, or columns as in the files of a run's corpus.
 
-A file does not say which of the two forms it has, and each can be read as the other. Text that is clearly of
-the other form is refused, mostly by its first lines, so that no tag is tagged as a word and no word is lost.
+A file does not say which form it has, and each can be read as another. Text that is clearly of another form
+is refused, mostly by its first lines, so that no tag is tagged as a word and no word is lost.
+:mod:`backattn.corpus.input_raw` reads text that is not tokenised, and JSON lines.
 """
 
+import gzip
 import sys
-from collections.abc import Collection, Iterator
-from io import TextIOWrapper
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
+from typing import BinaryIO
+
+from msgspec import structs
 
 from backattn.common.errors import CorpusError, MissingError
 from backattn.common.safe_text import quoted
-from backattn.corpus.formats import LONGEST_MEAN, LONGEST_TOKEN, split_columns
+from backattn.common.text_lines import BYTE_ORDER_MARK
+from backattn.corpus.documents import (
+    DOCSTART,
+    MOST_TOKENS,
+    Document,
+    check_tokens,
+    found_in,
+    joined,
+)
+from backattn.corpus.formats import ColumnRows, Row, split_columns
+from backattn.corpus.other_forms import other_form
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.recipe import ColumnFormat, Unit
 
-Tokens = tuple[str, ...]
-
 _BLANKS = " \t"
-# Consecutive lines that look like the other form before the text is refused; fewer may be a coincidence.
+# Consecutive lines that look like another form before the text is refused; fewer may be a coincidence.
 _CONSECUTIVE = 5
-# Characters. A longer line is not text: a device, or a file without line feeds.
-_LONGEST_LINE = 1 << 24
+# Lines with a tab and a tag behind it: a sentence hardly ends so.
+_TABBED = 2
+# Bytes. A longer line is not text: a device, or a file without line feeds.
+_LONGEST_LINE = 1 << 22
 
 
-def read_lines(
-    source: TextIO, unit: Unit, name: str, format: ColumnFormat, types: Collection[str]
-) -> Iterator[Tokens]:
-    """Yield the tokens of text with a sentence a line and spaces between tokens; empty lines are skipped.
+@dataclass(frozen=True)
+class InputForm:
+    """What is known of an input: where it comes from, and how the run's corpus was read.
+
+    :param name: of the file, for messages.
+    :param unit: whether a token is a word, or one character.
+    :param format: of the run's corpus: columns, comments, separators.
+    :param types: the entity types of tags, by which columns of tags are recognised.
+    :param tell: prints a line for the user.
+    """
+
+    name: str
+    unit: Unit
+    format: ColumnFormat
+    types: Collection[str]
+    tell: Callable[[str], None] = lambda _: None
+
+
+@contextmanager
+def open_input(file: Path | None) -> Iterator[BinaryIO]:
+    """Open a file, or standard input, to tag; ``.gz`` is unpacked as it is read.
+
+    :raises MissingError: it cannot be read.
+    """
+    if file is None:
+        yield sys.stdin.buffer
+        return
+    try:
+        opened = file.open("rb")
+    except OSError as error:
+        raise MissingError(f"{file}: cannot be read ({error.strerror}); name a text file, or none") from None
+    with opened:
+        try:
+            if file.suffix != ".gz":
+                yield opened
+                return
+            with gzip.open(opened) as unpacked:
+                yield unpacked  # type: ignore[misc]  # has all that is read here
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            raise CorpusError(f"{file}: not whole, or not packed by gzip; fetch it again") from None
+
+
+def numbered_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """Yield ``(line number, line)`` without its line feed, and the carriage return before it.
+
+    :raises CorpusError: a line is too long, is not UTF-8, or has a carriage return or a NUL inside.
+    """
+    for number, raw in enumerate(iter(lambda: source.readline(_LONGEST_LINE + 1), b""), 1):
+        if len(raw) > _LONGEST_LINE:
+            raise CorpusError(
+                f"{name}:{number}: a line of more than {_LONGEST_LINE:,} bytes; expected text with line feeds"
+            )
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{name}:{number}: byte {error.start + 1} of the line is not UTF-8; convert the file to UTF-8"
+            ) from None
+        line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+        line = line.removesuffix("\n").removesuffix("\r")
+        for character, found in (("\r", "a carriage return inside the line"), ("\0", "a NUL character")):
+            if character in line:
+                raise CorpusError(
+                    f"{name}:{number}: found {found}, expected UTF-8 text with lines that end in a line "
+                    "feed; convert the file"
+                )
+        yield number, line
+
+
+def text_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of text that is not in JSON.
+
+    :raises CorpusError: as :func:`numbered_lines`; or the first line is JSON.
+    """
+    seen = False
+    for number, line in numbered_lines(source, name):
+        if not seen and line.strip():
+            seen = True
+            if line.lstrip(" [").startswith("{") and other_form(line):
+                raise CorpusError(f"{name}:{number}: found JSON; for JSON lines say --input jsonl")
+        yield number, line
+
+
+def is_docstart(line: str, format: ColumnFormat) -> bool:
+    """Whether a line separates documents."""
+    return line.split(None, 1)[:1] in ([DOCSTART], [format.docstart])
+
+
+def read_tokens(source: BinaryIO, form: InputForm) -> Iterator[Document]:
+    """Yield the lines of text with a sentence a line and spaces between tokens.
 
     Where the unit is a character, every character but a blank is a token.
 
-    :param format: of the run's corpus: the column of the tag, by which column files are recognised.
-    :param types: the entity types of such tags.
-    :raises CorpusError: a byte cannot be decoded, or the lines look like those of a column file: one has a
-        tab, five in a row have a tag, all have a tag and one of these is an entity's, or all are one token
-        with empty lines between; names file and line.
+    :raises CorpusError: a line cannot be read, or the lines are those of a column file: one has a tab, or as
+        :class:`ColumnSuspicion` says; names file and line.
     """
-    number = read = tagged = entities = row = single = empty = 0
-    for number, line in enumerate(_lines(source, name), 1):
+    suspicion = ColumnSuspicion(form)
+    for number, line in text_lines(source, form.name):
+        where = f"{form.name}:{number}"
         if "\t" in line:
-            raise _columns(f"{name}:{number}: found a tab")
-        words = line.split() if unit == "character" else split_columns(line)
-        if not words:
-            empty += 1
+            raise columns_instead(f"{where}: found a tab", "a sentence a line with spaces between its tokens")
+        if is_docstart(line, form.format):
+            yield Document(line, separator=True)
             continue
-        tokens = tuple("".join(words)) if unit == "character" else tuple(words)
-        read += 1
-        single += len(tokens) == 1
-        tag = _tag(words, format, types)
-        tagged, row = tagged + bool(tag), row + 1 if tag else 0
-        entities += tag not in (None, OUTSIDE)
-        if row == _CONSECUTIVE:
-            raise _columns(f"{name}:{number}: {row} lines in a row have a tag, as here {quoted(tag)}")
-        if single == read >= _CONSECUTIVE and empty:
-            raise _columns(f"{name}:{number}: every line so far is one token, some lines are empty")
-        _check_lengths(tokens, f"{name}:{number}")
-        yield tokens
-    if tagged == read and entities:
-        raise _columns(f"{name}:{number}: every line has a tag")
+        words = line.split() if form.unit == "character" else split_columns(line)
+        tokens = list("".join(words)) if form.unit == "character" else words
+        suspicion.look(number, line, words, len(tokens))
+        check_tokens(tokens, where)
+        yield Document(line, (found_in(line, tokens, where),) if tokens else ())
+    suspicion.end()
 
 
-def _check_lengths(tokens: Collection[str], where: str) -> None:
-    longest = max(map(len, tokens))
-    if longest > LONGEST_TOKEN:
-        raise CorpusError(
-            f"{where}: found a token of {longest:,} characters, expected at most {LONGEST_TOKEN:,}; mend "
-            "the line"
-        )
+class ColumnSuspicion:
+    """Watches lines of text for those of a column file.
+
+    It refuses five lines in a row that have a tag; two that have a tab and a tag; lines that all have one, if
+    one is an entity's; and lines of one token each with empty lines between.
+    """
+
+    def __init__(self, form: InputForm) -> None:
+        self._form = form
+        self._number = self._read = self._tagged = self._entities = 0
+        self._row = self._single = self._empty = self._tabbed = 0
+
+    def look(self, number: int, line: str, words: list[str], tokens: int) -> None:
+        """Look at a line.
+
+        :param words: what stands between its blanks.
+        :param tokens: number of its tokens.
+        """
+        self._number = number
+        if not words:
+            self._empty += 1
+            return
+        self._read += 1
+        self._single += tokens == 1
+        tag = tag_of(words, self._form)
+        self._tagged, self._row = self._tagged + bool(tag), self._row + 1 if tag else 0
+        self._entities += tag not in (None, OUTSIDE)
+        if self._row == _CONSECUTIVE:
+            raise self._columns(f"{self._row} lines in a row have a tag, as here {quoted(tag)}")
+        self._tabbed += "\t" in line and tag_of(line.split("\t"), self._form) is not None
+        if self._tabbed == _TABBED:
+            raise self._columns(f"{_TABBED} lines have a tab and a tag, as here {quoted(tag)}")
+        if self._single == self._read >= _CONSECUTIVE and self._empty:
+            raise self._columns("every line so far is one token, some lines are empty")
+
+    def end(self) -> None:
+        """Look at all lines together, after the last one."""
+        if self._tagged == self._read and self._entities:
+            raise self._columns("every line has a tag")
+
+    def _columns(self, found: str) -> CorpusError:
+        return columns_instead(f"{self._form.name}:{self._number}: {found}", "sentences on lines")
 
 
-def _columns(found: str) -> CorpusError:
-    return CorpusError(
-        f"{found}, expected a sentence a line with spaces between its tokens; is it a file of columns? Then "
-        "say --format columns"
-    )
+def columns_instead(found: str, expected: str) -> CorpusError:
+    """The error of a column file that was given as text."""
+    return CorpusError(f"{found}, expected {expected}; is it a file of columns? Then say --input columns")
 
 
-def _tag(words: list[str], format: ColumnFormat, types: Collection[str]) -> str | None:
+def tag_of(words: list[str], form: InputForm) -> str | None:
     """The tag in the corpus' tag column or in the last column; None where neither holds one."""
     if len(words) < 2:
         return None
-    places = [format.tag] if -len(words) <= format.tag < len(words) else []
-    return next((words[place] for place in (*places, -1) if _is_tag(words[place], types)), None)
+    column = form.format.tag
+    places = [column] if -len(words) <= column < len(words) else []
+    return next((words[place] for place in (*places, -1) if is_tag(words[place], form.types)), None)
 
 
-def _is_tag(word: str, types: Collection[str]) -> bool:
+def is_tag(word: str, types: Collection[str]) -> bool:
+    """Whether a word is O, or a prefix of any scheme and one of the types."""
     prefix, kind = split_tag(word)
-    return word == OUTSIDE or (prefix in tuple("BIESM") and kind in types)
+    return word == OUTSIDE or (prefix in tuple("BIESMLUW") and kind in types)
 
 
-def read_columns(
-    source: TextIO, unit: Unit, name: str, format: ColumnFormat, types: Collection[str]
-) -> Iterator[Tokens]:
+def read_columns(source: BinaryIO, form: InputForm) -> Iterator[Document]:
     """Yield the sentences of text with a token a line and an empty line between sentences.
 
-    :param format: of the run's corpus: the separator of columns, the token's column (a line of one column is
-        the token), comments and document separators. Other columns are ignored. A segmentation digit is
-        removed where there is one.
-    :param types: the entity types of a column of tags.
-    :raises CorpusError: a byte cannot be decoded, the number of columns differs from the lines before, the
-        token's column does not exist, the lines look like sentences, or a token has several letters where the
-        unit is a character.
+    As in the run's corpus: the separator of columns, the token's column (a line of one column is the token),
+    comments, which are counted, and document separators. Other columns are ignored. A segmentation digit is
+    removed where there is one.
+
+    :raises CorpusError: a line cannot be read, the number of columns differs from the lines before, the
+        token's column does not exist or holds tags, the lines look like sentences, or a token has several
+        letters where the unit is a character.
     """
+    format = structs.replace(form.format, docstart=form.format.docstart or DOCSTART)
+    rows, columns = ColumnRows(form.name, format, form.types), _Columns(form)
     pending: list[str] = []
-    columns = 0  # of the first token line; the others must have as many
-    number = read = spaced = words = sentences = 0
-    for number, line in enumerate(_lines(source, name), 1):
-        if format.comment and line.startswith(format.comment):
-            continue
-        cells = line.split("\t") if format.separator == "tab" else split_columns(line)
-        if not line.strip(_BLANKS) or (format.docstart and format.docstart in cells):
-            if pending:
-                yield tuple(pending)
-                pending, sentences = [], sentences + 1
-            continue
-        columns = columns or len(cells)
-        column = format.token if columns > 1 else 0
-        if len(cells) != columns:
+    separators = 0
+    for row in rows.read(text_lines(source, form.name)):
+        if row.columns:
+            # A separator stands before this row if no row of its sentence has been seen.
+            for _ in range(separators, rows.documents):
+                yield Document(format.docstart, separator=True)
+            separators = rows.documents
+            pending += columns.tokens(row)
+            if len(pending) > MOST_TOKENS:
+                check_tokens(pending, f"{form.name}:{row.number}")
+        else:
+            yield joined(pending, form.unit)
+            pending = []
+    columns.end()
+    for _ in range(separators, rows.documents):
+        yield Document(format.docstart, separator=True)
+    if rows.comments:
+        form.tell(f"{form.name}: passed over {rows.comments:,} comment line{'s'[: rows.comments > 1]}")
+
+
+class _Columns:
+    """Takes the tokens from the rows of columns, and watches for other forms and for the wrong column."""
+
+    def __init__(self, form: InputForm) -> None:
+        self._form, self._format = form, form.format
+        self._columns = 0  # of the first row; the others must have as many
+        self._number = self._read = self._spaced = self._words = self._tags = self._entities = 0
+
+    def tokens(self, row: Row) -> Sequence[str]:
+        """The token of a row; its characters, where the corpus' words are split into them."""
+        number, line, cells = row
+        self._number = number
+        where = f"{self._form.name}:{number}"
+        self._columns = self._columns or len(cells)
+        column = self._format.token if self._columns > 1 else 0
+        if len(cells) != self._columns:
             count = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-            raise _no_columns(f"{name}:{number}: found {count}", f"{columns} as in the lines before")
-        if not -columns <= column < columns:
+            raise _no_columns(f"{where}: found {count}", f"{self._columns} as in the lines before")
+        if not -self._columns <= column < self._columns:
             raise CorpusError(
-                f"{name}:{number}: found {columns} columns, expected the token in column {column}, as in "
-                "the run's corpus (corpus.format.token of its recipe.json)"
+                f"{where}: found {self._columns} columns, expected the token in column {column}, as in the "
+                "run's corpus (corpus.format.token of its recipe.json)"
             )
-        read += 1
         tabs = "\t" in line
-        spaced += columns == 1 and not tabs and " " in line.strip(_BLANKS)
-        words += columns > 1 and not tabs and _tag(cells, format, types) is None
-        if spaced == read == _CONSECUTIVE:
-            raise _no_columns(f"{name}:{number}: every line has spaces", "tabs between columns")
+        self._read += 1
+        self._spaced += self._columns == 1 and not tabs and " " in line.strip(_BLANKS)
+        self._words += self._columns > 1 and not tabs and tag_of(cells, self._form) is None
+        if self._spaced == self._read == _CONSECUTIVE:
+            raise _no_columns(f"{where}: every line has spaces", "tabs between columns")
         token = cells[column]
-        if format.segmentation_digit and len(token) > 1 and token[-1] in "0123456789":
+        self._look_for_tags(token, where)
+        if self._format.segmentation_digit and len(token) > 1 and token[-1] in "0123456789":
             token = token[:-1]
-        if not token.strip(" ") or (
-            unit == "character" and not format.split_characters and sum(map(str.isalpha, token)) > 1
-        ):
-            raise CorpusError(f"{name}:{number}: found {token!r}, expected one {unit} in column {column}")
-        _check_lengths([token], f"{name}:{number}")
-        pending += token if format.split_characters else [token]
-        if not sentences and len(pending) > LONGEST_MEAN:  # the empty lines between sentences are missing
-            raise _no_columns(
-                f"{name}:{number}: found {len(pending):,} tokens", "an empty line after each sentence"
-            )
-    if read and spaced == read:
-        raise _no_columns(f"{name}:{number}: every line has spaces", "tabs between columns")
-    if read == words == 1:
-        raise _no_columns(f"{name}:{number}: found one line of {columns} words", "a token a line")
-    if pending:
-        yield tuple(pending)
+        one = self._form.unit == "word" or self._format.split_characters or sum(map(str.isalpha, token)) < 2
+        if not token.strip(" ") or not one:
+            raise CorpusError(f"{where}: found {token!r}, expected one {self._form.unit} in column {column}")
+        check_tokens([token], where)
+        return token if self._format.split_characters else [token]
+
+    def _look_for_tags(self, token: str, where: str) -> None:
+        """Refuse a column of tokens that holds nothing but tags, in the first rows or in all."""
+        if self._columns > 1 and is_tag(token, self._form.types):
+            self._tags += 1
+            self._entities += token != OUTSIDE
+        if self._tags == self._read == _CONSECUTIVE:
+            raise self._tagged(where)
+
+    def _tagged(self, where: str) -> CorpusError:
+        return CorpusError(
+            f"{where}: the column that would be read as tokens, {self._format.token}, holds tags; expected "
+            "the columns of the run's corpus (corpus.format.token of its recipe.json); is it a file of "
+            "predictions? Then give the tokens alone, one a line"
+        )
+
+    def end(self) -> None:
+        """Look at all rows together, after the last one."""
+        where = f"{self._form.name}:{self._number}"
+        if self._read and self._spaced == self._read:
+            raise _no_columns(f"{where}: every line has spaces", "tabs between columns")
+        if self._read == self._words == 1:
+            raise _no_columns(f"{where}: found one line of {self._columns} words", "a token a line")
+        if self._tags == self._read and self._entities:
+            raise self._tagged(where)
 
 
 def _no_columns(found: str, expected: str) -> CorpusError:
     return CorpusError(
         f"{found}, expected {expected}; mend the file, or the run's corpus.format (recipe.json: separator, "
-        "comment, docstart). Is it a file of a sentence a line? Then leave out --format columns"
+        "comment, docstart). Is it a file of a sentence a line? Then say --input tokens, or text"
     )
-
-
-def _lines(source: TextIO, name: str) -> Iterator[str]:
-    try:
-        for number, line in enumerate(iter(lambda: source.readline(_LONGEST_LINE + 1), "")):
-            if len(line) > _LONGEST_LINE:
-                raise CorpusError(
-                    f"{name}:{number + 1}: a line of more than {_LONGEST_LINE:,} characters; expected text"
-                )
-            text = line.removeprefix("\ufeff") if number == 0 else line  # a byte order mark
-            yield text.rstrip("\n").rstrip("\r")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{name}: not UTF-8 ({error}); convert it, then run again") from None
-
-
-def open_text(file: Path | None) -> TextIO:
-    """Open a file, or standard input, to tag.
-
-    :raises MissingError: it cannot be read.
-    """
-    if file is None:
-        cast(TextIOWrapper, sys.stdin).reconfigure(encoding="utf-8")  # whatever the locale says
-        return sys.stdin
-    try:
-        return file.open(encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise MissingError(f"{file}: cannot be read ({error.strerror}); name a text file, or none") from None

@@ -34,6 +34,7 @@ class SplitStatistics:
     :param numbers: tokens that are numbers; nearly all of them in a column of ids.
     :param without_entity: sentences without an entity.
     :param also_in: each other split -> sentences of this one whose tokens are a sentence there too.
+    :param no_tokens: what else is no token (multiword ranges, empty nodes of CoNLL-U) -> how many.
     """
 
     sentences: int
@@ -47,6 +48,7 @@ class SplitStatistics:
     numbers: int
     without_entity: int
     also_in: Mapping[str, int]
+    no_tokens: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class CorpusStatistics:
         yield "different tags", [len(split.tags) for split in splits]
         for tag in sorted({tag for split in splits for tag in split.tags}, key=_order):
             yield f"  {printable(tag)}", [split.tags.get(tag, 0) for split in splits]
+        for name in sorted({name for split in splits for name, found in split.no_tokens.items() if found}):
+            yield name, [split.no_tokens.get(name, 0) for split in splits]
         if any(split.orphans for split in splits):
             yield "I- read as a beginning", [split.orphans for split in splits]
         yield "numbers", [_with_share(split.numbers, split.tokens) for split in splits]
@@ -166,6 +170,7 @@ def _count(corpus: Corpus, split: str) -> SplitStatistics:
         numbers=sum(is_number(token) for sentence in sentences for token in sentence.tokens),
         without_entity=sum(not has_entity(sentence) for sentence in sentences),
         also_in={name: sum(sentence.key in known for sentence in sentences) for name, known in keys.items()},
+        no_tokens=corpus.no_tokens.get(split, {}),
     )
 
 

@@ -5,6 +5,7 @@ with, whatever the hub has by now. The package of a hub is imported only when so
 """
 
 from backattn.common.errors import NotFetchedError
+from backattn.common.extras import Extra, require_extras
 from backattn.models.hub import COMMIT, newest_commit, record_place
 from backattn.models.model_digests import (
     CHARLM_DIRECTIONS,
@@ -52,7 +53,11 @@ def fetch_models(
 
 
 def fetch_model(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
-    """Fetch one model, named by a key of :func:`hub_models`."""
+    """Fetch one model, named by a key of :func:`hub_models`.
+
+    :raises MissingError: the package that reads it is not installed, or it cannot be fetched.
+    """
+    require_extras(f"the model {hub_models(recipe)[key]}", [_extra(recipe, key)])
     if key == "translator":
         _fetch_translator(recipe)
     elif key == "english":
@@ -64,6 +69,13 @@ def fetch_model(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
 
         assert recipe.embeddings.bert is not None
         read_encoder(fetch_bert(recipe.embeddings.bert))  # a model of another form is refused here
+
+
+def _extra(recipe: Recipe, key: str) -> Extra:
+    """The extra of the installation whose package fetches and reads a model."""
+    if key == "translator":
+        return "transformers" if isinstance(recipe.translator, TransformersRecipe) else "fairseq"
+    return "transformers" if key == "embeddings.bert" else "flair"
 
 
 def _fetch_translator(recipe: Recipe) -> None:

@@ -3,12 +3,13 @@
 The packages of a model are imported when it is loaded: embeddings alone need no fairseq.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
 from backattn.common.errors import NotFetchedError, StaleError
+from backattn.common.extras import Extra, require_extras
 from backattn.corpus import Corpus
 from backattn.embeddings import Embedder
 from backattn.features.build import (
@@ -29,6 +30,7 @@ from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
     EmbeddingName,
+    FairseqRecipe,
     ModelTranslator,
     Recipe,
     TransformersRecipe,
@@ -100,11 +102,9 @@ def make_features(
             return build_transfers(stage, known, recipe.transfer, load, words, computing)
         return build_embeddings(stage, load, words, computing)
 
-    # The identities of all stages are computed before the first one starts, and all pickles are checked: a
-    # missing or refused model is reported now, and not hours later.
-    for stage in plan.stages:
-        if stage.missing(stage.open()):
-            require_vouchers(stage, recipe, vouchers)
+    # The identities of all stages are computed before the first one starts, and all packages and pickles are
+    # checked: what is missing or refused is reported now, and not hours later.
+    require_usable([stage for stage in plan.stages if stage.missing(stage.open())], recipe, vouchers)
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
@@ -166,11 +166,36 @@ class UnchangedModel:
         return model
 
 
-def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
-    """Refuse a pickle before any model is opened; it is checked once more when it is opened.
+def require_usable(stages: Sequence[Stage], recipe: Recipe, vouchers: Vouchers) -> None:
+    """Refuse a missing package, or a pickle, before any model is opened; pickles are checked again then.
 
-    :raises ModelError: a pickle that this stage opens is not vouched for, or differs from its pinned sha256.
+    :raises MissingError: a package that the models of the stages need is not installed.
+    :raises ModelError: a pickle that a stage opens is not vouched for, or differs from its pinned sha256.
     """
+    require_extras("stage one", (extra for stage in stages for extra in _extras(stage, recipe)))
+    for stage in stages:
+        _require_vouchers(stage, recipe, vouchers)
+
+
+def _extras(stage: Stage, recipe: Recipe) -> Iterator[Extra]:
+    """The extras of the installation that bring the packages of a stage's models."""
+    charlm = recipe.embeddings.charlm
+    if stage.kind == "translation":
+        yield from _translator_extra(recipe)
+    elif stage.kind == "transfer" or (stage.name == "embeddings/charlm" and charlm and charlm.hub):
+        yield "flair"
+    elif stage.name == "embeddings/bert":
+        yield "transformers"
+
+
+def _translator_extra(recipe: Recipe) -> Iterator[Extra]:
+    if isinstance(recipe.translator, FairseqRecipe):
+        yield "fairseq"
+    elif isinstance(recipe.translator, TransformersRecipe):
+        yield "transformers"
+
+
+def _require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
     charlm = recipe.embeddings.charlm
     if stage.kind == "transfer":
         english = recipe.english_tagger
@@ -190,9 +215,17 @@ def require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
 def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> Translator:
     """Load the translator of a recipe, of whichever kind, from a folder or from the hub.
 
-    :param compared: as for fairseq's ``load``: :class:`UnchangedModel` computes the digests afterwards.
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from dataclasses import dataclass, replace
+    from typing import TYPE_CHECKING, Any, TypeVar
+
+    from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
+    from backattn.common.errors import NotFetchedError, StaleError
+    from backattn.common.extras import Extra, require_extras
+    from backattn.corpus import Corpus
     """
     translator = recipe.translator
+    require_extras("the translator", _translator_extra(recipe))
     if isinstance(translator, CopyRecipe):
         return CopyTranslator()
     if isinstance(translator, DictionaryRecipe):

@@ -1,9 +1,9 @@
 """Decide whether a pickle may be opened, without loading it.
 
 flair's own model files are pickles, which can run code when they are opened. The user vouches for one on the
-command line, or by its digest in a recipe of ``pipelines/``. Files that can come with a model do not vouch
-for it: neither a run's ``recipe.json`` nor a recipe outside of ``pipelines/``; their digests are still
-compared.
+command line, or by its digest in a recipe of ``pipelines/``. The recipes of the package vouch as well: who
+could change one could change the code beside it. Files that can come with a model do not vouch for it:
+neither a run's ``recipe.json`` nor a recipe elsewhere; their digests are still compared.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import plain
-from backattn.recipe import PIPELINES, Recipe
+from backattn.recipe import PACKAGED, PIPELINES, Recipe
 
 _NOT_VOUCHED = (
     f" (a digest in a run's recipe.json, or in a recipe outside of {PIPELINES}/, does not vouch for it)"
@@ -83,11 +83,12 @@ NOBODY = Vouchers()
 
 
 def vouchers_of_recipe(lang: str, recipe: Recipe, *, trust: bool, named: Iterable[str]) -> Vouchers:
-    """Vouchers of the command line, and of the recipe's digests if it is a recipe of ``pipelines/``.
+    """Vouchers of the command line, and of the recipe's digests if it is of ``pipelines/`` or the package.
 
-    :param lang: the recipe's name, or its path; one outside of ``pipelines/`` may come from anyone.
+    :param lang: the recipe's name, or its path; one elsewhere may come from anyone.
     """
-    own = not lang.endswith(".toml") or Path(lang).parent.resolve() == PIPELINES.resolve()
+    homes = PIPELINES.resolve(), PACKAGED.resolve()
+    own = not lang.endswith(".toml") or Path(lang).parent.resolve() in homes
     charlm = recipe.embeddings.charlm
     english = recipe.english
     pins = [*([english.sha256] if english else ()), *(charlm.sha256 if charlm else ())] if own else []

@@ -2,9 +2,12 @@
 
 from backattn.recipe.data_files import (
     ColumnFormat,
+    ConlluFormat,
+    CorpusFormat,
     CorpusRecipe,
     DictionaryFile,
     EnglishFile,
+    JsonlFormat,
     ParallelFile,
     Scheme,
     TextFile,
@@ -19,11 +22,14 @@ from backattn.recipe.embeddings import (
     FastTextRecipe,
 )
 from backattn.recipe.loading import (
+    PACKAGED,
     PIPELINES,
+    KnownRecipe,
     as_json,
     available_recipes,
     english_trained_by,
     from_json,
+    known_recipes,
     load_english,
     load_recipe,
     recipe_name,
@@ -54,6 +60,7 @@ from backattn.recipe.training import BackTranslation, EnglishCharLm, EnglishTrai
 
 __all__ = [
     "EPOCHS",
+    "PACKAGED",
     "PIPELINES",
     "AlignmentRecipe",
     "BackTranslation",
@@ -61,7 +68,9 @@ __all__ = [
     "CharLmRecipe",
     "CharLmTraining",
     "ColumnFormat",
+    "ConlluFormat",
     "CopyRecipe",
+    "CorpusFormat",
     "CorpusRecipe",
     "DictionaryFile",
     "DictionaryRecipe",
@@ -74,6 +83,8 @@ __all__ = [
     "EosPolicy",
     "FairseqRecipe",
     "FastTextRecipe",
+    "JsonlFormat",
+    "KnownRecipe",
     "ModelTranslator",
     "Normalisation",
     "PaperFigure",
@@ -97,6 +108,7 @@ __all__ = [
     "data_path",
     "english_trained_by",
     "from_json",
+    "known_recipes",
     "load_english",
     "load_recipe",
     "model_path",

@@ -23,6 +23,7 @@ Digest = Annotated[str, Meta(pattern=rf"^{_DIGEST}\Z")]
 OptionalDigest = Annotated[str, Meta(pattern=rf"^({_DIGEST})?\Z")]
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}\Z")]
+OptionalLanguage = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3})?\Z")]
 # A row of the paper's tables, as `backattn report` names models.
 PaperModel = Annotated[str, Meta(pattern=r"^(((fastText|CharLM|BERT)\+)*BiLSTM\+CRF)?\Z")]
 # Descriptions for messages, in place of a pattern or range.
@@ -32,6 +33,7 @@ IN_WORDS = {
     Digest: "a digest of 64 hexadecimal digits",
     OptionalDigest: "a digest of 64 hexadecimal digits",
     Language: "a language code such as de or zh_CN",
+    OptionalLanguage: "a language code such as de or zh_CN",
     PaperModel: "a name such as BiLSTM+CRF, CharLM+BiLSTM+CRF or BERT+BiLSTM+CRF",
 }
 

@@ -22,8 +22,9 @@ _T = TypeVar("_T")
 _NOT_BUILT = {
     "translator.kind": ("given",),
     "english.kind": ("transformers", "spacy"),
-    "corpus.format.kind": ("conllu", "jsonl"),
 }
+# What a corpus' format is where its recipe does not say so.
+_FORMAT_KIND = "columns"
 _DEEPEST = 16
 # TOML's own integers.
 _INTEGERS = range(-(2**63), 2**63)
@@ -41,6 +42,7 @@ def convert(cls: type[_T], table: Any, where: str, key: str = "") -> _T:
     :raises RecipeError: names ``where``, the key, what was expected and what was found.
     """
     _check_values(table, where, key)
+    table = _with_format_kind(table)
     try:
         return msgspec.convert(table, cls)
     except msgspec.ValidationError as error:
@@ -53,12 +55,22 @@ def replace_kinds(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -
     :param overrides: key and value of each ``--set``.
     """
     for dotted, value in overrides:
-        for name in ("translator", "english"):
-            part = table.get(name)
-            if dotted == f"{name}.kind" and isinstance(part, dict) and part.get("kind") != value:
-                known = kinds_of(type_at(Recipe, {}, [name])).get(str(value))
-                if known is not None:
-                    table[name] = {k: v for k, v in part.items() if k in fields_of(known)}
+        for *above, name in (["translator"], ["english"], ["corpus", "format"]):
+            parent = _value(table, above)
+            part = parent.get(name) if isinstance(parent, dict) else None
+            if dotted == ".".join([*above, name, "kind"]) and isinstance(part, dict):
+                known = kinds_of(type_at(Recipe, {}, [*above, name])).get(str(value))
+                if known is not None and part.get("kind", _FORMAT_KIND) != value:
+                    parent[name] = {k: v for k, v in part.items() if k in fields_of(known)}
+
+
+def _with_format_kind(table: Any) -> Any:
+    """A recipe whose ``corpus.format`` says its kind: columns, where it does not."""
+    corpus = table.get("corpus") if isinstance(table, dict) else None
+    part = corpus.get("format") if isinstance(corpus, dict) else None
+    if not isinstance(corpus, dict) or not isinstance(part, dict) or "kind" in part:
+        return table
+    return {**table, "corpus": {**corpus, "format": {"kind": _FORMAT_KIND, **part}}}
 
 
 def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:

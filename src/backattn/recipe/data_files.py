@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from backattn.recipe.constraints import Natural, OptionalColumn, Positive, Table
+from backattn.recipe.constraints import Natural, OptionalColumn, OptionalLanguage, Positive, Table
 
 Scheme = Literal["IOB1", "IOB2", "BIO", "BIOES", "BILOU", "BMES", "BMEWO", "IO"]
 Unit = Literal["word", "character"]
@@ -23,7 +23,8 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
     :param separator: separator of the columns.
     :param encoding: name of a Python codec.
     :param comment: skip and count lines that start with this text and are not tokens: they lack the columns
-        or the tag of a token line, or begin a sentence with a single field. Empty for none.
+        or the tag of a token line, or begin a sentence with a single field. Inside of a sentence, one ends it
+        where a first column of ids starts again, and is refused elsewhere. Empty for none.
     :param docstart: token of the lines that separate documents (``-DOCSTART-``), which are skipped; empty for
         none.
     :param segmentation_digit: remove the digit that ends each token (Weibo).
@@ -47,10 +48,79 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
     types: Mapping[str, str] = {}
 
 
+class _Labels(Table, frozen=True, kw_only=True):
+    """Keys that the formats of all kinds but columns take from here.
+
+    :param scheme: tag scheme of the file; tags are converted to BIOES.
+    :param type: entity type of a file whose tags are prefixes without a type (``B``, ``I``, ``O``); empty
+        where the tags have types.
+    :param orphans: what to do with an I- tag of IOB2 that continues no entity: refuse the file, or begin an
+        entity there, as conlleval does, and count it.
+    :param split_characters: split the words of the file into characters, one token each.
+    :param types: entity type of the file -> type of the corpus; "" turns it into O. Empty keeps all types;
+        otherwise a type that is not listed is refused.
+    """
+
+    scheme: Scheme = "IOB2"
+    type: str = ""
+    orphans: Literal["refuse", "begin"] = "refuse"
+    split_characters: bool = False
+    types: Mapping[str, str] = {}
+
+
+class ConlluFormat(_Labels, frozen=True, kw_only=True, tag_field="kind", tag="conllu"):
+    """Format of a CoNLL-U file, or one of Universal NER (``.iob2``): ids, tab-separated columns, UTF-8.
+    Multiword ranges (``2-3``), empty nodes (``4.1``) and comments are no tokens; they are counted.
+
+    :param token: column of the token, from 0; negative counts from the end of the line.
+    :param tag: column of the tag, counted in the same way.
+    :param tag_key: key of the tag where its column is a list of ``KEY=VALUE``, as MISC is (``tag = 9``); a
+        token without the key is O. Empty where the column is the tag.
+    """
+
+    token: int = 1
+    tag: int = 2
+    tag_key: str = ""
+
+
+class JsonlFormat(_Labels, frozen=True, kw_only=True, tag_field="kind", tag="jsonl"):
+    """Format of JSON lines: a sentence a line, as tokens with their tags, or as text with spans. UTF-8.
+
+    :param tokens: field of the list of tokens.
+    :param tags: field of the list of tags: texts, or numbers that ``names`` spells.
+    :param names: the tags that the numbers stand for, from 0; empty where tags are texts.
+    :param text: field of running text, which is split into sentences and tokens; empty where the lines have
+        tokens. It is read instead of ``tokens`` and ``tags``.
+    :param spans: field of the entities of ``text``: tables with ``start``, ``end`` and ``label``, or lists
+        of these three. Offsets count characters (code points) from 0; the end is not part of the entity.
+    :param language: language code of ``text``, for splitting it into tokens as Moses does; Chinese and other
+        languages without spaces are split into characters.
+    """
+
+    tokens: str = "tokens"
+    tags: str = "ner_tags"
+    names: tuple[str, ...] = ()
+    text: str = ""
+    spans: str = "spans"
+    language: OptionalLanguage = ""
+
+    def __post_init__(self) -> None:
+        if self.text and not self.language:
+            raise ValueError("language: expected a language code such as de beside text, found none")
+        if self.language and not self.text:
+            raise ValueError("language: text is split by it, but text is empty; name the field, or remove it")
+        if self.names and self.text:
+            raise ValueError("names: are of tags, but text has spans; remove names, or text")
+
+
+CorpusFormat = ColumnFormat | ConlluFormat | JsonlFormat
+
+
 class CorpusRecipe(Table, frozen=True, kw_only=True):
     """The corpus: its three files and their format.
 
-    :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``.
+    :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``; may be packed by gzip
+        (``.gz``).
     :param source: where to get the data; printed when a file is missing.
     :param unit: whether a token is a word, or one character (Chinese).
     :param groups: extra scores: name -> suffix of the entity types that are counted (Weibo: NE = ".NAM").
@@ -61,7 +131,7 @@ class CorpusRecipe(Table, frozen=True, kw_only=True):
     test: str
     source: str
     unit: Unit = "word"
-    format: ColumnFormat = ColumnFormat()
+    format: CorpusFormat = ColumnFormat()
     groups: Mapping[str, str] = {}
 
 

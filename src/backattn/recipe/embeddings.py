@@ -73,7 +73,8 @@ class BertRecipe(Table, frozen=True, kw_only=True):
 
     :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
     :param hub: name on the hub (``bert-base-multilingual-cased``); empty when ``checkpoint`` is given.
-    :param revision: commit on the hub; empty for the newest, which may change.
+    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
+        that it was then is part of what is made with it.
     :param layers: states of the last layer, or the mean over the last four layers.
     :param pieces: vector of a token: that of its first subword piece, or the mean over its pieces.
     :param window: largest number of pieces in one pass, [CLS] and [SEP] included; longer sentences are read

@@ -168,19 +168,25 @@ def _keys(cls: type[Table], prefix: str, below: str, shown: dict[Any, str]) -> I
             (kind,) = map(json.dumps, kinds)
             yield Key(f"{name}.kind", f"{kind}; default {kind}", "")
         if len(kinds) > 1:
-            yield from _keys_of_kinds(kinds, f"{name}.", below, shown)
+            default = field.default.__struct_config__.tag if isinstance(field.default, Table) else ""
+            yield from _keys_of_kinds(kinds, f"{name}.", below, shown, default)
         elif table is not None:
             yield from _keys(table, f"{name}.", below, shown)
 
 
 def _keys_of_kinds(
-    kinds: Mapping[str, type[Table]], prefix: str, below: str, shown: dict[Any, str]
+    kinds: Mapping[str, type[Table]], prefix: str, below: str, shown: dict[Any, str], default: Any
 ) -> Iterator[Key]:
-    """Yield the keys of a table with several kinds, each once, with the kinds that have it."""
+    """Yield the keys of a table with several kinds, each once, with the kinds that have it.
+
+    :param default: the kind that need not be said; empty for none.
+    """
     if f"{prefix}kind.".startswith(f"{below}." if below else ""):
         choices = " | ".join(map(json.dumps, kinds))
         meaning = " ".join(f"{kind}: {_summary(cls, cls)}" for kind, cls in kinds.items())
-        yield Key(f"{prefix}kind", f"{choices}; required", meaning)
+        yield Key(
+            f"{prefix}kind", f"{choices}; " + (f'default "{default}"' if default else "required"), meaning
+        )
     known: dict[str, list[str]] = {}
     for kind, cls in kinds.items():
         for field in fields(cls):

@@ -1,4 +1,4 @@
-"""Load recipes (``pipelines/*.toml``) as :class:`Recipe`, checked completely.
+"""Load recipes (``pipelines/*.toml``, or the package's own) as :class:`Recipe`, checked completely.
 
 Unknown keys, missing keys and values of the wrong type or range are refused with file and key.
 """
@@ -7,8 +7,9 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ from backattn.recipe.paths import EPOCHS, model_path
 from backattn.recipe.schema import NAME, EnglishRecipe, Recipe
 
 PIPELINES = Path("pipelines")
+# The recipes that are installed with the package; a link to the repository's pipelines/ in a source tree.
+PACKAGED = Path(__file__).parents[1] / "pipelines"
 # Far more than a recipe has. The time that tomllib takes grows with the square of a key's dots, and what is
 # nested too deep raises a RecursionError in it.
 _LONGEST = 1 << 17
@@ -30,7 +33,7 @@ _MOST_DOTS = 1000
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load ``pipelines/<name>.toml``, or a path that ends in ``.toml``.
+    """Load ``pipelines/<name>.toml``, else the package's recipe, or a path that ends in ``.toml``.
 
     :param overrides: ``key.path=value`` texts that replace single values (``tagger.epochs=3``).
     :raises MissingError: there is no such recipe.
@@ -76,8 +79,31 @@ def load_english(name: str, overrides: Sequence[str] = ()) -> EnglishRecipe:
 
 
 def available_recipes() -> list[str]:
-    """List the recipes of ``pipelines/`` that have a corpus."""
-    return sorted(path.stem for path in PIPELINES.glob("*.toml") if _describes_a_lang(path))
+    """List the names of the recipes that have a corpus: those of ``pipelines/`` and of the package."""
+    return [known.name for known in known_recipes()]
+
+
+@dataclass(frozen=True)
+class KnownRecipe:
+    """A recipe that a command can be given by its name.
+
+    :param about: the comment in its first line; empty where it begins otherwise.
+    """
+
+    name: str
+    path: Path
+    about: str
+
+
+def known_recipes() -> list[KnownRecipe]:
+    """Find the recipes with a corpus, by name."""
+    return list(_with_a_corpus(_paths()))
+
+
+def _paths() -> list[Path]:
+    """The files of recipes, by name; one of ``pipelines/`` hides the package's of that name."""
+    found = {path.stem: path for folder in (PACKAGED, PIPELINES) for path in folder.glob("*.toml")}
+    return [path for _, path in sorted(found.items())]
 
 
 def trained_by(checkpoint: str) -> str:
@@ -93,20 +119,24 @@ def trained_by(checkpoint: str) -> str:
 
 def english_trained_by(checkpoint: str) -> str:
     """Name the recipe whose training writes the checkpoint of an English tagger; empty where none does."""
-    for path in sorted(PIPELINES.glob("*.toml")):
+    for path in _paths():
         with suppress(RecipeError, MissingError):  # without such a training, or not readable
             if model_path(load_english(str(path)).checkpoint) == model_path(checkpoint):
                 return path.stem
     return ""
 
 
-def _describes_a_lang(path: Path) -> bool:
+def _with_a_corpus(paths: Iterable[Path]) -> Iterator[KnownRecipe]:
     """Search without parsing: a recipe that cannot be read must not hide the others from a message."""
-    try:
-        with open_regular(path) as file:
-            return bool(re.search(rb"^(\xef\xbb\xbf)?\[corpus\]", file.read(_LONGEST), re.M))
-    except OSError:
-        return False
+    for path in paths:
+        try:
+            with open_regular(path) as file:
+                text = file.read(_LONGEST).decode("utf-8-sig", "replace")
+        except OSError:
+            continue
+        if re.search(r"^\[corpus\]", text, re.M):
+            first = re.match(r"#\s*(.*)", text)
+            yield KnownRecipe(path.stem, path, shortened(first[1].rstrip()) if first else "")
 
 
 def as_json(part: Any) -> dict[str, Any]:
@@ -124,14 +154,13 @@ def from_json(table: Any, where: str) -> Recipe:
 
 def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
     known = recipe_name(name)
-    path = Path(name) if name.endswith(".toml") else PIPELINES / f"{known}.toml"
+    path = Path(name) if name.endswith(".toml") else _path_of(known)
     if not is_file(path):
         if os.path.exists(path):
             raise RecipeError(f"{path}: not a regular file; expected the name or path of a recipe")
         near = difflib.get_close_matches(known, available_recipes(), 1)
         meant = f"did you mean {plain(near[0])}? " if near else ""
-        names = listed(available_recipes()) or "none: run from the folder that holds pipelines/"
-        raise MissingError(f"{path}: no such recipe; {meant}here are {names}")
+        raise MissingError(f"{path}: no such recipe; {meant}here are {listed(available_recipes()) or 'none'}")
     try:
         with open_regular(path) as file:
             table = _parse(file.read(_LONGEST + 1).decode("utf-8-sig"))
@@ -142,6 +171,11 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
     for (key, value), override in zip(values, overrides, strict=True):
         _set(table, key, value, override)
     return table, path
+
+
+def _path_of(name: str) -> Path:
+    own, packaged = (folder / f"{name}.toml" for folder in (PIPELINES, PACKAGED))
+    return packaged if is_file(packaged) and not os.path.lexists(own) else own
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class FairseqRecipe(ModelTranslator, frozen=True, kw_only=True, tag="fairseq"):
 class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transformers"):
     """A Marian model of transformers (opus-mt).
 
-    :param revision: commit on the hub; empty for the newest, which may change.
+    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
+        that it was then is part of what is made with it.
     """
 
     revision: str = ""
@@ -127,7 +128,7 @@ class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="fla
     :param hub: name on flair's hub (``flair/ner-english``); empty when ``checkpoint`` is given.
     :param sha256: sha256 that the file must have; empty for any. A flair file is a pickle, which can run
         code: without a digest here it needs ``--trust-sha256`` or ``--trust``. A digest counts only in a
-        recipe of ``pipelines/``.
+        recipe of ``pipelines/``, or of the package.
     :param batch_tokens: English tokens of a batch; does not change the results.
     """
 

@@ -20,6 +20,8 @@ from backattn.corpus.tags import legal_transitions
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+# Numbers of float64 at a time: 32 MiB.
+_MOST_PAIRS = 1 << 22
 
 
 class BioesCrf(nn.Module):
@@ -80,6 +82,68 @@ class BioesCrf(nn.Module):
         best_scores = torch.stack(scores).transpose(1, 2).contiguous().cpu().numpy()
         tags = _trace_back(best_scores, transitions.T.cpu().numpy(), end.cpu().numpy(), lengths.cpu().numpy())
         return torch.from_numpy(tags).to(emissions.device)
+
+    @torch.no_grad()
+    def span_probabilities(self, emissions: Tensor, lengths: Tensor, tags: Tensor, spans: Tensor) -> Tensor:
+        """The marginal probability of entities: the share of legal tag sequences that hold this very one.
+
+        The sum over all ways to the span's first tag, times the span's own tags, times the sum over all ways
+        from its last tag, over the sum over all legal sequences. In float64, by logarithms: what is
+        forbidden has probability 0, whatever its score.
+
+        :param emissions, lengths: as for :meth:`log_likelihood`.
+        :param tags: the BIOES tags of the entities, any number elsewhere. *Shape:* (b, m)
+        :param spans: sentence, first token and last token of each entity. *Shape:* (s, 3)
+        :returns: *Shape:* (s,), float64
+        """
+        sentences, first, last = spans.unbind(1)
+        probabilities = emissions.new_empty(len(spans), dtype=torch.float64)
+        # Sentences with an entity, as many at a time as the sums over pairs of tags have room for.
+        rows = max(1, _MOST_PAIRS // emissions.shape[2] ** 2)
+        with_entities = sorted(set(sentences.tolist()))
+        for begin in range(0, len(with_entities), rows):
+            part = torch.tensor(with_entities[begin : begin + rows], device=spans.device)
+            mine = torch.isin(sentences, part).nonzero().squeeze(1)
+            places = torch.searchsorted(part, sentences[mine]), first[mine], last[mine]
+            m = int(lengths[part].max())
+            scores = self._span_scores(emissions[part, :m].double(), lengths[part], tags[part, :m], *places)
+            probabilities[mine] = scores.exp().clamp(max=1)
+        return probabilities
+
+    def _span_scores(
+        self, emissions: Tensor, lengths: Tensor, tags: Tensor, rows: Tensor, first: Tensor, last: Tensor
+    ) -> Tensor:
+        """Logarithm of the probability of each span of these sentences. *Shape:* (s,)"""
+        forbidden = float("-inf")
+        chain = self.chain
+        transitions = chain.transitions.double().masked_fill(~self.allowed, forbidden)
+        start = chain.start_transitions.double().masked_fill(~self.allowed_first, forbidden)
+        end = chain.end_transitions.double().masked_fill(~self.allowed_last, forbidden)
+        # Of the sums over all ways to each tag with its emission. shape: (b, k) each
+        left = [start + emissions[:, 0]]
+        for emission in emissions.unbind(1)[1:]:
+            left.append((left[-1].unsqueeze(2) + transitions).logsumexp(1) + emission)
+        # Of the sums over all ways from each tag to the end, without its emission.
+        m = emissions.shape[1]
+        right = [end.expand(len(emissions), -1)]
+        for position in range(m - 1, 0, -1):
+            onward = right[-1] + emissions[:, position]
+            sums = (transitions + onward.unsqueeze(1)).logsumexp(2)
+            # A sentence that ends further left has not begun yet.
+            right.append(torch.where((position < lengths).unsqueeze(1), sums, end))
+        # shape: (b, m, k) each
+        to_the_left, to_the_right = torch.stack(left, 1), torch.stack(right[::-1], 1)
+        everything = (to_the_left[torch.arange(len(lengths)), lengths - 1] + end).logsumexp(1)
+        # The scores of the steps between a span's own tags, added up. shape: (b, m)
+        steps = torch.zeros(tags.shape, dtype=torch.float64, device=tags.device)
+        steps[:, 1:] = chain.transitions.double()[tags[:, :-1], tags[:, 1:]]
+        steps[:, 1:] += emissions.gather(2, tags.unsqueeze(2)).squeeze(2)[:, 1:]
+        walked = steps.cumsum(1)
+        own = walked[rows, last] - walked[rows, first]
+        before = to_the_left[rows, first, tags[rows, first]]
+        after = to_the_right[rows, last, tags[rows, last]]
+        scores: Tensor = before + own + after - everything[rows]
+        return scores
 
 
 class _LogLikelihood(torch.autograd.Function):

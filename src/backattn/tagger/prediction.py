@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import quoted, shortened
+from backattn.corpus.spans import Span, predicted_spans
 from backattn.corpus.tags import OUTSIDE, is_type
 from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.dataset import Encoded, encode, prediction_order
@@ -40,6 +41,21 @@ class TaggerModel:
     def embeddings(self) -> tuple[str, ...]:
         """Names of the frozen features that :func:`predict` needs."""
         return tuple(self.shape.embeddings)
+
+
+class ScoredSpan(NamedTuple):
+    """An entity and the marginal probability, from 0 to 1, of exactly this span with this type."""
+
+    span: Span
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a tagger finds in a sentence: its BIOES tags and their entities, in order."""
+
+    tags: tuple[str, ...]
+    entities: tuple[ScoredSpan, ...] = ()
 
 
 def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
@@ -109,13 +125,52 @@ def predict(
     :raises ModelError: needed vectors are missing, or have another width.
     :raises StaleError: a sentence has no vectors.
     """
+    sources = _sources(model, transfer, embeddings)
+    return decode(model.network, model.vocabulary, encode(sentences, model.vocabulary), sources)
+
+
+def predict_scored(
+    model: TaggerModel,
+    sentences: Sequence[tuple[str, ...]],
+    transfer: StoredFeatures | None = None,
+    embeddings: Mapping[str, StoredFeatures] = MappingProxyType({}),
+) -> list[Prediction]:
+    """The tags of :func:`predict`, and their entities with their probabilities under the CRF."""
+    sources, vocabulary = _sources(model, transfer, embeddings), model.vocabulary
+    encoded = encode(sentences, vocabulary)
+    crf, device = model.network.crf, model.network.linear.weight.device
+    found: list[Prediction] = [Prediction(())] * len(encoded)
+    with torch.inference_mode():
+        for indices in prediction_order(encoded.lengths):
+            batch = encoded.batch(indices, sources).to(device)
+            emissions = model.network.emissions(batch)
+            numbers = crf.decode(emissions, batch.lengths)
+            tags = [
+                tuple(vocabulary.tags[number] for number in row[:length])
+                for row, length in zip(numbers.tolist(), batch.lengths.tolist(), strict=True)
+            ]
+            spans = [(row, span) for row, own in enumerate(tags) for span in predicted_spans(own)]
+            places = torch.tensor([(row, s.start, s.end - 1) for row, s in spans], dtype=torch.int64)
+            scores = crf.span_probabilities(
+                emissions, batch.lengths, numbers, places.reshape(-1, 3).to(device)
+            )
+            entities: list[list[ScoredSpan]] = [[] for _ in tags]
+            for (row, span), score in zip(spans, scores.tolist(), strict=True):
+                entities[row].append(ScoredSpan(span, score))
+            for index, own, scored in zip(indices, tags, entities, strict=True):
+                found[index] = Prediction(own, tuple(scored))
+    return found
+
+
+def _sources(
+    model: TaggerModel, transfer: StoredFeatures | None, embeddings: Mapping[str, StoredFeatures]
+) -> Sources:
     if model.needs_transfer:
         _check_given(model, "transfer", transfer, model.shape.transfer)
     for name, width in model.shape.embeddings.items():
         _check_given(model, name, embeddings.get(name), width)
     frozen = {name: embeddings[name] for name in model.embeddings}
-    sources = make_sources(model.run.inputs, transfer, frozen, model.shape.transfer)
-    return decode(model.network, model.vocabulary, encode(sentences, model.vocabulary), sources)
+    return make_sources(model.run.inputs, transfer, frozen, model.shape.transfer)
 
 
 def _check_given(model: TaggerModel, name: str, features: StoredFeatures | None, width: int) -> None:

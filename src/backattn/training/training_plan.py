@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, NotFetchedError, RecipeError
+from backattn.common.extras import Extra
 from backattn.models.model_digests import missing_models
 from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import (
@@ -58,6 +59,22 @@ class Training:
     reads: tuple[tuple[str, str], ...]
     files: tuple[str, ...]
     run: Callable[[int | None, bool], TrainingReport]
+
+    @property
+    def extra(self) -> Extra:
+        """The extra of the installation that brings the packages of the training."""
+        return "fairseq" if self.kind == "translator" else "flair"
+
+    def begins(self, *, replace: bool = False, others: bool = False) -> bool:
+        """Whether ``backattn models`` runs it: it is not there, or its settings are to be compared.
+
+        The model of another recipe may have other settings than that recipe has now.
+
+        :param replace: models that have other settings are trained anew.
+        :param others: those of other recipes as well.
+        """
+        state = self.state()
+        return state == "to train" or (state == "there" and (self.own or (replace and others)))
 
     def state(self) -> Literal["there", "to train", "brought"]:
         """``there``: trained, with whatever settings; ``brought``: the user has put a model there."""

@@ -19,7 +19,8 @@ from backattn.translation.attention_merging import (
     cut_segments,
     words_of_sentencepieces,
 )
-from backattn.translation.tokenisation import SentencePieceModel, detokenise, split_words
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import detokenise, split_words
 
 # Replaces an unknown piece while Moses splits the text: a letter, so that Moses does not split at it, and one
 # that occurs in a single old manuscript only.

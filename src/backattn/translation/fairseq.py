@@ -14,7 +14,8 @@ from backattn.translation.attention_merging import MergedWords, Segment, cut_seg
 from backattn.translation.beam_search import Symbols
 from backattn.translation.fairseq_checkpoint import dictionary_files, load_models, require_files
 from backattn.translation.fairseq_decoder import decoder_factory, prepare_model
-from backattn.translation.tokenisation import BpeCodes, SentencePieceModel, TokenPieces
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import BpeCodes, TokenPieces
 from backattn.translation.translate import PieceModel, SearchTranslator
 
 with keep_root_logging():

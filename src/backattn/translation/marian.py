@@ -31,7 +31,7 @@ from backattn.recipe import TransformersRecipe
 from backattn.translation.attention_merging import UNKNOWN
 from backattn.translation.beam_search import Symbols
 from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary
-from backattn.translation.tokenisation import SentencePieceModel
+from backattn.translation.sentencepieces import SentencePieceModel
 from backattn.translation.translate import PieceModel, SearchTranslator
 
 _FEWEST_POSITIONS = 2

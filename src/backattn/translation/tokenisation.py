@@ -1,4 +1,4 @@
-"""Tokenise and detokenise text (Moses), and split tokens into subword pieces (sentencepiece, BPE)."""
+"""Tokenise and detokenise text (Moses), and split tokens into subword pieces (BPE)."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -7,10 +7,8 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import Protocol
 
-import sentencepiece
 from sacremoses import MosesDetokenizer, MosesTokenizer
 
-from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
 from backattn.common.writing import base_language
@@ -20,13 +18,12 @@ from backattn.translation.attention_merging import (
     UNKNOWN,
     MergedWords,
     words_of_bpe,
-    words_of_sentencepieces,
 )
 
 # Size of the cache of tokens and their pieces, and characters of the longest token in it: others hardly
 # repeat, and would fill the memory.
-_CACHED_TOKENS = 1 << 17
-_LONGEST_CACHED = 100
+CACHED_TOKENS = 1 << 17
+LONGEST_CACHED = 100
 _WORD_END = "</w>"
 
 
@@ -38,52 +35,6 @@ class TokenPieces(Protocol):
 
     def words(self, pieces: Sequence[str]) -> MergedWords:
         """The English words of target pieces."""
-
-
-class SentencePieceModel:
-    """A sentencepiece model of one language or several."""
-
-    def __init__(self, model: bytes) -> None:
-        self._model = sentencepiece.SentencePieceProcessor()
-        self._model.LoadFromSerializedProto(model)
-        self._encode = lru_cache(maxsize=_CACHED_TOKENS)(self._pieces)
-
-    @classmethod
-    def load(
-        cls, path: Path, advice: str = "`backattn translator train LANG` makes one"
-    ) -> "SentencePieceModel":
-        """Read a sentencepiece model.
-
-        :param advice: for the message of a missing file: what to do.
-        :raises MissingError: there is no such file.
-        :raises ModelError: it is not a sentencepiece model.
-        """
-        if not is_file(path):
-            raise MissingError(f"{path}: no sentencepiece model there; {advice}")
-        try:
-            return cls(read_regular(path))
-        except (RuntimeError, OSError):
-            raise ModelError(
-                f"{path}: not a sentencepiece model; put the translator's own file there"
-            ) from None
-
-    def pieces(self, token: str) -> list[str]:
-        """The pieces of one token, at least one; the first begins with ``▁``. Results are cached.
-
-        A token that normalisation deletes (a zero-width space) becomes ``<unk>``.
-        """
-        return list((self._encode if len(token) <= _LONGEST_CACHED else self._pieces)(token))
-
-    def text_pieces(self, text: str) -> list[str]:
-        """The pieces of a whole text; as :meth:`pieces`, but not cached, because texts hardly repeat."""
-        return list(self._pieces(text))
-
-    def words(self, pieces: Sequence[str]) -> MergedWords:
-        """The words that sentencepieces make up."""
-        return words_of_sentencepieces(pieces)
-
-    def _pieces(self, token: str) -> tuple[str, ...]:
-        return tuple(self._model.encode(token, out_type=str)) or (UNKNOWN,)
 
 
 class BpeCodes:
@@ -99,7 +50,7 @@ class BpeCodes:
     def __init__(self, codes: Iterable[tuple[str, str]], language: str) -> None:
         self._ranks = {pair: rank for rank, pair in enumerate(codes)}
         self._language = language
-        self._encode = lru_cache(maxsize=_CACHED_TOKENS)(self._pieces)
+        self._encode = lru_cache(maxsize=CACHED_TOKENS)(self._pieces)
 
     @classmethod
     def load(cls, path: Path, language: str) -> "BpeCodes":
@@ -120,7 +71,7 @@ class BpeCodes:
 
     def pieces(self, token: str) -> list[str]:
         """The pieces of one token, at least one; all but the last of a Moses word end in ``@@``."""
-        return list((self._encode if len(token) <= _LONGEST_CACHED else self._pieces)(token))
+        return list((self._encode if len(token) <= LONGEST_CACHED else self._pieces)(token))
 
     def words(self, pieces: Sequence[str]) -> MergedWords:
         """The words that BPE pieces make up, with Moses' escapes and split hyphens undone."""

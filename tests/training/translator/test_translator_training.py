@@ -37,7 +37,8 @@ from backattn.training.translator import train as module
 from backattn.training.translator.checkpoint_averaging import averaged_epochs
 from backattn.training.translator.train import TranslatorReport, read_report, train_translator
 from backattn.translation.fairseq import FairseqTranslator
-from backattn.translation.tokenisation import SentencePieceModel, tokenise
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import tokenise
 
 WORDS = {
     "der": "the", "Hund": "dog", "Baum": "tree", "Fluss": "river", "sieht": "sees", "liebt": "loves",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from backattn.common.errors import MissingError
 from backattn.corpus import Sentence, evenly_spread
 from backattn.corpus.formats import read_column_file
-from backattn.recipe import EnglishFile, data_path
+from backattn.recipe import PACKAGED, EnglishFile, data_path
 
 # With use = "split", every tenth sentence is for test and the one before it for dev.
 _FOLD = 10
@@ -20,8 +20,8 @@ def read_english_file(file: EnglishFile) -> Mapping[str, Sequence[Sentence]]:
     path = data_path(file.path)
     if not path.is_file():
         raise MissingError(
-            f"{path}: no such file; put the English corpus there (pipelines/DATA.md says where ours come "
-            "from), point BACKATTN_DATA at your corpora, or take the file out of the recipe"
+            f"{path}: no such file; put the English corpus there ({PACKAGED / 'DATA.md'} says where ours come"
+            " from), point BACKATTN_DATA at your corpora, or take the file out of the recipe"
         )
     sentences = evenly_spread(read_column_file(path, file.format), file.limit)
     if file.use != "split":

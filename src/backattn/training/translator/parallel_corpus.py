@@ -13,7 +13,7 @@ from backattn.common.safe_text import listed, quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.corpus import evenly_spread
 from backattn.models.cedict import read_entries
-from backattn.recipe import DictionaryFile, ParallelFile, TranslatorTraining, data_path
+from backattn.recipe import PACKAGED, DictionaryFile, ParallelFile, TranslatorTraining, data_path
 
 _T = TypeVar("_T")
 
@@ -190,8 +190,8 @@ def _aligned_rows(file: ParallelFile) -> Iterator[tuple[str, str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     remedy = (
-        "put the parallel file there (pipelines/DATA.md says where ours come from), or set BACKATTN_DATA to "
-        "the folder that holds it"
+        f"put the parallel file there ({PACKAGED / 'DATA.md'} says where ours come from), or set "
+        "BACKATTN_DATA to the folder that holds it"
     )
     for number, line in text_lines(path, remedy):
         yield number, line.removeprefix(BYTE_ORDER_MARK)

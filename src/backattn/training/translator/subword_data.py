@@ -18,7 +18,8 @@ from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining, Unit
 from backattn.training.translator.parallel_corpus import TrainingText
 from backattn.training.translator.vocabulary import train_vocabulary
-from backattn.translation.tokenisation import SentencePieceModel, tokenise
+from backattn.translation.sentencepieces import SentencePieceModel
+from backattn.translation.tokenisation import tokenise
 
 
 @dataclass(frozen=True)

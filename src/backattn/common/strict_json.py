@@ -1,0 +1,38 @@
+"""Parse JSON that others wrote, and refuse what Python's parser would let pass."""
+
+import json
+from typing import Any, NoReturn
+
+from backattn.common.safe_text import quoted
+
+
+def parse_strictly(text: str) -> Any:
+    """Parse one JSON value.
+
+    :raises ValueError: it is not JSON, nested too deep, has a key twice (the parser would take the last), a
+        number that is not finite, or an integer of thousands of digits.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_table, parse_constant=_not_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"the key {quoted(twice)} twice")
+    return table
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(f"the number {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {quoted(text)}, which is too large")
+    return number

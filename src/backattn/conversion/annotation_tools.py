@@ -1,0 +1,193 @@
+"""Read exports of annotation tools in JSON: doccano, Prodigy, Label Studio."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from backattn.common.errors import CorpusError
+from backattn.common.safe_text import error_text, listed, quoted
+from backattn.common.strict_json import parse_strictly
+from backattn.conversion.source import Options, Source, first, read_text
+from backattn.corpus.jsonl import json_lines
+from backattn.corpus.raw_text import RawToken
+from backattn.corpus.text_spans import SpanError, TextSpan, align_tokens, parse_spans, resolve
+
+_DOCCANO_SPANS = ("entities", "label", "labels")
+_TEXTS = ("text", "data")
+
+
+def read_doccano(path: Path, options: Options) -> Source:
+    """Read a JSON lines export of doccano: text with ``label`` lists, or with ``entities``.
+
+    :raises CorpusError: a line is none, or a span does not fit; names file and line.
+    """
+    source = Source()
+    for number, row in json_lines(path):
+        where = f"{path}:{number}"
+        text = _text(where, row, _TEXTS)
+        name = first(row, _DOCCANO_SPANS)
+        spans = row.get(name)
+        if name == "entities" and isinstance(spans, list):
+            spans = [_renamed(span, start="start_offset", end="end_offset") for span in spans]
+        if not name:
+            raise CorpusError(f"{where}: found {_fields(row)}, expected label or entities beside the text")
+        source.add_text(where, text, _spans(where, spans), options)
+    return source
+
+
+def read_prodigy(path: Path, options: Options) -> Source:
+    """Read JSON lines of Prodigy: text with ``spans``, and perhaps its own ``tokens``.
+
+    Only accepted texts are taken; a line without an answer is one of an annotated corpus.
+
+    :raises CorpusError: a line is none, or a span does not fit; names file and line.
+    """
+    source = Source()
+    for number, row in json_lines(path):
+        where = f"{path}:{number}"
+        if row.get("answer", "accept") != "accept":
+            source.rejected += 1
+            continue
+        text = _text(where, row, ("text",))
+        spans = _spans(where, row.get("spans", []))
+        if "tokens" not in row:
+            source.add_text(where, text, spans, options)
+            continue
+        tokens = _tokens(where, text, row["tokens"])
+        try:
+            kept = resolve(text, spans, options.overlap)
+            if tokens:
+                source.sentences.append(align_tokens(text, tokens, kept))
+        except SpanError as error:
+            raise CorpusError(f"{where}: found {error}") from None
+        source.overlapping += len(spans) - len(kept)
+    return source
+
+
+def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
+    """Prodigy's tokens, without those of blanks alone."""
+    tokens, place = [], 0
+    for item in value if isinstance(value, list) else [value]:
+        match item:
+            case {"start": int(start), "end": int(end)} if place <= start < end <= len(text):
+                place = end
+            case _:
+                raise CorpusError(
+                    f"{where}: found the token {quoted(item)}, expected a table with start and end, "
+                    "after the token before; mend the line"
+                )
+        if item.get("text", text[start:end]) != text[start:end]:
+            raise CorpusError(
+                f"{where}: found {quoted(text[start:end])} at {start}-{end}, expected the token "
+                f"{quoted(item['text'])}; mend the line"
+            )
+        if text[start:end].strip():
+            tokens.append(RawToken(text[start:end], start, end))
+    return tokens
+
+
+def read_label_studio(path: Path, options: Options) -> Source:
+    """Read a JSON or JSON-MIN export of Label Studio.
+
+    Its offsets may count UTF-16 units, as browsers do: the text that it writes beside them decides.
+
+    :raises CorpusError: a task is none, has several annotations, or a span does not fit; names file and task.
+    """
+    try:
+        tasks = parse_strictly(read_text(path, "an export of Label Studio").removeprefix("\ufeff"))
+    except ValueError as error:
+        raise CorpusError(f"{path}: found {error_text(error)}, expected JSON; export it again") from None
+    source = Source()
+    for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks], 1):
+        where = f"{path}: task {number}"
+        if not isinstance(task, dict):
+            raise CorpusError(f"{where}: found {quoted(task)}, expected a table; export it as JSON")
+        for text, results in _annotated(where, task, source):
+            spans = [span for result in results for span in _studio_span(where, text, result)]
+            source.add_text(where, text, spans, options)
+    return source
+
+
+def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tuple[str, list[Any]]]:
+    """The text of a task and its results, if it was annotated."""
+    if "annotations" not in task:  # JSON-MIN
+        results = task.get("label", [])
+        yield _text(where, task, ("text",)), _list(where, results)
+        return
+    done = [
+        annotation
+        for annotation in _list(where, task["annotations"])
+        if isinstance(annotation, dict) and not annotation.get("was_cancelled")
+    ]
+    if not done:
+        source.rejected += 1
+        return
+    if len(done) > 1:
+        raise CorpusError(
+            f"{where}: found {len(done)} annotations, expected one; keep one of them in Label Studio (the "
+            "ground truth), and export again"
+        )
+    data = task.get("data")
+    texts = [v for v in data.values() if isinstance(v, str)] if isinstance(data, dict) else []
+    named = data.get("text") if isinstance(data, dict) else None
+    if not isinstance(named, str) and len(texts) != 1:
+        raise CorpusError(f"{where}: found data = {quoted(data)}, expected a text in it; export it as JSON")
+    yield named if isinstance(named, str) else texts[0], _list(where, done[0].get("result", []))
+
+
+def _studio_span(where: str, text: str, result: Any) -> Iterator[TextSpan]:
+    """The span of a result; none where the result is no span (a choice, a relation)."""
+    value = result.get("value", result) if isinstance(result, dict) else result
+    if isinstance(result, dict) and result.get("type", "labels") != "labels":
+        return
+    match value:
+        case {"start": int(start), "end": int(end), "labels": [str(kind)]}:
+            span = TextSpan(start, end, kind)
+        case {"labels": [_, _, *_] as kinds}:
+            raise CorpusError(f"{where}: found a span with the labels {quoted(kinds)}, expected one; mend it")
+        case _:
+            raise CorpusError(
+                f"{where}: found {quoted(value)}, expected a span with start, end and labels; export as JSON"
+            )
+    shown = value.get("text")
+    if isinstance(shown, str) and text[max(start, 0) : end] != shown:
+        units = text.encode("utf-16-le", "surrogatepass")
+        if start < 0 or units[2 * start : 2 * end] != shown.encode("utf-16-le", "surrogatepass"):
+            raise CorpusError(
+                f"{where}: found {quoted(text[max(start, 0) : end])} at {start}-{end}, expected "
+                f"{quoted(shown)} as the export says; export it again"
+            )
+        begin = len(units[: 2 * start].decode("utf-16-le", "replace"))
+        span = TextSpan(begin, begin + len(shown), kind)
+    yield span
+
+
+def _renamed(span: Any, **names: str) -> Any:
+    """A span with its fields under our names."""
+    if not isinstance(span, dict):
+        return span
+    return {**span, **{ours: span[theirs] for ours, theirs in names.items() if theirs in span}}
+
+
+def _text(where: str, row: Mapping[str, Any], names: Iterable[str]) -> str:
+    text = row.get(first(row, names))
+    if not isinstance(text, str):
+        raise CorpusError(f"{where}: found {_fields(row)}, expected a text ({' or '.join(names)}); mend it")
+    return text
+
+
+def _spans(where: str, value: Any) -> list[TextSpan]:
+    try:
+        return parse_spans(value)
+    except SpanError as error:
+        raise CorpusError(f"{where}: found {error}") from None
+
+
+def _list(where: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise CorpusError(f"{where}: found {quoted(value)}, expected a list; export it again")
+    return value
+
+
+def _fields(row: Mapping[str, Any]) -> str:
+    return f"the fields {listed(list(row)) or 'none'}"

@@ -1,0 +1,165 @@
+"""Convert a labelled file of any known kind to a column file or JSON lines."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from backattn.common.atomic_files import write_whole_text
+from backattn.common.errors import CorpusError, RecipeError
+from backattn.common.safe_text import listed
+from backattn.conversion.annotation_tools import read_doccano, read_label_studio, read_prodigy
+from backattn.conversion.brat import read_brat
+from backattn.conversion.docbin import read_docbin
+from backattn.conversion.kinds import Kind, guess_kind
+from backattn.conversion.rows import SCHEMES, read_token_lines
+from backattn.conversion.source import Options, Source, first
+from backattn.conversion.tables import TAGS, TOKENS, read_parquet, read_saved_dataset
+from backattn.corpus import Sentence
+from backattn.corpus.formats import parse_file
+from backattn.corpus.jsonl import json_lines
+from backattn.corpus.labelled import DOCSTART
+from backattn.corpus.spans import spans
+from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
+
+COLUMN_ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob")
+JSON_ENDINGS = (".jsonl",)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion has done.
+
+    :param kind: kind of the file.
+    :param guessed: whether the kind was told from the content.
+    :param form: what else was found out about its form.
+    :param sentences, tokens, entities: numbers of what was written.
+    :param overlapping: spans that were left out, since they overlapped a longer one.
+    :param rejected: texts that were left out, since the annotator has not accepted them.
+    """
+
+    kind: Kind
+    guessed: bool
+    form: str
+    sentences: int
+    tokens: int
+    entities: int
+    overlapping: int
+    rejected: int
+
+
+def convert_file(
+    path: Path, out: Path, *, kind: Kind | None, options: Options, replace: bool = False
+) -> Conversion:
+    """Convert a file, and write the result in IOB2: a column file or JSON lines, by the ending of ``out``.
+
+    :param kind: of the file; None to tell it from the content.
+    :param replace: whether ``out`` may be there already.
+    :raises BackattnError: the file does not fit its kind, a library is missing, or ``out`` is there.
+    """
+    if out.suffix not in (*COLUMN_ENDINGS, *JSON_ENDINGS):
+        raise RecipeError(
+            f"{out}: expected a name that ends in {', '.join(COLUMN_ENDINGS)} (columns) or "
+            f"{', '.join(JSON_ENDINGS)} (JSON lines)"
+        )
+    if os.path.lexists(out) and (not replace or out.is_dir() or (path.exists() and path.samefile(out))):
+        advice = "say --replace to write over it" if out.is_file() and not replace else "name another file"
+        raise RecipeError(f"{out}: is there already; {advice}")
+    found = kind or guess_kind(path)
+    source = _read(path, found, options)
+    if not source.sentences:
+        raise CorpusError(
+            f"{path}: found no sentence (as {found}); is the kind the right one? Say --from KIND"
+        )
+    write_whole_text(
+        out,
+        "".join(_json_lines(source.sentences) if out.suffix in JSON_ENDINGS else _columns(source.sentences)),
+    )
+    return Conversion(
+        kind=found,
+        guessed=kind is None,
+        form=source.form,
+        sentences=len(source.sentences),
+        tokens=sum(map(len, source.sentences)),
+        entities=sum(len(spans(sentence.tags)) for sentence in source.sentences),
+        overlapping=source.overlapping,
+        rejected=source.rejected,
+    )
+
+
+def _read(path: Path, kind: Kind, options: Options) -> Source:
+    match kind:
+        case "brat":
+            return read_brat(path, options)
+        case "doccano":
+            return read_doccano(path, options)
+        case "prodigy":
+            return read_prodigy(path, options)
+        case "label-studio":
+            return read_label_studio(path, options)
+        case "docbin":
+            return read_docbin(path, options)
+        case "parquet":
+            return read_parquet(path, options)
+        case "datasets":
+            return read_saved_dataset(path, options)
+        case "jsonl":
+            return read_token_lines(path, options, _token_fields(path))
+        case "columns":
+            return _first_scheme(
+                path, [(s, ColumnFormat(scheme=s, comment="#", docstart=DOCSTART)) for s in SCHEMES]
+            )
+        case "conllu":
+            return _first_scheme(path, _conllu_formats())
+
+
+def _token_fields(path: Path) -> tuple[str, str]:
+    _, row = next(json_lines(path), (0, {}))
+    fields = first(row, TOKENS), first(row, TAGS)
+    if not all(fields):
+        raise CorpusError(
+            f"{path}:1: found the fields {listed(list(row)) or 'none'}, expected one of {', '.join(TOKENS)} "
+            f"and one of {', '.join(TAGS)}; rename them"
+        )
+    return fields
+
+
+def _conllu_formats() -> Iterable[tuple[str, ConlluFormat]]:
+    """The places where tags are: column 2 (Universal NER), the last column, or MISC."""
+    for tag, key in ((2, ""), (-1, ""), (9, "NER")):
+        where = f"MISC by the key {key}" if key else f"column {tag}"
+        for scheme in SCHEMES:
+            yield f"{scheme}, in {where}", ConlluFormat(scheme=scheme, tag=tag, tag_key=key)
+
+
+def _first_scheme(path: Path, formats: Iterable[tuple[str, CorpusFormat]]) -> Source:
+    """Read a file of columns by the first format that it fits: a tag scheme, and a place of the tag.
+
+    :raises CorpusError: it fits none; the error is that of the first.
+    """
+    problem: CorpusError | None = None
+    for name, format in formats:
+        try:
+            return Source(list(parse_file(path, format).sentences), form=f"tags in {name}")
+        except CorpusError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _columns(sentences: Iterable[Sentence]) -> Iterable[str]:
+    for sentence in sentences:
+        pairs = zip(sentence.tokens, _iob2(sentence.tags), strict=True)
+        yield "".join(f"{token}\t{tag}\n" for token, tag in pairs) + "\n"
+
+
+def _json_lines(sentences: Iterable[Sentence]) -> Iterable[str]:
+    for sentence in sentences:
+        row = {"tokens": sentence.tokens, "ner_tags": _iob2(sentence.tags)}
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _iob2(tags: Iterable[str]) -> list[str]:
+    """BIOES tags in IOB2."""
+    return [{"S": "B", "E": "I"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]

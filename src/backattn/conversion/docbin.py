@@ -1,0 +1,164 @@
+"""Read spaCy's DocBin (``.spacy``): tokens, entities and, where there are some, sentences.
+
+A DocBin is msgpack, packed by zlib. spaCy would unpack it whatever its size, and its msgpack may hold
+pickles. So the columns of numbers are read here, and spaCy's string store turns them into texts.
+"""
+
+import itertools
+import zlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from backattn.common.errors import CorpusError
+from backattn.common.safe_text import error_text
+from backattn.conversion.source import Options, Source, need, read_bytes
+from backattn.corpus import Sentence
+from backattn.corpus.labelled import LONGEST_TOKEN, MOST_BYTES, unfit
+from backattn.corpus.raw_text import split_sentences
+from backattn.corpus.spans import Span, from_spans
+from backattn.corpus.tags import is_type
+
+# Ratio of packed numbers that repeat; a bomb has a thousand.
+_MOST_UNPACKED = 200
+_NEVER_TOO_MUCH = 1 << 24
+# spaCy's ENT_IOB: 0 missing, 1 inside, 2 outside, 3 begin.
+_INSIDE, _BEGIN = 1, 3
+
+
+class _DocBin(msgspec.Struct):
+    """The parts of a DocBin that are read."""
+
+    attrs: list[int]
+    tokens: bytes
+    spaces: bytes
+    lengths: bytes
+    strings: list[str]
+
+
+def read_docbin(path: Path, options: Options) -> Source:
+    """Read the documents of a DocBin.
+
+    :raises BackattnError: spaCy is not installed.
+    :raises CorpusError: the file is damaged, or a token or type does not fit; names file and document.
+    """
+    try:
+        from spacy.attrs import IDS
+        from spacy.strings import StringStore
+    except ModuleNotFoundError as error:
+        need("spacy", error)
+    try:
+        content = msgspec.msgpack.decode(_unpacked(path), type=_DocBin)
+        columns, spaces, lengths = _arrays(content)
+        places = {name: content.attrs.index(IDS[name]) for name in ("ORTH", "ENT_IOB", "ENT_TYPE")}
+        starts = content.attrs.index(IDS["SENT_START"]) if IDS["SENT_START"] in content.attrs else None
+        store = StringStore(content.strings)
+        words, kinds = (
+            [store[int(number)] for number in columns[:, places[name]]] for name in ("ORTH", "ENT_TYPE")
+        )
+    except (ValueError, KeyError, msgspec.MsgspecError) as error:
+        raise CorpusError(f"{path}: damaged, or no DocBin ({error_text(error)}); write it again") from None
+    source = Source(form="tokens of spaCy")
+    iob, begin = columns[:, places["ENT_IOB"]], 0
+    for number, length in enumerate(lengths.tolist(), 1):
+        rows = slice(begin, begin + length)
+        begin += length
+        ids = columns[rows, starts] if starts is not None else np.zeros(length, np.uint64)
+        document = _Document(f"{path}: document {number}", words[rows], kinds[rows], iob[rows].tolist())
+        source.sentences += document.sentences(spaces[rows].tolist(), ids.tolist(), options.language or "en")
+    return source
+
+
+def _unpacked(path: Path) -> bytes:
+    """The msgpack of a DocBin.
+
+    :raises CorpusError: it is not packed by zlib, or unpacks to far more than tokens do.
+    """
+    packed = read_bytes(path, "a DocBin")
+    most = min(MOST_BYTES, max(_NEVER_TOO_MUCH, _MOST_UNPACKED * len(packed)))
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(packed, most)
+    except zlib.error:
+        raise CorpusError(f"{path}: not packed by zlib, expected a DocBin; write it again") from None
+    if unpacker.unconsumed_tail:
+        raise CorpusError(f"{path}: unpacks to more than {most:,} bytes, which no DocBin of its size does")
+    if not unpacker.eof:
+        raise CorpusError(f"{path}: not whole; write it again")
+    return data
+
+
+def _arrays(content: _DocBin) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The numbers of each token, whether a blank follows it, and the number of tokens of each document.
+
+    :raises ValueError: they do not agree.
+    """
+    columns = np.frombuffer(content.tokens, np.uint64).reshape(-1, len(content.attrs))
+    spaces = np.frombuffer(content.spaces, np.bool_)
+    lengths = np.frombuffer(content.lengths, np.int32)
+    if (lengths < 0).any() or int(lengths.sum(dtype=np.int64)) != len(columns) or len(spaces) != len(columns):
+        raise ValueError("its lengths do not agree")
+    return columns, spaces, lengths
+
+
+class _Document:
+    """One document: its tokens with their entity columns."""
+
+    def __init__(self, where: str, words: list[str], kinds: list[str], iob: list[int]) -> None:
+        self._where, self._words = where, words
+        self._entities = self._spans(kinds, iob)
+
+    def _spans(self, kinds: list[str], iob: list[int]) -> list[Span]:
+        spans: list[Span] = []
+        for place, (kind, code) in enumerate(zip(kinds, iob, strict=True)):
+            if code == _INSIDE and spans and spans[-1].end == place and spans[-1].type == kind:
+                spans[-1] = Span(spans[-1].start, place + 1, kind)
+            elif code in (_INSIDE, _BEGIN) and kind:
+                if not is_type(kind):
+                    raise CorpusError(f"{self._where}: found the type {kind!r}, expected one without blanks")
+                spans.append(Span(place, place + 1, kind))
+        return spans
+
+    def sentences(self, spaces: list[bool], starts: list[int], language: str) -> list[Sentence]:
+        """The sentences; tokens of blanks alone are left out."""
+        inside = {place for span in self._entities for place in range(span.start + 1, span.end)}
+        borders = self._marked(starts) if any(starts) else self._split(spaces, language)
+        bounds = sorted({0, len(self._words), *borders} - inside)
+        found = []
+        for begin, end in itertools.pairwise(bounds):
+            kept = [place for place in range(begin, end) if self._fit(place)]
+            index = {place: number for number, place in enumerate(kept)}
+            spans = [
+                Span(index[inner[0]], index[inner[-1]] + 1, span.type)
+                for span in self._entities
+                if begin <= span.start < end
+                and (inner := [place for place in range(span.start, span.end) if place in index])
+            ]
+            if kept:
+                words = tuple(self._words[place].strip() for place in kept)
+                found.append(Sentence(words, from_spans(spans, len(kept))))
+        return found
+
+    def _fit(self, place: int) -> bool:
+        """Whether a token is no blank.
+
+        :raises CorpusError: it holds what no token may.
+        """
+        word = self._words[place].strip()
+        problem = unfit(word) or ("more characters than a word" if len(word) > LONGEST_TOKEN else "")
+        if problem:
+            raise CorpusError(f"{self._where}: found {problem} in token {place + 1}, expected text; mend it")
+        return bool(word)
+
+    def _marked(self, starts: list[int]) -> set[int]:
+        return {place for place, start in enumerate(starts) if start == 1}
+
+    def _split(self, spaces: list[bool], language: str) -> set[int]:
+        """The first tokens of the sentences of the text."""
+        text = "".join(word + " " * space for word, space in zip(self._words, spaces, strict=True))
+        begins = [begin for begin, _ in split_sentences(text, language)]
+        places = np.cumsum([0, *(len(w) + s for w, s in zip(self._words, spaces, strict=True))])
+        return set(np.searchsorted(places, begins).tolist()) - {len(self._words)}

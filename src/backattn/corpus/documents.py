@@ -1,0 +1,100 @@
+"""New text to tag: the documents of an input, and the places of their tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from backattn.common.errors import CorpusError
+from backattn.common.safe_text import quoted
+from backattn.common.text_lines import BYTE_ORDER_MARK
+from backattn.corpus.formats import LONGEST_TOKEN
+from backattn.recipe import Unit
+
+Tokens = tuple[str, ...]
+# The document separator of CoNLL-2003.
+DOCSTART = "-DOCSTART-"
+# Tokens of a sentence. CoNLL-2002 has one of 1,238; this many are a text that was not split.
+MOST_TOKENS = 100_000
+# They would end a line or a column of the output.
+_NOT_IN_TOKENS = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", "\0": "a NUL character"}
+
+
+class TokenisedSentence(NamedTuple):
+    """The tokens of a sentence, and where each begins and ends in its document's text."""
+
+    tokens: Tokens
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A line of text or of tokens, a JSON object, or a sentence in columns.
+
+    :param text: without its line end; ``text[start:end]`` is the token for each of its places.
+    :param sentences: none for a blank line.
+    :param separator: the line separates documents (``-DOCSTART-``) and is nothing to tag.
+    """
+
+    text: str
+    sentences: tuple[TokenisedSentence, ...] = ()
+    separator: bool = False
+
+
+def joined(tokens: Sequence[str], unit: Unit) -> Document:
+    """The document of a sentence whose text is not known: words with blanks between, or characters."""
+    between = "" if unit == "character" else " "
+    places, place = [], 0
+    for token in tokens:
+        places.append((place, place + len(token)))
+        place += len(token) + len(between)
+    return Document(between.join(tokens), (TokenisedSentence(tuple(tokens), tuple(places)),))
+
+
+def found_in(text: str, tokens: Sequence[str], where: str) -> TokenisedSentence:
+    """Find the places of tokens in their text, one after the other.
+
+    :param where: file and line, for messages.
+    :raises CorpusError: the text does not hold them in this order.
+    """
+    places, place = [], 0
+    for number, token in enumerate(tokens, 1):
+        begin = text.find(token, place)
+        if begin < 0:
+            raise CorpusError(
+                f"{where}: found no {quoted(token)}, token {number:,}, behind the tokens before it in the "
+                "text; expected the tokens of this very text, in their order; mend them, or leave one of the "
+                "two out"
+            )
+        place = begin + len(token)
+        places.append((begin, place))
+    return TokenisedSentence(tuple(tokens), tuple(places))
+
+
+def check_tokens(tokens: Sequence[str], where: str) -> None:
+    """Refuse what is no token, or no sentence.
+
+    :param where: file and line, for messages.
+    :raises CorpusError: a token is blank, too long, or has a character that ends lines or columns.
+    """
+    if len(tokens) > MOST_TOKENS:
+        raise CorpusError(
+            f"{where}: found a sentence of more than {MOST_TOKENS:,} tokens; expected a line, an empty line "
+            "or a full stop after each sentence; put them in"
+        )
+    longest = max(map(len, tokens), default=0)
+    if longest > LONGEST_TOKEN:
+        raise CorpusError(
+            f"{where}: found a token of {longest:,} characters, expected at most {LONGEST_TOKEN:,}; mend it"
+        )
+    for token in tokens:
+        if not token.strip(" \t"):
+            raise CorpusError(f"{where}: found {quoted(token)} as a token, expected some text; mend the line")
+        # Invisible, it would make another token of the same word; most often, files were joined.
+        if BYTE_ORDER_MARK in token:
+            raise CorpusError(
+                f"{where}: found a byte order mark (U+FEFF), expected it at the head of the file alone; take "
+                "it out"
+            )
+        for character, name in _NOT_IN_TOKENS.items():
+            if character in token:
+                raise CorpusError(f"{where}: found {name} in the token {quoted(token)}; take it out")

@@ -1,0 +1,231 @@
+"""Make sentences of the tokens and tags of a labelled file: the rules that files of all forms share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backattn.common.errors import CorpusError, RecipeError
+from backattn.common.safe_text import listed, plain, quoted
+from backattn.common.text_lines import BYTE_ORDER_MARK
+from backattn.corpus import Sentence
+from backattn.corpus.tags import MOST_TYPES, OUTSIDE, TagError, is_type, to_bioes, with_type
+from backattn.recipe import CorpusFormat
+
+# Some sixty million tokens; in memory they take twenty times as much.
+MOST_BYTES = 1 << 30
+# Characters of a token: a word takes the memory of its longest neighbour, and time by the square of its own.
+LONGEST_TOKEN = 10_000
+# Tokens. A file whose sentences are longer than this on average has lost the ends of its sentences. A single
+# sentence may be longer: CoNLL-2002 has one of 1,238 tokens.
+LONGEST_MEAN = 1000
+# The document separator of CoNLL-2003.
+DOCSTART = "-DOCSTART-"
+# IOB2 and its other name.
+IOB2 = ("IOB2", "BIO")
+_BLANKS = " \t"
+# What no token holds: the ends of lines and columns, and what nobody can see.
+_NO_TEXT = {
+    "\n": "a line feed", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL character",
+    BYTE_ORDER_MARK: "a byte order mark (U+FEFF)",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """The contents of a labelled file.
+
+    :param sentences: in file order, tags in BIOES.
+    :param documents: number of document separators (``-DOCSTART-``).
+    :param orphans: number of I- tags without an entity to continue, which were read as the beginning of one.
+    :param comments: number of comment lines that were passed over.
+    :param no_tokens: what else is no token -> how many (multiword ranges and empty nodes of CoNLL-U).
+    :param sha256: digest of the file's bytes.
+    """
+
+    sentences: tuple[Sentence, ...]
+    documents: int = 0
+    orphans: int = 0
+    comments: int = 0
+    no_tokens: Mapping[str, int] = field(default_factory=dict)
+    sha256: str = ""
+
+
+class SentenceMaker:
+    """Makes sentences of tokens and tags by the keys that the formats of all kinds share; counts orphans.
+
+    :param path: the file, for messages.
+    """
+
+    def __init__(self, path: Path, format: CorpusFormat) -> None:
+        self.path = path
+        self.format = format
+        self.orphans = 0
+        self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
+
+    def token(self, token: str, number: int, place: str = "the token column") -> str:
+        """Check a token.
+
+        :param place: where it stands, for the message.
+        :raises CorpusError: it is blank, or longer than any word.
+        """
+        if len(token) > LONGEST_TOKEN:
+            raise self.error(
+                number, f"a token of {len(token):,} characters", f"at most {LONGEST_TOKEN:,}", "mend the line"
+            )
+        if not token.strip(_BLANKS):
+            raise self.error(number, "an empty token", f"some text in {place}", "mend the line")
+        return self._known.setdefault(token, token)
+
+    def foreign_token(self, token: str, number: int) -> str:
+        """Check a token of a form that could hold any characters, as :meth:`token`.
+
+        :raises CorpusError: it holds the end of a line, half of a surrogate pair, or is a document separator.
+        """
+        if problem := unfit(token):
+            raise self.error(number, f"{problem} in the token {quoted(token)}", "text alone", "mend the line")
+        return self.token(token, number, "the list of tokens")
+
+    def sentence(
+        self,
+        tokens: Sequence[str],
+        tags: Sequence[str],
+        numbers: Sequence[int],
+        advice: Callable[[TagError], str] | None = None,
+    ) -> Sentence:
+        """Convert the tags of a sentence to BIOES; its types and units become those that the format says.
+
+        :param numbers: the line of each token.
+        :param advice: what to do about an illegal tag.
+        :raises CorpusError: a tag violates the scheme, or has a type that the format does not list.
+        """
+        format, mending = self.format, self.format.orphans == "begin"
+        try:
+            typed = with_type(tags, format.scheme, format.type) if format.type else tags
+            # IOB1 differs from IOB2 only in that an I- may begin an entity.
+            converted = to_bioes(typed, "IOB1" if mending else format.scheme)
+        except TagError as error:
+            advise = advice or self._advice
+            raise self.error(numbers[error.position], error.found, error.expected, advise(error)) from None
+        if mending:
+            self.orphans += sum(t[0] == "I" and c[0] in "BS" for t, c in zip(tags, converted, strict=True))
+        return self.finished(tokens, converted, numbers)
+
+    def finished(self, tokens: Sequence[str], tags: tuple[str, ...], numbers: Sequence[int]) -> Sentence:
+        """A sentence of tags in BIOES, with its types and units as the format says.
+
+        :raises CorpusError: a tag has a type that the format does not list.
+        """
+        if self.format.types:
+            tags = self._renamed(tags, numbers)
+        if self.format.split_characters:
+            return Sentence(*characters(tokens, tags))
+        return Sentence(tuple(tokens), tags)
+
+    def _advice(self, error: TagError) -> str:
+        if error.orphan and self.format.scheme in IOB2:
+            return 'mend the tag, or let it begin an entity: orphans = "begin" in the recipe\'s format'
+        return "mend the tag, or the format's scheme, type and place of the tag in the recipe"
+
+    def _renamed(self, tags: tuple[str, ...], numbers: Sequence[int]) -> tuple[str, ...]:
+        """Replace entity types after the conversion to BIOES, so that two adjacent entities stay two."""
+        renamed = []
+        for tag, number in zip(tags, numbers, strict=True):
+            try:
+                renamed.append(_rename(tag, self.format.types))
+            except KeyError as error:
+                raise self.error(
+                    number, f"type {plain(error.args[0])}", f"one of {listed(list(self.format.types))}",
+                    'give it a type (or "" for none) in the format\'s types in the recipe',
+                ) from None  # fmt: skip
+        return tuple(renamed)
+
+    def error(self, number: int, found: str, expected: str, advice: str) -> CorpusError:
+        """The error for a line."""
+        return CorpusError(f"{self.path}:{number}: found {found}, expected {expected}; {advice}")
+
+
+def unfit(token: str) -> str:
+    """What a token holds that no token of a corpus does; empty for a token that is fit."""
+    for character, name in _NO_TEXT.items():
+        if character in token:
+            return name
+    if any("\ud800" <= character <= "\udfff" for character in token):
+        return "half of a surrogate pair"
+    return "a separator of documents" if token == DOCSTART else ""
+
+
+def check_labels(path: Path, format: CorpusFormat) -> None:
+    """Check the keys of a format that all kinds share.
+
+    :raises RecipeError: they contradict each other, or a type is not valid.
+    """
+    if format.orphans == "begin" and format.scheme not in IOB2:
+        raise RecipeError(
+            f'{path}: its format says orphans = "begin" with scheme {format.scheme}; expected that only with '
+            "IOB2; take one of the two out of the recipe"
+        )
+    if format.type and (format.scheme == "IO" or not is_type(format.type)):
+        expected = "a scheme with prefixes" if is_type(format.type) else "a type without blanks"
+        raise RecipeError(
+            f"{path}: its format says type = {quoted(format.type)} with scheme {format.scheme}; expected "
+            f'{expected} (type is for tags without types: B, I, O; for I and O alone say scheme = "IOB1"); '
+            "mend the recipe"
+        )
+    for name, kind in format.types.items():
+        if kind and not is_type(kind):
+            raise RecipeError(
+                f"{path}: its format maps the type {quoted(name)} to {quoted(kind)}; expected a type without "
+                'blanks, or "" for none; mend the format\'s types in the recipe'
+            )
+
+
+def check_sentences(path: Path, sentences: Sequence[Sentence]) -> None:
+    """Check the sentences of a whole file.
+
+    :raises CorpusError: there are none, the ends of sentences are missing, or what was read as tags is not.
+    """
+    if not sentences:
+        raise CorpusError(
+            f"{path}:1: found no sentence, expected at least one token; put the whole file in place"
+        )
+    tokens = sum(map(len, sentences))
+    if tokens > LONGEST_MEAN * len(sentences):
+        raise CorpusError(
+            f"{path}:1: found {tokens:,} tokens in {count(len(sentences), 'sentence')}, expected an empty "
+            "line after each sentence; put them in"
+        )
+    types = {tag[2:] for tag in set().union(*(sentence.tags for sentence in sentences))}
+    if len(types) > MOST_TYPES:
+        raise CorpusError(
+            f"{path}:1: found {len(types):,} entity types, expected at most {MOST_TYPES:,}; name the column "
+            "of the tags in the recipe's format (tag)"
+        )
+
+
+def characters(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split words into characters, and their BIOES tags accordingly."""
+    found: list[str] = []
+    kinds: list[str] = []
+    for word, tag in zip(words, tags, strict=True):
+        for place, character in enumerate(word, 1):
+            begins, ends = place == 1 and tag[0] in "BS", place == len(word) and tag[0] in "ES"
+            prefix = "S" if begins and ends else "B" if begins else "E" if ends else "I"
+            found.append(character)
+            kinds.append(tag if tag == OUTSIDE else f"{prefix}{tag[1:]}")
+    return tuple(found), tuple(kinds)
+
+
+def _rename(tag: str, types: Mapping[str, str]) -> str:
+    """A BIOES tag with its type replaced; O where the new type is empty.
+
+    :raises KeyError: the type is not among ``types``.
+    """
+    if tag == OUTSIDE:
+        return tag
+    renamed = types[tag[2:]]
+    return f"{tag[:2]}{renamed}" if renamed else OUTSIDE
+
+
+def count(number: int, noun: str) -> str:
+    """``1 column``, ``2 columns``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,189 @@
+"""Split raw text into sentences and tokens, each with its exact place in the text.
+
+Words are those of Moses (sacremoses), as the translators of stage one read them. Moses changes text here and
+there; its words are therefore looked up in the text again, so that ``text[start:end]`` is the token, always.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from backattn.recipe import Unit
+
+if TYPE_CHECKING:
+    from sacremoses import MosesTokenizer
+
+# Languages that are written without spaces between words.
+UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
+# Characters between tokens: white space, control characters, and the zero-width space and byte order mark,
+# which no reader can see.
+_BLANK = re.compile("[\\s\0-\x1f\x7f-\x9f\u200b\ufeff]")
+_WORD = re.compile("[^\\s\0-\x1f\x7f-\x9f\u200b\ufeff]+")
+# Characters. Moses gets no longer word: none has one, and its patterns may take time by the square.
+_LONGEST_WORD = 1000
+# A joiner holds an emoji together, or letters of Persian and Hindi.
+_JOINERS = "\u200c\u200d"
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+_CLOSING = "\"'»”’)\\]}」』）"
+# The end of a sentence: its mark and closing quotes, before white space. Chinese needs no space.
+# Possessive, and from the first mark of a row alone: a page of dots takes no time.
+_SENTENCE_END = re.compile(
+    f"(?<![.!?…؟۔।])[.!?…؟۔।]++[{_CLOSING}]*+(?=\\s)|(?<![。！？])[。！？]++[{_CLOSING}]*+"
+)
+_OPENING = "\"'«“„‘([{¿¡「『（-–—"
+
+
+class RawToken(NamedTuple):
+    """A token of a text: ``text[start:end] == token``."""
+
+    token: str
+    start: int
+    end: int
+
+
+def base_language(language: str) -> str:
+    """The language without its region or script: ``zh`` for ``zh_CN``."""
+    return re.split("[-_]", language)[0].lower()
+
+
+def unit_of(language: str) -> Unit:
+    """The unit that a language is split into: characters where it is written without spaces, else words."""
+    return "character" if base_language(language) in UNSPACED else "word"
+
+
+def tokenise(text: str, language: str, unit: Unit | None = None) -> list[RawToken]:
+    """Split text into tokens, in order; what is not in one is blank.
+
+    :param language: language code, for Moses; one that it does not know is split as English is.
+    :param unit: words, or single characters as in the Weibo corpus; None: as :func:`unit_of` the language.
+    :raises ModuleNotFoundError: sacremoses, which splits words, is not installed.
+    """
+    if (unit or unit_of(language)) == "character":
+        return [RawToken(c, place, place + 1) for place, c in enumerate(text) if not _BLANK.match(c)]
+    chunks = [(found[0], found.start()) for found in _WORD.finditer(text)]
+    if not chunks:
+        return []
+    words = _moses_words([chunk for chunk, _ in chunks], base_language(language))
+    return [
+        RawToken(word, start, start + len(word))
+        for (_, place), own in zip(chunks, words, strict=True)
+        for word, start in zip(own, _starts(own, place), strict=True)
+    ]
+
+
+def _starts(words: Sequence[str], place: int) -> Iterator[int]:
+    for word in words:
+        yield place
+        place += len(word)
+
+
+def _moses_words(chunks: Sequence[str], language: str) -> list[list[str]]:
+    """The words of each of the chunks that stand between blanks.
+
+    The chunks are given to Moses together, since a full stop depends on the next word; and one by one where
+    the words together are not the text. A chunk that Moses changes even so stays whole.
+    """
+    moses = _tokeniser(language)
+    if max(map(len, chunks)) <= _LONGEST_WORD:
+        words: list[str] = moses.tokenize(" ".join(chunks), escape=False)
+        if (divided := _divided(chunks, words)) is not None:
+            return [_glued(own) for own in divided]
+    found = []
+    for chunk in chunks:
+        own = moses.tokenize(chunk, escape=False) if len(chunk) <= _LONGEST_WORD else [chunk]
+        found.append(_glued(own) if "".join(own) == chunk else [chunk])
+    return found
+
+
+def _divided(chunks: Sequence[str], words: Sequence[str]) -> list[list[str]] | None:
+    """Words by the chunk that they are part of; None where they are not the chunks' text."""
+    rest, divided = iter(words), []
+    for chunk in chunks:
+        own: list[str] = []
+        place = 0
+        while place < len(chunk):
+            word = next(rest, "")
+            if not word or not chunk.startswith(word, place):
+                return None
+            own.append(word)
+            place += len(word)
+        divided.append(own)
+    return divided if next(rest, None) is None else None
+
+
+def _glued(words: Sequence[str]) -> list[str]:
+    """Join words that Moses has cut inside a letter with its marks, or inside an emoji."""
+    glued: list[str] = []
+    for word in words:
+        if glued and (_continues(word[0]) or glued[-1][-1] in _JOINERS):
+            glued[-1] += word
+        else:
+            glued.append(word)
+    return glued
+
+
+def _continues(character: str) -> bool:
+    return (
+        character in _JOINERS
+        or ord(character) in _SKIN_TONES
+        or unicodedata.category(character).startswith("M")
+    )
+
+
+def split_sentences(text: str, language: str) -> list[tuple[int, int]]:
+    """The places (start, end) of the sentences of a text, without the blanks around them.
+
+    A line feed ends a sentence, and so does ``.``, ``!`` or ``?`` before a blank and a word that does not
+    begin with a small letter, but for the full stop of an abbreviation that Moses knows, or of an initial.
+    """
+    prefixes = _prefixes(base_language(language)) if unit_of(language) == "word" else frozenset()
+    found, start = [], 0
+    for end in _ends(text, prefixes):
+        if tokens := _WORD.search(text, start, end):
+            last = end
+            while _BLANK.match(text[last - 1]):
+                last -= 1
+            found.append((tokens.start(), last))
+        start = end
+    return found
+
+
+def _ends(text: str, prefixes: frozenset[str]) -> Iterator[int]:
+    place = 0
+    for line in text.splitlines(keepends=True):
+        for mark in _SENTENCE_END.finditer(line):
+            if _ends_sentence(line, mark, prefixes):
+                yield place + mark.end()
+        place += len(line)
+        yield place
+
+
+def _ends_sentence(line: str, mark: re.Match[str], prefixes: frozenset[str]) -> bool:
+    following = _WORD.search(line, mark.end())
+    if following is None:
+        return False  # the end of the line comes anyway
+    if mark[0][0] in "。！？":
+        return True
+    first = following[0].lstrip(_OPENING)[:1]
+    if first.islower():
+        return False
+    if mark[0] != ".":
+        return True
+    before = re.search(r"[^\s]*\Z", line[max(0, mark.start() - _LONGEST_WORD) : mark.start()])
+    word = before[0].lstrip(_OPENING) if before else ""
+    initial = len(word) == 1 and word.isupper()
+    return not (initial or word in prefixes or ("." in word and word.replace(".", "").isalpha()))
+
+
+@lru_cache
+def _tokeniser(language: str) -> "MosesTokenizer":
+    from sacremoses import MosesTokenizer  # of stage one's packages: the corpus is read without it
+
+    return MosesTokenizer(language)
+
+
+@lru_cache
+def _prefixes(language: str) -> frozenset[str]:
+    return frozenset(_tokeniser(language).NONBREAKING_PREFIXES)
