@@ -77,6 +77,7 @@ DOORS = {
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
+    "ray": {"features/engines/ray.py"},
     "jinja2": {"report/markup.py"},
     # Each library that files of other tools are read with has one door.
     "spacy": {"conversion/docbin.py", "corpus/input_raw.py", "integrations/spacy.py"},

@@ -10,6 +10,7 @@ from backattn.common.errors import CorpusError, MissingError, ModelError, StaleE
 from backattn.corpus import Corpus, Sentence
 from backattn.features import build, pipeline
 from backattn.features.check import check
+from backattn.features.engines import shard
 from backattn.features.gc import collect_garbage
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.models.vouchers import Vouchers
@@ -179,8 +180,10 @@ def test_a_large_corpus_has_larger_shards_and_not_more(monkeypatch: pytest.Monke
     monkeypatch.setattr(build, "SHARD_TOKENS", 1)
     monkeypatch.setattr(build, "_MAX_SHARDS", 3)
     sizes: list[int] = []
-    plain = build._write_shard
-    monkeypatch.setattr(build, "_write_shard", lambda *given: sizes.append(len(given[-1])) or plain(*given))
+    plain = shard.compute_shard
+    monkeypatch.setattr(
+        shard, "compute_shard", lambda *given: sizes.append(len(given[3].sentences)) or plain(*given)
+    )
     corpus = make_corpus(TEXTS)
     build.build_translations(make_plan(make_recipe(), corpus).translation, FakeTranslator, "cpu")
     assert sum(sizes) == len(corpus.unique)
@@ -444,7 +447,7 @@ def test_a_shard_is_cut_by_characters_as_well(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(build, "SHARD_TOKENS", 10)
     words, long = [f"b{i} c{i}" for i in range(5)], ["x" * 200, "y" * 200, "z" * 160]
     corpus = make_corpus([*long, *words])
-    parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10, "x"))
+    parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10))
     assert sorted(map(len, parts)) == [1, 1, 1, 5]  # five sentences of two words make a shard
     _, first, _, translator, _ = run(corpus)
     assert first.computed == len(corpus.unique) == len(translator.seen)

@@ -85,6 +85,30 @@ only_option = click.option(
     "--only", "part", type=click.Choice(["all", "transfer", "embeddings"]), default="all", show_default=True,
     help="transfer: translations and T; embeddings: frozen embeddings, which need no translator.",
 )  # fmt: skip
+
+
+def engine_options(command: _F) -> _F:
+    """Add the options that say who computes shards, and which."""
+    for option in reversed(_engine_options):
+        command = option(command)
+    return command
+
+
+_engine_options = (
+    click.option(
+        "--engine", type=click.Choice(["local", "processes", "ray"]),
+        help="Who computes: local, this process (the default); processes, several on this machine; ray, the "
+        "nodes of a Ray cluster.",
+    ),
+    click.option("--workers", type=click.IntRange(1),
+                 help="Workers of --engine, each with a model of its own; default: one for each GPU."),
+    click.option("--threads", type=click.IntRange(1),
+                 help="CPU threads of each worker; default: all cores, divided by the workers."),
+    click.option("--address", help="HOST:PORT of the Ray cluster; default: one of this machine alone."),
+    click.option("--shard", metavar="i/N",
+                 help="Compute the i-th of N shares, and leave the rest to other commands (then --collect)."),
+    click.option("--collect", is_flag=True, help="Join what commands with --shard computed."),
+)  # fmt: skip
 replace_option = click.option(
     "--replace", is_flag=True,
     help="Train anew where a finished model has other settings or data. Stores and runs that were made "
