@@ -51,8 +51,9 @@ def models(
     recipe = load_recipe(lang, overrides)
     tell_disagreements(recipe)
     found = trainings(recipe, replace=replace)
+    missing = [*untrained(recipe, found), *missing_data(found)]
     if not dry_run:  # before hours of training
-        if missing := [*untrained(recipe, found), *missing_data(found)]:
+        if missing:
             shown = [str(error) for error in missing[:_MOST_SHOWN]]
             if more := len(missing) - len(shown):
                 shown.append(f"and {more} more; `backattn models {lang} --dry-run` lists them")

@@ -170,7 +170,7 @@ class AlignmentRecipe(Table, frozen=True, kw_only=True):
 
 
 class TransferRecipe(Table, frozen=True, kw_only=True):
-    """How T is computed from A and R (section "From pieces to tokens" of the README).
+    """How T is computed from A and R ("From pieces to tokens" in docs/architecture.md).
 
     :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4); the probabilities of its
         tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds); or, in
