@@ -21,7 +21,9 @@ from backattn.recipe import load_recipe
 from users_folder import MODELS, ORDINARY, RECIPE, fill, make_home
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pipelines/DATA.md", ROOT / "cache/README.md"])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pipelines/DATA.md", ROOT / "cache/README.md"]
+)
 BLOCK = re.compile(r"^(?:<!-- (not run: [^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.S | re.M)
 NOT_OURS = {  # options of pip, python and other programs
     *("--no-build-isolation", "--require-hashes", "--print-alignment", "--seconds", "--no-deps"),
@@ -151,7 +153,9 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_source() -> None:
     source = re.sub(r'"\s*(?:#[^\n]*)?\n\s*f?"', "", source)  # a message over several lines
     rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs/troubleshooting.md").read_text("utf-8"), re.M)
     assert len(rows) > 10
-    for fragment in (part.strip() for row in rows for span in re.findall("`(.+?)`", row) for part in span.split("...")):
+    for fragment in (
+        part.strip() for row in rows for span in re.findall("`(.+?)`", row) for part in span.split("...")
+    ):
         assert fragment.rstrip(";") in source, fragment
 
 
