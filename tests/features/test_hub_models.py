@@ -75,7 +75,7 @@ def test_a_store_goes_on_with_the_model_that_it_was_begun_with(
     hub.asked.clear()
     (home / "data/toy.test").write_text("anna B-PER\nneu O\n")
     status, out, err = run(*FEATURES)
-    assert (status, err) == (0, ""), out
+    assert (status, err) == (0, "next: backattn train toy\n"), out
     assert not hub.asked
     assert run(*CHECK)[0] == 0
     status, out, _ = run(*CHECK, "--online")

@@ -10,6 +10,7 @@ import pytest
 from backattn.common.digests import file_digest
 from backattn.corpus import Corpus
 from backattn.features.plan import make_plan
+from backattn.models.hub import record_place
 from backattn.recipe import from_json
 from users_folder import make_home, run
 
