@@ -75,7 +75,7 @@ def features(
         told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
         answer(told, text, as_json)
         if statuses and not dry_run and not as_json:
-            _say_next(make_plan(recipe, data, part), lang, overrides, device)
+            _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
         return
     from backattn.common.device import pick_device
     from backattn.features.pipeline import make_features
@@ -89,17 +89,20 @@ def features(
         as_json,
     )
     if not as_json:
-        _say_next(make_plan(recipe, data, part), lang, overrides, device)
+        _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
 
 
-def _say_next(plan: "Plan", lang: str, overrides: Sequence[str], device: str) -> None:
-    """Say the command after `features`: the rest of the corpus after a trial, with its time, else `train`."""
+def _say_next(plan: "Plan | None", lang: str, overrides: Sequence[str], device: str) -> None:
+    """Say the command after `features`: the rest of the corpus, with its time, or `train`.
+
+    :param plan: of the whole corpus after a trial; None where the whole was asked for.
+    """
     from backattn.features.check import check as check_plan
     from backattn.features.estimate import estimate
 
-    statuses = check_plan(plan)
+    statuses = check_plan(plan) if plan else ()
     options = with_overrides(lang, overrides)
-    if all(status.state == "fresh" for status in statuses):
+    if plan is None or all(status.state == "fresh" for status in statuses):
         say_next(f"backattn train {options}")
         return
     for time in estimate(plan, statuses, device):
