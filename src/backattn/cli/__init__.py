@@ -12,9 +12,9 @@ from backattn.cli.basics import corpus, demo, keys, recipes, sample
 from backattn.cli.conversion import convert
 from backattn.cli.error_handling import ErrorHandlingGroup
 from backattn.cli.init import init
-from backattn.cli.models import align, charlm, english, models, translator
+from backattn.cli.models import align, charlm, english, models, translator, vectors
 from backattn.cli.stage_one import check, features, gc, pairs, show
-from backattn.cli.stage_two import evaluate, inspect, project, report, runs, tag, train
+from backattn.cli.stage_two import evaluate, inspect, package, project, report, runs, tag, train
 from backattn.common.cores import limit_openmp_threads
 from backattn.common.version import __version__
 
@@ -44,8 +44,8 @@ def main() -> None:
 
 for _command in (
     *(init, recipes, keys, corpus, convert, sample, demo),
-    *(models, translator, charlm, english, align),
+    *(models, translator, charlm, vectors, english, align),
     *(features, check, show, pairs, gc),
-    *(train, runs, report, tag, evaluate, inspect, project),
+    *(train, runs, report, tag, evaluate, inspect, project, package),
 ):
     main.add_command(_command)

@@ -262,7 +262,7 @@ def fresh_stores(recipe: Recipe, corpus: Corpus, inputs: Sequence[Inputs]) -> di
             alone = "" if TRANSFER in names else " --only embeddings"  # which needs no translator
             raise StaleError(
                 f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences have no {name} vectors; "
-                f"run `backattn features {recipe.name}{alone}` (with the same --set), then train"
+                f"run `backattn features {recipe.name}{alone}` (with the same --preset and --set), then train"
             )
         paths[name] = stage.path
     return paths

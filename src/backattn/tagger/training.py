@@ -173,7 +173,8 @@ class _Training:
         if not np.isfinite(mean):
             raise ModelError(
                 f"{self.files.path}: the training loss of epoch {epoch} is {mean}; "
-                "a lower tagger.learning_rate or tagger.clip_norm keeps it finite"
+                "a lower tagger.learning_rate, or gradients clipped at a lower tagger.clip_norm (0 does not "
+                "clip), keeps it finite"
             )
         return mean
 
