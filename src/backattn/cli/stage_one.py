@@ -87,20 +87,22 @@ def features(
 
     for line in new_identities(plan):
         click.echo(printable(line), err=True)
+    waiting: list[str] = []
     if options.collect:
         made = collect_features(plan).stores
     else:
         with open_computing(options, device) as (computing, named):
             found = make_features(recipe, plan, device=named, vouchers=vouchers, computing=computing)
         made = found.stores
-        for line in waiting_lines(lang, made):
+        waiting = list(waiting_lines(lang, made))
+        for line in waiting:
             click.echo(printable(line), err=True)
     answer(
         {name: plain(built) for name, built in made.items()},
         "\n".join(map(_built_line, made.values())),
         as_json,
     )
-    if not as_json:
+    if not as_json and not waiting:
         _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
 
 
