@@ -102,7 +102,11 @@ def features(
         "\n".join(map(_built_line, made.values())),
         as_json,
     )
-    if not as_json and not waiting:
+    if as_json or waiting:
+        return
+    if options.shard:
+        say_next(f"after the other shares: backattn features {with_overrides(lang, overrides)} --collect")
+    else:
         _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
 
 
