@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+import backattn
 from backattn import cli
 from backattn.packaging import package_run as module
 from backattn.packaging.licences import Licensed, hub_licence, warnings
@@ -105,6 +106,7 @@ def test_it_tags_on_another_machine_as_on_this(
     there = tag(received)
     assert there[0] == 0, there[2]
     assert "Anna\tS-PER\n" in there[1]
+    assert [entity.text for entity in backattn.load(received).tag("Anna singt.")] == ["Anna"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["received"]  # nothing else is needed or made
     monkeypatch.chdir(home)
     monkeypatch.delenv("BACKATTN_CACHE")
@@ -291,6 +293,9 @@ def test_the_paths_of_its_recipe_are_not_followed(received: Path, path: str) -> 
     sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" else None)
     assert tag(received) == expected
     assert not [name for name in opened if name.endswith(("kcore", "secret.vec", "config.json"))]
+    trained_one = {"checkpoint": path, "training": {}}
+    rewrite(received, "recipe.json", lambda recipe: recipe["embeddings"].update(fasttext=trained_one))
+    assert tag(received) == expected
     rewrite(received, "recipe.json", lambda recipe: recipe["tagger"].update(embeddings=["fasttext", "bert"]))
     assert "models/embeddings.bert" in refused(received)
 
