@@ -127,6 +127,7 @@ CALLS: dict[tuple[str, ...], list[str]] = {
     ("models",): ["toy --dry-run", "toy --dry-run --json", "toy"],
     ("translator", "train"): ["toy", "EVIL"],
     ("charlm", "train"): ["toy", "EVIL"],
+    ("vectors", "train"): ["toy", "EVIL"],
     ("english", "train"): ["toy", "EVIL"],
     ("english", "convert"): ["EVIL EVIL", "toy EVIL --sha256 EVIL"],
     ("align",): ["toy", "EVIL"],

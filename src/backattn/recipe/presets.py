@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 # Section 3.2 of Sun, Yi and Chen 2019 (arXiv:1906.01183) to the letter, and T as eq. 5 gives it. The
 # embeddings are the row's own: tagger.embeddings. What the paper leaves open is in docs/paper.md.
-_PAPER = {
+_PAPER: Mapping[str, str | float | bool] = {
     "transfer.states": "lstm",
     "transfer.source_states": False,
     "transfer.attention": "translator",
@@ -30,7 +30,7 @@ _PAPER = {
 # Named Entity Recognition", whose text we have not seen: word representations of English, which are what the
 # English tagger's BiLSTM reads, stand beside those of the source, which are what ours reads. How it was
 # trained is not said there, so that the rest is the recipe's.
-_CAN = {
+_CAN: Mapping[str, str | float | bool] = {
     "transfer.states": "embeddings",
     "transfer.source_states": False,
     "transfer.attention": "translator",
