@@ -63,7 +63,7 @@ def test_help_names_every_command() -> None:
         (
             "",
             ["train", "toy", "--inputs", "words", "--device", "gpu"],
-            "--device 'gpu': did you mean cuda? expected cpu, cuda or auto (",
+            "--device 'gpu': did you mean cuda? expected cpu, cuda, cuda:N or auto",
         ),
         ("rm data/toy.dev", ["corpus", "toy"], "data/toy.dev"),
         (
@@ -130,7 +130,7 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(home: Path) -> None:
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes().lstrip())
     assert recipe.read_bytes().startswith(b"\xef\xbb\xbf[corpus]")
     assert run("corpus", "toy", "--json") == plain
-    assert run("recipes")[1] == "toy\n"
+    assert "toy" in json.dumps(json.loads(run("recipes", "--json")[1]))
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())  # a second one is a character
     assert "not readable as TOML" in run("corpus", "toy")[2]
 

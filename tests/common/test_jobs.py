@@ -26,7 +26,7 @@ from backattn.tagger.run import RunFolder
 from fakes import make_corpus, make_recipe
 from job_tasks import Square
 from test_architecture import run_without
-from users_folder import fill, make_home, run
+from users_folder import ORDINARY, fill, make_home, run
 
 WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
 CORPUS = make_corpus(WORDS)
@@ -288,7 +288,7 @@ ENDLESS = ("train", "toy", "--inputs", "words", "--seeds", "1,2,3", "--jobs", "2
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder: a recipe that trains for hours, and its corpus."""
-    return make_home(tmp_path, monkeypatch, TAGGER)
+    return make_home(tmp_path, monkeypatch, TAGGER, corpus=ORDINARY)
 
 
 @pytest.fixture

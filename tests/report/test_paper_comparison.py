@@ -131,6 +131,7 @@ def test_each_figure_stands_in_its_table_beside_the_runs_of_its_models(home: Pat
     (random,) = found[5]
     f1 = rows["Random Embedding+BiLSTM+CRF"].measures[OVERALL].mean
     assert (random["Paper"], random["Here"]) == ("10.33", "Random Embedding+BiLSTM+CRF")
+    assert "Paper +BAN" not in random  # nor any other column of lifts
     assert random["Here F1"].startswith(f"{100 * f1:.2f} ± ")
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from backattn.common.errors import RecipeError
 from backattn.common.safe_text import printable, quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
@@ -40,6 +41,14 @@ def _digests(ctx: click.Context, option: click.Parameter, values: tuple[str, ...
     return frozenset(map(str.lower, values))
 
 
+def _device(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse a word that is no device before anything is read; whether there is such a device, torch says."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        meant = "did you mean cuda? " if "gpu" in value.lower() else ""
+        raise RecipeError(f"--device {quoted(value)}: {meant}expected cpu, cuda, cuda:N or auto")
+    return value
+
+
 def _keep_preset(ctx: click.Context, option: click.Parameter, name: str | None) -> None:
     ctx.meta[_PRESET] = preset_overrides(name) if name else ()
 
@@ -60,8 +69,9 @@ set_option = click.option(
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, or auto: a GPU if there is one."
-)
+    "--device", default="auto", show_default=True, callback=_device, metavar="DEVICE",
+    help="cpu, cuda, or auto: a GPU if there is one.",
+)  # fmt: skip
 _trust = click.option(
     "--trust", is_flag=True,
     help="Open flair models whatever their sha256. They are pickles, which can run code.",

@@ -131,7 +131,7 @@ def _with_a_corpus(paths: Iterable[Path]) -> Iterator[KnownRecipe]:
     for path in paths:
         try:
             with open_regular(path) as file:
-                text = file.read(_LONGEST).decode("utf-8", "replace")
+                text = file.read(_LONGEST).decode("utf-8-sig", "replace")
         except OSError:
             continue
         if re.search(r"^\[corpus\]", text, re.M):

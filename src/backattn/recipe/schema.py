@@ -337,11 +337,11 @@ class Recipe(Table, frozen=True, kw_only=True):
                 )
         measures = ["Overall", *self.corpus.groups]
         for number, row in enumerate(self.paper.rows if self.paper else ()):
-            for name in [*row.base, *row.ban]:
-                if name not in measures:
+            for measure in [*row.base, *row.ban]:
+                if measure not in measures:
                     raise ValueError(
                         f"paper.rows[{number}]: expected figures of {listed(measures)} (corpus.groups names "
-                        f"them); found {quoted(name)}"
+                        f"them); found {quoted(measure)}"
                     )
 
     @property

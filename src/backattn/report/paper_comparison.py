@@ -153,10 +153,11 @@ def paper_notes(table: Table, recipe: Recipe) -> tuple[str, ...]:
 def _grid(number: int, lines: Sequence[PaperLine]) -> TextTable:
     settings = any(line.here.setting for line in lines if line.here)
     measures = any(line.measure != OVERALL for line in lines)
+    lifts = any(line.paper.ban for line in lines)  # Table 5 has none
     header = (
         f"Table {number}", "Here", *(["Setting"] if settings else []), *(["F1 of"] if measures else []),
-        "Paper", "Paper +BAN", "Paper lift", "Here F1", "Here +BAN", "Here lift", "Less the paper's lift",
-        "Seeds", "Epochs",
+        "Paper", *(["Paper +BAN", "Paper lift"] if lifts else []), "Here F1",
+        *(["Here +BAN", "Here lift", "Less the paper's lift"] if lifts else []), "Seeds", "Epochs",
     )  # fmt: skip
     rows = tuple(
         (
@@ -164,12 +165,10 @@ def _grid(number: int, lines: Sequence[PaperLine]) -> TextTable:
             line.model or NOTHING,
             *([", ".join(line.here.setting) if line.here else ""] if settings else []),
             *([line.measure] if measures else []),
-            *(_figure(figures.get(line.measure)) for figures in (line.paper.base, line.paper.ban)),
-            _signed(line.paper.lift(line.measure)),
+            _figure(line.paper.base.get(line.measure)),
+            *(_paper_lift(line) if lifts else ()),
             f1_cell(line.base, line.measure),
-            f1_cell(line.ban, line.measure),
-            _lift(line),
-            _with_interval(line.beside_lift),
+            *(_our_lift(line) if lifts else ()),
             *((str(len(line.here.seeds)), str(line.here.epochs)) if line.here else (NOTHING, NOTHING)),
         )
         for line in lines
@@ -190,6 +189,14 @@ def _sentences_grid(table: Table, sentences: PaperSentences) -> TextTable:
         for part, count in here.items()
     )
     return TextTable("Table 1 of the paper: sentences", ("Table 1", "Paper", "Here"), rows, range(1))
+
+
+def _paper_lift(line: PaperLine) -> tuple[str, str]:
+    return _figure(line.paper.ban.get(line.measure)), _signed(line.paper.lift(line.measure))
+
+
+def _our_lift(line: PaperLine) -> tuple[str, str, str]:
+    return f1_cell(line.ban, line.measure), _lift(line), _with_interval(line.beside_lift)
 
 
 def _lift(line: PaperLine) -> str:

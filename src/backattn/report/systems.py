@@ -104,8 +104,13 @@ def _looked_at(path: Path, test: Sequence[Sentence], docstart: str) -> tuple[Col
             lines.append(number)
             prefixes.add(columns[-1].partition("-")[0])
     scheme = _scheme(prefixes)
-    orphans, separator = ("begin" if scheme == "IOB2" else "refuse"), ("tab" if tabs else "whitespace")
-    return ColumnFormat(scheme=scheme, orphans=orphans, separator=separator, docstart=docstart), lines
+    format = ColumnFormat(
+        scheme=scheme,
+        orphans="begin" if scheme == "IOB2" else "refuse",
+        separator="tab" if tabs else "whitespace",
+        docstart=docstart,
+    )
+    return format, lines
 
 
 def _scheme(prefixes: set[str]) -> Scheme:

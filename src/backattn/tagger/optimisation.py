@@ -54,7 +54,8 @@ def sgd_step(parameters: Iterable[Parameter], *, rate: float, clip_norm: float) 
 def _shortening(gradients: Sequence[Tensor], clip_norm: float) -> Tensor:
     """The factor, at most 1, that brings the norm of all gradients together to ``clip_norm``. *Shape:* ()"""
     norm = torch.stack([torch.linalg.vector_norm(_values(gradient)) for gradient in gradients]).norm()
-    return (clip_norm / (norm + _EPSILON)).clamp(max=1.0)
+    shortening: Tensor = (clip_norm / (norm + _EPSILON)).clamp(max=1.0)
+    return shortening
 
 
 def _summed(gradient: Tensor) -> Tensor:
