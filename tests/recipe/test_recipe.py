@@ -209,7 +209,7 @@ def test_every_committed_recipe_loads_and_fits_a_screen(monkeypatch: pytest.Monk
         load_recipe(name)
     assert load_english("english").training is not None
     for path in PIPELINES.glob("*.toml"):
-        assert len(path.read_text("utf-8").splitlines()) <= 100, path
+        assert len(path.read_text("utf-8").splitlines()) <= 110, path
 
 
 def test_an_english_only_recipe_is_no_lang(monkeypatch: pytest.MonkeyPatch) -> None:

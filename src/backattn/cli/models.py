@@ -10,9 +10,11 @@ from backattn.cli.options import (
     json_option,
     recipe_options,
     replace_option,
+    say_next,
     set_option,
     tell_disagreements,
     threads_option,
+    with_overrides,
 )
 from backattn.common.errors import MissingError, RecipeError
 from backattn.common.extras import require_extras
@@ -76,6 +78,8 @@ def models(
             click.echo(f"missing: {error}")
         if not found and not missing:
             click.echo("nothing to train: the models are there, or come from a hub")
+        if not dry_run:
+            say_next(f"backattn features {with_overrides(lang, overrides)}")
 
 
 @click.group()

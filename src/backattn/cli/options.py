@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -109,6 +110,16 @@ def tell_disagreements(recipe: Recipe) -> None:
 def answer(value: Any, text: str, as_json: bool) -> None:
     """Print the text, or the value as JSON."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+
+
+def say_next(command: str) -> None:
+    """Say on standard error which command comes next."""
+    click.echo(printable(f"next: {command}"), err=True)
+
+
+def with_overrides(lang: str, overrides: Iterable[str]) -> str:
+    """LANG and its ``--set`` as they are typed in a shell."""
+    return " ".join([shlex.quote(lang), *(f"--set {shlex.quote(override)}" for override in overrides)])
 
 
 def plain(value: Any) -> Any:

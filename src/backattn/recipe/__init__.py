@@ -1,6 +1,7 @@
 """Read recipes (``pipelines/*.toml``) into immutable classes, one for each table."""
 
 from backattn.recipe.data_files import (
+    UNKNOWN,
     ColumnFormat,
     ConlluFormat,
     CorpusFormat,
@@ -23,6 +24,7 @@ from backattn.recipe.embeddings import (
     FastTextTraining,
 )
 from backattn.recipe.loading import (
+    LICENCE,
     PACKAGED,
     PIPELINES,
     KnownRecipe,
@@ -35,6 +37,7 @@ from backattn.recipe.loading import (
     load_recipe,
     recipe_name,
     trained_by,
+    without_licences,
 )
 from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path
 from backattn.recipe.schema import (
@@ -62,8 +65,10 @@ from backattn.recipe.training import BackTranslation, EnglishCharLm, EnglishTrai
 
 __all__ = [
     "EPOCHS",
+    "LICENCE",
     "PACKAGED",
     "PIPELINES",
+    "UNKNOWN",
     "AlignmentRecipe",
     "BackTranslation",
     "BertRecipe",
@@ -118,4 +123,5 @@ __all__ = [
     "model_path",
     "recipe_name",
     "trained_by",
+    "without_licences",
 ]

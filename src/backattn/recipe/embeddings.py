@@ -12,7 +12,7 @@ from backattn.recipe.constraints import (
     Table,
     one_of,
 )
-from backattn.recipe.data_files import TextFile
+from backattn.recipe.data_files import UNKNOWN, TextFile
 
 
 class FastTextTraining(Table, frozen=True, kw_only=True):
@@ -61,10 +61,12 @@ class FastTextRecipe(Table, frozen=True, kw_only=True):
         of its n-grams.
     :param checkpoint: folder of vectors that `backattn vectors train` makes (``vectors.bin``); empty when
         ``vectors`` is given.
+    :param licence: licence of the vectors, as ``corpus.licence``.
     """
 
     vectors: str = ""
     checkpoint: str = ""
+    licence: str = UNKNOWN
     training: FastTextTraining | None = None
 
     def __post_init__(self) -> None:
@@ -110,12 +112,14 @@ class CharLmRecipe(Table, frozen=True, kw_only=True):
         ``checkpoint`` is given.
     :param sha256: sha256 of the two files of the hub, forward first; empty for any, which needs ``--trust``
         or ``--trust-sha256``.
+    :param licence: licence of the models, as ``corpus.licence``.
     :param batch_tokens: source tokens of a batch; does not change the results.
     """
 
     checkpoint: str = ""
     hub: str = ""
     sha256: tuple[Digest, ...] = ()
+    licence: str = UNKNOWN
     batch_tokens: Positive = 4000
     training: CharLmTraining | None = None
 
@@ -136,6 +140,7 @@ class BertRecipe(Table, frozen=True, kw_only=True):
     :param hub: name on the hub (``bert-base-multilingual-cased``); empty when ``checkpoint`` is given.
     :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
         that it was then is part of what is made with it.
+    :param licence: licence of the model, as ``corpus.licence``.
     :param layers: states of the last layer, or the mean over the last four layers.
     :param pieces: vector of a token: that of its first subword piece, or the mean over its pieces.
     :param window: largest number of pieces in one pass, [CLS] and [SEP] included; longer sentences are read
@@ -147,6 +152,7 @@ class BertRecipe(Table, frozen=True, kw_only=True):
     checkpoint: str = ""
     hub: str = ""
     revision: str = ""
+    licence: str = UNKNOWN
     layers: Literal["last", "mean-4"] = "mean-4"
     pieces: Literal["first", "mean"] = "first"
     window: Natural = 0

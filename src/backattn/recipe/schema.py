@@ -25,7 +25,7 @@ from backattn.recipe.constraints import (
     Table,
     one_of,
 )
-from backattn.recipe.data_files import CorpusRecipe, ParallelFile
+from backattn.recipe.data_files import UNKNOWN, CorpusRecipe, ParallelFile
 from backattn.recipe.embeddings import EmbeddingName, EmbeddingsRecipe
 from backattn.recipe.training import EnglishTraining, TranslatorTraining
 
@@ -46,6 +46,7 @@ class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
         ``save_pretrained`` writes.
     :param hub: name of a public model (fairseq: ``transformer.wmt19.de-en``; transformers:
         ``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
+    :param licence: licence of the model, as ``corpus.licence``.
     :param source: language code of the source side. A transformers model gets Chinese (``zh``) and other
         languages written without spaces as text without spaces.
     :param beam: width of the beam search.
@@ -63,6 +64,7 @@ class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
 
     checkpoint: str = ""
     hub: str = ""
+    licence: str = UNKNOWN
     source: Language
     beam: Positive = 4
     max_len_a: NaturalNumber = 1.3
@@ -102,10 +104,12 @@ class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="
 
     :param dictionary: a file below ``data/``, in the format of CC-CEDICT or with a headword, a tab and its
         English translation on a line.
+    :param licence: licence of the file, as ``corpus.licence``.
     :param source: language code of the source side; it says whether there are blanks between words.
     """
 
     dictionary: str
+    licence: str = UNKNOWN
     source: Language
 
 
@@ -131,12 +135,14 @@ class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="fla
     :param sha256: sha256 that the file must have; empty for any. A flair file is a pickle, which can run
         code: without a digest here it needs ``--trust-sha256`` or ``--trust``. A digest counts only in a
         recipe of ``pipelines/``, or of the package.
+    :param licence: licence of the model, as ``corpus.licence``.
     :param batch_tokens: English tokens of a batch; does not change the results.
     """
 
     checkpoint: str = ""
     hub: str = ""
     sha256: OptionalDigest = ""
+    licence: str = UNKNOWN
     batch_tokens: Positive = 4000
     training: EnglishTraining | None = None
 

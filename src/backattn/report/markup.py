@@ -1,9 +1,10 @@
-"""HTML pages from Jinja2 templates, and SVG elements. Both escape every value.
+"""HTML pages and Markdown from Jinja2 templates, and SVG elements. All escape every value.
 
 A page needs no other file: no script, no font, no picture from elsewhere. It is well-formed XML as well as
 HTML, so that a test can read it strictly.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -11,6 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from backattn.common.safe_text import printable
+
+# ASCII punctuation by which a text in the middle of a line becomes markup.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>|~#$!]")
 
 
 def render(template: str, **values: object) -> str:
@@ -20,6 +24,19 @@ def render(template: str, **values: object) -> str:
     neither a template nor a chart can forget it.
     """
     return printable(_environment().get_template(template).render(values), keep="\n\t")
+
+
+def render_markdown(template: str, **values: object) -> str:
+    """Fill a Markdown template of ``templates/``; no text among the values is read as markup."""
+    made = _environment().overlay(autoescape=False, finalize=_markdown)
+    return printable(made.get_template(template).render(values), keep="\n")
+
+
+def _markdown(value: object) -> object:
+    """Escape what Markdown, or HTML in it, reads as markup; code of the project's own (Markup) stays."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return _MARKUP.sub(r"\\\g<0>", printable(value)).replace("&", "&amp;")
 
 
 def element(name: str, content: object = "", attributes: Mapping[str, object] | None = None) -> Markup:
