@@ -32,7 +32,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.corpus.statistics import CorpusStatistics, corpus_statistics
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.features.plan import Plan, Stage, make_plan
-from backattn.models.model_digests import COMMIT
+from backattn.models.model_digests import COMMIT, VECTORS
 from backattn.models.package_folder import (
     MODELS,
     PACKAGE,
@@ -187,7 +187,12 @@ def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:
         table: Any = getattr(recipe.embeddings, name)
         key: Any = f"embeddings.{name}"
         if name == "fasttext":
-            found[key] = _of_file(table.vectors, "BACKATTN_DATA", next(iter(stage.models.values())), models)
+            (sha256,) = stage.models.values()
+            if table.checkpoint:
+                path = f"{table.checkpoint}/{VECTORS}"
+                found[key] = _of_file(path, "BACKATTN_CACHE", sha256, models)
+            else:
+                found[key] = _of_file(table.vectors, "BACKATTN_DATA", sha256, models)
         else:
             found[key] = _of_folder(table, stage.models, models)
     return found
