@@ -184,6 +184,30 @@ def _values(text: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def test_trained_vectors_are_packaged_as_those_of_others_are(
+    trained: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie below the cache, and not below the data."""
+    monkeypatch.chdir(home)
+    (home / "cache/own/vectors").mkdir(parents=True)
+    shutil.copy(home / "data/toy.vec", home / "cache/own/vectors/vectors.bin")
+    own = ["--set", 'embeddings.fasttext={ checkpoint = "own/vectors" }']
+    status, out, err = run("train", "toy", "--inputs", "words", "--seeds", "2", "--json", *own)
+    assert status == 0, err
+    folder = home / json.loads(out)[0]["folder"]
+    expected = tag(folder)
+    assert expected[0] == 0, expected[2]
+    for how in ("copy", "names"):
+        status, _, err = run("package", str(folder), str(tmp_path / how), "--models", how)
+        assert status == 0, err
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path / "data"))
+    assert tag(tmp_path / "copy") == expected
+    assert "put vectors.bin with sha256 " in refused(tmp_path / "names")
+    shutil.copytree(home / "cache/own", tmp_path / "cache/own")
+    assert tag(tmp_path / "names") == expected
+
+
 def test_names_and_digests_in_place_of_models(
     trained: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

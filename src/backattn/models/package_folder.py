@@ -147,12 +147,7 @@ class Package:
         return replace(
             tables,
             fasttext=fasttext
-            and replace(
-                fasttext,
-                vectors=self._file("embeddings.fasttext"),
-                checkpoint="",
-                training=None,
-            ),
+            and replace(fasttext, vectors=self._file("embeddings.fasttext"), checkpoint="", training=None),
             charlm=charlm
             and replace(
                 charlm,
