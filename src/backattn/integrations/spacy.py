@@ -143,11 +143,15 @@ def _characters(text: str, start: int, end: int) -> _Places:
     return [(place, place + 1) for place in range(start, end) if not text[place].isspace()]
 
 
-@Language.factory(
-    "backattn",
-    default_config={"run": "", "best": False, "device": "auto"},
-    assigns=["doc.ents", "token.ent_type", "token.ent_iob"],
-)
 def make_component(nlp: Language, name: str, run: str, best: bool, device: str) -> BackattnComponent:
     """What spaCy calls for ``add_pipe("backattn")``."""
     return BackattnComponent(run, best=best, device=device)
+
+
+# Not as a decorator: where spaCy is absent, it would have no type.
+Language.factory(
+    "backattn",
+    default_config={"run": "", "best": False, "device": "auto"},
+    assigns=["doc.ents", "token.ent_type", "token.ent_iob"],
+    func=make_component,
+)
