@@ -75,6 +75,7 @@ test-fast: install
 faults: install
 	PYTHONPATH=tests $(BIN)/python -m faults.damage
 	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+	$(BIN)/python -m pytest -m slow tests/features/test_ray_engine.py
 
 lint: install
 	$(BIN)/ruff format --check .

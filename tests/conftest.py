@@ -1,4 +1,4 @@
-"""Shared by all tests: the helpers beside this file can be imported, and torch keeps to one thread."""
+"""Shared by all tests: the helpers here and in report/ can be imported, and torch keeps to one thread."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "report")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of pytest-xdist would fight for two cores
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Shared machines are slow now and then: an example that takes long says nothing about the code.

@@ -36,13 +36,16 @@ LAYERS: dict[str, set[str]] = {
     "features": _FEATURES,
     "training": {"translation", "english", "embeddings"} | _INFERENCE,
     "experiments": _EXPERIMENTS,
+    # What `init` writes: the form of files, and the way to English.
+    "new_recipe": {"corpus", "models", "recipe", "common"},
     "tagging": _REPORT,
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
+    "packaging": {"report"} | _REPORT,  # a run and its models -> a folder with a model card
     "api": {"tagging", "report"} | _REPORT,
     "integrations": {"api"} | _REPORT,  # components of other tools
-    "cli": {"demo", "evaluation", "tagging", "report", "conversion"} | _REPORT,
+    "cli": {"demo", "new_recipe", "evaluation", "packaging", "tagging", "report", "conversion"} | _REPORT,
     "": {"api", "features", "common"},  # backattn/__init__.py: imports the first two when they are used
     "__main__": {"cli"},
 }
@@ -64,6 +67,7 @@ DOORS = {
         "training/charlm/flair_trainer.py",
         "training/english/flair_trainer.py",
     },
+    "gensim": {"training/vectors/gensim_trainer.py"},
     # One for models that read, one for those that write.
     "transformers": {"embeddings/bert.py", "translation/marian.py"},
     "huggingface_hub": {"models/hub.py"},
@@ -73,6 +77,7 @@ DOORS = {
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
+    "ray": {"features/engines/ray.py"},
     "jinja2": {"report/markup.py"},
     # Each library that files of other tools are read with has one door.
     "spacy": {"conversion/docbin.py", "corpus/input_raw.py", "integrations/spacy.py"},
@@ -85,6 +90,7 @@ DOORS = {
             "basics",
             "conversion",
             "error_handling",
+            "init",
             "models",
             "options",
             "stage_one",

@@ -23,7 +23,7 @@ from backattn.demo.sample import write_sample
 from backattn.english.flair import FlairTagger
 from backattn.experiments.runs import StoredVectors
 from backattn.features.attention import transfer_attention
-from backattn.features.build import transfer_entries, translation_entries
+from backattn.features.entries import transfer_entries, translation_entries
 from backattn.recipe import TaggerRecipe, TransferRecipe, data_path, load_recipe
 from backattn.store.layout import Entry, Header, Origin, encode_lines, transfer_columns
 from backattn.store.reader import StoreReader

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backattn.corpus import Sentence
 from backattn.features.attention import diagonal, links_attention, transfer_attention, uniform
-from backattn.features.build import transfer_entries, translation_entries
+from backattn.features.entries import transfer_entries, translation_entries
 from backattn.features.plan import make_plan
 from backattn.features.word_alignment_io import spelled
 from backattn.recipe import TransferRecipe

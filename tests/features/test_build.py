@@ -10,6 +10,7 @@ from backattn.common.errors import CorpusError, MissingError, ModelError, StaleE
 from backattn.corpus import Corpus, Sentence
 from backattn.features import build, pipeline
 from backattn.features.check import check
+from backattn.features.engines import shard
 from backattn.features.gc import collect_garbage
 from backattn.features.plan import NOT_IN_IDENTITY, Plan, make_plan
 from backattn.models.vouchers import Vouchers
@@ -179,8 +180,10 @@ def test_a_large_corpus_has_larger_shards_and_not_more(monkeypatch: pytest.Monke
     monkeypatch.setattr(build, "SHARD_TOKENS", 1)
     monkeypatch.setattr(build, "_MAX_SHARDS", 3)
     sizes: list[int] = []
-    plain = build._write_shard
-    monkeypatch.setattr(build, "_write_shard", lambda *given: sizes.append(len(given[-1])) or plain(*given))
+    plain = shard.compute_shard
+    monkeypatch.setattr(
+        shard, "compute_shard", lambda *given: sizes.append(len(given[3].sentences)) or plain(*given)
+    )
     corpus = make_corpus(TEXTS)
     build.build_translations(make_plan(make_recipe(), corpus).translation, FakeTranslator, "cpu")
     assert sum(sizes) == len(corpus.unique)
@@ -275,11 +278,11 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     (models / "moved/checkpoint.pt").write_text("translator")
     translator = {"kind": "fairseq", "checkpoint": "toy/translator", "source": "de"}
     places = {"checkpoint", "revision", "vectors", "path", "links_path"}
-    assert places | {"batch_tokens", "training", "sha256"} == NOT_IN_IDENTITY
-    assert ids(translator={**translator, "batch_tokens": 7, "checkpoint": "moved"}) == base
-    assert (
-        ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab" * 32}) == base
-    )
+    assert places | {"batch_tokens", "training", "sha256", "licence"} == NOT_IN_IDENTITY
+    moved = {"batch_tokens": 7, "checkpoint": "moved", "licence": "MIT"}
+    assert ids(translator={**translator, **moved}) == base
+    english = {"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab" * 32}
+    assert ids(english={**english, "licence": "CC-BY-NC-4.0"}) == base
     for key, value in {
         "beam": 2,
         "max_len_a": 2.0,
@@ -444,7 +447,7 @@ def test_a_shard_is_cut_by_characters_as_well(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(build, "SHARD_TOKENS", 10)
     words, long = [f"b{i} c{i}" for i in range(5)], ["x" * 200, "y" * 200, "z" * 160]
     corpus = make_corpus([*long, *words])
-    parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10, "x"))
+    parts = list(build._cut([make_sentence(text) for text in (*long, *words)], 10))
     assert sorted(map(len, parts)) == [1, 1, 1, 5]  # five sentences of two words make a shard
     _, first, _, translator, _ = run(corpus)
     assert first.computed == len(corpus.unique) == len(translator.seen)

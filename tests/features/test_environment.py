@@ -289,7 +289,7 @@ sys.addaudithook(lambda event, found: print(event, found, file=sys.stderr) if ev
 from backattn.features.environment import header_of, new_origin
 from backattn.features.plan import Stage
 stage = Stage("transfer", "transfer", "id", {}, None, {}, {}, ())
-print(header_of(stage, "cpu").commit, new_origin(header_of(stage, "cpu"), "x").commit)
+print(header_of(stage, "cpu").commit, new_origin("", "cpu", "x").commit)
 """
 
 

@@ -7,14 +7,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from msgspec import structs
+from predicted_runs import make_stores
 from run_folders import make_run
 
 from backattn.common.errors import CorpusError, MissingError, ModelError, StaleError
 from backattn.corpus import Corpus, Sentence
-from backattn.features.build import build_transfers, build_translations
+from backattn.features.build import build_transfers
 from backattn.features.plan import make_plan
 from backattn.recipe import Recipe
-from backattn.report.inspection import find_sentence, inspect, inspect_sentence
+from backattn.report.inspection import OpenStores, find_sentence, inspect_sentence
+from backattn.report.sentence_list import inspect
 from backattn.report.terminal_text import bracketed, pad, width
 from backattn.store.reader import StoreReader
 from fakes import FakeEnglishTagger, FakeTranslator, make_recipe
@@ -29,15 +31,8 @@ CORPUS = Corpus((TRAIN, TEST), (DEV,), (TRAIN, TEST))
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """A recipe whose stores hold the corpus."""
     monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
-    for name in ("toy/translator/checkpoint.pt", "toy/english/tagger.pt"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"model")
     recipe = make_recipe()
-    plan = make_plan(recipe, CORPUS)
-    build_translations(plan.translation, FakeTranslator, "cpu")
-    translations = StoreReader(plan.translation.path)
-    build_transfers(plan.transfer, translations, recipe.transfer, FakeEnglishTagger, "cpu")
+    make_stores(recipe, CORPUS, tmp_path)
     return recipe
 
 
@@ -48,14 +43,13 @@ def write_predictions(run: Path, tags: tuple[str, ...]) -> None:
 
 
 def test_an_inspection_holds_what_the_stores_hold(recipe: Recipe) -> None:
-    plan = make_plan(recipe, CORPUS)
-    found = inspect_sentence(recipe, TRAIN, plan, None)
+    found = inspect_sentence(recipe, TRAIN, OpenStores.of(make_plan(recipe, CORPUS)), [])
     (expected,) = FakeTranslator().translate([TRAIN.tokens])
     assert found.english == expected.english == ("amU", "&")
     assert found.english_tags == ("O", "O")
     assert found.attention.shape == (5, 3)
     np.testing.assert_allclose(found.attention, expected.attention, atol=1e-3)  # float16 in the store
-    assert found.predicted is None
+    assert found.predictions == ()
 
 
 def test_pages_are_well_formed_escaped_and_complete(recipe: Recipe, tmp_path: Path) -> None:
@@ -68,11 +62,17 @@ def test_pages_are_well_formed_escaped_and_complete(recipe: Recipe, tmp_path: Pa
     assert "<b>" not in html[0]
     assert "&lt;b&gt;" in html[0]
     assert "has no prediction for it: a run predicts dev and test" in html[0]
-    cells = [g for g in trees[1].iter("g") if g.find("title") is not None]
-    assert len(cells) == 11 * 6  # (m + 1) x (n + 1), the sentence's end included
+    rows = [row.findall("td") for row in trees[1].iter("tr") if row.find("th") is not None]
+    assert list(map(len, rows)) == [1, *[6] * 11]  # a corner, then (m + 1) x (n + 1), with the sentence's end
+    expected = made.inspections[1].attention
+    values = [[float(cell.text or 0) for cell in row] for row in rows[1:]]
+    np.testing.assert_allclose(values, np.where(expected < 0.005, 0, expected), atol=0.0051)
     assert "Translated in 2 segments" in html[1]
-    assert "Predicted by words+transfer" in html[1]
+    assert "BiLSTM+CRF+BAN (words+transfer" in html[1]
     assert "≠ S-LOC" in html[1]
+    assert "<small>LOC: type and boundary</small>" in html[1]
+    assert f'<a rel="next" href="{made.pages[1].name}">' in html[0]
+    assert f'<a rel="prev" href="{made.pages[0].name}">' in html[1]
 
 
 def test_the_text_form_names_the_heaviest_english_tokens(recipe: Recipe, tmp_path: Path) -> None:
@@ -82,18 +82,19 @@ def test_the_text_form_names_the_heaviest_english_tokens(recipe: Recipe, tmp_pat
     text, found = made.to_text(), made.inspections[0]
     assert found.places == ("train:2", "test:2")
     assert "toy train:2, test:2: 10 tokens, 5 in English" in text
-    assert "gold       a [b c PER] d" in text
-    assert "predicted  a [b LOC] c d" in text
+    assert "gold            a [b c PER] d" in text
+    assert "BiLSTM+CRF+BAN  a [b LOC] c d" in text
     row = found.attention[1, :-1]
     best = int(row.argmax())
-    assert f"b      B-PER  S-LOC      {found.english[best]} {row[best]:.2f}, " in text
-    assert text.endswith(f"page       {made.pages[0]}")
-    assert made.to_json()[0]["predicted"][1] == "S-LOC"
+    assert f"b      B-PER  S-LOC           {found.english[best]} {row[best]:.2f}, " in text
+    assert text.endswith(f"page: {made.pages[0]}")
+    (shown,) = made.to_json()[0]["predictions"]
+    assert (shown["run"], shown["tags"][1]) == (run.name, "S-LOC")
     other = r"words\+transfer-500-seed1-\w+ has read another T than the one shown here"
     assert re.search(other, text)
-    base = make_run(tmp_path / "toy" / "runs", "words")
+    base = make_run(tmp_path / "other" / "runs", "words")
     write_predictions(base, ("O", "S-LOC", *["O"] * 8))
-    assert "another T" not in inspect(recipe, CORPUS, ["test:2"], base, tmp_path).to_text()
+    assert "another T" not in inspect(recipe, CORPUS, ["test:2"], base, tmp_path / "other").to_text()
     drawn = make_run(tmp_path / "toy" / "runs", "random", transfer="random-512")
     write_predictions(drawn, ("O", "S-LOC", *["O"] * 8))
     assert "another T" not in inspect(recipe, CORPUS, ["test:2"], drawn, tmp_path).to_text()
@@ -105,7 +106,7 @@ def test_the_text_form_names_the_heaviest_english_tokens(recipe: Recipe, tmp_pat
 
 def test_an_empty_translation_is_told(recipe: Recipe, tmp_path: Path) -> None:
     made = inspect(recipe, CORPUS, ["nothing"], None, tmp_path)
-    assert "English    (nothing)" in made.to_text()
+    assert "English  (nothing)" in made.to_text()
     assert "The translation is empty, so T = 0." in made.to_text()
     ElementTree.fromstring(made.pages[0].read_text("utf-8").removeprefix("<!DOCTYPE html>\n"))
 
@@ -165,12 +166,13 @@ def test_what_is_missing_is_told(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_a_run_without_its_files_is_told(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"gone: no finished run; `backattn train LANG` makes one"):
+    with pytest.raises(MissingError, match=r"gone: holds no run; `backattn train LANG` makes it"):
         inspect(recipe, CORPUS, ["dev:1"], tmp_path / "gone", tmp_path)
     run = make_run(tmp_path / "toy" / "runs")
-    with pytest.raises(MissingError, match=r"predictions\.test\.tsv: missing; remove the folder"):
+    with pytest.raises(MissingError, match=r"predictions\.dev\.tsv: missing; remove the folder"):
         inspect(recipe, CORPUS, ["dev:1"], run, tmp_path)
     (run / "predictions.test.tsv").write_text("only\ttwo\n", "utf-8")
+    (run / "predictions.dev.tsv").write_text("nothing\tO\tO\n", "utf-8")
     with pytest.raises(ModelError, match=r"expected token, gold and predicted tag"):
         inspect(recipe, CORPUS, ["dev:1"], run, tmp_path)
 

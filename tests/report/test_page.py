@@ -15,9 +15,10 @@ from run_folders import make_run
 
 from backattn.corpus import Sentence
 from backattn.recipe import TransferRecipe
-from backattn.report.inspection import Inspection
+from backattn.report.inspection import Inspection, Prediction
 from backattn.report.markup import element, render
 from backattn.report.plots import SERIES_COLOURS, Point, Series, line_chart, round_ticks
+from backattn.report.sentence_page import ListPage, Section, list_page, sentence_page
 from backattn.report.tables import make_report
 
 HOSTILE = "<script>alert('x')</script>&\"|\x00"
@@ -247,12 +248,19 @@ def test_any_text_is_safe_on_a_page(value: str) -> None:
     shown = Inspection(
         lang=value, sentence=Sentence((value,), (f"S-{value}",)), places=(value,), gap=" ", english=(value,),
         english_tags=(f"S-{value}",), attention=np.full((2, 2), 0.5, np.float32), transfer=TransferRecipe(),
-        run=value, predicted=(f"B-{value}",), remarks=(value,),
+        predictions=(Prediction(value, value, (f"S-{value}",)),), remarks=(value,),
     )  # fmt: skip
-    tags, plain = read(shown.to_html()).tags, Inspection(**{**vars(shown), "lang": "a", "remarks": ("a",)})
-    assert tags == read(plain.to_html()).tags
+    plain = Inspection(**{**vars(shown), "lang": "a", "remarks": ("a",)})
+    tags = read(sentence_page(shown)).tags
+    assert tags == read(sentence_page(plain)).tags
     assert tags[: len(PAGE)] == PAGE
-    assert set(tags) == {*PAGE, "h1", "h3", "p", "span", "small", "div", "svg", "g", "rect", "text", "tspan"}
+    table = {"table", "thead", "tbody", "tr", "th", "td"}
+    assert set(tags) == {*PAGE, "main", "h1", "h2", "p", "span", "small", "div", "script", *table}
+    sections = (Section(value, value, value, 1, ((shown, (1, 0)),)),)
+    tags = read(list_page(ListPage(value, ((value, value),), sections, report=True))).tags
+    assert tags[: len(PAGE)] == PAGE
+    listed = {"nav", "a", "ul", "li", "ol", "section", "fieldset", "legend", "label", "input"}
+    assert set(tags) == {*PAGE, *listed, "main", "h1", "h2", "p", "span", "small"}
 
 
 def test_a_value_that_a_page_lacks_is_an_error() -> None:

@@ -17,8 +17,8 @@ from backattn.features.plan import make_plan
 from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import Recipe, as_json, from_json
 from backattn.report.comparison import OVERALL
-from backattn.report.inspection import inspect
 from backattn.report.lineage import StoreLineage
+from backattn.report.sentence_list import inspect
 from backattn.report.tables import make_report
 from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder
@@ -82,7 +82,8 @@ def test_a_report_of_runs_that_were_really_trained(cache: Path) -> None:
     assert [row.sentences for row in whole.rows] == [12, 12]
 
     made = inspect(recipe, CORPUS, ["test:1", "dev:1"], runs[1].folder, cache)
-    assert all(len(inspection.predicted or ()) == 4 for inspection in made.inspections)
+    assert all(len(p.tags) == 4 for inspection in made.inspections for p in inspection.predictions)
+    assert [len(inspection.predictions) for inspection in made.inspections] == [2, 2]
 
 
 def test_every_fusion_has_the_one_base(cache: Path) -> None:

@@ -1,26 +1,33 @@
 """Commands of stage one: compute, check, describe and clean up the feature stores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backattn.cli.options import (
     answer,
     device_option,
+    engine_options,
     json_option,
     load,
     only_option,
     plain,
     recipe_options,
+    say_next,
     tell_disagreements,
     trust_options,
+    with_overrides,
 )
 from backattn.common.errors import MissingError
 from backattn.common.safe_text import data_output, printable
+from backattn.corpus import first_sentences
 from backattn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from backattn.features.plan import Plan
 
 
 @click.command()
@@ -28,12 +35,17 @@ from backattn.recipe import Recipe
 @only_option
 @click.option("--dry-run", is_flag=True, help="Only print what would be computed, and for how long.")
 @device_option
+@engine_options
 @click.option("--online", is_flag=True, help="Fetch the hubs' newest models, even where older ones are here.")
+@click.option(
+    "--sentences", type=click.IntRange(1), metavar="N",
+    help="Only the first N sentences of each split: a trial. The stores go on with the others later.",
+)  # fmt: skip
 @trust_options
 @json_option
 def features(
-    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, online: bool, trust: bool,
-    trusted: frozenset[str], as_json: bool,
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, online: bool,
+    sentences: int | None, trust: bool, trusted: frozenset[str], as_json: bool, **engine: Any,
 ) -> None:  # fmt: skip
     """Stage one: translate the corpus, tag the translations, cache T = A R, and compute embeddings.
 
@@ -42,16 +54,19 @@ def features(
     """
     from backattn.features.check import check as check_plan
     from backattn.features.check import new_identities, refuse_corrupt
+    from backattn.features.engine_options import EngineOptions
     from backattn.features.estimate import estimate
     from backattn.features.fetching import fetch_models
     from backattn.features.plan import make_plan
     from backattn.models.model_digests import absent_parts
     from backattn.models.vouchers import vouchers_of_recipe
 
+    options = EngineOptions(**engine)
+    options.check()
     recipe, data = load(lang, overrides)
     tell_disagreements(recipe)
     vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
-    plan = make_plan(recipe, data, part)
+    plan = make_plan(recipe, first_sentences(data, sentences) if sentences else data, part)
     if not dry_run:
         fetch_models(recipe, part, vouchers=vouchers, newest=online)
     with _naming_missing_data(recipe, dry_run):
@@ -64,18 +79,45 @@ def features(
         text = "\n".join([_status_lines(lang, statuses), *map(printable, lines)])
         told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
         answer(told, text, as_json)
+        if statuses and not dry_run and not as_json:
+            _say_next(make_plan(recipe, data, part), lang, overrides, device)
         return
-    from backattn.common.device import pick_device
-    from backattn.features.pipeline import make_features
+    from backattn.features.computing import open_computing
+    from backattn.features.pipeline import collect_features, make_features
 
     for line in new_identities(plan):
         click.echo(printable(line), err=True)
-    made = make_features(recipe, plan, device=pick_device(device), vouchers=vouchers).stores
+    if options.collect:
+        made = collect_features(plan).stores
+    else:
+        with open_computing(options, device) as (computing, named):
+            found = make_features(recipe, plan, device=named, vouchers=vouchers, computing=computing)
+        made = found.stores
+        for line in waiting_lines(lang, made):
+            click.echo(printable(line), err=True)
     answer(
         {name: plain(built) for name, built in made.items()},
         "\n".join(map(_built_line, made.values())),
         as_json,
     )
+    if not as_json:
+        _say_next(make_plan(recipe, data, part), lang, overrides, device)
+
+
+def _say_next(plan: "Plan", lang: str, overrides: Sequence[str], device: str) -> None:
+    """Say the command after `features`: the rest of the corpus after a trial, with its time, else `train`."""
+    from backattn.features.check import check as check_plan
+    from backattn.features.estimate import estimate
+
+    statuses = check_plan(plan)
+    options = with_overrides(lang, overrides)
+    if all(status.state == "fresh" for status in statuses):
+        say_next(f"backattn train {options}")
+        return
+    for time in estimate(plan, statuses, device):
+        click.echo(printable(f"the rest: {time.to_text()}"), err=True)
+    only = "" if plan.part == "all" else f" --only {plan.part}"
+    say_next(f"backattn features {options}{only} (the whole corpus)")
 
 
 @click.command()
@@ -167,6 +209,17 @@ def gc(lang: str, overrides: tuple[str, ...], part: Any, others: bool, dry_run: 
         "\n".join([*lines, total if any(not item.left for item in found) else "nothing to free"]),
         as_json,
     )
+
+
+def waiting_lines(lang: str, made: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each store whose shards wait for translations that other commands compute."""
+    for name, built in made.items():
+        if waiting := built.counts.get("waiting"):
+            yield (
+                f"backattn: {name}: {waiting} of {built.counts['shards']} shards wait for translations "
+                f"of other commands; after these, run `backattn features {lang} --collect`, then this "
+                "command again"
+            )
 
 
 def _status_lines(lang: str, statuses: Sequence[Any]) -> str:

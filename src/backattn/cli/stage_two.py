@@ -1,6 +1,7 @@
 """Commands of stage two: train runs, report on them, tag new text, inspect and project."""
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from backattn.cli.options import (
     device_option,
     json_option,
     load,
+    preset_option,
     recipe_options,
+    say_next,
     set_option,
     trust_options,
+    with_overrides,
 )
 from backattn.common.safe_text import data_output, printable
 from backattn.recipe import cache_root
@@ -59,30 +63,41 @@ def train(
     for error in trained.errors[1:]:
         click.echo(f"backattn: {error}", err=True)
     trained.whole()
+    if not as_json:
+        best = f"to tag new text: backattn tag {shlex.quote(recipe.name)} --best"
+        say_next(f"backattn report {with_overrides(lang, overrides)}; {best}")
 
 
 @click.command()
 @click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@preset_option
 @set_option
 @click.option(
     "--sentences",
     help="Only runs of these numbers of training sentences: numbers, percentages as 5%, or all (the value of "
     "tagger.sentences). The report is printed, not written.",
 )  # fmt: skip
+@click.option(
+    "--with", "systems", multiple=True, metavar="NAME=FILE",
+    help="Another system's predictions of the test split, a token a line in its order, the predicted tag in "
+    "the last column. A NAME given again is another seed. May be repeated.",
+)  # fmt: skip
 @json_option
 def report(
-    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, as_json: bool
+    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, systems: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Print and write tables of the runs: mean and standard deviation over the seeds, and what T adds.
 
     The column Setting names the keys in which a row differs from the recipe. With --set, rows are compared
-    with the recipe with these values, and the report is printed, not written.
+    with the recipe with these values, and the report is printed, not written. Rows with the settings of a
+    preset are named by it: preset=paper.
     """
     from backattn.experiments.grid import parse_sizes
     from backattn.report.tables import make_report
 
     sizes = parse_sizes(sentences) if sentences is not None else ()
-    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes)
+    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes, systems=systems)
     for line in made.warnings:
         click.echo(f"backattn: {line}", err=True)
     answer(made.to_json(), made.to_text(), as_json)
@@ -236,21 +251,52 @@ def evaluate(
 
 
 @click.command()
+@click.argument("run", type=_RunPath())
+@best_option
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--models", type=click.Choice(["copy", "names"]), default="copy", show_default=True,
+    help="copy: the models that lie in files, at most 8 GiB; names: their names and sha256 alone, to be "
+    "found below BACKATTN_CACHE (a dictionary and vectors: BACKATTN_DATA) of the other machine.",
+)  # fmt: skip
+@click.option("--replace", is_flag=True, help="Replace DIR if it is a packaged run.")
+@json_option
+def package(run: Path, best: bool, folder: Path, models: Any, replace: bool, as_json: bool) -> None:
+    """Package a trained RUN into DIR, a folder that tags on another machine: `backattn tag DIR FILE`.
+
+    DIR holds the run, its models, and a model card (README.md) with data, scores by type and licences. A
+    model of a hub is named by its commit or digest. What a licence forbids is said in the card and here. With
+    --best, RUN is a LANG.
+    """
+    from backattn.packaging.package_run import package_run
+
+    made = package_run(_chosen(run, best), folder, models=models, replace=replace)
+    for line in made.warnings:
+        click.echo(f"backattn: {line}", err=True)
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.command()
 @recipe_options
-@click.argument("sentences", metavar="SENTENCE...", nargs=-1, required=True)
-@click.option("--run", type=_RunPath(), help="Also show the predictions of this run.")
+@click.argument("sentences", metavar="[SENTENCE...]", nargs=-1)
+@click.option("--run", type=_RunPath(), help="Show the predictions of this run, and of the same without T.")
+@click.option("--most", type=click.IntRange(1), default=30, show_default=True,
+              help="Without SENTENCE: sentences of each kind in the list.")  # fmt: skip
 @json_option
 def inspect(
-    lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, as_json: bool
-) -> None:
+    lang: str, sentences: tuple[str, ...], overrides: tuple[str, ...], run: Path | None, most: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show the translation, attention and tags of each SENTENCE, and write a page for it.
 
     SENTENCE is a place in the corpus such as test:12 (from 1), or the exact tokens separated by spaces.
+    Without any, writes a page that lists the sentences of dev and test that T mends, breaks or changes.
+    Predictions are of the best run with T on dev and of its base, unless --run names one of them.
     """
-    from backattn.report.inspection import inspect as inspect_sentences
+    from backattn.report.sentence_list import inspect as inspect_sentences
 
     recipe, data = load(lang, overrides)
-    made = inspect_sentences(recipe, data, sentences, run, cache_root())
+    made = inspect_sentences(recipe, data, sentences, run, cache_root(), most)
     answer(made.to_json(), made.to_text(), as_json)
 
 

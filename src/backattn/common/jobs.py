@@ -75,8 +75,8 @@ def run_parallel(
     """
     outcomes: list[Outcome] = [None] * len(tasks)
     waiting = list(reversed(range(len(tasks))))
-    idle = [_Worker(work) for _ in range(min(jobs, len(tasks)))]
-    busy: dict[Connection, tuple[_Worker, int]] = {}
+    idle = [Worker(work) for _ in range(min(jobs, len(tasks)))]
+    busy: dict[Connection, tuple[Worker, int]] = {}
     try:
         while waiting or busy:
             while waiting and idle:
@@ -89,8 +89,11 @@ def run_parallel(
                     outcomes[number] = worker.pipe.recv()
                     idle.append(worker)
                 except (EOFError, ConnectionResetError):
-                    outcomes[number] = worker.exit_error(tasks[number])
-                    idle += [_Worker(work)] if waiting else []
+                    outcomes[number] = BackattnError(
+                        f"{tasks[number]}: its process was {worker.how_it_ended()}; is there enough memory "
+                        "for so many --jobs? run the same command again: it goes on from what is finished"
+                    )
+                    idle += [Worker(work)] if waiting else []
             tick()
     finally:
         for worker in [*idle, *(worker for worker, _ in busy.values())]:
@@ -98,8 +101,11 @@ def run_parallel(
     return outcomes
 
 
-class _Worker:
-    """A process that receives tasks through a pipe."""
+class Worker:
+    """A process that receives tasks through a pipe, and sends back None, or the exception, for each.
+
+    :param work: does one task; it and the tasks are pickled.
+    """
 
     def __init__(self, work: Callable[[Task], object]) -> None:
         self._work: Callable[[Task], object] | None = work
@@ -125,15 +131,11 @@ class _Worker:
                 self._work = None
             self.pipe.send(task)
 
-    def exit_error(self, task: object) -> BackattnError:
-        """Return the error of a task whose process has ended."""
+    def how_it_ended(self) -> str:
+        """Say in words how the process has ended."""
         self.process.join()
         status = self.process.exitcode or 0
-        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return BackattnError(
-            f"{task}: its process was {cause}; is there enough memory for so many --jobs? "
-            "run the same command again: it goes on from what is finished"
-        )
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
     def end(self) -> None:
         """Stop the process; its work may be stopped at any moment."""

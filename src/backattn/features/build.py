@@ -1,54 +1,41 @@
 """Build the stores of stage one: translations, transfer vectors, embeddings. Computes missing sentences only.
 
 Sentences are sorted by length and cut into shards. A shard is a small store of its own, written atomically,
-so that a killed run loses only the shard that it was computing. Then the shards and the old store are merged.
-The cuts depend only on the corpus and on the missing sentences, so a resumed run makes the same batches, and
-the same bytes, as an uninterrupted one. Every store that is read is verified first: a damaged number must
-not get a new digest.
+so that a killed run loses only the shards that were being computed. An engine has them computed
+(:mod:`backattn.features.engines`); then the shards and the old store are merged. The cuts depend only on the
+corpus and on the sentences that the old store lacks, so a resumed run makes the same batches, and the same
+bytes, as an uninterrupted one, whichever engine computes. Every store that is read is verified first: a
+damaged number must not get a new digest.
 """
 
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from backattn.common.atomic_files import is_own_file, remove_files, remove_leftovers
-from backattn.common.digests import digest
-from backattn.common.errors import MissingError, ModelError, StoreError, UnreadableError
+from backattn.common.errors import MissingError, StaleError, StoreError, UnreadableError
 from backattn.common.file_lock import writer_lock
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.corpus import Sentence
 from backattn.embeddings import Embedder
 from backattn.english import EnglishTagger
-from backattn.features.attention import TransferAttention, transfer_attention
-from backattn.features.back_attention import back_attention
-from backattn.features.environment import header_of, new_origin
+from backattn.features.engine_options import Share
+from backattn.features.engines.local import LocalEngine
+from backattn.features.engines.shard import Engine, ShardModel, ShardTask, ShardWork, read_shard
+from backattn.features.entries import embedding_model, transfer_model, translation_model
+from backattn.features.environment import header_of, now
 from backattn.features.merge import merge_stores
 from backattn.features.plan import SHARD, Stage
 from backattn.recipe import TransferRecipe
-from backattn.store.layout import (
-    DICTIONARY_TRANSLATION,
-    ORIGIN,
-    TRANSLATION,
-    Column,
-    Entry,
-    Header,
-    Origin,
-    decode_lines,
-    embedding_columns,
-    encode_lines,
-    transfer_columns,
-)
-from backattn.store.reader import StoreReader
-from backattn.store.writer import write_store
-from backattn.translation import Translation, Translator
+from backattn.store.layout import Entry
+from backattn.store.reader import Chain, StoreReader
+from backattn.translation import Translator
 
 # tqdm's monitor thread is not needed, and where memory is short it cannot even start.
 tqdm.monitor_interval = 0
@@ -61,30 +48,32 @@ _TOKEN_CHARACTERS = 16
 _MAX_SHARDS = 256
 _LOG_SECONDS = 60
 
-# Computes the entries of one shard's sentences, without their origin.
-Compute = Callable[[Sequence[Sentence]], list[Entry]]
-
 
 @dataclass(frozen=True)
-class _LoadedModel:
-    """A loaded model, and how it computes entries.
+class Computing:
+    """Who computes the shards, and which of them.
 
-    :param opened: how the model's file was opened.
+    :param share: compute these, and leave the merging to :func:`collect`; None for all of them.
+    :param device: name of the device, where it is not the one of this machine.
     """
 
-    columns: tuple[Column, ...]
-    compute: Compute
-    opened: str
+    engine: Engine = LocalEngine()  # noqa: RUF009 - it is frozen
+    share: Share | None = None
+    device: str = ""
+
+
+_HERE = Computing()
 
 
 @dataclass(frozen=True)
 class Built:
-    """Result of building one store.
+    """Result of building one store, or of computing a share of its shards.
 
-    :param sentences: number of sentences of the corpus.
+    :param path: the store, or the folder of its shards.
+    :param sentences: number of sentences of the corpus, or of the share.
     :param computed: number of sentences that this run computed.
     :param resumed: number of sentences found in the shards of an interrupted run.
-    :param counts: counts of the whole store.
+    :param counts: counts of the whole store; of a share its shards, and those that wait for translations.
     """
 
     path: Path
@@ -94,156 +83,73 @@ class Built:
     counts: Mapping[str, int]
 
 
-def build_translations(stage: Stage, load: Callable[[], Translator], device: str) -> Built:
-    """Bring the translation store up to date; ``load`` is called only when a sentence is missing."""
+def build_translations(
+    stage: Stage, load: Callable[[], Translator], device: str, computing: Computing = _HERE
+) -> Built:
+    """Bring the translation store up to date.
 
-    def prepare() -> _LoadedModel:
-        translator = load()
-        counted = stage.recipe["translator"]["kind"] == "dictionary"
-        return _LoadedModel(
-            DICTIONARY_TRANSLATION if counted else TRANSLATION,
-            lambda shard: translation_entries(translator, shard),
-            translator.opened,
-        )
-
-    return _build(stage, prepare, device, "translate")
+    :param load: loads the model; called only when a sentence is missing, in each worker of the engine.
+    :param device: name of the device that computes, for the provenance.
+    """
+    counted = stage.recipe["translator"]["kind"] == "dictionary"
+    return _build(stage, partial(translation_model, counted, load), device, computing, "translate")
 
 
 def build_transfers(
     stage: Stage,
-    translations: StoreReader,
+    translations: Mapping[bytes, Entry],
     recipe: TransferRecipe,
     load: Callable[[], EnglishTagger],
     device: str,
+    computing: Computing = _HERE,
 ) -> Built:
-    """Bring the transfer store up to date from the translations of the same sentences."""
+    """Bring the transfer store up to date from the translations of the same sentences.
 
-    def prepare() -> _LoadedModel:
-        translations.verify()
-        attend, tagger = transfer_attention(recipe), load()
-        return _LoadedModel(
-            transfer_columns(recipe.dtype, transfer_width(tagger, recipe)),
-            lambda shard: transfer_entries(tagger, attend, recipe, shard, translations),
-            tagger.opened,
-        )
-
-    return _build(stage, prepare, device, "transfer")
+    :param translations: a store, which is verified first; for a share, what :func:`translations_of` gives.
+    """
+    model = partial(transfer_model, recipe, load)
+    return _build(stage, model, device, computing, "transfer", translations)
 
 
-def build_embeddings(stage: Stage, load: Callable[[], Embedder], device: str) -> Built:
+def build_embeddings(
+    stage: Stage, load: Callable[[], Embedder], device: str, computing: Computing = _HERE
+) -> Built:
     """Bring the store of an embedding up to date."""
-    dtype = stage.recipe["dtype"]
-
-    def prepare() -> _LoadedModel:
-        embedder = load()
-        return _LoadedModel(
-            embedding_columns(dtype, embedder.width),
-            lambda shard: embedding_entries(embedder, shard, dtype),
-            embedder.opened,
-        )
-
-    return _build(stage, prepare, device, stage.name.rpartition("/")[2])
+    model = partial(embedding_model, stage.recipe["dtype"], load)
+    return _build(stage, model, device, computing, stage.name.rpartition("/")[2])
 
 
-def translation_entries(translator: Translator, sentences: Sequence[Sentence]) -> list[Entry]:
-    """Translate a shard.
+def collect(stage: Stage) -> Built:
+    """Merge the shards that shares (``--shard``) made into the store; compute nothing.
 
-    :raises ModelError: the translator's source length disagrees with the sentence, or A is not finite.
+    :raises StaleError: sentences are in no shard.
     """
-    translations = translator.translate([sentence.tokens for sentence in sentences])
-    return [_translation_entry(s, t) for s, t in zip(sentences, translations, strict=True)]
+    return _build(stage, None, "cpu", _HERE, "")
 
 
-def transfer_width(tagger: EnglishTagger, recipe: TransferRecipe) -> int:
-    """Compute the width of the stored vectors: d, or 2d with the states of the source."""
-    return tagger.width * (2 if recipe.source_states else 1)
+def translations_of(stage: Stage, share: Share) -> Mapping[bytes, Entry]:
+    """The translations that one command of several has: those of the old store, and of its own shards."""
+    old = stage.open()
+    if old is not None:
+        old.verify()
+    shards = [_finished(stage, task) for task in _share_tasks(stage, old, share)]
+    return Chain([source for source in (old, *shards) if source is not None])
 
 
-def transfer_entries(
-    tagger: EnglishTagger,
-    attend: TransferAttention,
-    recipe: TransferRecipe,
-    sentences: Sequence[Sentence],
-    translations: Mapping[bytes, Entry],
-) -> list[Entry]:
-    """Compute T = A R for a shard (eq. 5), with ``source_states`` joined by the states of the source itself.
+def _build(
+    stage: Stage,
+    load: Callable[[], ShardModel] | None,
+    device: str,
+    computing: Computing,
+    label: str,
+    translations: Mapping[bytes, Entry] | None = None,
+) -> Built:
+    """Bring a store up to date, or compute a share of its shards.
 
-    A R is 0 for a sentence with an empty translation.
-
-    :param attend: makes A, by the same recipe.
-    :raises ModelError: R or T is not finite.
+    :param load: None if nothing may be computed.
     """
-    english = [decode_lines(translations[s.key]["english"]) for s in sentences]
-    readings = iter(tagger.read([tokens for tokens in english if tokens]))
-    own = tagger.read([sentence.tokens for sentence in sentences]) if recipe.source_states else None
-    entries: list[Entry] = []
-    for number, (sentence, tokens) in enumerate(zip(sentences, english, strict=True)):
-        tags: tuple[str, ...] = ()
-        # shape: (m, d)
-        transfer: NDArray[np.floating] = np.zeros((len(sentence), tagger.width), np.float32)
-        if tokens:
-            reading = next(readings)
-            tags = reading.tags
-            _finite(reading.states, sentence, "R")
-            whole = translations[sentence.key]["attention"].reshape(len(sentence) + 1, len(tokens) + 1)
-            attention = attend(sentence.tokens, tokens, whole.astype(np.float32))
-            transfer = back_attention(torch.from_numpy(attention), torch.from_numpy(reading.states)).numpy()
-        if own is not None:
-            transfer = np.concatenate([transfer, _finite(own[number].states, sentence, "R")], axis=1)
-        with np.errstate(over="ignore"):  # an overflow is refused, with the sentence, in the next line
-            vectors = _finite(transfer.astype(recipe.dtype), sentence, "T")
-        entries.append({"vectors": vectors, "english_tags": encode_lines(tags)})
-    return entries
-
-
-def embedding_entries(embedder: Embedder, sentences: Sequence[Sentence], dtype: str) -> list[Entry]:
-    """Embed the sentences of a shard; a token with a zero vector counts as unknown.
-
-    :param dtype: dtype of the stored vectors, ``embeddings.dtype`` of the recipe.
-    :raises ModelError: the number of vectors is not that of the tokens, or a vector is not finite.
-    """
-    found = embedder.embed([sentence.tokens for sentence in sentences])
-    return [_embedding_entry(s, v, embedder.width, dtype) for s, v in zip(sentences, found, strict=True)]
-
-
-def _embedding_entry(sentence: Sentence, vectors: NDArray[np.float32], width: int, dtype: str) -> Entry:
-    if vectors.shape != (len(sentence), width):
-        raise ModelError(
-            f"features of shape {vectors.shape}, expected {(len(sentence), width)}, for the sentence "
-            f"{' '.join(sentence.tokens)!r}"
-        )
-    with np.errstate(over="ignore"):  # an overflow is refused, with the sentence, in the next line
-        stored = _finite(vectors.astype(dtype), sentence, "the embedding", "embeddings.dtype")
-    return {"vectors": stored, "unknown": np.array([(~vectors.any(axis=1)).sum()], dtype=np.int32)}
-
-
-def _translation_entry(sentence: Sentence, translation: Translation) -> Entry:
-    if len(translation.attention) != len(sentence) + 1:
-        raise ModelError(
-            f"the translator saw {len(translation.attention) - 1} source tokens, the sentence has "
-            f"{len(sentence)}: {' '.join(sentence.tokens)}"
-        )
-    return {
-        "attention": _finite(translation.attention.astype(np.float16), sentence, "A").reshape(-1),
-        "english": encode_lines(translation.english),
-        "segments": np.array([translation.segments], dtype=np.int32),
-        "limited": np.array([translation.limited], dtype=np.int32),
-        "unknown": np.array([translation.unknown], dtype=np.int32),
-    }
-
-
-def _finite(
-    array: NDArray[np.floating], sentence: Sentence, name: str, key: str = "transfer.dtype"
-) -> NDArray[np.floating]:
-    if not np.isfinite(array).all():
-        raise ModelError(
-            f"{name} is not finite as {array.dtype} for the sentence {' '.join(sentence.tokens)!r}; "
-            f"the model is broken, or {key} must be float32"
-        )
-    return array
-
-
-def _build(stage: Stage, prepare: Callable[[], _LoadedModel], device: str, label: str) -> Built:
+    if computing.share is not None and load is not None:
+        return _build_share(stage, load, device, computing.engine, computing.share, label, translations)
     with writer_lock(stage.lock):
         old = stage.open()
         shards = [shard for shard in _open_shards(stage) if old is None or not set(shard) <= set(old)]
@@ -258,11 +164,17 @@ def _build(stage: Stage, prepare: Callable[[], _LoadedModel], device: str, label
         sources = shards if old is None else [old, *shards]
         header = header_of(stage, device)
         if missing:
-            model = prepare()
-            origin = new_origin(header, model.opened)
-            tokens = max(SHARD_TOKENS, sum(map(len, stage.sentences)) // _MAX_SHARDS)
-            for part in _cut(missing, tokens, label):
-                sources.append(_write_shard(stage, header, model, origin, part))
+            if load is None:
+                raise StaleError(
+                    f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences are in no shard yet; "
+                    "run `backattn features` with --shard i/N for each i, then with --collect again"
+                )
+            if isinstance(translations, StoreReader):
+                translations.verify()
+            tasks = _rest(_cut(stage.missing(old), _shard_tokens(stage)), shards, translations)
+            work = ShardWork(header, load, now(), stage.shards)
+            sources += _compute(work, tasks, computing.engine, label)
+        _refuse_other_columns(sources)
         # Sentences that left the corpus are kept: another branch of it, or the next edit, may have them. `gc`
         # removes them.
         keys = dict.fromkeys(sentence.key for sentence in stage.sentences)
@@ -273,47 +185,151 @@ def _build(stage: Stage, prepare: Callable[[], _LoadedModel], device: str, label
         return Built(stage.path, len(stage.sentences), len(missing), resumed, counts)
 
 
-def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Sentence]]:
-    """Cut the missing sentences into shards of about ``size`` tokens, longest first; show the progress.
+def _build_share(
+    stage: Stage,
+    load: Callable[[], ShardModel],
+    device: str,
+    engine: Engine,
+    share: Share,
+    label: str,
+    translations: Mapping[bytes, Entry] | None,
+) -> Built:
+    """Compute the shards of a share that are not there yet. Several processes may do so at the same time.
+
+    No lock is needed: each writes files of its own, and a store changes only when all shards are there. Nor
+    is anything removed, because what looks like a leftover of a killed process may be written on another
+    machine, whose file locks are not seen here.
+    """
+    _refuse_link(stage)
+    tasks = _share_tasks(stage, stage.open(), share, translations)
+    ready = [
+        task for task in tasks
+        if translations is None or all(s.key in translations for s in task.sentences)
+    ]  # fmt: skip
+    missing = [task for task in ready if _finished(stage, task) is None]
+    work = ShardWork(header_of(stage, device), load, now(), stage.shards)
+    for _ in _compute(work, missing, engine, label):
+        pass
+    counts = {"shards": len(tasks)}
+    if translations is not None:
+        counts["waiting"] = len(tasks) - len(ready)
+    computed, held = (sum(len(task.sentences) for task in some) for some in (missing, ready))
+    return Built(stage.shards, sum(len(task.sentences) for task in tasks), computed, held - computed, counts)
+
+
+def _share_tasks(
+    stage: Stage, old: StoreReader | None, share: Share, translations: Mapping[bytes, Entry] | None = None
+) -> list[ShardTask]:
+    """List the shards of a share, finished or not, in an order that all of the commands agree on."""
+    parts = list(_cut(stage.missing(old), _shard_tokens(stage)))[share.number - 1 :: share.of]
+    return [ShardTask(part, translations or {}) for part in parts]
+
+
+def _refuse_other_columns(sources: Sequence[StoreReader]) -> None:
+    """Refuse what cannot be merged: a shard that another program wrote, or another translator's."""
+    for source in sources:
+        if source.columns != sources[0].columns:
+            raise StoreError(
+                f"{source.path}: has other columns than {sources[0].path}; delete the one that was not made "
+                "here, then run again"
+            )
+
+
+def _finished(stage: Stage, task: ShardTask) -> StoreReader | None:
+    """Open the shard of a task; None if it is not there, or damaged: then it is computed and replaced."""
+    try:
+        return read_shard(stage.shards / task.name, stage.kind, stage.recipe_id, task)
+    except UnreadableError:
+        raise
+    except (MissingError, StoreError, KeyError, ValueError):
+        return None
+
+
+def _shard_tokens(stage: Stage) -> int:
+    """Source tokens of a shard; depends on nothing but the corpus."""
+    return max(SHARD_TOKENS, sum(map(len, stage.sentences)) // _MAX_SHARDS)
+
+
+def _cut(missing: Sequence[Sentence], size: int) -> Iterator[tuple[Sentence, ...]]:
+    """Cut sentences into shards of about ``size`` tokens, longest first.
 
     What a shard takes in memory is bounded by its characters as well.
 
     Not by :mod:`backattn.common.batching`: a shard is a unit of storage and has no padding, and where the
     cuts lie must not depend on the order of the corpus.
     """
-    ordered = sorted(missing, key=lambda s: (-len(s), s.key))
-    with tqdm(total=len(ordered), desc=label, unit="sentence", disable=bar_disabled(bool(ordered))) as bar:
-        part: list[Sentence] = []
-        tokens = characters = done = 0
-        logged = time.monotonic()
-        for sentence in ordered:
-            part.append(sentence)
-            tokens += len(sentence)
-            characters += sum(map(len, sentence.tokens))
-            if tokens >= size or characters >= _TOKEN_CHARACTERS * size:
-                yield part
-                bar.update(len(part))
-                done += len(part)
-                if time.monotonic() - logged > _LOG_SECONDS:
-                    log_line(f"{label}: {done} of {len(ordered)} sentences", progress=True)
-                    logged = time.monotonic()
-                part, tokens, characters = [], 0, 0
-        if part:
-            yield part
+    part: list[Sentence] = []
+    tokens = characters = 0
+    for sentence in sorted(missing, key=lambda s: (-len(s), s.key)):
+        part.append(sentence)
+        tokens += len(sentence)
+        characters += sum(map(len, sentence.tokens))
+        if tokens >= size or characters >= _TOKEN_CHARACTERS * size:
+            yield tuple(part)
+            part, tokens, characters = [], 0, 0
+    if part:
+        yield tuple(part)
+
+
+def _rest(
+    parts: Iterator[tuple[Sentence, ...]],
+    shards: Sequence[StoreReader],
+    translations: Mapping[bytes, Entry] | None,
+) -> list[ShardTask]:
+    """List what the finished shards leave to do: whole shards, as they were cut before some were finished.
+
+    A shard is a part of one only if the corpus was edited after the interrupted run.
+    """
+    held = {key for shard in shards for key in shard}
+    rests = (tuple(sentence for sentence in part if sentence.key not in held) for part in parts)
+    return [ShardTask(rest, translations or {}) for rest in rests if rest]
+
+
+def _compute(
+    work: ShardWork, tasks: Sequence[ShardTask], engine: Engine, label: str
+) -> Iterator[StoreReader]:
+    """Have shards computed; open each as soon as it is finished, and show the progress."""
+    parts = {task.name: task.sentences for task in tasks}
+    with _progress([*parts.values()], label) as advance, closing(engine.run(work, tasks)) as paths:
+        for path in paths:
+            yield StoreReader(path)
+            advance(parts[path.name])
+
+
+@contextmanager
+def _progress(
+    parts: Sequence[Sequence[Sentence]], label: str
+) -> Iterator[Callable[[Sequence[Sentence]], None]]:
+    """Show a bar, or a line now and then; yields the function that counts a finished part.
+
+    The time that is left goes by tokens, because long sentences come first.
+    """
+    begin = logged = time.monotonic()
+    total, all_tokens = sum(map(len, parts)), sum(len(sentence) for part in parts for sentence in part)
+    with tqdm(total=total, desc=label, unit="sentence", disable=bar_disabled(bool(total))) as bar:
+        done = tokens = 0
+
+        def advance(part: Sequence[Sentence]) -> None:
+            nonlocal done, tokens, logged
+            done, tokens = done + len(part), tokens + sum(map(len, part))
             bar.update(len(part))
+            if time.monotonic() - logged > _LOG_SECONDS:
+                rate = done / (time.monotonic() - begin)
+                log_line(
+                    f"{label}: {done} of {total} sentences, {rate:.1f} sentences/s, "
+                    f"{time_left(begin, tokens, all_tokens)}",
+                    progress=True,
+                )
+                logged = time.monotonic()
+
+        yield advance
 
 
-def _write_shard(
-    stage: Stage, header: Header, model: _LoadedModel, origin: Origin, part: Sequence[Sentence]
-) -> StoreReader:
-    start = time.monotonic()
-    computed = model.compute(part)
-    done = origin.after(sum(map(len, part)), time.monotonic() - start)
-    mark = np.frombuffer(bytes.fromhex(done.id), dtype=np.uint8)
-    entries = {s.key: {**entry, ORIGIN.name: mark} for s, entry in zip(part, computed, strict=True)}
-    path = stage.shards / f"{digest([key.hex() for key in entries])[:16]}.h5"
-    write_store(path, header, model.columns, list(entries), entries, counts={}, origins={done.id: done})
-    return StoreReader(path)
+def _refuse_link(stage: Stage) -> None:
+    if stage.shards.is_symlink():
+        raise StoreError(
+            f"{stage.shards}: is a link, expected a folder of shards; remove the link, then run again"
+        )
 
 
 def _open_shards(stage: Stage) -> list[StoreReader]:
@@ -321,10 +337,7 @@ def _open_shards(stage: Stage) -> list[StoreReader]:
 
     :raises StoreError: the folder of shards is a link, which may lead to files of others.
     """
-    if stage.shards.is_symlink():
-        raise StoreError(
-            f"{stage.shards}: is a link, expected a folder of shards; remove the link, then run again"
-        )
+    _refuse_link(stage)
     remove_leftovers(stage.shards)
     remove_leftovers(stage.path.parent, stage.path.name)
     readers = []

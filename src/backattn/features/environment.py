@@ -36,16 +36,23 @@ def header_of(stage: Stage, device: str) -> Header:
     )
 
 
-def new_origin(header: Header, opened: str) -> Origin:
-    """Record a run that starts now.
+def now() -> str:
+    """The time in UTC, as the start of a run is recorded."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
+
+def new_origin(started: str, device: str, opened: str) -> Origin:
+    """Record a run of this process' packages.
+
+    :param started: its start, of :func:`now`.
+    :param device: name of the device that computes.
     :param opened: how the file of its model was opened.
     """
     return Origin(
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        device=header.device,
-        versions=header.versions,
-        commit=header.commit,
+        started=started,
+        device=device,
+        versions=package_versions(_PACKAGES),
+        commit=package_commit(),
         opened=opened,
     )
 

@@ -15,7 +15,7 @@ from backattn.corpus.given import given_tokens, named_digests
 from backattn.corpus.tags import OUTSIDE
 from backattn.embeddings import Embedder
 from backattn.features.attention import transfer_attention
-from backattn.features.build import embedding_entries, transfer_entries, transfer_width, translation_entries
+from backattn.features.entries import embedding_entries, transfer_entries, transfer_width, translation_entries
 from backattn.features.fetching import fetch_models
 from backattn.features.pipeline import require_usable
 from backattn.features.plan import Stage, make_plan

@@ -4,18 +4,32 @@ The packages of a model are imported when it is loaded: embeddings alone need no
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
 from backattn.common.errors import NotFetchedError, StaleError
 from backattn.common.extras import Extra, require_extras
+from backattn.corpus import Corpus
 from backattn.embeddings import Embedder
-from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
+from backattn.features.build import (
+    Built,
+    Computing,
+    build_embeddings,
+    build_transfers,
+    build_translations,
+    collect,
+    translations_of,
+)
 from backattn.features.fetching import fetch_model
 from backattn.features.plan import Plan, Stage
-from backattn.models.model_digests import bert_folder, charlm_paths, english_path, translator_folder
+from backattn.models.model_digests import (
+    bert_folder,
+    charlm_paths,
+    english_path,
+    fasttext_path,
+    translator_folder,
+)
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.vouchers import NOBODY, Vouchers, check_digest
 from backattn.recipe import (
@@ -26,7 +40,6 @@ from backattn.recipe import (
     ModelTranslator,
     Recipe,
     TransformersRecipe,
-    data_path,
     model_path,
 )
 from backattn.store.reader import StoreReader
@@ -36,7 +49,6 @@ from backattn.translation.identity import CopyTranslator
 if TYPE_CHECKING:
     from backattn.english.flair import FlairTagger
 
-_Model = TypeVar("_Model")
 _Place = TypeVar("_Place")
 
 
@@ -60,28 +72,40 @@ class Features:
         return self.stores["transfer"]
 
 
-def make_features(recipe: Recipe, plan: Plan, *, device: str, vouchers: Vouchers = NOBODY) -> Features:
-    """Compute the missing sentences of all stores of a plan.
+def make_features(
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    device: str,
+    vouchers: Vouchers = NOBODY,
+    computing: Computing | None = None,
+) -> Features:
+    """Compute the missing sentences of all stores of a plan, or a share of their shards.
 
     :param device: ``cpu`` or ``cuda``; not part of a store's identity.
     :param vouchers: which pickled models may be opened.
+    :param computing: who computes, and which shards; by default this process, all of them.
     """
-    words = device_name(device)
+    computing = computing or Computing()
+    words = computing.device or device_name(device)
     bound_kernel_caches()
 
     def bring_up_to_date(stage: Stage) -> Built:
+        load = UnchangedModel.of(stage, recipe, device, vouchers)
         if stage.kind == "translation":
-            translator = _load_unchanged(stage, plan, partial(load_translator, recipe, device, compared=True))
             model = recipe.translator
             precision = model.precision if isinstance(model, ModelTranslator) else "float32"
             reduced = device == "cpu" and takes_bfloat16(precision, device)
-            return build_translations(stage, translator, f"{words}, bfloat16" if reduced else words)
+            return build_translations(stage, load, f"{words}, bfloat16" if reduced else words, computing)
         if stage.kind == "transfer":
-            translations = StoreReader(plan.translation.path)
-            tagger = _load_unchanged(stage, plan, partial(load_english_tagger, recipe, device, vouchers))
-            return build_transfers(stage, translations, recipe.transfer, tagger, words)
-        embedder = partial(load_embedder, recipe, stage.recipe["embedding"], device, vouchers)
-        return build_embeddings(stage, _load_unchanged(stage, plan, embedder), words)
+            share = computing.share
+            known = (
+                StoreReader(plan.translation.path)
+                if share is None
+                else translations_of(plan.translation, share)
+            )
+            return build_transfers(stage, known, recipe.transfer, load, words, computing)
+        return build_embeddings(stage, load, words, computing)
 
     # The identities of all stages are computed before the first one starts, and all packages and pickles are
     # checked: what is missing or refused is reported now, and not hours later.
@@ -89,21 +113,62 @@ def make_features(recipe: Recipe, plan: Plan, *, device: str, vouchers: Vouchers
     return Features({stage.name: bring_up_to_date(stage) for stage in plan.stages})
 
 
-def _load_unchanged(stage: Stage, plan: Plan, load: Callable[[], _Model]) -> Callable[[], _Model]:
-    """Wrap a loader: after it has run, check that the model's files still have the digests of the stage.
+def collect_features(plan: Plan) -> Features:
+    """Merge the shards that shares made (``--shard``) into the stores of a plan.
 
-    The digests are taken before the first stage starts, which may be hours before this model is opened.
+    :raises StaleError: shards are missing; names all stores that lack some. The others are merged.
+    """
+    stores, lacking = {}, []
+    for stage in plan.stages:
+        try:
+            stores[stage.name] = collect(stage)
+        except StaleError as error:
+            lacking.append(str(error))
+    if lacking:
+        raise StaleError("; ".join(lacking))
+    return Features(stores)
+
+
+@dataclass(frozen=True)
+class UnchangedModel:
+    """Loads the model of a stage, here or in a worker; then its files must still have the stage's digests.
+
+    The digests are taken before the first stage starts, which may be hours before this model is opened, and
+    on another machine than that of a worker.
+
+    :param stage: without its sentences, and ``plan`` without its corpus: each worker receives them.
     """
 
-    def loaded() -> _Model:
-        model = load()
-        if plan.models(stage) != stage.models:
+    stage: Stage
+    plan: Plan
+    device: str
+    vouchers: Vouchers
+
+    @classmethod
+    def of(cls, stage: Stage, recipe: Recipe, device: str, vouchers: Vouchers) -> "UnchangedModel":
+        """The model of one stage of a recipe."""
+        return cls(replace(stage, sentences=()), Plan(recipe, Corpus((), (), ())), device, vouchers)
+
+    def __call__(self) -> Any:
+        """Load it.
+
+        :raises StaleError: its files are not those of the stage.
+        """
+        stage, recipe = self.stage, self.plan.recipe
+        bound_kernel_caches()
+        model: Any
+        if stage.kind == "translation":
+            model = load_translator(recipe, self.device, compared=True)
+        elif stage.kind == "transfer":
+            model = load_english_tagger(recipe, self.device, self.vouchers)
+        else:
+            model = load_embedder(recipe, stage.recipe["embedding"], self.device, self.vouchers)
+        if self.plan.models(stage) != stage.models:
             raise StaleError(
-                f"{stage.path}: a model that it is made with was changed while this command ran; run it again"
+                f"{stage.path}: a model that it is made with was changed while this command ran, or is "
+                "another one where this worker runs; run it again with the same models everywhere"
             )
         return model
-
-    return loaded
 
 
 def require_usable(stages: Sequence[Stage], recipe: Recipe, vouchers: Vouchers) -> None:
@@ -155,8 +220,14 @@ def _require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
 def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> Translator:
     """Load the translator of a recipe, of whichever kind, from a folder or from the hub.
 
-    :param compared: as for fairseq's ``load``: :func:`_load_unchanged` computes the digests afterwards.
-    :raises MissingError: a package that it needs is not installed, or the model is not there.
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from dataclasses import dataclass, replace
+    from typing import TYPE_CHECKING, Any, TypeVar
+
+    from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
+    from backattn.common.errors import NotFetchedError, StaleError
+    from backattn.common.extras import Extra, require_extras
+    from backattn.corpus import Corpus
     """
     translator = recipe.translator
     require_extras("the translator", _translator_extra(recipe))
@@ -205,10 +276,10 @@ def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vo
     """Load one of the embeddings of a recipe, from files or from the hub."""
     tables = recipe.embeddings
     if name == "fasttext":
-        from backattn.embeddings.fasttext import FastText
+        from backattn.embeddings.fasttext_binary import open_fasttext
 
         assert tables.fasttext is not None
-        return FastText(data_path(tables.fasttext.vectors))
+        return open_fasttext(fasttext_path(tables.fasttext))
     if name == "charlm":
         from backattn.embeddings.charlm import CharLm
 

@@ -63,7 +63,7 @@ class BackattnComponent:
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
         """Set the entities of documents, a batch at a time."""
-        for docs in minibatch(stream, batch_size):
+        for docs in minibatch(stream, batch_size):  # type: ignore[no-untyped-call]
             sentences = [(doc, places) for doc in docs for places in self._sentences(doc)]
             tokens = [[doc.text[start:end] for start, end in places] for doc, places in sentences]
             scores: dict[int, dict[Span, float]] = {id(doc): {} for doc in docs}

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from markupsafe import Markup
 
 from backattn.report.comparison import OVERALL, LangReport, Row, Table
+from backattn.report.error_tables import confusion_grids, error_notes, kind_grid, part_grid
 from backattn.report.kept_evaluations import other_files_grid
 from backattn.report.lineage import StoreLineage
-from backattn.report.markup import render
-from backattn.report.paper_comparison import paper_grid, paper_notes
+from backattn.report.markup import LIST_PAGE, render
+from backattn.report.paper_comparison import paper_grids, paper_notes
 from backattn.report.plots import Point, Series, legend_line, line_chart, spread_mark
+from backattn.report.row_errors import TableErrors
 from backattn.report.significance import Difference
 from backattn.report.text_tables import (
     DIFFERENCE,
@@ -25,19 +27,23 @@ from backattn.report.text_tables import (
 )
 
 
-def page(report: LangReport) -> str:
-    """Write the page of one LANG: HTML with inline SVG, without a script or anything from elsewhere."""
+def page(report: LangReport, *, sentences: bool = False) -> str:
+    """Write the page of one LANG: HTML with inline SVG, without a script or anything from elsewhere.
+
+    :param sentences: whether the page of sentences lies beside it, to link to.
+    """
     return render(
         "report.html.j2",
         title=f"{report.lang}: backattn report",
         lang=report.lang,
         runs=sum(len(row.runs) for table in report.tables for row in table.rows),
         left_out=left_out_notes(report),
-        sections=[_section(table, report) for table in report.tables],
+        sections=[_section(*pair, report) for pair in zip(report.tables, report.errors, strict=True)],
+        sentences=LIST_PAGE if sentences else "",
     )
 
 
-def _section(table: Table, report: LangReport) -> dict[str, object]:
+def _section(table: Table, errors: TableErrors, report: LangReport) -> dict[str, object]:
     """Collect everything that the page shows of one table."""
     paper = report.recipe.paper if report.recipe else None
     styles = _styles(table)
@@ -48,10 +54,13 @@ def _section(table: Table, report: LangReport) -> dict[str, object]:
         "scores": score_grid(table),
         "verdicts": _verdicts(table),
         "notes": notes(table),
-        "paper": paper_grid(table, paper) if paper else None,
+        "paper": paper_grids(table, paper) if paper else (),
         "paper_notes": paper_notes(table, report.recipe) if report.recipe and paper else (),
         "plots": [group for group in plots if group],
         "types": type_grid(table) if table.support else None,
+        "errors": [kind_grid(table, errors), part_grid(table, errors)] if any(errors.rows) else [],
+        "confusions": confusion_grids(table, errors),
+        "error_notes": error_notes(errors),
         "others": other_files_grid(table),
         "runs": run_grid(table),
         "signature": table.signature.split("|"),

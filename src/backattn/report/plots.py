@@ -1,6 +1,6 @@
-"""Draw line charts with bands over seeds, and heat maps, as SVG; the style sheet of the page has the colours.
+"""Draw line charts with bands over seeds as SVG; the style sheet of the page has the colours.
 
-Written here, without a plotting library: a page needs two kinds of charts, as text that follows its light and
+Written here, without a plotting library: a page needs one kind of chart, as text that follows its light and
 dark colours, and a report imports neither matplotlib nor a script.
 """
 
@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from backattn.report.markup import element
-from backattn.report.terminal_text import width
 
 # Colours of the lines of a plot, as templates/style.css.j2 has them.
 SERIES_COLOURS = 6
@@ -26,9 +23,6 @@ _Y_TICKS, _X_TICKS = 5, 6
 _MOST_BANDS = 4  # lines of a plot whose bands can be distinguished; more lines have bars
 _MOST_DOTS = 12  # points of a line that are marked: on a long curve dots and bars would hide it
 _GAP = 30  # units between two labels below the axis
-_CELL, _LETTER, _PAD = 22, 7.8, 8  # sides of a heat map's cell, width of a letter, margin
-_TURN = -55  # degrees of the labels above the columns
-_RISE, _RUN = 0.82, 0.58  # height and width that a letter of such a label takes
 _NOTHING = Markup()
 
 
@@ -201,68 +195,3 @@ def _path(d: str, style: int) -> Markup:
 def _label(x: float, y: float, value: str, anchor: str, more: dict[str, str] | None = None) -> Markup:
     place = {"x": round(x, 1), "y": round(y, 1), "text-anchor": anchor, **(more or {})}
     return element("text", value, place)
-
-
-@dataclass(frozen=True)
-class Label:
-    """The label of a row or a column of a heat map.
-
-    :param notes: short texts after the name (tags), each with its style.
-    """
-
-    name: str
-    notes: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def length(self) -> float:
-        """Length in the drawing's units."""
-        return _LETTER * (width(self.name) + sum(1 + width(note) for note, _ in self.notes))
-
-
-def heat_map(
-    rows: Sequence[Label], columns: Sequence[Label], values: NDArray[np.floating], title: str
-) -> Markup:
-    """Draw values in [0, 1]; the last row and the last column (the end of the sentence) are set apart.
-
-    :param values: *Shape:* (rows, columns)
-    """
-    left = max(label.length for label in rows) + 2 * _PAD
-    top = max(label.length for label in columns) * _RISE + 2 * _PAD
-    right = max(_CELL * index + label.length * _RUN for index, label in enumerate(columns)) + 3 * _PAD
-    across = left + max(right, _CELL * len(columns) + 3 * _PAD)
-    down = top + _CELL * len(rows) + 3 * _PAD
-    xs = [left + _offset(index, len(columns)) for index in range(len(columns))]
-    ys = [top + _offset(index, len(rows)) for index in range(len(rows))]
-    parts = [element("title", title)]
-    parts += [_words(label, left - _PAD, y + _CELL * 0.7, "end") for label, y in zip(rows, ys, strict=True)]
-    parts += [_turned(label, x + _CELL * 0.6, top - _PAD) for label, x in zip(columns, xs, strict=True)]
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            parts.append(_cell(xs[j], ys[i], float(values[i, j]), f"{row.name} ← {column.name}"))
-    size = {"width": round(across), "height": round(down), "viewBox": f"0 0 {across:.0f} {down:.0f}"}
-    return element("svg", _NOTHING.join(parts), {**size, "role": "img", "aria-label": title})
-
-
-def _offset(index: int, count: int) -> int:
-    return _CELL * index + (_PAD if index == count - 1 and count > 1 else 0)
-
-
-def _cell(x: float, y: float, value: float, name: str) -> Markup:
-    box = {"x": round(x, 1), "y": round(y, 1), "width": _CELL - 1, "height": _CELL - 1}
-    shade = min(max(value, 0.0), 1.0)
-    parts = [element("title", f"{name}: {value:.3f}")]
-    if shade >= 0.005:
-        parts.append(element("rect", "", {**box, "class": "cell", "fill-opacity": f"{shade:.3f}"}))
-    return element("g", _NOTHING.join([*parts, element("rect", "", {**box, "class": "frame"})]))
-
-
-def _turned(label: Label, x: float, y: float) -> Markup:
-    place = f"translate({x:.1f} {y:.1f}) rotate({_TURN})"
-    return element("g", _words(label, 0, 0, "start"), {"transform": place})
-
-
-def _words(label: Label, x: float, y: float, anchor: str) -> Markup:
-    parts = [element("tspan", label.name, {"class": "strong"})]
-    parts += [element("tspan", f" {note}", {"class": style}) for note, style in label.notes]
-    place = {"x": round(x, 1), "y": round(y, 1), "text-anchor": anchor, "xml:space": "preserve"}
-    return element("text", _NOTHING.join(parts), place)

@@ -4,25 +4,30 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
 from backattn.common.atomic_files import write_text
-from backattn.common.errors import BackattnError, MissingError
+from backattn.common.errors import BackattnError, MissingError, RecipeError
 from backattn.common.safe_text import listed, printable
+from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.experiments.grid import Share, Size, sample_sizes
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
+from backattn.report.error_tables import error_notes, kind_grid, part_grid
 from backattn.report.kept_evaluations import damaged_evaluations, other_files, other_files_grid
 from backattn.report.lineage import store_origins
+from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.page import page
-from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_notes
+from backattn.report.paper_comparison import missing_inputs, paper_grids, paper_lines, paper_notes
+from backattn.report.row_errors import table_errors
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+from backattn.report.systems import beside_systems, system_json
 from backattn.report.text_tables import (
     TextTable,
     corpus_name,
@@ -77,7 +82,12 @@ class ReportFiles:
 
 
 def make_report(
-    langs: Sequence[str], cache: Path, *, overrides: Sequence[str] = (), sizes: Sequence[Size] = ()
+    langs: Sequence[str],
+    cache: Path,
+    *,
+    overrides: Sequence[str] = (),
+    sizes: Sequence[Size] = (),
+    systems: Sequence[str] = (),
 ) -> ReportFiles:
     """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
 
@@ -88,13 +98,21 @@ def make_report(
     :param overrides: ``key=value`` texts that change the recipe with which the rows are compared.
     :param sizes: numbers of training sentences, to select runs. With overrides or sizes nothing is written:
         the files always hold all runs, compared with the unchanged recipe.
+    :param systems: ``NAME=FILE`` texts, predictions of other systems of the test split of the one LANG.
     :raises MissingError: a LANG has no finished run (of these sizes); names what its recipe needs and lacks.
     :raises RecipeError: a LANG is not the name of a recipe, or its recipe cannot be read.
     :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
     """
     named = {recipe_name(lang): lang for lang in reversed(langs)}
     names = dict.fromkeys(map(recipe_name, langs))
-    reports = tuple(_lang_report(name, _recipe(named[name], overrides), cache, sizes) for name in names)
+    if systems and len(names) > 1:
+        raise RecipeError(
+            f"--with: predictions are of one corpus, found {len(names)} LANGs; report them one by one"
+        )
+    recipes = {name: _recipe(named[name], overrides) for name in names}
+    reports = tuple(_lang_report(name, recipe, cache, sizes) for name, recipe in recipes.items())
+    if systems:
+        reports = (_beside(reports[0], recipes[reports[0].lang], systems),)
     if sizes or overrides:
         return ReportFiles(reports, ())
     return ReportFiles(reports, tuple(path for report in reports for path in _write(report, cache)))
@@ -103,20 +121,24 @@ def make_report(
 def markdown(report: LangReport) -> str:
     """Format the tables of one LANG as Markdown."""
     blocks = []
-    for table in report.tables:
+    for table, errors in zip(report.tables, report.errors, strict=True):
         blocks.append(f"## {_prose(report.lang + corpus_name(table, report))}")
         blocks.append(_grid_markdown(score_grid(table)))
         blocks.append("\n".join(f"- {_prose(line)}" for line in (*findings(table), *notes(table))))
         if table.support:
             grid = type_grid(table)
             blocks += [f"{grid.title}:", _grid_markdown(grid)]
+        if any(errors.rows):
+            for grid in (kind_grid(table, errors), part_grid(table, errors)):
+                blocks += [f"{grid.title}:", _grid_markdown(grid)]
+            blocks.append("\n".join(f"- {_prose(line)}" for line in error_notes(errors)))
         others = other_files_grid(table)
         if others:
             blocks += [f"{_prose(others.title)}:", _grid_markdown(others)]
         if report.recipe and report.recipe.paper:
-            grid = paper_grid(table, report.recipe.paper)
-            lines = "\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe))
-            blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid), lines]
+            for grid in paper_grids(table, report.recipe.paper):
+                blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid)]
+            blocks.append("\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe)))
         blocks.append(f"Recipe: {_code(table.signature)}")
     blocks += map(_prose, left_out_notes(report))
     return "\n\n".join(blocks) + "\n"
@@ -124,11 +146,19 @@ def markdown(report: LangReport) -> str:
 
 def lang_json(report: LangReport) -> dict[str, Any]:
     """Convert the report of one LANG to plain JSON values."""
+    paper = report.recipe.paper if report.recipe else None
     return {
-        "tables": [_table_json(table) for table in report.tables],
+        "tables": [
+            {
+                **_table_json(table),
+                "errors": errors.to_json(),
+                "beside_paper": [line.to_json() for line in paper_lines(table, paper)] if paper else [],
+            }
+            for table, errors in zip(report.tables, report.errors, strict=True)
+        ],
         "unfinished": [asdict(run) for run in report.unfinished],
         "damaged": [asdict(run) for run in report.damaged],
-        "paper": as_json(report.recipe.paper) if report.recipe and report.recipe.paper else None,
+        "paper": as_json(paper) if paper else None,
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
     }
 
@@ -150,23 +180,35 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         needed = missing_inputs(recipe) if recipe else _recipes_here()
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
-    tables = build_tables(finished, store_origins(finished), recipe, _corpus_digest(recipe))
+    corpus = _corpus(recipe)
+    tables = build_tables(finished, store_origins(finished), recipe, corpus.digest if corpus else "")
+    errors = tuple(table_errors([row.runs for row in table.rows], table.corpus, corpus) for table in tables)
     if recipe and sizes and not any(row.whole for table in tables for row in table.rows):
         # Its rows are not selected, and would appear as missing runs.
         recipe = structs.replace(recipe, paper=None)
-    return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe)
+    return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe, errors)
+
+
+def _beside(report: LangReport, recipe: Recipe | None, systems: Sequence[str]) -> LangReport:
+    """Add the predictions of other systems, whose tokens are compared with those of the corpus.
+
+    :raises MissingError: there is no file of the recipe.
+    """
+    recipe = recipe or load_recipe(report.lang)
+    tables = beside_systems(report.tables, systems, recipe, read_corpus(recipe.corpus))
+    return replace(report, tables=tables)
 
 
 def _recipes_here() -> str:
     return f"no recipe of that name either; here are {listed(available_recipes()) or 'none'}"
 
 
-def _corpus_digest(recipe: Recipe | None) -> str:
-    """Compute the digest of the recipe's corpus; empty if it cannot be read."""
+def _corpus(recipe: Recipe | None) -> Corpus | None:
+    """Read the recipe's corpus; None if it cannot be read."""
     try:
-        return read_corpus(recipe.corpus).digest if recipe else ""
+        return read_corpus(recipe.corpus) if recipe else None
     except BackattnError:
-        return ""
+        return None
 
 
 def _of_sizes(
@@ -198,7 +240,7 @@ def _write(report: LangReport, cache: Path) -> tuple[Path, ...]:
             json.dumps(lang_json(report), ensure_ascii=False, indent=1), keep="\n"
         )
         + "\n",
-        folder / "report.html": page(report),
+        folder / REPORT_PAGE: page(report, sentences=(folder / LIST_PAGE).is_file()),
     }
     for path, text in texts.items():
         write_text(path, text)
@@ -252,6 +294,7 @@ def _table_json(table: Table) -> dict[str, Any]:
         "support": dict(table.support),
         "signature": table.signature,
         "common": list(table.common),
+        "systems": [system_json(one) for one in table.systems],
         "rows": [
             {
                 **_row_json(row),

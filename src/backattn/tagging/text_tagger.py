@@ -1,6 +1,7 @@
 """Tag new text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from backattn.features.fetching import fetch_models
 from backattn.features.new_text import TRANSFER, FeatureModels, FeatureSource
 from backattn.features.pipeline import require_usable
 from backattn.features.plan import Stage, make_plan
+from backattn.models.package_folder import MODELS, open_package
 from backattn.models.vouchers import NOBODY, Vouchers
 from backattn.recipe import Recipe, from_json
 from backattn.tagger.prediction import Prediction, TaggerModel, load_run, predict_scored
@@ -27,6 +29,7 @@ class TextTagger:
 
     Sentences that the run's stores hold are taken from there.
 
+    :param run: folder of the run, or of a packaged run, whose models are its own and which reads no store.
     :param vouchers: of models that are pickles. The run may come from a stranger, so it vouches for none.
     :raises MissingError: the run is missing.
     :raises ModelError: the run is damaged.
@@ -36,16 +39,23 @@ class TextTagger:
         self._device = pick_device(device)
         self._vouchers = vouchers
         self._folder = run
+        self._package = open_package(run)
         self._model: TaggerModel = load_run(run, self._device)
-        self.recipe = self._recipe_of(RunFolder(run).recipe)
+        recipe = self._recipe_of(RunFolder(run).recipe)
+        self.recipe = self._package.recipe(recipe) if self._package else recipe
 
     @cached_property
     def _stages(self) -> Mapping[str, Stage]:
         """Kind of vectors that the run reads -> the stage that makes it; all models are checked before one
         is loaded."""
+        if self._package:
+            self._package.require_models()
         self._fetch()
         stages = self._refuse_other_models(self._folder)
         require_usable([*stages.values()], self.recipe, self._vouchers)
+        if self._package:  # a store of the user's cache is none of a stranger's business
+            no_store = self._folder / MODELS / "no store"
+            return {name: replace(stage, path=no_store) for name, stage in stages.items()}
         return stages
 
     def _fetch(self) -> None:
@@ -92,6 +102,8 @@ class TextTagger:
             ) from None
         for name, (stage, store) in read.items():
             if stage.recipe_id != store:
+                if self._package:
+                    self._package.require_digests()
                 raise StaleError(
                     f"{run}: has learnt from {name} of the store {store[:14]}; the models that its "
                     f"recipe.json names make {stage.recipe_id[:14]} now. Put back those that it was trained "

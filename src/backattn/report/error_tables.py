@@ -1,0 +1,104 @@
+"""Tables of the errors of a report's rows: by kind, of seen and unseen entities, by length, by type."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from backattn.report.comparison import Measure, Row, Table
+from backattn.report.error_kinds import KINDS
+from backattn.report.row_errors import Confusion, Part, TableErrors
+from backattn.report.text_tables import NOTHING, TextTable, lead_cells, spread
+
+_MOST_TYPES = 20  # of a confusion; the rarer ones are shown as one
+_OTHERS = "other types"
+_NO_ENTITY = "no entity"
+
+
+def kind_grid(table: Table, errors: TableErrors) -> TextTable:
+    """Format the number of entities of each kind."""
+    settings = any(row.setting for row in table.rows)
+    header = ("Sentences", "Model", *(["Setting"] if settings else []), *KINDS)
+    rows = tuple(
+        (
+            *lead_cells(row, settings),
+            *([_number(found.kinds[kind]) for kind in KINDS] if found else _none(KINDS)),
+        )
+        for row, found in zip(table.rows, errors.rows, strict=True)
+    )
+    return TextTable(
+        "Errors on test by kind (mean over the seeds)", header, rows, range(1, 3 if settings else 2)
+    )
+
+
+def part_grid(table: Table, errors: TableErrors) -> TextTable:
+    """Format test F1 of seen and unseen entities and of each length, with the number of entities."""
+    settings = any(row.setting for row in table.rows)
+    names = list(dict.fromkeys(name for row in errors.rows if row for name in row.parts))
+    header = ("Sentences", "Model", *(["Setting"] if settings else []), *names)
+    rows = tuple(
+        (
+            *lead_cells(row, settings),
+            *([_part_cell(found.parts[name]) for name in names] if found else _none(names)),
+        )
+        for row, found in zip(table.rows, errors.rows, strict=True)
+    )
+    title = "Test F1 by seen and unseen entities and by length (entities in the test set)"
+    return TextTable(title, header, rows, range(1, 3 if settings else 2))
+
+
+def confusion_grids(table: Table, errors: TableErrors) -> tuple[TextTable, ...]:
+    """Format the types of each row: gold down, predicted across."""
+    return tuple(
+        _confusion_grid(row, found.confusion)
+        for row, found in zip(table.rows, errors.rows, strict=True)
+        if found and found.confusion
+    )
+
+
+def error_notes(errors: TableErrors) -> tuple[str, ...]:
+    """Explain the tables, and what they leave out."""
+    if not any(errors.rows):
+        return errors.remarks
+    return (
+        "Kinds: a gold and a predicted entity of the same borders but another type are an error of type; "
+        "two of one type that overlap, of boundary; two that only overlap, of both. Each entity is in one "
+        "pair at most; those without are missed and spurious. Seen: the same words are an entity of the "
+        "training sentences, of whichever type.",
+        *errors.remarks,
+    )
+
+
+def _confusion_grid(row: Row, found: Confusion) -> TextTable:
+    frequent: dict[str, float] = {}
+    for types, number in found.items():
+        for name in {*types} - {None}:
+            frequent[str(name)] = frequent.get(str(name), 0) + number
+    kept = set(sorted(frequent, key=lambda name: (-frequent[name], name))[:_MOST_TYPES])
+    cells: dict[tuple[str, str], float] = {}
+    for (gold, predicted), number in found.items():
+        place = _shown(gold, kept), _shown(predicted, kept)
+        cells[place] = cells.get(place, 0) + number
+    names = sorted(kept)
+    names += [_OTHERS] if len(frequent) > len(kept) else []
+    names.append(_NO_ENTITY)
+    cells[_NO_ENTITY, _NO_ENTITY] = math.nan  # nothing is counted there
+    rows = tuple((name, *(_number(cells.get((name, other), 0)) for other in names)) for name in names)
+    title = f"{row.sentences:,} sentences, {row.name}: gold types down, predicted types across"
+    return TextTable(title, ("Gold", *names), rows, range(1))
+
+
+def _shown(name: str | None, kept: Iterable[str]) -> str:
+    return _NO_ENTITY if name is None else name if name in kept else _OTHERS
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+
+
+def _part_cell(part: Part) -> str:
+    return f"{spread(Measure(part.f1))} ({part.entities:,})" if part.entities else NOTHING
+
+
+def _none(names: Sequence[str]) -> list[str]:
+    return [NOTHING] * len(names)

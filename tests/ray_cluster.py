@@ -1,0 +1,109 @@
+"""A Ray cluster of several nodes on the loopback: each is its own ``ray start``, and can be killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+# Ray lets anybody who reaches a cluster run code there, unless nodes and drivers have a token in common. Read
+# when ray is imported.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
+SOURCES = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
+_STARTS = 300.0
+
+
+class Cluster:
+    """A head, and nodes that join it; each has one CPU unless said otherwise."""
+
+    def __init__(self, folder: Path, cpus: int = 1) -> None:
+        self._folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        port = self.address.partition(":")[2]
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self.add(cpus, "--head", "--port", port, "--include-dashboard=false")
+
+    def add(self, cpus: int = 1, *arguments: str, path: tuple[str, ...] = ()) -> "Node":
+        """Start a node, and wait for it.
+
+        :param arguments: none for one that joins the head.
+        :param path: what its interpreters see before the package.
+        """
+        joined = arguments or ("--address", self.address)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([*path, *SOURCES]),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "4",
+        }
+        for name in ("BACKATTN_CACHE", "BACKATTN_DATA", "RAY_ADDRESS"):
+            environment.pop(name, None)
+        log = self._folder / f"node{len(self._nodes)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *joined,
+                 "--num-cpus", str(cpus), "--node-ip-address", "127.0.0.1",
+                 "--object-store-memory", str(100 << 20),
+                 "--disable-usage-stats"],
+                env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self._folder,
+            )  # fmt: skip
+        self._nodes.append(process)
+        end = time.monotonic() + _STARTS
+        while b"Ray runtime started" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
+            time.sleep(0.1)
+        return Node(process)
+
+    @property
+    def pids(self) -> list[int]:
+        """The first process of each node."""
+        return [process.pid for process in self._nodes]
+
+    def stop(self) -> None:
+        """Kill all nodes."""
+        for process in reversed(self._nodes):
+            Node(process).kill()
+
+
+class Node:
+    """A node of a cluster."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the node."""
+        for pid in [*_descendants(self._process.pid), self._process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _descendants(root: int) -> list[int]:
+    """All processes that a process started, as /proc knows them."""
+    children = parents()
+    found, level = list[int](), [root]
+    while level:
+        level = [pid for pid, parent in children.items() if parent in level]
+        found += level
+    return found
+
+
+def parents() -> Mapping[int, int]:
+    """Process -> the one that started it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text("utf-8", "replace")
+        except OSError:
+            continue
+        found[int(path.parent.name)] = int(text.rpartition(")")[2].split()[1])
+    return found
