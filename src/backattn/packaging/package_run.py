@@ -32,11 +32,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.corpus.statistics import CorpusStatistics, corpus_statistics
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.features.plan import Plan, Stage, make_plan
-<<<<<<< HEAD
 from backattn.models.model_digests import COMMIT, fasttext_path
-=======
-from backattn.models.model_digests import COMMIT, VECTORS
->>>>>>> vectors
 from backattn.models.package_folder import (
     MODELS,
     PACKAGE,
@@ -194,16 +190,8 @@ def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:
         key: Any = f"embeddings.{name}"
         if name == "fasttext":
             (sha256,) = stage.models.values()
-<<<<<<< HEAD
             text, below = _fasttext_place(table)
             found[key] = _of_file(text, below, sha256, models)
-=======
-            if table.checkpoint:
-                path = f"{table.checkpoint}/{VECTORS}"
-                found[key] = _of_file(path, "BACKATTN_CACHE", sha256, models)
-            else:
-                found[key] = _of_file(table.vectors, "BACKATTN_DATA", sha256, models)
->>>>>>> vectors
         else:
             found[key] = _of_folder(table, stage.models, models)
     return found
