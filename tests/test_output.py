@@ -23,6 +23,8 @@ from fakes import FakeEnglishTagger
 from report.run_folders import make_run
 from users_folder import build_stores, make_home
 
+pytestmark = pytest.mark.slow
+
 # The clipboard (OSC 52), the title, the screen, a whole line written over, C1, all that reorders, hides or
 # separates; and what a report must not hold.
 EVIL = (

@@ -23,6 +23,8 @@ from fakes import make_corpus, make_recipe, make_sentence
 from tiny_bert import save_bert
 from users_folder import make_home, run
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [f"{'word ' * (i % 7)}sentence {i}" for i in range(60)]
 VECTORS = "3 2\nanna 1 2\nsingt 3 4\nben 0.5 6\n"
 

@@ -39,6 +39,8 @@ from tiny_english import (  # noqa: E402
     save_pickle,
 )
 
+pytestmark = pytest.mark.slow
+
 ODD = [("Ärger", "–", "Ωmega", "12"), ("x",), ("Port", "Bray") * 20, ("PORT", "\u200b", " ")]
 SENTENCES = [*(sentence.tokens for sentence in make_sentences(20, seed=1)), *ODD]
 SHAPES = ["own", *(kind for kind in KINDS if kind != "no-rnn"), *every_embedding()]
