@@ -94,7 +94,11 @@ def serve_hub() -> Iterator[HubServer]:
                 self.end_headers()
                 self.wfile.write(body if with_body else b"")
                 return
-            self.send_error(404)
+            self.send_response(404)
+            if path.startswith("/api/models/"):
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *arguments: object) -> None:
             pass

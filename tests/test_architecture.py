@@ -36,12 +36,17 @@ LAYERS: dict[str, set[str]] = {
     "features": _FEATURES,
     "training": {"translation", "english", "embeddings"} | _INFERENCE,
     "experiments": _EXPERIMENTS,
+    # What `init` writes: the form of files, and the way to English.
+    "new_recipe": {"corpus", "models", "recipe", "common"},
     "tagging": _REPORT,
     "report": _REPORT,
     "evaluation": {"tagging", "report"} | _REPORT,
     "demo": {"tagging", "report"} | _REPORT,
-    "cli": {"demo", "evaluation", "tagging", "report", "conversion"} | _REPORT,
-    "": {"common"},  # backattn/__init__.py
+    "packaging": {"report"} | _REPORT,  # a run and its models -> a folder with a model card
+    "api": {"tagging", "report"} | _REPORT,
+    "integrations": {"api"} | _REPORT,  # components of other tools
+    "cli": {"demo", "new_recipe", "evaluation", "packaging", "tagging", "report", "conversion"} | _REPORT,
+    "": {"api", "features", "common"},  # backattn/__init__.py: imports the first two when they are used
     "__main__": {"cli"},
 }
 LARGEST_SHARE = 0.2  # of the lines of all packages
@@ -57,10 +62,12 @@ DOORS = {
     "flair": {
         "embeddings/charlm_hub.py",
         "english/flair.py",
+        "integrations/flair.py",
         "models/flair_serialisation.py",
         "training/charlm/flair_trainer.py",
         "training/english/flair_trainer.py",
     },
+    "gensim": {"training/vectors/gensim_trainer.py"},
     # One for models that read, one for those that write.
     "transformers": {"embeddings/bert.py", "translation/marian.py"},
     "huggingface_hub": {"models/hub.py"},
@@ -72,7 +79,7 @@ DOORS = {
     "seqeval": {"corpus/scoring.py"},
     "jinja2": {"report/markup.py"},
     # Each library that files of other tools are read with has one door.
-    "spacy": {"conversion/docbin.py", "corpus/input_raw.py"},
+    "spacy": {"conversion/docbin.py", "corpus/input_raw.py", "integrations/spacy.py"},
     "pyarrow": {"conversion/tables.py"},
     "datasets": set(),  # a saved folder is Arrow, and may hold a program
     "click": {
@@ -82,6 +89,7 @@ DOORS = {
             "basics",
             "conversion",
             "error_handling",
+            "init",
             "models",
             "options",
             "stage_one",
@@ -237,4 +245,19 @@ def test_check_and_the_command_line_import_without_torch() -> None:
     run_without(
         {"torch", "fairseq", "flair", "transformers", "matplotlib"},
         "import backattn.cli, backattn.features.check, backattn.features.plan, backattn.corpus.statistics",
+    )
+
+
+def test_the_package_imports_without_what_its_api_needs() -> None:
+    """``import backattn`` is light; and its names are there before they are used."""
+    run_without(
+        {"torch", "click", "numpy", "msgspec", "flair", "spacy"},
+        "import backattn; assert set(backattn.__all__) <= set(dir(backattn)); backattn.__version__",
+    )
+
+
+def test_the_api_needs_no_package_of_stage_one() -> None:
+    run_without(
+        {name for names in PACKAGES.values() for name in names} | {"click", "spacy"},
+        "import backattn; backattn.load, backattn.Tagger, backattn.Entity, backattn.features.__call__",
     )

@@ -1,16 +1,20 @@
 """A long work under nohup says how far it is; on a terminal a bar does."""
 
 import io
+import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from tqdm import tqdm
 
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.experiments.grid import RunGrid
 from backattn.experiments.runs import train_grid
+from backattn.features import build
 from fakes import make_corpus, make_recipe
+from users_folder import build_stores, make_home
 
 
 class Terminal(io.StringIO):
@@ -44,3 +48,31 @@ def test_each_run_of_a_grid_is_told_once(
         ).whole()
         told = capsys.readouterr().err
         assert [told.count(run.folder.name) for run in runs] == [int(expected > 0)] * 3
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "done", "total", "expected"),
+    [
+        (10, 1, 2, "10 s left"),
+        (60, 1, 3, "2 min left"),
+        (7200, 2, 3, "60 min left"),
+        (7200, 1, 3, "4.0 h left"),
+        (5, 7, 7, "0 s left"),
+    ],
+)
+def test_the_rest_takes_its_share_of_the_time(elapsed: int, done: int, total: int, expected: str) -> None:
+    assert time_left(time.monotonic() - elapsed, done, total) == expected
+
+
+def test_stage_one_tells_its_rate_and_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_home(tmp_path, monkeypatch)
+    monkeypatch.setattr(build, "_LOG_SECONDS", -1)
+    monkeypatch.setattr(build, "SHARD_TOKENS", 1)
+    build_stores()
+    lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("translate: ")]
+    for done, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"translate: {done} of 4 sentences, [0-9.]+ sentences/s, \d+ s left", line)
+    assert len(lines) == 4
+    assert lines[-1].endswith(" 0 s left")

@@ -82,7 +82,7 @@ def test_words_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         ("a 1 2\n", "line 1: expected the number and the width"),
         ("1 -2\na 1 2\n", "line 1: expected the number and the width"),
         ("0 2\n", "line 1: expected the number and the width"),
-        (b"\xba\x16O/\x0c" * 50, "takes fastText's text format, unpacked"),
+        (b"\x1f\x8b\x08\x00" * 50, "takes fastText's text or binary format, unpacked"),
         ("3 2\na 1 2\nb 1 2\n", "line 1 promises 3 vectors, but 2 follow; fetch it again"),
         ("1 2\na 1 2\nb 1 2\n", "line 1 promises 1 vectors, but 2 follow; fetch it again"),
         ("2 999999999999\na 1 2\nb 1 2\n", "which the file is too small for"),
@@ -107,5 +107,5 @@ def test_what_is_not_fasttext_text_is_refused_with_its_line(
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.vec", tmp_path):
-        with pytest.raises(MissingError, match=r"not there; fetch a \.vec file"):
+        with pytest.raises(MissingError, match=r"not there; fetch a \.vec or \.bin file"):
             FastText(path)

@@ -275,11 +275,11 @@ def test_what_is_excluded_from_the_identity_does_not_move_it_and_the_rest_does(m
     (models / "moved/checkpoint.pt").write_text("translator")
     translator = {"kind": "fairseq", "checkpoint": "toy/translator", "source": "de"}
     places = {"checkpoint", "revision", "vectors", "path", "links_path"}
-    assert places | {"batch_tokens", "training", "sha256"} == NOT_IN_IDENTITY
-    assert ids(translator={**translator, "batch_tokens": 7, "checkpoint": "moved"}) == base
-    assert (
-        ids(english={"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab" * 32}) == base
-    )
+    assert places | {"batch_tokens", "training", "sha256", "licence"} == NOT_IN_IDENTITY
+    moved = {"batch_tokens": 7, "checkpoint": "moved", "licence": "MIT"}
+    assert ids(translator={**translator, **moved}) == base
+    english = {"checkpoint": "toy/english/tagger.pt", "batch_tokens": 7, "sha256": "ab" * 32}
+    assert ids(english={**english, "licence": "CC-BY-NC-4.0"}) == base
     for key, value in {
         "beam": 2,
         "max_len_a": 2.0,

@@ -182,7 +182,7 @@ def test_who_needs_no_translator_is_not_sent_to_one(home: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "name", "message"),
     [
-        ("data/toy.vec", "fasttext", "toy.vec: not there; fetch a .vec file from fasttext.cc"),
+        ("data/toy.vec", "fasttext", "toy.vec: not there; fetch a .vec or .bin file from fasttext.cc"),
         (
             "cache/lm/forward.safetensors",
             "charlm",

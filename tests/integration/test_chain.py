@@ -56,7 +56,9 @@ def at_home(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKATTN_CACHE", str(cache))
 
 
-def test_from_a_corpus_to_tags_of_new_text(cache: Path) -> None:
+def test_from_a_corpus_to_tags_of_new_text(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = load_recipe("sample", [f"{key}={value}" for key, value in SMALL.items()])
     corpus = read_corpus(recipe.corpus)
     made = json.loads(run("features", "sample", "--device", "cpu", "--json", *OVERRIDES))
@@ -87,3 +89,13 @@ def test_from_a_corpus_to_tags_of_new_text(cache: Path) -> None:
     assert {reported["folder"] for row in rows for reported in row["runs"]} == {Path(folder).name}
     page = run("inspect", "sample", "test:1", "--run", folder, *OVERRIDES)
     assert corpus.test[0].tokens[0] in page
+
+    made = json.loads(run("package", folder, str(tmp_path / "made"), "--json"))
+    assert (set(made["models"]), made["warnings"]) == ({"translator", "english"}, [])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "nothing"))
+    lines = "".join(" ".join(sentence.tokens) + "\n" for sentence in corpus.test[:40])
+    again = run("tag", "made", "--input", "tokens", "--device", "cpu", text=lines).rstrip("\n").split("\n\n")
+    same = sum(a == b for a, b in zip(again, tagged.split("\n\n"), strict=False))
+    assert (len(again), same >= 39) == (40, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]

@@ -120,7 +120,7 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
             "[tagger]\nembeddings = ['bert', 'bert']\n[embeddings]\nbert = { hub = 'x' }",
             r"tagger\.embeddings\[1\]: 'bert' is listed twice; remove one",
         ),
-        ("[embeddings.fasttext]", r"toy\.toml: embeddings\.fasttext\.vectors: missing key"),
+        ("[embeddings.fasttext]", r"embeddings\.fasttext: give exactly one of vectors and checkpoint"),
         ("[embeddings.bert]", r"embeddings\.bert: give exactly one of checkpoint and hub"),
         ("[embeddings.charlm]", r"embeddings\.charlm: give exactly one of checkpoint and hub"),
         (
@@ -209,7 +209,7 @@ def test_every_committed_recipe_loads_and_fits_a_screen(monkeypatch: pytest.Monk
         load_recipe(name)
     assert load_english("english").training is not None
     for path in PIPELINES.glob("*.toml"):
-        assert len(path.read_text("utf-8").splitlines()) <= 100, path
+        assert len(path.read_text("utf-8").splitlines()) <= 110, path
 
 
 def test_an_english_only_recipe_is_no_lang(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def make_stores(recipe: Recipe, corpus: Corpus, cache: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(b"model")
     plan = make_plan(recipe, corpus)
-    build_translations(plan.translation, FakeTranslator, "cpu")
+    build_translations(plan.translation, FakeTranslator, "cpu")  # type: ignore[arg-type]
     translations = StoreReader(plan.translation.path)
     build_transfers(plan.transfer, translations, recipe.transfer, FakeEnglishTagger, "cpu")
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from backattn.tagger.optimisation import Annealing, sgd_step
@@ -13,7 +15,7 @@ def make_model(sparse: bool) -> nn.Module:
     return nn.Sequential(nn.Embedding(11, 4, sparse=sparse), nn.Linear(4, 3)).double()
 
 
-@pytest.mark.parametrize("clip_norm", [0.05, 100.0])
+@pytest.mark.parametrize("clip_norm", [0.05, 100.0, 0])
 @pytest.mark.parametrize("sparse", [True, False])
 def test_equals_torch_sgd_with_clipping(sparse, clip_norm):
     ours, theirs = make_model(sparse), make_model(False)
@@ -23,7 +25,8 @@ def test_equals_torch_sgd_with_clipping(sparse, clip_norm):
         for model in (ours, theirs):
             model(words).square().sum().backward()
         sgd_step(ours.parameters(), rate=0.3, clip_norm=clip_norm)
-        nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
+        if clip_norm:
+            nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
         optimiser.step()
         optimiser.zero_grad()
         assert all(parameter.grad is None for parameter in ours.parameters())
@@ -54,3 +57,17 @@ def test_annealing(losses, rates):
         state = state.after(loss, patience=3, factor=0.5)
         found.append(state.rate)
     assert found == rates
+
+
+@given(st.lists(st.integers(0, 8), max_size=40), st.integers(1, 4))
+def test_annealing_is_that_of_section_3_2_counted_by_hand(losses, patience):
+    """So many epochs in a row whose loss is above none before; each row of them anneals once."""
+    state, rate, last = Annealing(1.0), 1.0, -1
+    for epoch, loss in enumerate(losses):
+        fell = all(loss < before for before in losses[:epoch])
+        if not fell and epoch - last == patience:
+            rate *= 0.5
+        if fell or epoch - last == patience:
+            last = epoch
+        state = state.after(loss, patience=patience, factor=0.5)
+        assert state.rate == rate

@@ -431,6 +431,43 @@ def test_t_has_another_scale_at_the_input_than_at_the_output():
     assert float(found.square().mean().sqrt()) == pytest.approx(FROZEN_DEVIATION, rel=1e-4)
 
 
+def test_unstandardised_the_network_reads_the_vectors_as_they_are():
+    corpus = make_corpus()
+    spec = make_spec(structs.replace(WITH_ALL, standardise=False), corpus, inputs="words+transfer")
+    network = prepare(spec, device="cpu").network
+    for module in (*network.frozen.values(), network.standardise):
+        rows = torch.randn(5, len(module.mean)) * 100
+        assert torch.equal(module(rows), rows)
+
+
+def test_standardise_is_of_the_request_where_it_is_read():
+    def request(inputs: Inputs, recipe: TaggerRecipe, standardise: bool) -> object:
+        return make_spec(structs.replace(recipe, standardise=standardise), inputs=inputs).request
+
+    for inputs in ALL_INPUTS:
+        for recipe in (TINY, structs.replace(TINY, embeddings=("bert",))):
+            read = inputs != "words" or bool(recipe.embeddings)
+            assert (request(inputs, recipe, True) != request(inputs, recipe, False)) == read
+
+
+@pytest.mark.parametrize("inputs", ["words+transfer", "random"])
+def test_t_alone_as_the_embedding(tmp_path, inputs):
+    """Table 5: the BiLSTM reads T, or random vectors, and no word; another word of the same T is the same."""
+    recipe = structs.replace(TINY, word_dimensions=0, fusion="input", standardise=False)
+    corpus = make_corpus()
+    run = train(tmp_path / inputs, recipe, corpus, inputs=inputs)
+    name = {"words+transfer": "BAN", "random": "Random"}[inputs]
+    assert model_name(run.inputs, run.facts.tagger) == f"{name} Embedding+BiLSTM+CRF"
+    loaded = load_run(run.folder)
+    assert loaded.network.words is not None
+    assert loaded.network.words.embedding is None
+    assert loaded.network.words.width == loaded.network.bilstm.rightward.input_size == WIDTH
+    with pytest.raises(
+        RecipeError, match=r"^tagger\.word_dimensions: 0, and no tagger\.embeddings, for the inp"
+    ):
+        train(tmp_path / "words", recipe, inputs="words")
+
+
 def test_vectors_that_never_vary_have_a_finite_scale():
     class Zeros:
         width = 3

@@ -11,9 +11,10 @@ import click
 from backattn.cli.basics import corpus, demo, keys, recipes, sample
 from backattn.cli.conversion import convert
 from backattn.cli.error_handling import ErrorHandlingGroup
-from backattn.cli.models import align, charlm, english, models, translator
+from backattn.cli.init import init
+from backattn.cli.models import align, charlm, english, models, translator, vectors
 from backattn.cli.stage_one import check, features, gc, pairs, show
-from backattn.cli.stage_two import evaluate, inspect, project, report, runs, tag, train
+from backattn.cli.stage_two import evaluate, inspect, package, project, report, runs, tag, train
 from backattn.common.cores import limit_openmp_threads
 from backattn.common.version import __version__
 
@@ -33,6 +34,7 @@ def main() -> None:
 
     \b
     From a corpus to scores:
+      backattn init NAME TRAIN DEV TEST   write a recipe for your own files
       backattn models de              train the translator and the English tagger, once
       backattn features de            stage one: run these models once for each sentence
       backattn train de               stage two: train small taggers on the cached features
@@ -41,9 +43,9 @@ def main() -> None:
 
 
 for _command in (
-    *(recipes, keys, corpus, convert, sample, demo),
-    *(models, translator, charlm, english, align),
+    *(init, recipes, keys, corpus, convert, sample, demo),
+    *(models, translator, charlm, vectors, english, align),
     *(features, check, show, pairs, gc),
-    *(train, runs, report, tag, evaluate, inspect, project),
+    *(train, runs, report, tag, evaluate, inspect, project, package),
 ):
     main.add_command(_command)

@@ -10,9 +10,11 @@ from backattn.cli.options import (
     json_option,
     recipe_options,
     replace_option,
+    say_next,
     set_option,
     tell_disagreements,
     threads_option,
+    with_overrides,
 )
 from backattn.common.errors import MissingError, RecipeError
 from backattn.common.extras import require_extras
@@ -41,7 +43,8 @@ def models(
     """Train all models that stage one of LANG needs and that a recipe describes.
 
     These are the translator (after its parent, whose weights initialise it), the English tagger and,
-    where tagger.embeddings names them, character language models. Existing models are kept.
+    where tagger.embeddings names them, character language models and fastText vectors. Existing models are
+    kept.
     """
     from backattn.training.training_plan import missing_data, trainings, untrained
 
@@ -75,6 +78,8 @@ def models(
             click.echo(f"missing: {error}")
         if not found and not missing:
             click.echo("nothing to train: the models are there, or come from a hub")
+        if not dry_run:
+            say_next(f"backattn features {with_overrides(lang, overrides)}")
 
 
 @click.group()
@@ -120,6 +125,32 @@ def charlm_train(
     recipe = load_recipe(lang, overrides)
     folder = model_path(recipe.embeddings.charlm.checkpoint if recipe.embeddings.charlm else "")
     made = train_charlm(recipe, folder=folder, threads=threads, replace=replace, progress=True)
+    answer(made.to_json(), made.to_text(), as_json)
+
+
+@click.group()
+def vectors() -> None:
+    """Train the fastText vectors of a recipe."""
+
+
+@vectors.command("train")
+@recipe_options
+@replace_option
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
+              help="Threads. More than one are faster, but do not give the same vectors again.")  # fmt: skip
+@json_option
+def vectors_train(lang: str, overrides: tuple[str, ...], replace: bool, threads: int, as_json: bool) -> None:
+    """Train the fastText vectors that the recipe describes, with gensim. A killed training goes on.
+
+    The text is the corpus' training sentences, the foreign sides of the translator's pairs, and the files
+    that the recipe lists.
+    """
+    require_extras("the training of fastText vectors", ["vectors"])
+    from backattn.training.vectors.train import train_vectors
+
+    recipe = load_recipe(lang, overrides)
+    folder = model_path(recipe.embeddings.fasttext.checkpoint if recipe.embeddings.fasttext else "")
+    made = train_vectors(recipe, folder=folder, threads=threads, replace=replace, progress=True)
     answer(made.to_json(), made.to_text(), as_json)
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -13,14 +14,16 @@ from backattn.common.safe_text import printable, quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.recipe import Recipe, available_recipes, load_recipe
+from backattn.recipe.presets import PRESETS, preset_overrides
 from backattn.recipe.schema import NAME
 
+_PRESET = "backattn.preset"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def recipe_options(command: _F) -> _F:
-    """Add the argument LANG and the option ``--set``."""
-    return click.argument("lang", shell_complete=_complete_lang)(set_option(command))
+    """Add the argument LANG and the options ``--preset`` and ``--set``."""
+    return click.argument("lang", shell_complete=_complete_lang)(preset_option(set_option(command)))
 
 
 def _complete_lang(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
@@ -47,8 +50,22 @@ def _device(ctx: click.Context, option: click.Parameter, value: str) -> str:
     return value
 
 
+def _keep_preset(ctx: click.Context, option: click.Parameter, name: str | None) -> None:
+    ctx.meta[_PRESET] = preset_overrides(name) if name else ()
+
+
+def _after_preset(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return (*ctx.meta.get(_PRESET, ()), *values)
+
+
+# Eager, so that it is read before --set, which it becomes a part of.
+preset_option = click.option(
+    "--preset", type=click.Choice(list(PRESETS)), expose_value=False, is_eager=True, callback=_keep_preset,
+    help="A fixed list of settings of the recipe, applied before --set. paper: section 3.2 of the paper to "
+    "the letter; can: our reading of the abstract of CAN.",
+)  # fmt: skip
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", callback=_after_preset,
     help="Replace one value of the recipe, as in tagger.epochs=3. May be repeated.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -93,6 +110,16 @@ def tell_disagreements(recipe: Recipe) -> None:
 def answer(value: Any, text: str, as_json: bool) -> None:
     """Print the text, or the value as JSON."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+
+
+def say_next(command: str) -> None:
+    """Say on standard error which command comes next."""
+    click.echo(printable(f"next: {command}"), err=True)
+
+
+def with_overrides(lang: str, overrides: Iterable[str]) -> str:
+    """LANG and its ``--set`` as they are typed in a shell."""
+    return " ".join([shlex.quote(lang), *(f"--set {shlex.quote(override)}" for override in overrides)])
 
 
 def plain(value: Any) -> Any:

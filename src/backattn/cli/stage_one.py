@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,18 @@ from backattn.cli.options import (
     only_option,
     plain,
     recipe_options,
+    say_next,
     tell_disagreements,
     trust_options,
+    with_overrides,
 )
 from backattn.common.errors import MissingError
 from backattn.common.safe_text import data_output, printable
+from backattn.corpus import first_sentences
 from backattn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from backattn.features.plan import Plan
 
 
 @click.command()
@@ -29,11 +35,15 @@ from backattn.recipe import Recipe
 @click.option("--dry-run", is_flag=True, help="Only print what would be computed, and for how long.")
 @device_option
 @click.option("--online", is_flag=True, help="Fetch the hubs' newest models, even where older ones are here.")
+@click.option(
+    "--sentences", type=click.IntRange(1), metavar="N",
+    help="Only the first N sentences of each split: a trial. The stores go on with the others later.",
+)  # fmt: skip
 @trust_options
 @json_option
 def features(
-    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, online: bool, trust: bool,
-    trusted: frozenset[str], as_json: bool,
+    lang: str, overrides: tuple[str, ...], part: Any, dry_run: bool, device: str, online: bool,
+    sentences: int | None, trust: bool, trusted: frozenset[str], as_json: bool,
 ) -> None:  # fmt: skip
     """Stage one: translate the corpus, tag the translations, cache T = A R, and compute embeddings.
 
@@ -51,7 +61,7 @@ def features(
     recipe, data = load(lang, overrides)
     tell_disagreements(recipe)
     vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
-    plan = make_plan(recipe, data, part)
+    plan = make_plan(recipe, first_sentences(data, sentences) if sentences else data, part)
     if not dry_run:
         fetch_models(recipe, part, vouchers=vouchers, newest=online)
     with _naming_missing_data(recipe, dry_run):
@@ -64,6 +74,8 @@ def features(
         text = "\n".join([_status_lines(lang, statuses), *map(printable, lines)])
         told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
         answer(told, text, as_json)
+        if statuses and not dry_run and not as_json:
+            _say_next(make_plan(recipe, data, part), lang, overrides, device)
         return
     from backattn.common.device import pick_device
     from backattn.features.pipeline import make_features
@@ -76,6 +88,24 @@ def features(
         "\n".join(map(_built_line, made.values())),
         as_json,
     )
+    if not as_json:
+        _say_next(make_plan(recipe, data, part), lang, overrides, device)
+
+
+def _say_next(plan: "Plan", lang: str, overrides: Sequence[str], device: str) -> None:
+    """Say the command after `features`: the rest of the corpus after a trial, with its time, else `train`."""
+    from backattn.features.check import check as check_plan
+    from backattn.features.estimate import estimate
+
+    statuses = check_plan(plan)
+    options = with_overrides(lang, overrides)
+    if all(status.state == "fresh" for status in statuses):
+        say_next(f"backattn train {options}")
+        return
+    for time in estimate(plan, statuses, device):
+        click.echo(printable(f"the rest: {time.to_text()}"), err=True)
+    only = "" if plan.part == "all" else f" --only {plan.part}"
+    say_next(f"backattn features {options}{only} (the whole corpus)")
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """Commands of stage two: train runs, report on them, tag new text, inspect and project."""
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from backattn.cli.options import (
     device_option,
     json_option,
     load,
+    preset_option,
     recipe_options,
+    say_next,
     set_option,
     trust_options,
+    with_overrides,
 )
 from backattn.common.safe_text import data_output, printable
 from backattn.recipe import cache_root
@@ -59,30 +63,41 @@ def train(
     for error in trained.errors[1:]:
         click.echo(f"backattn: {error}", err=True)
     trained.whole()
+    if not as_json:
+        best = f"to tag new text: backattn tag {shlex.quote(recipe.name)} --best"
+        say_next(f"backattn report {with_overrides(lang, overrides)}; {best}")
 
 
 @click.command()
 @click.argument("langs", metavar="LANG...", nargs=-1, required=True)
+@preset_option
 @set_option
 @click.option(
     "--sentences",
     help="Only runs of these numbers of training sentences: numbers, percentages as 5%, or all (the value of "
     "tagger.sentences). The report is printed, not written.",
 )  # fmt: skip
+@click.option(
+    "--with", "systems", multiple=True, metavar="NAME=FILE",
+    help="Another system's predictions of the test split, a token a line in its order, the predicted tag in "
+    "the last column. A NAME given again is another seed. May be repeated.",
+)  # fmt: skip
 @json_option
 def report(
-    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, as_json: bool
+    langs: tuple[str, ...], overrides: tuple[str, ...], sentences: str | None, systems: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Print and write tables of the runs: mean and standard deviation over the seeds, and what T adds.
 
     The column Setting names the keys in which a row differs from the recipe. With --set, rows are compared
-    with the recipe with these values, and the report is printed, not written.
+    with the recipe with these values, and the report is printed, not written. Rows with the settings of a
+    preset are named by it: preset=paper.
     """
     from backattn.experiments.grid import parse_sizes
     from backattn.report.tables import make_report
 
     sizes = parse_sizes(sentences) if sentences is not None else ()
-    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes)
+    made = make_report(langs, cache_root(), overrides=overrides, sizes=sizes, systems=systems)
     for line in made.warnings:
         click.echo(f"backattn: {line}", err=True)
     answer(made.to_json(), made.to_text(), as_json)
@@ -109,11 +124,9 @@ class _RunPath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if path.exists() or len(path.parts) != 1:
-            return path
-        found = [runs / path for runs in cache_root().glob("*/runs") if (runs / path).is_dir()]
-        return found[0] if len(found) == 1 else path
+        from backattn.report.run_list import named_run
+
+        return named_run(Path(os.fsdecode(super().convert(value, param, ctx))), cache_root())
 
 
 best_option = click.option("--best", is_flag=True, help="RUN is a LANG: take its run with the best dev F1.")
@@ -235,6 +248,32 @@ def evaluate(
     answer([one.to_json() for one in made], "\n".join(one.to_text() for one in made), as_json)
     for one in made:
         one.save()
+
+
+@click.command()
+@click.argument("run", type=_RunPath())
+@best_option
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--models", type=click.Choice(["copy", "names"]), default="copy", show_default=True,
+    help="copy: the models that lie in files, at most 8 GiB; names: their names and sha256 alone, to be "
+    "found below BACKATTN_CACHE (a dictionary and vectors: BACKATTN_DATA) of the other machine.",
+)  # fmt: skip
+@click.option("--replace", is_flag=True, help="Replace DIR if it is a packaged run.")
+@json_option
+def package(run: Path, best: bool, folder: Path, models: Any, replace: bool, as_json: bool) -> None:
+    """Package a trained RUN into DIR, a folder that tags on another machine: `backattn tag DIR FILE`.
+
+    DIR holds the run, its models, and a model card (README.md) with data, scores by type and licences. A
+    model of a hub is named by its commit or digest. What a licence forbids is said in the card and here. With
+    --best, RUN is a LANG.
+    """
+    from backattn.packaging.package_run import package_run
+
+    made = package_run(_chosen(run, best), folder, models=models, replace=replace)
+    for line in made.warnings:
+        click.echo(f"backattn: {line}", err=True)
+    answer(made.to_json(), made.to_text(), as_json)
 
 
 @click.command()

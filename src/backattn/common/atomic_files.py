@@ -21,6 +21,7 @@ from backattn.common.errors import StoreError
 PARTIAL = ".partial"
 # Eight random digits, between the name of the finished file or folder and the suffix.
 _RANDOM = r"\.[0-9a-f]{8}"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PARTIAL_NAME = re.compile(rf".+{_RANDOM}{re.escape(PARTIAL)}", re.DOTALL)
 
 
@@ -192,6 +193,45 @@ def publish_folder(finished: Path, folder: Path) -> None:
     old = _set_aside(folder)
     finished.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def new_partial_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder beside ``folder``, to be filled and published; it is removed when the block fails.
+
+    Its process holds a lock on it: one without was left by a killed process, and is removed first.
+    """
+    for path in _entries(folder.parent, rf"{re.escape(f'.{folder.name}')}{_RANDOM}{re.escape(PARTIAL)}"):
+        _remove_leftover_folder(path)
+    made, descriptor = _create_folder(folder)
+    try:
+        yield made
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _create_folder(folder: Path) -> tuple[Path, int]:
+    while True:
+        made = folder.with_name(f".{folder.name}{_random()}{PARTIAL}")
+        with suppress(FileExistsError):
+            made.mkdir()
+            descriptor = os.open(made, _FOLDER)
+            if _hold(descriptor):
+                return made, descriptor
+            os.close(descriptor)  # another process takes it for a leftover, and removes it
+
+
+def _remove_leftover_folder(path: Path) -> None:
+    with suppress(OSError):  # a link, or gone
+        descriptor = os.open(path, _FOLDER)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def discard_folder(folder: Path) -> None:

@@ -6,13 +6,14 @@ from typing import Literal
 
 from backattn.common.errors import MissingError
 
-Extra = Literal["transformers", "flair", "fairseq"]
+Extra = Literal["transformers", "flair", "fairseq", "vectors"]
 
 # What a command of the extra imports by itself; these bring the rest along.
 PACKAGES: dict[Extra, tuple[str, ...]] = {
     "transformers": ("transformers", "huggingface_hub", "sentencepiece"),
     "flair": ("flair",),
     "fairseq": ("fairseq", "sacrebleu", "sentencepiece"),
+    "vectors": ("gensim",),
 }
 # fairseq compiles against the torch and numpy that are there: its own build environment would fetch a second
 # torch of several GB.

@@ -1,6 +1,7 @@
 """Show progress on standard error: a bar on a terminal, lines elsewhere (nohup, CI)."""
 
 import sys
+import time
 
 from backattn.common.safe_text import printable
 
@@ -14,3 +15,18 @@ def log_line(line: str, progress: bool) -> None:
     """Print a line of progress where no bar is drawn, if ``progress`` is wanted."""
     if progress and not sys.stderr.isatty():
         print(printable(line), file=sys.stderr, flush=True)
+
+
+def time_left(begin: float, done: float, total: float) -> str:
+    """How long the rest of a work takes if it goes on as before.
+
+    :param begin: when it began, by ``time.monotonic``.
+    :param done, total: amounts of it, in any unit; something is done.
+    """
+    return f"{_duration((time.monotonic() - begin) * (total - done) / done)} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

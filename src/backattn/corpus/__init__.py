@@ -7,7 +7,7 @@ F1, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1), and
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -90,6 +90,12 @@ def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
     if not limit or len(items) <= limit:
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def first_sentences(corpus: Corpus, count: int) -> Corpus:
+    """A corpus of the first sentences of each split."""
+    train, dev, test = (sentences[:count] for _, sentences in corpus.splits())
+    return replace(corpus, train=train, dev=dev, test=test)
 
 
 def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, ...]:

@@ -11,7 +11,7 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +71,11 @@ def read_corpus(recipe: CorpusRecipe) -> Corpus:
                 f"{path}: no such file (corpus.{split}); get it from {shortened(recipe.source)}; put it "
                 "there, or set BACKATTN_DATA to the folder that holds the recipe's data"
             )
-    files = {split: parse_file(path, recipe.format) for split, path in paths.items()}
+    return corpus_of({split: parse_file(path, recipe.format) for split, path in paths.items()})
+
+
+def corpus_of(files: Mapping[str, LabelledFile]) -> Corpus:
+    """The corpus of three files that were read, by the names of the splits."""
     return Corpus(
         **{split: file.sentences for split, file in files.items()},
         documents={split: file.documents for split, file in files.items()},
@@ -138,7 +142,12 @@ def parse_column_file(path: Path, format: ColumnFormat) -> LabelledFile:
     check_sentences(path, sentences)
     digest = hashlib.sha256(packed).hexdigest()
     return LabelledFile(
-        sentences, reader.rows.documents, reader.maker.orphans, reader.rows.comments, sha256=digest
+        sentences,
+        documents=reader.rows.documents,
+        orphans=reader.maker.orphans,
+        comments=reader.rows.comments,
+        sha256=digest,
+        document_of=tuple(reader.document_of),
     )
 
 
@@ -321,6 +330,7 @@ class _Reader:
         self.format = format
         self.rows = ColumnRows(str(path), format)
         self.maker = SentenceMaker(path, format)
+        self.document_of: list[int] = []
         self._columns = 0  # of the first token line; the others must have as many
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
@@ -335,6 +345,8 @@ class _Reader:
             if row.columns:
                 if len(row.columns) != self._columns:
                     self._check_columns(row)
+                if not rows:
+                    self.document_of.append(self.rows.documents)
                 rows.append(row)
             elif rows:
                 yield self._sentence(rows)

@@ -137,7 +137,7 @@ def read_json(source: BinaryIO, form: InputForm, splitter: Callable[[], TextSpli
             yield Document(text or "", made.sentences(text or "", where))
             continue
         check_tokens(tokens, where)
-        _check_characters(tokens, form.unit, where)
+        check_characters(tokens, form.unit, where)
         if text is None:
             yield joined(tokens, form.unit) if tokens else Document("")
         else:
@@ -162,19 +162,33 @@ def _object(line: str, where: str) -> tuple[str | None, list[str] | None]:
     if tokens is not None and not (isinstance(tokens, list) and all(isinstance(t, str) for t in tokens)):
         raise CorpusError(f"{where}: found {quoted(tokens)} as tokens, {expected}")
     for one in (text or "", *(tokens or ())):
-        if "\0" in one:
-            raise CorpusError(f"{where}: found a NUL character in {quoted(one)}; take it out")
-        try:
-            one.encode("utf-8")
-        except UnicodeEncodeError:
-            raise CorpusError(
-                f"{where}: found half a character (a lone surrogate) in {quoted(one)}; write it as UTF-8, or "
-                "as both halves"
-            ) from None
+        check_text(one, where)
     return text, tokens
 
 
-def _check_characters(tokens: Iterable[str], unit: Unit, where: str) -> None:
+def check_text(text: str, where: str) -> None:
+    """Refuse a text or token that a line of a UTF-8 file could not hold.
+
+    :param where: file and line, for messages.
+    :raises CorpusError: it has a NUL character, or half of one outside of the basic plane.
+    """
+    if "\0" in text:
+        raise CorpusError(f"{where}: found a NUL character in {quoted(text)}; take it out")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CorpusError(
+            f"{where}: found half a character (a lone surrogate) in {quoted(text)}; write it as UTF-8, or as "
+            "both halves"
+        ) from None
+
+
+def check_characters(tokens: Iterable[str], unit: Unit, where: str) -> None:
+    """Refuse tokens of several letters where a token is one character.
+
+    :param where: file and line, for messages.
+    :raises CorpusError: there is one.
+    """
     for token in tokens:
         if unit == "character" and sum(map(str.isalpha, token)) > 1:
             raise CorpusError(f"{where}: found {quoted(token)} as a token, expected one character")

@@ -40,6 +40,7 @@ class LabelledFile:
     :param comments: number of comment lines that were passed over.
     :param no_tokens: what else is no token -> how many (multiword ranges and empty nodes of CoNLL-U).
     :param sha256: digest of the file's bytes.
+    :param document_of: for each sentence, the number of separators before it; empty where a form has none.
     """
 
     sentences: tuple[Sentence, ...]
@@ -48,6 +49,7 @@ class LabelledFile:
     comments: int = 0
     no_tokens: Mapping[str, int] = field(default_factory=dict)
     sha256: str = ""
+    document_of: tuple[int, ...] = ()
 
 
 class SentenceMaker:

@@ -6,7 +6,8 @@ bytes a word, so that the words of any text can be looked up later.
 
 import unicodedata
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,66 +42,108 @@ class FastText:
     def __init__(self, path: Path) -> None:
         if not is_file(path):
             raise MissingError(
-                f"{path}: not there; fetch a .vec file from fasttext.cc, or point "
+                f"{path}: not there; fetch a .vec or .bin file from fasttext.cc, or point "
                 "embeddings.fasttext.vectors at one"
             )
         self._path = path
         with open_regular(path) as file:
             count, self.width = _header(path, file.readline(_LONGEST_HEADER))
-            self._hashes, self._starts, self._lines = _index(path, file)
-        if len(self._starts) != count:
+            self._words = _index(path, file)
+        if len(self._words) != count:
             raise CorpusError(
-                f"{path}: line 1 promises {count} vectors, but {len(self._starts)} follow; fetch it again"
+                f"{path}: line 1 promises {count} vectors, but {len(self._words)} follow; fetch it again"
             )
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
         """Vectors of sentences, in the given order. *Shape:* (m, width) each"""
-        forms = sorted({token for tokens in sentences for token in tokens})
-        row = {form: number for number, form in enumerate(forms)}
-        # shape: (forms, width)
-        table = np.zeros((len(forms), self.width), np.float32)
         with open_regular(self._path) as file:
-            for form, number in row.items():
-                vectors = (self._find(file, known.encode("utf-8")) for known in _lookup_forms(form))
-                table[number] = next((vector for vector in vectors if vector is not None), 0)
-        return [table[[row[token] for token in tokens]] for tokens in sentences]
+            return by_form(sentences, self.width, lambda form: self._vector(file, form))
+
+    def _vector(self, file: BinaryIO, form: str) -> NDArray[np.float32] | None:
+        """The vector of the first known spelling of a word; None where none is known."""
+        found = (self._find(file, known.encode("utf-8")) for known in lookup_forms(form))
+        return next((vector for vector in found if vector is not None), None)
 
     def _find(self, file: BinaryIO, word: bytes) -> NDArray[np.float32] | None:
         """The vector of exactly this word: the first, where a file has several."""
-        hashed = hash(word)
-        place = int(np.searchsorted(self._hashes, hashed))
-        while place < len(self._hashes) and self._hashes[place] == hashed:
-            file.seek(int(self._starts[place]))
+        for number, start in self._words.places(word):
+            file.seek(start)
             found, _, rest = file.readline().partition(b" ")
             if found == word:
-                return _vector(self._path, int(self._lines[place]), rest, self.width)
-            place += 1
+                return _vector(self._path, number + _FIRST_LINE, rest, self.width)
         return None
 
 
-def _lookup_forms(token: str) -> Iterator[str]:
+class WordIndex:
+    """Where each word of a file lies, by hash: 24 bytes a word."""
+
+    def __init__(self) -> None:
+        self._hashes, self._starts = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, word: bytes, start: int) -> None:
+        """Append the next word of the file and its offset."""
+        self._hashes.append(hash(word))
+        self._starts.append(start)
+
+    def places(self, word: bytes) -> Iterator[tuple[int, int]]:
+        """Number, from 0, and offset of each word that has this one's hash, in the order of the file."""
+        hashes, numbers = self._by_hash
+        hashed = hash(word)
+        place = int(np.searchsorted(hashes, hashed))
+        while place < len(hashes) and hashes[place] == hashed:
+            yield int(numbers[place]), self._starts[int(numbers[place])]
+            place += 1
+
+    @cached_property
+    def _by_hash(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The hashes, sorted, and the number of the word of each."""
+        found = np.array(self._hashes, np.int64)
+        del self._hashes  # all words have been added
+        order = np.argsort(found, kind="stable")
+        return found[order], order
+
+
+def by_form(
+    sentences: Sequence[tuple[str, ...]], width: int, vector: Callable[[str], NDArray[np.float32] | None]
+) -> list[NDArray[np.float32]]:
+    """Look up each different token of sentences once; one without a vector gets zeros.
+
+    :returns: *Shape:* (m, width) each
+    """
+    forms = sorted({token for tokens in sentences for token in tokens})
+    row = {form: number for number, form in enumerate(forms)}
+    # shape: (forms, width)
+    table = np.zeros((len(forms), width), np.float32)
+    for form, number in row.items():
+        found = vector(form)
+        if found is not None:
+            table[number] = found
+    return [table[[row[token] for token in tokens]] for tokens in sentences]
+
+
+def lookup_forms(token: str) -> Iterator[str]:
+    """The spellings under which a token is looked up, best first."""
     yield from normalised_forms(token)
     if (composed := unicodedata.normalize("NFC", token)) != token:
         yield from normalised_forms(composed)
 
 
-def _index(path: Path, file: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Index the file: hash of each word, offset and number of its line; sorted by hash, then offset."""
-    hashes, starts = array("q"), array("q")
+def _index(path: Path, file: BinaryIO) -> WordIndex:
+    words = WordIndex()
     place = file.tell()
     for line in iter(lambda: file.readline(LONGEST_LINE + 1), b""):
         end = line.find(b" ") if len(line) <= LONGEST_LINE else -1
         if end < 0:
             if not line.strip() and not any(rest.strip() for rest in iter(lambda: file.read(_BLOCK), b"")):
                 break  # nothing but empty lines is left
-            number = len(starts) + _FIRST_LINE
+            number = len(words) + _FIRST_LINE
             raise CorpusError(f"{path}, line {number}: expected a word and its numbers with spaces between")
-        hashes.append(hash(line[:end]))
-        starts.append(place)
+        words.add(line[:end], place)
         place += len(line)
-    found = np.array(hashes, np.int64)
-    order = np.argsort(found, kind="stable")
-    return found[order], np.array(starts, np.int64)[order], order + _FIRST_LINE
+    return words
 
 
 def _header(path: Path, line: bytes) -> tuple[int, int]:
@@ -111,7 +154,7 @@ def _header(path: Path, line: bytes) -> tuple[int, int]:
     if count < 1 or width < 1:
         raise CorpusError(
             f"{path}, line 1: expected the number and the width of the vectors, as in `2000000 300`; "
-            "embeddings.fasttext.vectors takes fastText's text format, unpacked"
+            "embeddings.fasttext.vectors takes fastText's text or binary format, unpacked"
         )
     if 2 * count * width > path.stat().st_size:  # each number takes a digit and a space at least
         raise CorpusError(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 class EnglishReading:
     """States and tags of one sentence of n English tokens.
 
-    :param states: R, the BiLSTM outputs before the linear layer (eq. 4), or the tag probabilities after it
-        (``transfer.states``). *Shape:* (n, d), float32.
+    :param states: R, the BiLSTM outputs before the linear layer (eq. 4); or, in its place, the tag
+        probabilities after it, or E, the embeddings before the BiLSTM (``transfer.states``). *Shape:* (n, d),
+        float32.
     :param tags: the n tags that the tagger predicts, in BIOES.
     """
 
@@ -39,7 +40,7 @@ class EnglishTagger(Protocol):
 
     @property
     def width(self) -> int:
-        """d, the width of a row of R."""
+        """d, the width of a row of R, or of what stands in its place."""
 
     def read(self, sentences: Sequence[tuple[str, ...]]) -> list[EnglishReading]:
         """Read sentences of n >= 1 tokens each; results come in the given order."""

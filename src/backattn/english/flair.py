@@ -72,8 +72,9 @@ class FlairTagger:
 
     :param name: of its file, for messages.
     :param opened: how its file was opened, in words.
-    :ivar states: which numbers are returned as R: the outputs of the BiLSTM (``lstm``), or the tag
-        probabilities of the linear layer after it (``tags``).
+    :ivar states: which numbers are returned as R: the outputs of the BiLSTM (``lstm``), the tag
+        probabilities of the linear layer after it (``tags``), or E, the tagger's embeddings before both and
+        before any reprojection of them (``embeddings``).
     """
 
     def __init__(
@@ -158,7 +159,9 @@ class FlairTagger:
 
     @property
     def width(self) -> int:
-        """d: hidden size times directions, or the number of tags."""
+        """d: hidden size times directions, the number of tags, or the width of all embeddings together."""
+        if self.states == "embeddings":
+            return int(self._tagger.embeddings.embedding_length)
         linear = self._tagger.linear
         return int(linear.in_features if self.states == "lstm" else linear.out_features)
 
@@ -175,16 +178,18 @@ class FlairTagger:
     def _read_batch(self, batch: list[tuple[str, ...]], embed: _Embed) -> Iterator[EnglishReading]:
         """One batch, longest sentence first, as ``SequenceTagger.forward`` does it without dropout."""
         tagger = self._tagger
-        inputs = embed(batch)
-        if tagger.reproject_embeddings:
-            inputs = tagger.embedding2nn(inputs)
+        # E, shape: (batch, n, e)
+        embedded = embed(batch)
+        inputs = tagger.embedding2nn(embedded) if tagger.reproject_embeddings else embedded
         lengths = torch.tensor([len(tokens) for tokens in batch])
         # shape: (batch, n, d)
         states = self._recurrent(inputs, lengths)
         # shape: (batch, n, tags)
         scores = tagger.linear(states)
         tags = self._decode(scores, lengths)
-        rows = states if self.states == "lstm" else scores.softmax(-1)
+        rows = {"lstm": states, "embeddings": embedded}.get(self.states)
+        if rows is None:
+            rows = scores.softmax(-1)
         for row, own, tokens in zip(rows.float().cpu().numpy(), tags, batch, strict=True):
             yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), own)
 

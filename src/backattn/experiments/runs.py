@@ -5,6 +5,7 @@ torch is imported by the first run that must be trained: a finished grid is retu
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from backattn.common.digests import digest
 from backattn.common.errors import StaleError
 from backattn.common.file_lock import writer_lock
 from backattn.common.jobs import run_parallel, start_server
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.corpus import Corpus
 from backattn.corpus.statistics_warnings import corpus_warnings, sample_warnings
 from backattn.experiments.grid import Cell, RunGrid, sample_sizes
@@ -221,7 +222,9 @@ def _bar(folders: Sequence[Path], epochs: int) -> Iterator[Callable[[], None]]:
     """One progress bar for runs in several processes, read from their files."""
     files = [RunFolder(folder) for folder in folders]
     logged = set[Path]()
-    with tqdm(total=epochs * len(files), unit="epoch", disable=bar_disabled(True)) as bar:
+    total, begin = epochs * len(files), time.monotonic()
+    before = sum(run.count_epochs() for run in files)
+    with tqdm(total=total, unit="epoch", disable=bar_disabled(True)) as bar:
 
         def tick() -> None:
             bar.n = sum(run.count_epochs() for run in files)
@@ -230,7 +233,12 @@ def _bar(folders: Sequence[Path], epochs: int) -> Iterator[Callable[[], None]]:
             for path in finished:
                 if path not in logged:
                     logged.add(path)
-                    log_line(f"{path.name}: finished, {len(logged)} of {len(files)} runs", progress=True)
+                    done = max(bar.n - before, 1)
+                    log_line(
+                        f"{path.name}: finished, {len(logged)} of {len(files)} runs, "
+                        f"{time_left(begin, done, max(total - before, done))}",
+                        progress=True,
+                    )
 
         yield tick
 
@@ -254,7 +262,7 @@ def fresh_stores(recipe: Recipe, corpus: Corpus, inputs: Sequence[Inputs]) -> di
             alone = "" if TRANSFER in names else " --only embeddings"  # which needs no translator
             raise StaleError(
                 f"{stage.path}: {len(missing)} of {len(stage.sentences)} sentences have no {name} vectors; "
-                f"run `backattn features {recipe.name}{alone}` (with the same --set), then train"
+                f"run `backattn features {recipe.name}{alone}` (with the same --preset and --set), then train"
             )
         paths[name] = stage.path
     return paths

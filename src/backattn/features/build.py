@@ -23,7 +23,7 @@ from backattn.common.atomic_files import is_own_file, remove_files, remove_lefto
 from backattn.common.digests import digest
 from backattn.common.errors import MissingError, ModelError, StoreError, UnreadableError
 from backattn.common.file_lock import writer_lock
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.corpus import Sentence
 from backattn.embeddings import Embedder
 from backattn.english import EnglishTagger
@@ -285,7 +285,8 @@ def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Se
     with tqdm(total=len(ordered), desc=label, unit="sentence", disable=bar_disabled(bool(ordered))) as bar:
         part: list[Sentence] = []
         tokens = characters = done = 0
-        logged = time.monotonic()
+        begin = logged = time.monotonic()
+        tokens_done, all_tokens = 0, sum(map(len, ordered))
         for sentence in ordered:
             part.append(sentence)
             tokens += len(sentence)
@@ -293,9 +294,14 @@ def _cut(missing: Sequence[Sentence], size: int, label: str) -> Iterator[list[Se
             if tokens >= size or characters >= _TOKEN_CHARACTERS * size:
                 yield part
                 bar.update(len(part))
-                done += len(part)
+                done, tokens_done = done + len(part), tokens_done + tokens
                 if time.monotonic() - logged > _LOG_SECONDS:
-                    log_line(f"{label}: {done} of {len(ordered)} sentences", progress=True)
+                    rate = done / (time.monotonic() - begin)
+                    log_line(
+                        f"{label}: {done} of {len(ordered)} sentences, {rate:.1f} sentences/s, "
+                        f"{time_left(begin, tokens_done, all_tokens)}",
+                        progress=True,
+                    )
                     logged = time.monotonic()
                 part, tokens, characters = [], 0, 0
         if part:

@@ -88,7 +88,18 @@ def _status(stage: Stage, deep: bool) -> StageStatus:
     reasons = [f"sentence not in the store: {' '.join(s.tokens)}" for s in missing[:_MAX_SHOWN]]
     if len(missing) > _MAX_SHOWN:
         reasons.append(f"... and {len(missing) - _MAX_SHOWN} more sentences")
+    if missing:
+        reasons += _trial(stage, store)
     return _make_status(stage, "stale" if missing else "fresh", store, tuple(reasons))
+
+
+def _trial(stage: Stage, store: StoreReader) -> Iterator[str]:
+    """Say of which splits only the first sentences were computed last."""
+    for split, facts in stage.corpora.items():
+        before = store.attributes["corpora"].get(split, {})
+        count, whole = before.get("sentences"), facts["sentences"]
+        if before.get("sha256") == facts["sha256"] and isinstance(count, int) and count < whole:
+            yield f"{split}: last made for its first {count:,} of {whole:,} sentences (features --sentences)"
 
 
 def _unfetched_status(stage: UnfetchedStage) -> StageStatus:

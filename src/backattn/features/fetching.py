@@ -57,7 +57,7 @@ def fetch_model(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
 
     :raises MissingError: the package that reads it is not installed, or it cannot be fetched.
     """
-    require_extras(f"the model {hub_models(recipe)[key]}", [_extra(recipe, key)])
+    require_extras(f"{key}.hub of the recipe", [_extra(recipe, key)])
     if key == "translator":
         _fetch_translator(recipe)
     elif key == "english":

@@ -15,7 +15,13 @@ from backattn.embeddings import Embedder
 from backattn.features.build import Built, build_embeddings, build_transfers, build_translations
 from backattn.features.fetching import fetch_model
 from backattn.features.plan import Plan, Stage
-from backattn.models.model_digests import bert_folder, charlm_paths, english_path, translator_folder
+from backattn.models.model_digests import (
+    bert_folder,
+    charlm_paths,
+    english_path,
+    fasttext_path,
+    translator_folder,
+)
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.vouchers import NOBODY, Vouchers, check_digest
 from backattn.recipe import (
@@ -26,7 +32,6 @@ from backattn.recipe import (
     ModelTranslator,
     Recipe,
     TransformersRecipe,
-    data_path,
     model_path,
 )
 from backattn.store.reader import StoreReader
@@ -205,10 +210,10 @@ def load_embedder(recipe: Recipe, name: EmbeddingName, device: str, vouchers: Vo
     """Load one of the embeddings of a recipe, from files or from the hub."""
     tables = recipe.embeddings
     if name == "fasttext":
-        from backattn.embeddings.fasttext import FastText
+        from backattn.embeddings.fasttext_binary import open_fasttext
 
         assert tables.fasttext is not None
-        return FastText(data_path(tables.fasttext.vectors))
+        return open_fasttext(fasttext_path(tables.fasttext))
     if name == "charlm":
         from backattn.embeddings.charlm import CharLm
 

@@ -34,6 +34,7 @@ from backattn.models.model_digests import (
 )
 from backattn.models.trained_files import require_as_trained
 from backattn.recipe import (
+    LICENCE,
     DictionaryRecipe,
     EmbeddingName,
     ModelTranslator,
@@ -48,9 +49,9 @@ from backattn.store.reader import StoreReader
 from backattn.store.seal import most_sentences
 
 # Keys of a recipe that do not change the numbers: how a model was made and where it is stored (its digest
-# counts, and the commit that was fetched), and the size of batches.
+# counts, and the commit that was fetched), its licence, and the size of batches.
 NOT_IN_IDENTITY = frozenset(
-    {"batch_tokens", "training", "checkpoint", "revision", "sha256", "vectors", "path", "links_path"}
+    {"batch_tokens", "training", "checkpoint", "revision", "sha256", "vectors", "path", "links_path", LICENCE}
 )
 
 # Names of shards, and stems of stores, their locks and folders of shards: no other files are removed from a
@@ -254,12 +255,12 @@ class Plan:
         return self._known_embeddings[name]
 
     def _plan_embedding(self, name: EmbeddingName) -> Stage:
-        models, charlm = embedding_files(self.recipe, name), self.recipe.embeddings.charlm
-        if name == "charlm" and charlm is not None and charlm.checkpoint:
-            require_as_trained(model_path(charlm.checkpoint), models)
+        models, table = embedding_files(self.recipe, name), getattr(self.recipe.embeddings, name)
+        if name in ("charlm", "fasttext") and table.checkpoint:
+            require_as_trained(model_path(table.checkpoint), models)
         identity = {
             "embedding": name,
-            name: _identity(getattr(self.recipe.embeddings, name)),
+            name: _identity(table),
             "dtype": self.recipe.embeddings.dtype,
             # The name of a file of vectors does not matter; other models have files of different purposes.
             "model": digest(list(models.values()) if name == "fasttext" else models),

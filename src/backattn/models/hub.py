@@ -138,6 +138,18 @@ def newest_commit(name: str, revision: str) -> str:
         return str(HfApi().model_info(name, revision=revision or None).sha)
 
 
+def public_commit(name: str) -> str:
+    """Ask the Hugging Face hub for the newest commit of a model; empty where it has no such model.
+
+    :raises MissingError: the hub does not answer.
+    """
+    with download_errors_as_missing(name, "run without --online"):
+        from huggingface_hub import HfApi
+
+        hub = HfApi()
+        return str(hub.model_info(name).sha) if hub.repo_exists(name) else ""
+
+
 def recorded_place(hub: OtherHub, name: str) -> Path | None:
     """Where a model of another hub lies, as :func:`record_place` has recorded it; None where it was not, or
     is gone.

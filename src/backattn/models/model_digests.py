@@ -20,6 +20,7 @@ from backattn.recipe import (
     DictionaryRecipe,
     EmbeddingName,
     FairseqRecipe,
+    FastTextRecipe,
     ModelTranslator,
     Recipe,
     TransformersRecipe,
@@ -36,6 +37,8 @@ Digest = Callable[[Path], str]
 # Name of the commit among the digests of a model of the Hugging Face hub.
 COMMIT = "commit"
 CHARLM_DIRECTIONS = ("forward", "backward")
+# Name of the file of vectors in the folder of their training.
+VECTORS = "vectors.bin"
 
 
 def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
@@ -207,8 +210,11 @@ def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_d
     tables = recipe.embeddings
     if name == "fasttext":
         assert tables.fasttext is not None  # validated in the recipe
-        files = [data_path(tables.fasttext.vectors)]
-        advice = "fetch a .vec file from fasttext.cc, or point embeddings.fasttext.vectors at one"
+        files = [fasttext_path(tables.fasttext)]
+        advice = "fetch a .vec or .bin file from fasttext.cc, or point embeddings.fasttext.vectors at one"
+        if checkpoint := tables.fasttext.checkpoint:
+            own = recipe.name if tables.fasttext.training else trained_by(checkpoint)
+            advice = f"make it with `backattn vectors train {own}`"
     elif name == "charlm":
         assert tables.charlm is not None
         if tables.charlm.hub:
@@ -231,6 +237,12 @@ def embedding_files(recipe: Recipe, name: EmbeddingName, digest: Digest = file_d
         if not is_file(path):
             raise MissingError(f"{path}: not there; {advice}")
     return {path.name: digest(path) for path in sorted(set(files))}
+
+
+def fasttext_path(fasttext: FastTextRecipe) -> Path:
+    """The file of fastText vectors: one from elsewhere, or that of a training here."""
+    folder = fasttext.checkpoint
+    return model_path(folder) / VECTORS if folder else data_path(fasttext.vectors)
 
 
 def charlm_paths(recipe: Recipe) -> list[Path]:

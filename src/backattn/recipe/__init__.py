@@ -1,6 +1,7 @@
 """Read recipes (``pipelines/*.toml``) into immutable classes, one for each table."""
 
 from backattn.recipe.data_files import (
+    UNKNOWN,
     ColumnFormat,
     ConlluFormat,
     CorpusFormat,
@@ -20,8 +21,10 @@ from backattn.recipe.embeddings import (
     EmbeddingName,
     EmbeddingsRecipe,
     FastTextRecipe,
+    FastTextTraining,
 )
 from backattn.recipe.loading import (
+    LICENCE,
     PACKAGED,
     PIPELINES,
     KnownRecipe,
@@ -34,6 +37,7 @@ from backattn.recipe.loading import (
     load_recipe,
     recipe_name,
     trained_by,
+    without_licences,
 )
 from backattn.recipe.paths import EPOCHS, cache_root, data_path, model_path
 from backattn.recipe.schema import (
@@ -45,8 +49,9 @@ from backattn.recipe.schema import (
     FairseqRecipe,
     ModelTranslator,
     Normalisation,
-    PaperFigure,
     PaperRecipe,
+    PaperRow,
+    PaperSentences,
     ProjectionRecipe,
     Recipe,
     SampleSize,
@@ -60,8 +65,10 @@ from backattn.recipe.training import BackTranslation, EnglishCharLm, EnglishTrai
 
 __all__ = [
     "EPOCHS",
+    "LICENCE",
     "PACKAGED",
     "PIPELINES",
+    "UNKNOWN",
     "AlignmentRecipe",
     "BackTranslation",
     "BertRecipe",
@@ -83,12 +90,14 @@ __all__ = [
     "EosPolicy",
     "FairseqRecipe",
     "FastTextRecipe",
+    "FastTextTraining",
     "JsonlFormat",
     "KnownRecipe",
     "ModelTranslator",
     "Normalisation",
-    "PaperFigure",
     "PaperRecipe",
+    "PaperRow",
+    "PaperSentences",
     "ParallelFile",
     "ProjectionRecipe",
     "Recipe",
@@ -114,4 +123,5 @@ __all__ = [
     "model_path",
     "recipe_name",
     "trained_by",
+    "without_licences",
 ]

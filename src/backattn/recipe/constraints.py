@@ -15,6 +15,8 @@ PositiveNumber = Annotated[float, Meta(gt=0)]
 NaturalNumber = Annotated[float, Meta(ge=0)]
 # A fraction, such as a dropout.
 Share = Annotated[float, Meta(ge=0, lt=1)]
+# Characters of an n-gram of a word.
+NgramLength = Annotated[int, Meta(ge=1, le=100)]
 # An F1 as the paper prints it.
 Percent = Annotated[float, Meta(ge=0, le=100)]
 # A column from 0, or -1 for none.
@@ -24,8 +26,10 @@ OptionalDigest = Annotated[str, Meta(pattern=rf"^({_DIGEST})?\Z")]
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}\Z")]
 OptionalLanguage = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3})?\Z")]
-# A row of the paper's tables, as `backattn report` names models.
-PaperModel = Annotated[str, Meta(pattern=r"^(((fastText|CharLM|BERT)\+)*BiLSTM\+CRF)?\Z")]
+# A model without Back Attention beside its states, as `backattn report` names it.
+PaperModel = Annotated[
+    str, Meta(pattern=r"^(((fastText|CharLM|BERT)\+)*|(BAN|Random) Embedding\+)BiLSTM\+CRF\Z")
+]
 # Descriptions for messages, in place of a pattern or range.
 IN_WORDS = {
     Percent: "an F1 in percent",

@@ -93,12 +93,20 @@ def _explain(error: str, cls: type[Any], table: Any, key: str) -> str:
     if not re.match(r"(Expected|Invalid) ", message):  # raised by a class's own check
         return f"{dotted if _KEY_FIRST.match(message) else f'{at}: ' if at else ''}{message}"
     hint, value = type_at(cls, table, steps), _value(table, steps)
-    if steps[-1:] == ["..."]:  # msgspec does not name the key of a table of texts
-        name, value = next((name, v) for name, v in value.items() if not isinstance(v, str))
+    if steps[-1:] == ["..."]:  # msgspec does not name the key of a table whose keys are free
+        name, value = next((name, v) for name, v in value.items() if not _fits(v, hint))
         at = f"{at.removesuffix('[...]')}.{plain(name)}"
     if value in _NOT_BUILT.get(at, ()):
         return f"{at}: {value} is planned and not built yet; expected {in_words(hint)}"
     return f"{at or 'the recipe'}: expected {in_words(hint)}; found {quoted(value)}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _elsewhere(name: str, cls: type[Any]) -> list[str]:

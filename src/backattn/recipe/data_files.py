@@ -7,6 +7,8 @@ from backattn.recipe.constraints import Natural, OptionalColumn, OptionalLanguag
 
 Scheme = Literal["IOB1", "IOB2", "BIO", "BIOES", "BILOU", "BMES", "BMEWO", "IO"]
 Unit = Literal["word", "character"]
+# Licence of a file or a model of which none is known.
+UNKNOWN = "unknown"
 
 
 class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="columns"):
@@ -122,6 +124,8 @@ class CorpusRecipe(Table, frozen=True, kw_only=True):
     :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``; may be packed by gzip
         (``.gz``).
     :param source: where to get the data; printed when a file is missing.
+    :param licence: an SPDX identifier (``CC-BY-SA-4.0``), or words (``research only``): what of it restricts
+        the use of a run is said by `backattn package`. Does not change the results, here as elsewhere.
     :param unit: whether a token is a word, or one character (Chinese).
     :param groups: extra scores: name -> suffix of the entity types that are counted (Weibo: NE = ".NAM").
     """
@@ -130,6 +134,7 @@ class CorpusRecipe(Table, frozen=True, kw_only=True):
     dev: str
     test: str
     source: str
+    licence: str = UNKNOWN
     unit: Unit = "word"
     format: CorpusFormat = ColumnFormat()
     groups: Mapping[str, str] = {}
@@ -140,6 +145,7 @@ class ParallelFile(Table, frozen=True, kw_only=True):
 
     :param path: a TSV file; or, with ``english_path``, a file with one foreign sentence a line.
     :param english_path: file with one English sentence a line; empty where English is a column of ``path``.
+    :param licence: licence of the file, as ``corpus.licence``.
     :param foreign: column of the foreign sentence, from 0.
     :param english: column of the English sentence, from 0.
     :param header: whether the first line names the columns.
@@ -152,6 +158,7 @@ class ParallelFile(Table, frozen=True, kw_only=True):
 
     path: str
     english_path: str = ""
+    licence: str = UNKNOWN
     foreign: Natural = 0
     english: Natural = 1
     header: bool = False
@@ -167,11 +174,13 @@ class DictionaryFile(Table, frozen=True, kw_only=True):
     headword, a tab and its English translation.
 
     :param path: the file as released: plain text, or compressed (``.gz``).
+    :param licence: licence of the file, as ``corpus.licence``.
     :param repeat: number of times that each entry occurs in an epoch.
     :param limit: largest number of entries, taken evenly over the file; 0 for all.
     """
 
     path: str
+    licence: str = UNKNOWN
     repeat: Positive = 1
     limit: Natural = 0
 
@@ -180,12 +189,14 @@ class TextFile(Table, frozen=True, kw_only=True):
     """A file of sentences in one language, one a line.
 
     :param path: plain text or a TSV file, below ``data/``.
+    :param licence: licence of the file, as ``corpus.licence``.
     :param column: column of the sentence in a TSV file, from 0; -1 for the whole line.
     :param header: whether the first line names the columns.
     :param limit: largest number of lines, taken evenly over the file; 0 for all.
     """
 
     path: str
+    licence: str = UNKNOWN
     column: OptionalColumn = -1
     header: bool = False
     limit: Natural = 0
@@ -195,12 +206,14 @@ class EnglishFile(Table, frozen=True, kw_only=True):
     """An English column file.
 
     :param path: path of the file, below ``data/``.
+    :param licence: licence of the file, as ``corpus.licence``.
     :param use: whether its sentences are for ``train``, ``dev`` or ``test``; or ``split``: every tenth
         sentence is test, the one before it dev, the others train.
     :param limit: largest number of sentences, taken evenly over the file; 0 for all.
     """
 
     path: str
+    licence: str = UNKNOWN
     use: Literal["train", "dev", "test", "split"] = "train"
     format: ColumnFormat = ColumnFormat()
     limit: Natural = 0

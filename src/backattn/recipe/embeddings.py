@@ -2,17 +2,80 @@
 
 from typing import Literal
 
-from backattn.recipe.constraints import Digest, Natural, Positive, PositiveNumber, Share, Table, one_of
-from backattn.recipe.data_files import TextFile
+from backattn.recipe.constraints import (
+    Digest,
+    Natural,
+    NgramLength,
+    Positive,
+    PositiveNumber,
+    Share,
+    Table,
+    one_of,
+)
+from backattn.recipe.data_files import UNKNOWN, TextFile
+
+
+class FastTextTraining(Table, frozen=True, kw_only=True):
+    """Training of fastText vectors (Bojanowski et al. 2017, skip-grams) by ``backattn vectors train``, with
+    gensim.
+
+    The training sentences of the corpus, without their labels, and the foreign sides of
+    ``translator.training.parallel`` are part of the text.
+
+    :param files: more text of the source language; it is tokenised like the corpus.
+    :param dimensions: width of the vectors.
+    :param epochs: number of epochs.
+    :param min_count: words that occur less often in the text have no vector of their own, only those of
+        their n-grams.
+    :param window: largest distance of two words of a skip-gram.
+    :param negatives: number of random words beside each word that is predicted.
+    :param shortest: number of characters of the shortest n-gram of a word; its two ends count.
+    :param longest: number of characters of the longest n-gram.
+    :param buckets: number of vectors that the n-grams share by hash; each takes 4 * dimensions bytes.
+    :param learning_rate: learning rate at the beginning; it falls linearly towards 0.
+    :param seed: seed of the random numbers.
+    """
+
+    files: tuple[TextFile, ...] = ()
+    dimensions: Positive = 300
+    epochs: Positive = 5
+    min_count: Positive = 2
+    window: Positive = 5
+    negatives: Positive = 5
+    shortest: NgramLength = 3
+    longest: NgramLength = 6
+    buckets: Positive = 200_000
+    learning_rate: PositiveNumber = 0.05
+    seed: Natural = 1
+
+    def __post_init__(self) -> None:
+        if self.shortest > self.longest:
+            raise ValueError(f"longest: expected at least shortest, {self.shortest}; found {self.longest}")
 
 
 class FastTextRecipe(Table, frozen=True, kw_only=True):
     """fastText vectors of the source words.
 
-    :param vectors: a file in fastText's text format (``.vec``), uncompressed, below ``data/``.
+    :param vectors: a file in fastText's text or binary format (``.vec``, ``.bin``), uncompressed, below
+        ``data/``; empty when ``checkpoint`` is given. A word that a binary file does not have gets the mean
+        of its n-grams.
+    :param checkpoint: folder of vectors that `backattn vectors train` makes (``vectors.bin``); empty when
+        ``vectors`` is given.
+    :param licence: licence of the vectors, as ``corpus.licence``.
     """
 
-    vectors: str
+    vectors: str = ""
+    checkpoint: str = ""
+    licence: str = UNKNOWN
+    training: FastTextTraining | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "vectors", "checkpoint")
+        if self.training and not self.checkpoint:
+            raise ValueError(
+                "training: makes the vectors of checkpoint, but checkpoint is empty; name the folder "
+                "in place of vectors, or remove training"
+            )
 
 
 class CharLmTraining(Table, frozen=True, kw_only=True):
@@ -49,12 +112,14 @@ class CharLmRecipe(Table, frozen=True, kw_only=True):
         ``checkpoint`` is given.
     :param sha256: sha256 of the two files of the hub, forward first; empty for any, which needs ``--trust``
         or ``--trust-sha256``.
+    :param licence: licence of the models, as ``corpus.licence``.
     :param batch_tokens: source tokens of a batch; does not change the results.
     """
 
     checkpoint: str = ""
     hub: str = ""
     sha256: tuple[Digest, ...] = ()
+    licence: str = UNKNOWN
     batch_tokens: Positive = 4000
     training: CharLmTraining | None = None
 
@@ -75,6 +140,7 @@ class BertRecipe(Table, frozen=True, kw_only=True):
     :param hub: name on the hub (``bert-base-multilingual-cased``); empty when ``checkpoint`` is given.
     :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
         that it was then is part of what is made with it.
+    :param licence: licence of the model, as ``corpus.licence``.
     :param layers: states of the last layer, or the mean over the last four layers.
     :param pieces: vector of a token: that of its first subword piece, or the mean over its pieces.
     :param window: largest number of pieces in one pass, [CLS] and [SEP] included; longer sentences are read
@@ -86,6 +152,7 @@ class BertRecipe(Table, frozen=True, kw_only=True):
     checkpoint: str = ""
     hub: str = ""
     revision: str = ""
+    licence: str = UNKNOWN
     layers: Literal["last", "mean-4"] = "mean-4"
     pieces: Literal["first", "mean"] = "first"
     window: Natural = 0

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from backattn.recipe.paths import EPOCHS, model_path
 from backattn.recipe.schema import NAME, EnglishRecipe, Recipe
 
 PIPELINES = Path("pipelines")
+# Key of the licence of a file or a model, in many tables.
+LICENCE = "licence"
 # The recipes that are installed with the package; a link to the repository's pipelines/ in a source tree.
 PACKAGED = Path(__file__).parents[1] / "pipelines"
 # Far more than a recipe has. The time that tomllib takes grows with the square of a key's dots, and what is
@@ -142,6 +144,13 @@ def _with_a_corpus(paths: Iterable[Path]) -> Iterator[KnownRecipe]:
 def as_json(part: Any) -> dict[str, Any]:
     """Convert a recipe, or one of its tables, to plain JSON values, for digests and artefacts."""
     return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(part)))
+
+
+def without_licences(value: Any) -> Any:
+    """Leave out the licences of plain JSON values: they decide no number."""
+    if isinstance(value, Mapping):
+        return {key: without_licences(item) for key, item in value.items() if key != LICENCE}
+    return [without_licences(item) for item in value] if isinstance(value, list) else value
 
 
 def from_json(table: Any, where: str) -> Recipe:

@@ -6,7 +6,9 @@ The tables of files are in :mod:`~backattn.recipe.data_files`, those of frozen w
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import listed, quoted
@@ -23,13 +25,13 @@ from backattn.recipe.constraints import (
     Table,
     one_of,
 )
-from backattn.recipe.data_files import CorpusRecipe
+from backattn.recipe.data_files import UNKNOWN, CorpusRecipe, ParallelFile
 from backattn.recipe.embeddings import EmbeddingName, EmbeddingsRecipe
 from backattn.recipe.training import EnglishTraining, TranslatorTraining
 
 EosPolicy = Literal["drop", "renormalise", "keep"]
 Normalisation = Literal["none", "source"]
-States = Literal["lstm", "tags"]
+States = Literal["lstm", "tags", "embeddings"]
 # Number of training sentences.
 SampleSize = Positive | Literal["all"]
 # A name becomes a folder below cache/.
@@ -44,6 +46,7 @@ class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
         ``save_pretrained`` writes.
     :param hub: name of a public model (fairseq: ``transformer.wmt19.de-en``; transformers:
         ``Helsinki-NLP/opus-mt-es-en``); empty when ``checkpoint`` is given.
+    :param licence: licence of the model, as ``corpus.licence``.
     :param source: language code of the source side. A transformers model gets Chinese (``zh``) and other
         languages written without spaces as text without spaces.
     :param beam: width of the beam search.
@@ -61,6 +64,7 @@ class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
 
     checkpoint: str = ""
     hub: str = ""
+    licence: str = UNKNOWN
     source: Language
     beam: Positive = 4
     max_len_a: NaturalNumber = 1.3
@@ -100,10 +104,12 @@ class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="
 
     :param dictionary: a file below ``data/``, in the format of CC-CEDICT or with a headword, a tab and its
         English translation on a line.
+    :param licence: licence of the file, as ``corpus.licence``.
     :param source: language code of the source side; it says whether there are blanks between words.
     """
 
     dictionary: str
+    licence: str = UNKNOWN
     source: Language
 
 
@@ -129,12 +135,14 @@ class EnglishRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="fla
     :param sha256: sha256 that the file must have; empty for any. A flair file is a pickle, which can run
         code: without a digest here it needs ``--trust-sha256`` or ``--trust``. A digest counts only in a
         recipe of ``pipelines/``, or of the package.
+    :param licence: licence of the model, as ``corpus.licence``.
     :param batch_tokens: English tokens of a batch; does not change the results.
     """
 
     checkpoint: str = ""
     hub: str = ""
     sha256: OptionalDigest = ""
+    licence: str = UNKNOWN
     batch_tokens: Positive = 4000
     training: EnglishTraining | None = None
 
@@ -164,8 +172,10 @@ class AlignmentRecipe(Table, frozen=True, kw_only=True):
 class TransferRecipe(Table, frozen=True, kw_only=True):
     """How T is computed from A and R (section "From pieces to tokens" of the README).
 
-    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4), or the probabilities of its
-        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds).
+    :param states: R: the BiLSTM outputs of the English tagger (``lstm``, eq. 4); the probabilities of its
+        tags, the softmax of its linear layer (``tags``: some twenty numbers instead of hundreds); or, in
+        its place, the tagger's word, character and CharLM embeddings E (``embeddings``; with
+        ``tagger.fusion = "input"`` our reading of the abstract of CAN).
     :param source_states: append the states of the English tagger over the source tokens to A R, since many
         names are the same in all languages of one script. T is then twice as wide.
     :param attention: A: the attention of the translator; or, for ablations, a uniform or diagonal matrix, or
@@ -197,23 +207,28 @@ class TransferRecipe(Table, frozen=True, kw_only=True):
 
 
 class TaggerRecipe(Table, frozen=True, kw_only=True):
-    """The BiLSTM-CRF of stage two (section 3.2 of the paper). The defaults are the settings of the paper.
+    """The BiLSTM-CRF of stage two (section 3.2 of the paper). Where the defaults differ from the paper, the
+    preset ``paper`` does not (`backattn train LANG --preset paper`).
 
     :param embeddings: frozen embeddings, concatenated with the trained word vectors; each needs its table
         ``[embeddings.NAME]``.
     :param fusion: where T is concatenated: ``output``, with the states of the BiLSTM (BAN, eq. 7); ``input``,
         with the word features (our reading of the abstract of CAN, which augments the representations
         themselves); ``both``; ``gate``, with the states, after a learnt gate for each token.
+    :param standardise: scale T and the frozen embeddings: one mean for each dimension and one scale, of the
+        training sample; ``false`` reads them as stage one computed them.
     :param word_dimensions: width of the word vectors trained from scratch; 0 for none, which needs
-        ``embeddings``.
+        ``embeddings``, or a ``fusion`` that brings T to the input: T alone as the embedding (Table 5 of the
+        paper).
     :param characters: encoder of the characters of a word; ``none`` for Chinese.
     :param character_dimensions: width of the output of that encoder.
     :param hidden: number of LSTM states of one direction.
     :param word_dropout: dropout rate of the input of the BiLSTM.
     :param dropout: dropout rate of r, the input of the linear layer.
     :param learning_rate: learning rate of SGD at the beginning.
-    :param clip_norm: largest norm of the gradient; a larger one is scaled down.
-    :param patience: number of epochs without a lower training loss before the learning rate is reduced.
+    :param clip_norm: largest norm of the gradient; a larger one is scaled down. 0 for no limit.
+    :param patience: number of epochs without a lower training loss than any before, after which the learning
+        rate is reduced.
     :param anneal: factor by which the learning rate is reduced.
     :param batch: sentences of a batch.
     :param epochs: number of epochs; the one with the best dev F1 is kept, of equals the last.
@@ -225,6 +240,7 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
 
     embeddings: tuple[EmbeddingName, ...] = ()
     fusion: Literal["output", "input", "both", "gate"] = "output"
+    standardise: bool = True
     word_dimensions: Natural = 100
     characters: Literal["none", "cnn", "lstm"] = "none"
     character_dimensions: Positive = 50
@@ -232,7 +248,7 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
     word_dropout: Share = 0.1
     dropout: Share = 0.5
     learning_rate: PositiveNumber = 0.1
-    clip_norm: PositiveNumber = 5.0
+    clip_norm: NaturalNumber = 5.0
     patience: Positive = 3
     anneal: Share = 0.5
     batch: Positive = 16
@@ -241,8 +257,11 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if not self.word_dimensions and not self.embeddings:
-            raise ValueError("word_dimensions: expected 1 or more where there are no embeddings, found 0")
+        if not self.word_dimensions and not self.embeddings and self.fusion not in ("input", "both"):
+            raise ValueError(
+                "word_dimensions: expected 1 or more where there are no embeddings, and T is not among the "
+                "inputs (fusion), found 0"
+            )
         for number, name in enumerate(self.embeddings):
             if name in self.embeddings[:number]:
                 raise ValueError(f"embeddings[{number}]: {name!r} is listed twice; remove one")
@@ -258,48 +277,43 @@ class ProjectionRecipe(Table, frozen=True, kw_only=True):
     types: Mapping[str, str] = {}
 
 
-class PaperFigure(Table, frozen=True, kw_only=True):
-    """F1 in percent that the paper prints for one model without and with Back Attention.
+class PaperSentences(Table, frozen=True, kw_only=True):
+    """Sentences of each part of the corpus, in Table 1 of the paper."""
 
-    Figures that are not known for certain are left out, and print as a dash.
+    train: Positive
+    dev: Positive
+    test: Positive
 
-    :param model: the paper's name of the model without Back Attention (``CharLM+BiLSTM+CRF``); empty where
-        the row of a figure is not known.
-    :param measure: ``Overall``, or a name of ``corpus.groups``; empty where it is not known.
-    :param base: F1 without Back Attention.
+
+class PaperRow(Table, frozen=True, kw_only=True):
+    """A row of Tables 2 to 5 of the paper, with the row "+BAN" below it if it has one: F1 in percent.
+
+    :param table: number of the table.
+    :param row: its name there.
+    :param models: names in `backattn report` of the models that it is compared with, the nearest first; empty
+        for the systems that the paper cites.
+    :param base: F1 without Back Attention: ``Overall``, or a name of ``corpus.groups`` -> figure.
     :param ban: F1 with Back Attention.
-    :param lift: difference in points, where the two figures are not known.
     """
 
-    model: PaperModel = ""
-    measure: str = "Overall"
-    base: Percent | None = None
-    ban: Percent | None = None
-    lift: float | None = None
+    table: Annotated[int, Meta(ge=2, le=5)]
+    row: str
+    models: tuple[PaperModel, ...] = ()
+    base: Mapping[str, Percent] = {}
+    ban: Mapping[str, Percent] = {}
 
-    def __post_init__(self) -> None:
-        if self.lift is not None and self.base is not None and self.ban is not None:
-            raise ValueError("lift: is already ban - base; remove one of the three")
-
-    @property
-    def difference(self) -> float | None:
-        """The F1 points that Back Attention adds; None where they are not known."""
-        return self.lift if self.base is None or self.ban is None else self.ban - self.base
+    def lift(self, measure: str) -> float | None:
+        """The points that Back Attention adds; None where the paper has only one of the two figures."""
+        if measure not in self.base or measure not in self.ban:
+            return None
+        return self.ban[measure] - self.base[measure]
 
 
 class PaperRecipe(Table, frozen=True, kw_only=True):
-    """The paper's results on this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for ``backattn report``.
+    """The paper's figures of this corpus (Sun, Yi and Chen 2019, arXiv:1906.01183), for `backattn report`."""
 
-    :param table: number of the table in the paper (``Table 4``); empty where it is not known for certain.
-    """
-
-    table: str = ""
-    figures: tuple[PaperFigure, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name of the table for a heading."""
-        return f"{self.table} of the paper" if self.table else "the paper"
+    sentences: PaperSentences | None = None
+    rows: tuple[PaperRow, ...] = ()
 
 
 class Recipe(Table, frozen=True, kw_only=True):
@@ -327,13 +341,14 @@ class Recipe(Table, frozen=True, kw_only=True):
                 raise ValueError(
                     f"tagger.embeddings[{number}]: {name!r} needs a table [embeddings.{name}]; write one"
                 )
-        measures = ["", "Overall", *self.corpus.groups]
-        for number, figure in enumerate(self.paper.figures if self.paper else ()):
-            if figure.measure not in measures:
-                raise ValueError(
-                    f"paper.figures[{number}].measure: expected one of {listed(measures[1:])} (corpus.groups "
-                    f"names them); found {quoted(figure.measure)}"
-                )
+        measures = ["Overall", *self.corpus.groups]
+        for number, row in enumerate(self.paper.rows if self.paper else ()):
+            for measure in [*row.base, *row.ban]:
+                if measure not in measures:
+                    raise ValueError(
+                        f"paper.rows[{number}]: expected figures of {listed(measures)} (corpus.groups names "
+                        f"them); found {quoted(measure)}"
+                    )
 
     @property
     def own_translator(self) -> tuple[FairseqRecipe, TranslatorTraining]:
@@ -347,6 +362,12 @@ class Recipe(Table, frozen=True, kw_only=True):
                 f"recipe {self.name}: no [translator.training]: it describes no training of a translator"
             )
         return translator, translator.training
+
+    @property
+    def parallel_text(self) -> tuple[ParallelFile, ...]:
+        """The files of pairs that its own translator is trained on; empty where it trains none."""
+        training = self.translator.training if isinstance(self.translator, FairseqRecipe) else None
+        return training.parallel if training else ()
 
     @property
     def english_tagger(self) -> EnglishRecipe:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -145,6 +146,23 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
+class System:
+    """Another system's predictions of the test split, scored as the runs are.
+
+    :param files: its files, one for each seed.
+    :param difference: to a row of the runs; None without one.
+    :param against: name of that row.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    measures: Mapping[str, Measure]
+    types: Mapping[str, Measure]
+    difference: Difference | None = None
+    against: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """All rows of one corpus, by training sentences.
 
@@ -154,6 +172,7 @@ class Table:
     :param origins: lineage of each store that the runs read.
     :param common: ``key=value`` of the tagger of all rows, where the recipe has another value.
     :param earlier: whether the recipe's files now hold another corpus.
+    :param systems: other systems (``backattn report --with``).
     """
 
     corpus: str
@@ -163,6 +182,7 @@ class Table:
     origins: Mapping[str, StoreLineage] = field(default_factory=dict)
     common: tuple[str, ...] = ()
     earlier: bool = False
+    systems: tuple[System, ...] = ()
 
     @property
     def measures(self) -> list[str]:
@@ -261,11 +281,10 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     """Add the difference to the base, over the seeds that both have."""
     if row.inputs == BASE:
         return replace(row, dead=_dead(row.runs, ""))
-    shared = shared_with_base(row.request)
-    base = next((r for r in rows if r.inputs == BASE and shared_with_base(r.request) == shared), None)
+    base = base_of(row, rows)
     if base is None:
         return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
-    difference = _difference(row, base)
+    difference = difference_to(base, row)
     if difference is None:
         return replace(row, remark=f"no seed in common with {row.base}")
     seeds = difference.seeds
@@ -295,21 +314,37 @@ def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) 
     ]
     if not own or own[0].runs == row.runs:
         return row
-    return replace(row, from_recipe=_difference(row, own[0]))
+    return replace(row, from_recipe=difference_to(own[0], row))
 
 
-def _difference(row: Row, base: Row) -> Difference | None:
-    """Bootstrap the difference over the seeds that both have; None without a common seed."""
+def base_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """Find the row of words that a row is compared with; None without runs of it."""
+    shared = shared_with_base(row.request)
+    return next((r for r in rows if r.inputs == BASE and shared_with_base(r.request) == shared), None)
+
+
+def difference_to(base: Row, row: Row, measure: str = OVERALL) -> Difference | None:
+    """Bootstrap F1 of a row less that of a base, over the seeds that both have; None without a common seed.
+
+    :param measure: overall, or one of the groups of the recipe.
+    """
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
     if not seeds:
         return None
-    counts = [np.stack([run.counts for run in r.runs if run.seed in seeds]) for r in (base, row)]
+    counts = [
+        np.stack([r.counts if measure == OVERALL else r.groups[measure] for r in one.runs if r.seed in seeds])
+        for one in (base, row)
+    ]
     return paired_bootstrap(*counts, seeds=seeds)
 
 
 def shared_with_base(request: Mapping[str, Any]) -> str:
-    """Key of everything that a model and its base have in common, but for the seed."""
-    tagger = {name: value for name, value in request["tagger"].items() if name != "fusion"}
+    """Key of everything that a model and its base have in common, but for the seed.
+
+    Without frozen features a base has nothing to standardise.
+    """
+    own = ("fusion",) if request["tagger"]["embeddings"] else ("fusion", "standardise")
+    tagger = {name: value for name, value in request["tagger"].items() if name not in own}
     return _key({**request, "tagger": tagger}, "seed", "inputs", "transfer")
 
 

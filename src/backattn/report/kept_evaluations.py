@@ -64,6 +64,11 @@ class OtherFile:
         }
 
 
+def kept_evaluations(run: Path) -> tuple[_Kept, ...]:
+    """The evaluations in the folder of a run, by name of their files; damaged ones are left out."""
+    return _read(run)[0]
+
+
 def other_files(row: Row) -> list[OtherFile]:
     """The files on which runs of a row were evaluated, by name; equal files are one."""
     by_file: dict[str, list[tuple[int, _Kept]]] = defaultdict(list)

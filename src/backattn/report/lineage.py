@@ -12,12 +12,12 @@ from backattn.corpus import Corpus
 from backattn.experiments.alignment import HEADLINE, alignment_path
 from backattn.features.plan import make_plan
 from backattn.models.training_manifest import MANIFEST
-from backattn.recipe import ModelTranslator, Recipe, as_json, from_json, model_path
+from backattn.recipe import LICENCE, ModelTranslator, Recipe, as_json, from_json, model_path
 from backattn.report.runs import TRANSFER, RunRecord
 from backattn.tagger.run import RunFolder
 
 # Keys that do not change the numbers of a store, or only describe the form of a file.
-_IGNORED = frozenset({"batch_tokens", "training", "sha256", "separator", "order", "first"})
+_IGNORED = frozenset({"batch_tokens", "training", "sha256", "separator", "order", "first", LICENCE})
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""HTML pages from Jinja2 templates, and SVG elements. Both escape every value.
+"""HTML pages and Markdown from Jinja2 templates, and SVG elements. All escape every value.
 
 A page needs no other file: no script, no font, no picture from elsewhere. It is well-formed XML as well as
 HTML, so that a test can read it strictly.
@@ -6,6 +6,7 @@ HTML, so that a test can read it strictly.
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ from markupsafe import Markup
 
 from backattn.common.safe_text import printable
 
+# ASCII punctuation by which a text in the middle of a line becomes markup.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>|~#$!]")
 # Pages of a LANG that link to each other; they lie in one folder.
 REPORT_PAGE, LIST_PAGE = "report.html", "sentences.html"
 
@@ -44,6 +47,19 @@ def script(template: str) -> Script:
     text = _environment().get_template(template).render()
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return Script(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of the package, without values
+
+
+def render_markdown(template: str, **values: object) -> str:
+    """Fill a Markdown template of ``templates/``; no text among the values is read as markup."""
+    made = _environment().overlay(autoescape=False, finalize=_markdown)
+    return printable(made.get_template(template).render(values), keep="\n")
+
+
+def _markdown(value: object) -> object:
+    """Escape what Markdown, or HTML in it, reads as markup; code of the project's own (Markup) stays."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return _MARKUP.sub(r"\\\g<0>", printable(value)).replace("&", "&amp;")
 
 
 def element(name: str, content: object = "", attributes: Mapping[str, object] | None = None) -> Markup:

@@ -10,7 +10,7 @@ from backattn.report.error_tables import confusion_grids, error_notes, kind_grid
 from backattn.report.kept_evaluations import other_files_grid
 from backattn.report.lineage import StoreLineage
 from backattn.report.markup import LIST_PAGE, render
-from backattn.report.paper_comparison import paper_grid, paper_notes
+from backattn.report.paper_comparison import paper_grids, paper_notes
 from backattn.report.plots import Point, Series, legend_line, line_chart, spread_mark
 from backattn.report.row_errors import TableErrors
 from backattn.report.significance import Difference
@@ -54,7 +54,7 @@ def _section(table: Table, errors: TableErrors, report: LangReport) -> dict[str,
         "scores": score_grid(table),
         "verdicts": _verdicts(table),
         "notes": notes(table),
-        "paper": paper_grid(table, paper) if paper else None,
+        "paper": paper_grids(table, paper) if paper else (),
         "paper_notes": paper_notes(table, report.recipe) if report.recipe and paper else (),
         "plots": [group for group in plots if group],
         "types": type_grid(table) if table.support else None,

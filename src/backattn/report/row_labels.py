@@ -8,6 +8,7 @@ from backattn.common.digests import canonical_json
 from backattn.common.nested_dict import flatten
 from backattn.common.safe_text import plain
 from backattn.recipe import EmbeddingName
+from backattn.recipe.presets import PRESETS
 from backattn.report.lineage import StoreLineage
 from backattn.report.runs import RunRecord
 
@@ -23,7 +24,8 @@ def settings_of(
 ) -> list[tuple[str, ...]]:
     """Label each row with ``key=value`` texts; no two rows of a table look the same.
 
-    A key is in the label where its value differs from the recipe's or, without a recipe, between rows.
+    A key is in the label where its value differs from the recipe's or, without a recipe, between rows. A row
+    that a preset describes in as few words is labelled ``preset=NAME`` and the keys that differ from that.
 
     :param runs: one run of each row.
     :param origins: lineage of each store, if known.
@@ -31,13 +33,12 @@ def settings_of(
     """
     flat = _requests(runs)
     varying = _without_shown(_varying(flat))
+    made = _made_with(runs, origins)
     settings = [
-        (
-            *_labels(values, {k for k in varying if k not in reference or _several([values, reference], k)}),
-            *of_stores,
-            *_stale_store(run, origins),
+        (*(_by_preset(values, stores, reference, varying) or labels), *_stale_store(run, origins))
+        for run, values, stores, labels in zip(
+            runs, flat, made, _by_keys(flat, made, reference, varying), strict=True
         )
-        for run, values, of_stores in zip(runs, flat, _store_settings(runs, origins, reference), strict=True)
     ]
     looks: dict[object, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
@@ -59,13 +60,70 @@ def common_settings(runs: Sequence[RunRecord], reference: Mapping[str, Any]) -> 
     tagger = {key for key in reference if key.startswith("tagger.")}
     return tuple(
         _labels(
-            flat[0], {k for k in _without_shown(tagger) if _several([*flat, reference], k)} - _varying(flat)
+            flat[0],
+            {k for k in _without_shown(tagger & flat[0].keys()) if _several([*flat, reference], k)}
+            - _varying(flat),
         )
     )
 
 
 def _requests(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    return [dict(flatten(run.request)) for run in runs]
+    """The keys of each request that its run reads, dotted."""
+    found = [dict(flatten(run.request)) for run in runs]
+    for run, values in zip(runs, found, strict=True):
+        if run.inputs == "words" and not run.facts.tagger.embeddings:
+            values.pop("tagger.standardise", None)
+    return found
+
+
+def _by_keys(
+    flat: Sequence[Mapping[str, Any]],
+    made: Sequence[Mapping[str, Any]],
+    reference: Mapping[str, Any],
+    varying: set[str],
+) -> list[list[str]]:
+    """Label each row with its keys, and those behind its stores, that differ from the recipe or vary."""
+    shared = {key for values in made for key in values}
+    shown = {key for key in shared if reference or _several([v for v in made if key in v], key)}
+    return [
+        [
+            *_labels(
+                values,
+                {
+                    key
+                    for key in varying & values.keys()
+                    if key not in reference or _several([values, reference], key)
+                },
+            ),
+            *_labels(stores, {key for key in shown & stores.keys() if _several([stores, reference], key)}),
+        ]
+        for values, stores in zip(flat, made, strict=True)
+    ]
+
+
+def _by_preset(
+    values: Mapping[str, Any], stores: Mapping[str, Any], reference: Mapping[str, Any], varying: set[str]
+) -> list[str]:
+    """Label a row by a preset of the recipe; empty where fewer keys tell it from the recipe itself."""
+    if not reference:
+        return []
+    tagger = _without_shown(key for key in reference.keys() & values.keys() if key.startswith("tagger."))
+
+    def labels(against: Mapping[str, Any]) -> list[str]:
+        keys = {key for key in tagger if _several([values, against], key)}
+        return [
+            *_labels(values, keys | (varying & values.keys()) - reference.keys()),
+            *_labels(stores, {key for key in stores if _several([stores, against], key)}),
+        ]
+
+    # The name of the model shows the fusion, so that no key here could say that it is not the preset's.
+    named = [
+        [f"preset={name}", *labels({**reference, **preset})]
+        for name, preset in sorted(PRESETS.items())
+        if preset["tagger.fusion"] == values.get("tagger.fusion")
+    ]
+    nearest = min(named, key=len, default=[])
+    return nearest if nearest and len(nearest) <= len(labels(reference)) else []
 
 
 def _without_shown(keys: Iterable[str]) -> set[str]:
@@ -79,24 +137,19 @@ def _stale_store(run: RunRecord, origins: Mapping[str, StoreLineage]) -> list[st
     return [_label("transfer", run.store)] if stale else []
 
 
-def _store_settings(
-    runs: Sequence[RunRecord], origins: Mapping[str, StoreLineage], reference: Mapping[str, Any]
-) -> list[list[str]]:
-    """Label each row with the keys behind its stores that differ from the recipe or, without one, vary."""
+def _made_with(runs: Sequence[RunRecord], origins: Mapping[str, StoreLineage]) -> list[dict[str, Any]]:
+    """The keys behind the stores of each row, as far as they are known."""
     made: list[dict[str, Any]] = []
     for run in runs:
         known = [origins[store].keys for store in run.stores if store in origins]
         made.append({key: value for keys in known for key, value in keys.items()})
-    keys = {key for values in made for key in values}
-    shown = {key for key in keys if reference or _several([values for values in made if key in values], key)}
-    return [
-        _labels(values, {key for key in shown & values.keys() if _several([values, reference], key)})
-        for values in made
-    ]
+    return made
 
 
 def _varying(flat: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {key for values in flat for key in values if _several(flat, key)}
+    """The keys that differ between the rows that have them."""
+    keys = {key for values in flat for key in values}
+    return {key for key in keys if _several([values for values in flat if key in values], key)}
 
 
 def _several(flat: Sequence[Mapping[str, Any]], key: str) -> bool:

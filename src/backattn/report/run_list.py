@@ -68,6 +68,23 @@ def by_dev_f1(runs: Runs) -> list[RunRecord]:
     return sorted(runs.finished, key=lambda run: (-run.dev_f1, run.folder.name))
 
 
+def named_run(run: Path, cache: Path) -> Path:
+    """The folder of a run that is given by its name, if only one below the cache has it; others as given."""
+    if run.exists() or len(run.parts) != 1:
+        return run
+    found = [runs / run for runs in cache.glob("*/runs") if (runs / run).is_dir()]
+    return found[0] if len(found) == 1 else run
+
+
+def run_folder(run: Path, cache: Path, *, best: bool) -> Path:
+    """The folder of a run that is given by its folder, its name, or a LANG.
+
+    :raises MissingError, ModelError: as :func:`chosen_run`.
+    """
+    found = chosen_run(named_run(run, cache), cache, best=best)
+    return found if isinstance(found, Path) else found.folder
+
+
 def chosen_run(run: Path, cache: Path, *, best: bool) -> RunRecord | Path:
     """Resolve the argument RUN of a command, which may be a LANG whose runs are below the cache.
 

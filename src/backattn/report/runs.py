@@ -59,12 +59,12 @@ class RunRecord(Run):
     @cached_property
     def counts(self) -> CountArray:
         """Counts of each test sentence. *Shape:* (sentences, 3)"""
-        return _array(self.test.sentences)
+        return count_array(self.test.sentences)
 
     @cached_property
     def groups(self) -> Mapping[str, CountArray]:
         """Counts of each test sentence for each named group (Weibo: NE, NM). *Shape:* (sentences, 3) each"""
-        return {name: _array(rows) for name, rows in self.test.groups.items()}
+        return {name: count_array(rows) for name, rows in self.test.groups.items()}
 
     @cached_property
     def types(self) -> Mapping[str, tuple[int, int, int]]:
@@ -181,7 +181,8 @@ def read_record(folder: Path) -> RunRecord:
     return RunRecord(**{field.name: getattr(run, field.name) for field in fields(run)})
 
 
-def _array(rows: Sequence[Counts]) -> CountArray:
+def count_array(rows: Sequence[Counts]) -> CountArray:
+    """The counts of sentences as an array. *Shape:* (sentences, 3)"""
     return np.array([(row.tp, row.fp, row.fn) for row in rows], dtype=np.int64)
 
 

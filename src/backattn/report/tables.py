@@ -4,14 +4,14 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
 from backattn.common.atomic_files import write_text
-from backattn.common.errors import BackattnError, MissingError
+from backattn.common.errors import BackattnError, MissingError, RecipeError
 from backattn.common.safe_text import listed, printable
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
@@ -23,10 +23,11 @@ from backattn.report.kept_evaluations import damaged_evaluations, other_files, o
 from backattn.report.lineage import store_origins
 from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.page import page
-from backattn.report.paper_comparison import missing_inputs, paper_grid, paper_notes
+from backattn.report.paper_comparison import missing_inputs, paper_grids, paper_lines, paper_notes
 from backattn.report.row_errors import table_errors
 from backattn.report.runs import RunRecord, find_runs
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
+from backattn.report.systems import beside_systems, system_json
 from backattn.report.text_tables import (
     TextTable,
     corpus_name,
@@ -81,7 +82,12 @@ class ReportFiles:
 
 
 def make_report(
-    langs: Sequence[str], cache: Path, *, overrides: Sequence[str] = (), sizes: Sequence[Size] = ()
+    langs: Sequence[str],
+    cache: Path,
+    *,
+    overrides: Sequence[str] = (),
+    sizes: Sequence[Size] = (),
+    systems: Sequence[str] = (),
 ) -> ReportFiles:
     """Read the runs of each LANG, compare, and write ``cache/<lang>/report/report.{md,json,html}``.
 
@@ -92,13 +98,21 @@ def make_report(
     :param overrides: ``key=value`` texts that change the recipe with which the rows are compared.
     :param sizes: numbers of training sentences, to select runs. With overrides or sizes nothing is written:
         the files always hold all runs, compared with the unchanged recipe.
+    :param systems: ``NAME=FILE`` texts, predictions of other systems of the test split of the one LANG.
     :raises MissingError: a LANG has no finished run (of these sizes); names what its recipe needs and lacks.
     :raises RecipeError: a LANG is not the name of a recipe, or its recipe cannot be read.
     :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
     """
     named = {recipe_name(lang): lang for lang in reversed(langs)}
     names = dict.fromkeys(map(recipe_name, langs))
-    reports = tuple(_lang_report(name, _recipe(named[name], overrides), cache, sizes) for name in names)
+    if systems and len(names) > 1:
+        raise RecipeError(
+            f"--with: predictions are of one corpus, found {len(names)} LANGs; report them one by one"
+        )
+    recipes = {name: _recipe(named[name], overrides) for name in names}
+    reports = tuple(_lang_report(name, recipe, cache, sizes) for name, recipe in recipes.items())
+    if systems:
+        reports = (_beside(reports[0], recipes[reports[0].lang], systems),)
     if sizes or overrides:
         return ReportFiles(reports, ())
     return ReportFiles(reports, tuple(path for report in reports for path in _write(report, cache)))
@@ -122,9 +136,9 @@ def markdown(report: LangReport) -> str:
         if others:
             blocks += [f"{_prose(others.title)}:", _grid_markdown(others)]
         if report.recipe and report.recipe.paper:
-            grid = paper_grid(table, report.recipe.paper)
-            lines = "\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe))
-            blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid), lines]
+            for grid in paper_grids(table, report.recipe.paper):
+                blocks += [f"{_prose(grid.title)}:", _grid_markdown(grid)]
+            blocks.append("\n".join(f"- {_prose(line)}" for line in paper_notes(table, report.recipe)))
         blocks.append(f"Recipe: {_code(table.signature)}")
     blocks += map(_prose, left_out_notes(report))
     return "\n\n".join(blocks) + "\n"
@@ -132,14 +146,19 @@ def markdown(report: LangReport) -> str:
 
 def lang_json(report: LangReport) -> dict[str, Any]:
     """Convert the report of one LANG to plain JSON values."""
+    paper = report.recipe.paper if report.recipe else None
     return {
         "tables": [
-            {**_table_json(table), "errors": errors.to_json()}
+            {
+                **_table_json(table),
+                "beside_paper": [line.to_json() for line in paper_lines(table, paper)] if paper else [],
+                "errors": errors.to_json(),
+            }
             for table, errors in zip(report.tables, report.errors, strict=True)
         ],
         "unfinished": [asdict(run) for run in report.unfinished],
         "damaged": [asdict(run) for run in report.damaged],
-        "paper": as_json(report.recipe.paper) if report.recipe and report.recipe.paper else None,
+        "paper": as_json(paper) if paper else None,
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
     }
 
@@ -168,6 +187,16 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         # Its rows are not selected, and would appear as missing runs.
         recipe = structs.replace(recipe, paper=None)
     return LangReport(lang, tables, runs.unfinished, runs.damaged, recipe, errors)
+
+
+def _beside(report: LangReport, recipe: Recipe | None, systems: Sequence[str]) -> LangReport:
+    """Add the predictions of other systems, whose tokens are compared with those of the corpus.
+
+    :raises MissingError: there is no file of the recipe.
+    """
+    recipe = recipe or load_recipe(report.lang)
+    tables = beside_systems(report.tables, systems, recipe, read_corpus(recipe.corpus))
+    return replace(report, tables=tables)
 
 
 def _recipes_here() -> str:
@@ -265,6 +294,7 @@ def _table_json(table: Table) -> dict[str, Any]:
         "support": dict(table.support),
         "signature": table.signature,
         "common": list(table.common),
+        "systems": [system_json(one) for one in table.systems],
         "rows": [
             {
                 **_row_json(row),

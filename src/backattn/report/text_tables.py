@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backattn.report.comparison import FEW_ENTITIES, OVERALL, LangReport, Measure, Row, Table
+from backattn.report.comparison import FEW_ENTITIES, OVERALL, LangReport, Measure, Row, System, Table
 from backattn.report.lineage import StoreLineage
 from backattn.report.significance import LEVEL, RESAMPLES, SEED, Difference
 
@@ -34,7 +34,7 @@ def score_grid(table: Table) -> TextTable:
     """Format training sentences x models, as in Tables 3 to 5 of the paper, with the lift of T."""
     measures = table.measures
     settings = any(row.setting for row in table.rows)
-    against = any(row.from_recipe for row in table.rows)
+    against = any(row.from_recipe for row in table.rows) or any(one.difference for one in table.systems)
     translators = _translators(table)
     header = (
         "Sentences", "Model", *(["Setting"] if settings else []), *translators,
@@ -47,16 +47,29 @@ def score_grid(table: Table) -> TextTable:
             *(_quality(table.origin(row), name) for name in translators),
             *(f1_cell(row, name) for name in measures),
             *lift_cells(row),
-            *([_against(row)] if against else []), str(len(row.seeds)), str(row.epochs),
+            *([_against(row.from_recipe)] if against else []), str(len(row.seeds)), str(row.epochs),
         )
         for row in table.rows
     )  # fmt: skip
-    return TextTable("Test F1", header, rows, range(1, 3 if settings else 2))
+    systems = tuple(
+        (
+            *_lead_of(one, settings), *([NOTHING] * len(translators)),
+            *(spread(one.measures[name]) for name in measures),
+            *difference_cells(None), *([_against(one.difference)] if against else []),
+            str(len(one.files)), NOTHING,
+        )
+        for one in table.systems
+    )  # fmt: skip
+    return TextTable("Test F1", header, rows + systems, range(1, 3 if settings else 2))
 
 
 def lead_cells(row: Row, settings: bool) -> tuple[str, ...]:
     """Format the cells that name a row: training sentences, model, and setting if rows have one."""
     return (f"{row.sentences:,}", row.model, *([", ".join(row.setting)] if settings else []))
+
+
+def _lead_of(system: System, settings: bool) -> tuple[str, ...]:
+    return (NOTHING, system.name, *([""] if settings else []))
 
 
 def type_grid(table: Table) -> TextTable:
@@ -73,6 +86,10 @@ def type_grid(table: Table) -> TextTable:
         )
         for row in table.rows
     )  # fmt: skip
+    rows += tuple(
+        (*_lead_of(one, settings), *(spread(one.types[name]) for name in table.support))
+        for one in table.systems
+    )
     return TextTable(
         "Test F1 by entity type (entities in the test set)", header, rows, range(1, 3 if settings else 2)
     )
@@ -148,11 +165,25 @@ def notes(table: Table) -> tuple[str, ...]:
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
         f"resamples, seed {SEED}; percentile interval, two-sided p.",
         *against,
+        *_systems(table.systems),
         *settings,
         *([f"All rows: {', '.join(table.common)}; the recipe has other values."] if table.common else []),
         *(quality[name] for name in _translators(table)),
         *remarks,
     )
+
+
+def _systems(systems: Sequence[System]) -> list[str]:
+    """Explain the rows of other systems."""
+    if not systems:
+        return []
+    names = ", ".join(one.name for one in systems)
+    against = dict.fromkeys(one.against for one in systems if one.against)
+    beside = "".join(
+        f" {AGAINST}: F1 minus that of {name}; one file of a system stands against each of its seeds."
+        for name in against
+    )
+    return [f"{names}: predictions given with --with, a file for each seed, scored as the runs are.{beside}"]
 
 
 def findings(table: Table) -> tuple[str, ...]:
@@ -240,10 +271,10 @@ def difference_cells(difference: Difference | None, remark: str = "") -> Sequenc
     return points(difference.value) + seeds, interval, p
 
 
-def _against(row: Row) -> str:
-    if row.from_recipe is None:
+def _against(difference: Difference | None) -> str:
+    if difference is None:
         return NOTHING
-    value, interval, _ = difference_cells(row.from_recipe)
+    value, interval, _ = difference_cells(difference)
     return f"{value} {interval}"
 
 

@@ -267,6 +267,7 @@ class Standardise(nn.Module):
     takes most of the gradient, whose norm is clipped, and the BiLSTM hardly learns (figures beside
     ``TRANSFER_DEVIATION``). One scale for all d keeps their relations: a direction that hardly varies
     is not blown up to noise. Frozen features beside the word vectors are standardised in the same way.
+    Unfitted (``tagger.standardise = false``) it changes nothing.
     """
 
     mean: Tensor  # shape: (d,)

@@ -1,6 +1,6 @@
 """Plain stochastic gradient descent and its annealing, as in section 3.2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,22 +34,28 @@ class Annealing:
 
 @torch.no_grad()
 def sgd_step(parameters: Iterable[Parameter], *, rate: float, clip_norm: float) -> None:
-    """Take one step down the gradient, shortened to ``clip_norm``, and clear the gradients.
+    """Take one step down the gradient, shortened to ``clip_norm`` unless that is 0, and clear the gradients.
 
-    Equal to ``clip_grad_norm_`` and ``torch.optim.SGD`` without momentum, and takes the sparse gradients of
-    the word vectors: only the rows of the batch are read and written.
+    Equal to ``clip_grad_norm_`` (or none) and ``torch.optim.SGD`` without momentum, and takes the sparse
+    gradients of the word vectors: only the rows of the batch are read and written.
     """
     learning = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [_summed(parameter.grad) for parameter in learning if parameter.grad is not None]
     # shape: ()
-    norm = torch.stack([torch.linalg.vector_norm(_values(gradient)) for gradient in gradients]).norm()
-    step = -rate * (clip_norm / (norm + _EPSILON)).clamp(max=1.0)
+    step = -rate * (_shortening(gradients, clip_norm) if clip_norm else learning[0].new_ones(()))
     for parameter, gradient in zip(learning, gradients, strict=True):
         if gradient.is_sparse:
             parameter.index_add_(0, gradient.indices()[0], gradient.values() * step)
         else:
             parameter.addcmul_(gradient, step)
         parameter.grad = None
+
+
+def _shortening(gradients: Sequence[Tensor], clip_norm: float) -> Tensor:
+    """The factor, at most 1, that brings the norm of all gradients together to ``clip_norm``. *Shape:* ()"""
+    norm = torch.stack([torch.linalg.vector_norm(_values(gradient)) for gradient in gradients]).norm()
+    shortening: Tensor = (clip_norm / (norm + _EPSILON)).clamp(max=1.0)
+    return shortening
 
 
 def _summed(gradient: Tensor) -> Tensor:

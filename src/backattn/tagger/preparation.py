@@ -71,6 +71,18 @@ def prepare(spec: RunSpec, *, device: str) -> Setup:
     tokens = [sentence.tokens for sentence in corpus.train]
     if network.words is not None:
         network.words.rare.copy_(torch.from_numpy(singletons(vocabulary, corpus.train)))
+    if recipe.standardise:
+        _standardise(network, sources, tokens)
+    return Setup(
+        corpus, vocabulary, shape, network.to(device), sources,
+        train=encode(tokens, vocabulary, [sentence.tags for sentence in corpus.train]),
+        dev=encode([sentence.tokens for sentence in corpus.dev], vocabulary),
+        device=torch.device(device),
+    )  # fmt: skip
+
+
+def _standardise(network: Tagger, sources: Sources, tokens: Sequence[tuple[str, ...]]) -> None:
+    """Fit the scale of T and of the frozen features; without it, they are read as they are."""
     given = dict(sources.embeddings)
     if sources.transfer is not None:
         given[TRANSFER] = sources.transfer
@@ -79,12 +91,6 @@ def prepare(spec: RunSpec, *, device: str) -> Setup:
         fit_standardise(module, given[name], tokens, FROZEN_DEVIATION)
     if network.standardise is not None:
         fit_standardise(network.standardise, given[TRANSFER], tokens, TRANSFER_DEVIATION)
-    return Setup(
-        corpus, vocabulary, shape, network.to(device), sources,
-        train=encode(tokens, vocabulary, [sentence.tags for sentence in corpus.train]),
-        dev=encode([sentence.tokens for sentence in corpus.dev], vocabulary),
-        device=torch.device(device),
-    )  # fmt: skip
 
 
 def fit_standardise(

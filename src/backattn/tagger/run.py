@@ -39,6 +39,8 @@ class TaggerFacts(Table, frozen=True, forbid_unknown_fields=False):
 
     embeddings: tuple[EmbeddingName, ...]
     fusion: Literal["output", "input", "both", "gate"]
+    word_dimensions: Natural
+    characters: Literal["none", "cnn", "lstm"]
     epochs: Positive
     sentences: SampleSize
 

@@ -90,15 +90,22 @@ class RunSpec:
 
 
 def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
-    """Reset the fusion or the embeddings of a recipe to their defaults where the inputs do not read them.
+    """Reset keys of a recipe to their defaults where the inputs do not read them: the fusion, the embeddings,
+    and the standardisation of what is not there.
 
     Otherwise two requests that differ only in them would train the same run twice. Keys of the word features
     stay even for ``transfer``, which does not read them: a report finds the base of a row by them.
 
-    :raises RecipeError: ``transfer`` with another fusion than ``output``.
+    :raises RecipeError: ``transfer`` with another fusion than ``output``; ``words`` where there are none.
     """
     if inputs == "words":
-        return replace(recipe, fusion="output")
+        if not (recipe.word_dimensions or recipe.embeddings):
+            raise RecipeError(
+                "tagger.word_dimensions: 0, and no tagger.embeddings, for the inputs words; expected 1 or "
+                "more: T alone as the embedding is --inputs words+transfer, random vectors --inputs random"
+            )
+        standardise = recipe.standardise if recipe.embeddings else TaggerRecipe().standardise
+        return replace(recipe, fusion="output", standardise=standardise)
     if inputs == "transfer":
         if recipe.fusion != "output":
             raise RecipeError(
@@ -112,10 +119,15 @@ def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
 def model_name(inputs: Inputs, recipe: TaggerRecipe | TaggerFacts) -> str:
     """Name of a model in the paper's tables: ``CharLM+BiLSTM+CRF+BAN``.
 
-    A fusion other than the paper's follows in brackets: ``BiLSTM+CRF+BAN(gate)``.
+    A fusion other than the paper's follows in brackets: ``BiLSTM+CRF+BAN(gate)``. Where the BiLSTM reads T,
+    or random vectors, and nothing else, that is the embedding, as in Table 5: ``BAN Embedding+BiLSTM+CRF``.
     """
     if inputs == "transfer":
         return "BAN+CRF"
+    if inputs != "words" and not (recipe.word_dimensions or recipe.embeddings or recipe.characters != "none"):
+        embedding = "BAN" if inputs == "words+transfer" else "Random"
+        both = "+BAN" if recipe.fusion == "both" else ""
+        return f"{embedding} Embedding+BiLSTM+CRF{both}"
     base = "+".join([*(_NAMES[name] for name in recipe.embeddings), "BiLSTM", "CRF"])
     if inputs == "words":
         return base

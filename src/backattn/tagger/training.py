@@ -22,7 +22,7 @@ from backattn.common.device import bound_kernel_caches, return_big_blocks, threa
 from backattn.common.digests import canonical_json
 from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.file_lock import writer_lock
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.common.safe_text import shortened
 from backattn.common.version import package_versions
 from backattn.corpus.scoring import Score, count, entities, score
@@ -34,6 +34,8 @@ from backattn.tagger.preparation import Setup, prepare
 from backattn.tagger.run import ADVICE, Run, RunFolder, check_request, finished_run
 from backattn.tagger.run_spec import RunSpec, model_name
 
+# Between two lines of progress where no bar is drawn.
+_LOG_SECONDS = 60
 # As in stage one: no monitor thread for the progress bar.
 tqdm.monitor_interval = 0
 
@@ -100,8 +102,14 @@ class _Training:
         with tqdm(
             total=total, initial=done, desc=name, unit="sentence", disable=bar_disabled(progress)
         ) as bar:
+            before, begin = state.epoch, time.monotonic()
+            logged = begin
             while state.epoch < self.recipe.epochs:
                 state = self._after_epoch(state, bar)
+                if time.monotonic() - logged > _LOG_SECONDS:
+                    logged = time.monotonic()
+                    left = time_left(begin, state.epoch - before, self.recipe.epochs - before)
+                    log_line(f"{name}: epoch {state.epoch}/{self.recipe.epochs}, {left}", progress)
         return self._finish(state)
 
     def _resume(self) -> _State:
@@ -165,7 +173,8 @@ class _Training:
         if not np.isfinite(mean):
             raise ModelError(
                 f"{self.files.path}: the training loss of epoch {epoch} is {mean}; "
-                "a lower tagger.learning_rate or tagger.clip_norm keeps it finite"
+                "a lower tagger.learning_rate, or gradients clipped at a lower tagger.clip_norm (0 does not "
+                "clip), keeps it finite"
             )
         return mean
 

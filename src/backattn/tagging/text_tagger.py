@@ -1,9 +1,9 @@
 """Tag new text through both stages: source tokens -> translation -> T, and frozen features -> tags."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from backattn.common.device import pick_device
 from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
@@ -12,26 +12,16 @@ from backattn.common.version import __version__
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.documents import Tokens
 from backattn.corpus.tags import OUTSIDE, split_tag
-from backattn.embeddings import Embedder
 from backattn.experiments.runs import StoredVectors
-from backattn.features.attention import transfer_attention
-from backattn.features.build import embedding_entries, transfer_entries, transfer_width, translation_entries
 from backattn.features.fetching import fetch_models
+from backattn.features.new_text import TRANSFER, FeatureModels, FeatureSource
 from backattn.features.pipeline import require_usable
 from backattn.features.plan import Stage, make_plan
+from backattn.models.package_folder import MODELS, open_package
 from backattn.models.vouchers import NOBODY, Vouchers
-from backattn.recipe import EmbeddingName, Recipe, from_json
-from backattn.store.layout import Entry
-from backattn.store.reader import StoreReader
+from backattn.recipe import Recipe, from_json
 from backattn.tagger.prediction import Prediction, TaggerModel, load_run, predict_scored
 from backattn.tagger.run import ADVICE, RunFolder, read_json
-
-if TYPE_CHECKING:
-    from backattn.english.flair import FlairTagger
-    from backattn.translation import Translator
-
-# Name of T among the vectors that a run reads; the others are named after the embeddings.
-_TRANSFER = "T"
 
 
 class TextTagger:
@@ -39,6 +29,7 @@ class TextTagger:
 
     Sentences that the run's stores hold are taken from there.
 
+    :param run: folder of the run, or of a packaged run, whose models are its own and which reads no store.
     :param vouchers: of models that are pickles. The run may come from a stranger, so it vouches for none.
     :raises MissingError: the run is missing.
     :raises ModelError: the run is damaged.
@@ -48,18 +39,23 @@ class TextTagger:
         self._device = pick_device(device)
         self._vouchers = vouchers
         self._folder = run
-        self._verified: set[str] = set()  # names of stores
-        self._embedders: dict[str, Embedder] = {}
+        self._package = open_package(run)
         self._model: TaggerModel = load_run(run, self._device)
-        self.recipe = self._recipe_of(RunFolder(run).recipe)
+        recipe = self._recipe_of(RunFolder(run).recipe)
+        self.recipe = self._package.recipe(recipe) if self._package else recipe
 
     @cached_property
     def _stages(self) -> Mapping[str, Stage]:
         """Kind of vectors that the run reads -> the stage that makes it; all models are checked before one
         is loaded."""
+        if self._package:
+            self._package.require_models()
         self._fetch()
         stages = self._refuse_other_models(self._folder)
         require_usable([*stages.values()], self.recipe, self._vouchers)
+        if self._package:  # a store of the user's cache is none of a stranger's business
+            no_store = self._folder / MODELS / "no store"
+            return {name: replace(stage, path=no_store) for name, stage in stages.items()}
         return stages
 
     def _fetch(self) -> None:
@@ -70,21 +66,9 @@ class TextTagger:
             fetch_models(self.recipe, "embeddings", vouchers=self._vouchers)
 
     @cached_property
-    def _stores(self) -> dict[str, StoreReader | None]:
-        return {name: stage.open() for name, stage in self._stages.items()}
-
-    # A run on words alone needs none of stage one's packages.
-    @cached_property
-    def _translator(self) -> "Translator":
-        from backattn.features.pipeline import load_translator
-
-        return load_translator(self.recipe, self._device)
-
-    @cached_property
-    def _english(self) -> "FlairTagger":
-        from backattn.features.pipeline import load_english_tagger
-
-        return load_english_tagger(self.recipe, self._device, self._vouchers)
+    def _features(self) -> FeatureSource:
+        models = FeatureModels(self.recipe, self._device, self._vouchers)
+        return FeatureSource({name: stage.open() for name, stage in self._stages.items()}, models.compute)
 
     def _recipe_of(self, path: Path) -> Recipe:
         try:
@@ -118,6 +102,8 @@ class TextTagger:
             ) from None
         for name, (stage, store) in read.items():
             if stage.recipe_id != store:
+                if self._package:
+                    self._package.require_digests()
                 raise StaleError(
                     f"{run}: has learnt from {name} of the store {store[:14]}; the models that its "
                     f"recipe.json names make {stage.recipe_id[:14]} now. Put back those that it was trained "
@@ -133,7 +119,7 @@ class TextTagger:
             return read  # a recipe without models will do
         plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's id does not depend on the corpus
         if self._model.needs_transfer and run.store is not None:
-            read[_TRANSFER] = plan.transfer, run.store
+            read[TRANSFER] = plan.transfer, run.store
         for name, store in run.facts.embeddings.items():
             if name not in plan.embeddings:
                 raise ModelError(
@@ -164,41 +150,8 @@ class TextTagger:
             return []
         # Equal sentences are computed once, by the functions of stage one.
         unique = [Sentence(tokens, ("O",) * len(tokens)) for tokens in dict.fromkeys(sentences)]
-        made = {name: self._vectors(name, unique) for name in self._stages}
-        transfer = made.pop(_TRANSFER, None)
+        made = {
+            name: StoredVectors(*self._features.entries(name, unique), "new text") for name in self._stages
+        }
+        transfer = made.pop(TRANSFER, None)
         return predict_scored(self._model, sentences, transfer, made)
-
-    def _vectors(self, name: str, unique: Sequence[Sentence]) -> StoredVectors:
-        """Vectors of sentences: stored ones, and those of the others, which are computed."""
-        store, known, width = self._stores[name], dict[bytes, Entry](), 0
-        if store is not None:
-            known = {sentence.key: store[sentence.key] for sentence in unique if sentence.key in store}
-            width = int(store.attributes["d"])
-            if known and name not in self._verified:
-                store.verify()  # every byte, once, as before a training
-                self._verified.add(name)
-        fresh = [sentence for sentence in unique if sentence.key not in known]
-        if fresh:
-            computed, width = self._transfer(fresh) if name == _TRANSFER else self._embed(name, fresh)
-            known |= {sentence.key: entry for sentence, entry in zip(fresh, computed, strict=True)}
-        return StoredVectors(known, width, "new text")
-
-    def _embed(self, name: str, sentences: Sequence[Sentence]) -> tuple[list[Entry], int]:
-        """Compute frozen features of the sentences, and tell their width."""
-        if name not in self._embedders:
-            from backattn.features.pipeline import load_embedder
-
-            self._embedders[name] = load_embedder(
-                self.recipe, cast(EmbeddingName, name), self._device, self._vouchers
-            )
-        embedder = self._embedders[name]
-        return embedding_entries(embedder, sentences, self.recipe.embeddings.dtype), embedder.width
-
-    def _transfer(self, sentences: Sequence[Sentence]) -> tuple[list[Entry], int]:
-        """Compute T of the sentences, and tell its width."""
-        recipe = self.recipe.transfer
-        keys = [sentence.key for sentence in sentences]
-        translations = dict(zip(keys, translation_entries(self._translator, sentences), strict=True))
-        attend = transfer_attention(recipe)
-        entries = transfer_entries(self._english, attend, recipe, sentences, translations)
-        return entries, transfer_width(self._english, recipe)

@@ -14,7 +14,7 @@ import msgspec
 from backattn.common.atomic_files import is_file, write_whole_text
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.json_files import read_table
-from backattn.common.progress import log_line
+from backattn.common.progress import log_line, time_left
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.training_manifest import damage_as_model_error, train_anew
 
@@ -90,6 +90,7 @@ class EpochFiles(Generic[_MetricsT]):
         :param progress: write a line after each epoch where there is no terminal.
         """
         finished = self.finished()
+        before, begin = len(finished), time.monotonic()
         for epoch in range(len(finished), epochs):
             start = time.monotonic()
             metrics = train(epoch, self.path(epoch + 1))
@@ -97,7 +98,10 @@ class EpochFiles(Generic[_MetricsT]):
             finished = (*finished, dataclasses.replace(metrics, seconds=seconds))
             write_whole_text(self._log, json.dumps({"epochs": list(map(asdict, finished))}))
             label = f"{self.name}, " if self.name else ""
-            log_line(f"{label}epoch {epoch + 1}/{epochs}: {metrics.to_text()}, {seconds:.0f} s", progress)
+            left = time_left(begin, epoch + 1 - before, epochs - before)
+            log_line(
+                f"{label}epoch {epoch + 1}/{epochs}: {metrics.to_text()}, {seconds:.0f} s, {left}", progress
+            )
         return finished
 
     @property

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, NotFetchedError, RecipeError
 from backattn.common.extras import Extra
-from backattn.models.model_digests import missing_models
+from backattn.models.model_digests import VECTORS, missing_models
 from backattn.models.training_manifest import MANIFEST
 from backattn.recipe import (
     FairseqRecipe,
@@ -52,7 +52,7 @@ class Training:
     :param run: ``run(threads, replace)`` trains; see the trainings' own functions.
     """
 
-    kind: Literal["translator", "English tagger", "character language models"]
+    kind: Literal["translator", "English tagger", "character language models", "fastText vectors"]
     lang: str
     folder: Path
     own: bool
@@ -63,7 +63,8 @@ class Training:
     @property
     def extra(self) -> Extra:
         """The extra of the installation that brings the packages of the training."""
-        return "fairseq" if self.kind == "translator" else "flair"
+        found: dict[str, Extra] = {"translator": "fairseq", "fastText vectors": "vectors"}
+        return found.get(self.kind, "flair")
 
     def begins(self, *, replace: bool = False, others: bool = False) -> bool:
         """Whether ``backattn models`` runs it: it is not there, or its settings are to be compared.
@@ -110,13 +111,17 @@ def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
         *_translator(recipe, recipe.name, (), replace),
         *_english(recipe),
         *_charlm(recipe),
+        *_vectors(recipe),
     ]
 
 
 def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
     """The missing models of a recipe that none of the trainings makes."""
-    charlm = recipe.embeddings.charlm
-    places = {"charlm": model_path(charlm.checkpoint if charlm else "")}
+    charlm, fasttext = recipe.embeddings.charlm, recipe.embeddings.fasttext
+    places = {
+        "charlm": model_path(charlm.checkpoint if charlm else ""),
+        "fasttext": model_path(fasttext.checkpoint if fasttext else ""),
+    }
     if isinstance(recipe.translator, ModelTranslator):
         places["translator"] = model_path(recipe.translator.checkpoint)
     if recipe.english:
@@ -224,6 +229,34 @@ def _charlm(recipe: Recipe) -> Iterator[Training]:
     yield Training(
         "character language models", described.name, folder, described is recipe, reads, files, run
     )
+
+
+def _vectors(recipe: Recipe) -> Iterator[Training]:
+    """The training of the fastText vectors, by this recipe or the one that names their folder."""
+    fasttext, described = recipe.embeddings.fasttext, recipe
+    if "fasttext" not in recipe.tagger.embeddings or fasttext is None or not fasttext.checkpoint:
+        return
+    if fasttext.training is None:
+        with suppress(MissingError):
+            other = load_recipe(trained_by(fasttext.checkpoint))
+            table = other.embeddings.fasttext
+            if table and table.training and _same(table.checkpoint, fasttext.checkpoint):
+                described, fasttext = other, table
+        if described is recipe:
+            return
+    folder = model_path(fasttext.checkpoint)
+
+    def run(threads: int | None, replace: bool) -> TrainingReport:
+        from backattn.training.vectors.train import train_vectors
+
+        return train_vectors(described, folder=folder, threads=threads, progress=True, replace=replace)
+
+    reads = [
+        *file_keys(fasttext.training, "embeddings.fasttext.training"),
+        *file_keys(described.parallel_text, "translator.training.parallel"),
+    ]
+    own = described is recipe
+    yield Training("fastText vectors", described.name, folder, own, tuple(reads), (VECTORS,), run)
 
 
 def _same(one: str, other: str) -> bool:

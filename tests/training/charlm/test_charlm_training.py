@@ -277,6 +277,17 @@ def test_a_corrected_label_is_no_other_training(recipe: Recipe, tmp_path: Path) 
     assert request(dataclasses.replace(corpus, test=(more,)), ()) == request(corpus, ())
 
 
+def test_another_licence_is_no_other_training(recipe: Recipe) -> None:
+    training = recipe.embeddings.charlm.training if recipe.embeddings.charlm else None
+    assert training is not None
+    purpose = Purpose(corpus=read_corpus(recipe.corpus), language="en", unit="word", key="embeddings.charlm")
+    assert training.files
+    files = tuple(structs.replace(file, licence="MIT") for file in training.files)
+    assert files != training.files
+    other = structs.replace(training, files=files)
+    assert module.make_request(other, purpose) == module.make_request(training, purpose)
+
+
 class TestRefusals:
     def test_no_training(self, recipe: Recipe, tmp_path: Path) -> None:
         none = EmbeddingsRecipe()

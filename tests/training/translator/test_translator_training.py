@@ -609,3 +609,12 @@ def test_a_request_that_is_no_text_is_another_recipes(tmp_path: Path) -> None:
     (work / "request.json").write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="holds the unfinished training of another recipe"):
         train(toy_recipe(tmp_path), tmp_path / "translator")
+
+
+def test_another_licence_is_no_other_training(tmp_path: Path) -> None:
+    made = toy_recipe(tmp_path)
+    _, training = made.own_translator
+    (file,) = training.parallel
+    other = structs.replace(training, parallel=(structs.replace(file, licence="CC-BY-NC-4.0"),))
+    assert other != training
+    assert module._request(made, other) == module._request(made, training)

@@ -1,7 +1,7 @@
 """Read the training text of character language models: one sentence a line, tokens separated by spaces."""
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,28 +88,37 @@ def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) 
     :raises MissingError: a file is not there.
     """
     corpus = purpose.corpus
-    held_out = {letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
+    held_out = held_out_text(corpus)
     train = [_line(sentence) for sentence in corpus.train]
     counts = []
     for file in files:
-        kept, count = _read_file(file, purpose, held_out, progress)
+        lines = list(_cells(file, purpose.key))
+        kept, count = tokenised(lines, file.path, file.limit, purpose, held_out, progress=progress)
         train += kept
         counts.append(count)
     return Text(tuple(train), tuple(map(_line, corpus.dev)), tuple(counts))
 
 
-def _read_file(
-    file: TextFile, purpose: Purpose, held_out: Set[str], progress: bool
+def held_out_text(corpus: Corpus) -> Set[str]:
+    """The letters of each dev and test sentence, which no text may contain that something is trained on."""
+    return {letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
+
+
+def tokenised(
+    raw: Sequence[str], path: str, limit: int, purpose: Purpose, held_out: Set[str], *, progress: bool
 ) -> tuple[list[str], TextCounts]:
-    raw = list(_cells(file, purpose.key))
+    """Tokenise the lines of a file like the corpus, and leave out those that are held out; count them.
+
+    :param limit: largest number of lines, taken evenly; 0 for all.
+    """
     full = [line for line in raw if line]
-    sample = evenly_spread(full, file.limit)
-    bar = tqdm(sample, desc=f"tokenise {Path(file.path).name}", unit="line", disable=bar_disabled(progress))
+    sample = evenly_spread(full, limit)
+    bar = tqdm(sample, desc=f"tokenise {Path(path).name}", unit="line", disable=bar_disabled(progress))
     lines = [" ".join(tokenise(line, purpose.language, purpose.unit)) for line in bar]
     tokens = [line for line in lines if line]  # Moses makes no token of zero-width spaces
     kept = [line for line in tokens if letters(line) not in held_out]
     return kept, TextCounts(
-        path=file.path,
+        path=path,
         lines=len(raw),
         kept=len(kept),
         empty=len(raw) - len(full) + len(lines) - len(tokens),

@@ -20,7 +20,7 @@ from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS
 from backattn.models.flair_config import FORMAT
 from backattn.models.safetensors_model import SUFFIX
 from backattn.models.training_manifest import read_report_as
-from backattn.recipe import CharLmTraining, Recipe, as_json
+from backattn.recipe import CharLmTraining, Recipe, as_json, without_licences
 from backattn.training.charlm.flair_trainer import (
     negative_log_likelihood,
     new_model,
@@ -310,7 +310,7 @@ def make_request(training: CharLmTraining, purpose: Purpose) -> dict[str, Any]:
     """Everything that the numbers of a training depend on, down to digests of the tokens and the files."""
     return {
         "format": FORMAT,
-        "training": as_json(training),
+        "training": without_licences(as_json(training)),
         # Only the tokens, which are all that is read. Test sentences matter where files could contain them.
         "corpus": {
             split: digest([sentence.tokens for sentence in sentences])

@@ -25,7 +25,15 @@ from backattn.english.flair import FlairTagger
 from backattn.models.flair_serialisation import load_tagger
 from backattn.models.training_manifest import read_report_as
 from backattn.models.vouchers import Vouchers
-from backattn.recipe import EnglishCharLm, EnglishRecipe, EnglishTraining, as_json, cache_root, model_path
+from backattn.recipe import (
+    EnglishCharLm,
+    EnglishRecipe,
+    EnglishTraining,
+    as_json,
+    cache_root,
+    model_path,
+    without_licences,
+)
 from backattn.training.charlm.text import Purpose
 from backattn.training.charlm.train import make_request, train_models
 from backattn.training.english.column_files import read_english_file
@@ -139,7 +147,7 @@ def train_english(
     charlm = training.charlm
     _refuse_shared_folders(charlm, folder)
     read = cache(lambda: _read(training))
-    settings = as_json(training)
+    settings = without_licences(as_json(training))
     del settings["charlm"]  # identified by content, wherever the models lie
     request = {
         "training": settings,

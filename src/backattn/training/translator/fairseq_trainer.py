@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from backattn.common.device import pick_device, takes_bfloat16
 from backattn.common.errors import ModelError, RecipeError
-from backattn.common.progress import bar_disabled, log_line
+from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.common.safe_text import quoted, shortened
 from backattn.models.import_logging import keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, load_safely
@@ -123,12 +123,14 @@ def train_model(
     with _quiet_fairseq(work / _LOG), torch.serialization.safe_globals(PLAIN_CLASSES):
         run = _Run(files, training, work)
         with _bar(run, training, progress) as bar:
-            while run.epoch <= len(training.learning_rates):
+            before, begin, epochs = run.epoch - 1, time.monotonic(), len(training.learning_rates)
+            while run.epoch <= epochs:
                 run.train_epoch(bar)
                 done = run.figures[-1]
                 log_line(
-                    f"epoch {done.epoch}/{len(training.learning_rates)}: perplexity {done.perplexity:.2f}, "
-                    f"{done.valid_perplexity:.2f} held out, {done.seconds:.0f} s",
+                    f"epoch {done.epoch}/{epochs}: perplexity {done.perplexity:.2f}, "
+                    f"{done.valid_perplexity:.2f} held out, {done.seconds:.0f} s, "
+                    f"{time_left(begin, done.epoch - before, epochs - before)}",
                     progress,
                 )
     return tuple(run.figures)

@@ -20,7 +20,15 @@ from backattn.common.device import pick_device, threads_of_torch
 from backattn.common.errors import RecipeError
 from backattn.common.progress import bar_disabled
 from backattn.models.training_manifest import MANIFEST, read_report_as
-from backattn.recipe import EPOCHS, BackTranslation, Recipe, TranslatorTraining, as_json, model_path
+from backattn.recipe import (
+    EPOCHS,
+    BackTranslation,
+    Recipe,
+    TranslatorTraining,
+    as_json,
+    model_path,
+    without_licences,
+)
 from backattn.training.training_job import (
     TrainingJob,
     changes,
@@ -238,7 +246,7 @@ def _request(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
     files = [*training.parallel, *back.parallel, training.valid, training.test]
     names = {name for file in files for name in (file.path, file.english_path) if name}
     names |= {file.path for file in training.dictionaries} | {file.path for file in back.columns}
-    settings = as_json(training)
+    settings = without_licences(as_json(training))
     del settings["keep"]  # it does not change the numbers
     return {
         "format": FORMAT_VERSION,

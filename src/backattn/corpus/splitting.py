@@ -1,0 +1,94 @@
+"""Split one file into train, dev and test: by documents or sentences, the same way each time.
+
+Equal sentences stay on one side: what was seen in training must not be asked in a test.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from backattn.corpus import SPLITS, Sentence
+
+# Fewer groups of documents are too coarse.
+_FEWEST_GROUPS = 20
+# Orders the groups; another one gives another split.
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three parts of a file.
+
+    :param splits: train, dev and test, each in the order of the file.
+    :param by_documents: whether whole documents were kept together, not only equal sentences.
+    """
+
+    splits: Mapping[str, tuple[Sentence, ...]]
+    by_documents: bool
+
+
+def split_sentences(
+    sentences: Sequence[Sentence], document_of: Sequence[int], percents: Sequence[int]
+) -> Parts:
+    """Split sentences.
+
+    Documents are kept whole unless that, with equal sentences of several documents, leaves few groups.
+
+    :param document_of: number of the document of each sentence.
+    :param percents: of the sentences, for train, dev and test.
+    """
+    total = len(sentences)
+    documents = _groups(sentences, document_of)
+    sizes = [len(group) for group in documents]
+    by_documents = len(sizes) >= _FEWEST_GROUPS and max(sizes) * 100 <= max(percents) * total
+    groups = documents if by_documents else _groups(sentences, range(total))
+    part_of = _assign(sentences, groups, [percent * total / 100 for percent in percents])
+    splits = {
+        name: tuple(s for s, own in zip(sentences, part_of, strict=True) if own == part)
+        for part, name in enumerate(SPLITS)
+    }
+    return Parts(splits, by_documents)
+
+
+def _groups(sentences: Sequence[Sentence], document_of: Sequence[int]) -> list[list[int]]:
+    """Places of the sentences that must stay together: of one document, or of documents with an equal one."""
+    parent = list(range(len(sentences)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = place = parent[parent[place]]
+        return place
+
+    first: dict[bytes | int, int] = {}
+    for place, (sentence, document) in enumerate(zip(sentences, document_of, strict=True)):
+        for mark in (sentence.key, document):
+            parent[root(place)] = root(first.setdefault(mark, place))
+    groups: dict[int, list[int]] = {}
+    for place in range(len(sentences)):
+        groups.setdefault(root(place), []).append(place)
+    return list(groups.values())
+
+
+def _assign(sentences: Sequence[Sentence], groups: Sequence[list[int]], wanted: Sequence[float]) -> list[int]:
+    """The part of each sentence: each group, in the order of a digest, goes where most is missing."""
+
+    def order(group: list[int]) -> bytes:
+        least = min(sentences[place].key for place in group)
+        return hashlib.sha256(b"%d/%s" % (_SEED, least)).digest()
+
+    missing, part_of = list(wanted), [0] * len(sentences)
+    for group in sorted(groups, key=order):
+        # In its own measure: a small part gets its share throughout, not last.
+        part = max(range(len(missing)), key=lambda one: (missing[one] / wanted[one], missing[one]))
+        missing[part] -= len(group)
+        for place in group:
+            part_of[place] = part
+    return part_of
+
+
+def to_columns(sentences: Sequence[Sentence]) -> str:
+    """The text of a column file: token, tab, BIOES tag."""
+    return "".join(
+        "".join(f"{token}\t{tag}\n" for token, tag in zip(s.tokens, s.tags, strict=True)) + "\n"
+        for s in sentences
+    )

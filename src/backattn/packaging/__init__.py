@@ -1,0 +1,1 @@
+"""``backattn package``: a folder of a finished run that tags on another machine, with its model card."""
