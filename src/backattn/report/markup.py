@@ -42,6 +42,13 @@ def render(template: str, **values: object) -> str:
     return printable(_environment().get_template(template).render(values), keep="\n\t")
 
 
+def script(template: str) -> Script:
+    """Read a script of ``templates/``."""
+    text = _environment().get_template(template).render()
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return Script(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of the package, without values
+
+
 def render_markdown(template: str, **values: object) -> str:
     """Fill a Markdown template of ``templates/``; no text among the values is read as markup."""
     made = _environment().overlay(autoescape=False, finalize=_markdown)
@@ -53,13 +60,6 @@ def _markdown(value: object) -> object:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return _MARKUP.sub(r"\\\g<0>", printable(value)).replace("&", "&amp;")
-
-
-def script(template: str) -> Script:
-    """Read a script of ``templates/``."""
-    text = _environment().get_template(template).render()
-    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-    return Script(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of the package, without values
 
 
 def element(name: str, content: object = "", attributes: Mapping[str, object] | None = None) -> Markup:
