@@ -314,7 +314,8 @@ def test_the_command_line_names_the_engine(home: Path, monkeypatch: pytest.Monke
     command = ("features", "toy", "--only", "embeddings", "--device", "cpu")
     found = []
     for engine in ((), ("--engine", "processes", "--workers", "2", "--threads", "1")):
-        assert run(*command, *engine)[0] == 0
+        status, _, err = run(*command, *engine)
+        assert (status, err) == (0, "")
         (store,) = (home / "cache/toy/embeddings/fasttext").glob("*.h5")
         found.append(numbers(StoreReader(store)))
         store.unlink()

@@ -1,4 +1,7 @@
-"""Stage one on a Ray cluster of two nodes: the same store, whoever dies; and what is refused."""
+"""Stage one on a Ray cluster of two nodes: the same store, whoever dies; and what is refused.
+
+`make test` runs those without the marker ``cluster``, `make faults` all.
+"""
 
 import os
 import signal
@@ -95,7 +98,6 @@ def after_shards(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], 
     monkeypatch.setattr(build, "StoreReader", Counted)
 
 
-@pytest.mark.cluster
 def test_two_nodes_make_the_arrays_of_one_process(joined: Pair, home: Path) -> None:
     load = Traced(home / "traces", pause=0.2)
     assert translate(load, TWO) == translate(FakeTranslator, Computing())
@@ -111,7 +113,6 @@ def test_two_nodes_make_the_arrays_of_one_process(joined: Pair, home: Path) -> N
     assert found[0] == found[1]
 
 
-@pytest.mark.cluster
 def test_a_killed_worker_is_replaced_and_its_shard_handed_out_again(joined: Pair, home: Path) -> None:
     corpus = make_corpus([*TEXTS, "a deadly word"])
     load = Traced(home / "traces", deaths=1, pause=0.1)
@@ -259,6 +260,7 @@ def test_a_killed_driver_leaves_what_is_finished(pair: Pair, home: Path) -> None
     assert load.shards - begun == CUTS - finished
 
 
+@pytest.mark.cluster
 def test_a_killed_node_costs_the_shards_in_hand(
     pair: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
