@@ -19,7 +19,9 @@ from backattn.recipe import load_recipe
 from users_folder import MODELS, ORDINARY, RECIPE, fill, make_home
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pipelines/DATA.md", ROOT / "cache/README.md"])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pipelines/DATA.md", ROOT / "cache/README.md"]
+)
 BLOCK = re.compile(r"^(?:<!-- (not run: [^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.S | re.M)
 NOT_OURS = {  # options of pip, python and other programs
     *("--no-build-isolation", "--require-hashes", "--print-alignment", "--seconds", "--no-deps"),
@@ -149,7 +151,9 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_source() -> None:
     source = re.sub(r'"\s*(?:#[^\n]*)?\n\s*f?"', "", source)  # a message over several lines
     rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs/troubleshooting.md").read_text("utf-8"), re.M)
     assert len(rows) > 10
-    parts = [part.strip() for row in rows for span in re.findall("`(.+?)`", row) for part in span.split("...")]
+    parts = [
+        part.strip() for row in rows for span in re.findall("`(.+?)`", row) for part in span.split("...")
+    ]
     assert [part for part in parts if part not in source] == []
 
 
@@ -194,7 +198,15 @@ def runnable(page: Path) -> bool:
 WITH_MODELS = "first-corpus.md"  # stage one runs
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if runnable(p) and p.name != WITH_MODELS], ids=named)
+def run_pages() -> Iterator[object]:
+    for page in PAGES:
+        if runnable(page) and page.name != WITH_MODELS:
+            # The README's commands train a tagger.
+            marks = [pytest.mark.slow] if page.name == "README.md" else []
+            yield pytest.param(page, marks=marks, id=named(page))
+
+
+@pytest.mark.parametrize("page", run_pages())
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = make_home(tmp_path, monkeypatch, corpus=ORDINARY, models=MODELS)
     (home / "pipelines/de.toml").write_text(RECIPE)
