@@ -198,7 +198,15 @@ def runnable(page: Path) -> bool:
 WITH_MODELS = "first-corpus.md"  # stage one runs
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if runnable(p) and p.name != WITH_MODELS], ids=named)
+def run_pages() -> Iterator[object]:
+    for page in PAGES:
+        if runnable(page) and page.name != WITH_MODELS:
+            # The README's commands train a tagger.
+            marks = [pytest.mark.slow] if page.name == "README.md" else []
+            yield pytest.param(page, marks=marks, id=named(page))
+
+
+@pytest.mark.parametrize("page", run_pages())
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = make_home(tmp_path, monkeypatch, corpus=ORDINARY, models=MODELS)
     (home / "pipelines/de.toml").write_text(RECIPE)
