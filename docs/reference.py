@@ -17,7 +17,7 @@ from backattn.recipe.keys import recipe_keys
 
 _HEAD = """# Reference
 
-Made of docstrings and help texts: `python docs/reference.py > docs/reference.md`. Not to be edited by hand."""
+Made of docstrings and help texts: `python docs/reference.py > docs/reference.md`. Not edited by hand."""
 
 
 def reference() -> str:

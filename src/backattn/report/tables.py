@@ -153,7 +153,6 @@ def lang_json(report: LangReport) -> dict[str, Any]:
                 **_table_json(table),
                 "errors": errors.to_json(),
                 "beside_paper": [line.to_json() for line in paper_lines(table, paper)] if paper else [],
-                "errors": errors.to_json(),
             }
             for table, errors in zip(report.tables, report.errors, strict=True)
         ],
