@@ -17,7 +17,7 @@ from backattn.recipe.keys import recipe_keys
 
 _HEAD = """# Reference
 
-Made of docstrings and help texts: `python docs/reference.py > docs/reference.md`. Not to be edited by hand."""
+Made from docstrings and help texts by `python docs/reference.py > docs/reference.md`; not edited by hand."""
 
 
 def reference() -> str:

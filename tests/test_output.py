@@ -23,6 +23,8 @@ from fakes import FakeEnglishTagger
 from report.run_folders import make_run
 from users_folder import build_stores, make_home
 
+pytestmark = pytest.mark.slow
+
 # The clipboard (OSC 52), the title, the screen, a whole line written over, C1, all that reorders, hides or
 # separates; and what a report must not hold.
 EVIL = (
@@ -123,11 +125,18 @@ CALLS: dict[tuple[str, ...], list[str]] = {
         "toy", "toy --json", "EVIL", "EVIL.toml", "toy --set EVIL=EVIL",
         "toy --set corpus.train=EVIL",
     ],
+    ("init",): [
+        "EVIL data/toy.train", "new EVIL", "new data/toy.train --source EVIL", "new data/toy.train",
+    ],
+    ("convert",): [
+        "EVIL EVIL", "data/toy.train EVIL.txt", "data/toy.train EVIL.jsonl --json", "text.txt EVIL",
+    ],
     ("sample",): [""],
     ("demo",): ["--threads EVIL"],
     ("models",): ["toy --dry-run", "toy --dry-run --json", "toy"],
     ("translator", "train"): ["toy", "EVIL"],
     ("charlm", "train"): ["toy", "EVIL"],
+    ("vectors", "train"): ["toy", "EVIL"],
     ("english", "train"): ["toy", "EVIL"],
     ("english", "convert"): ["EVIL EVIL", "toy EVIL --sha256 EVIL"],
     ("align",): ["toy", "EVIL"],
@@ -157,6 +166,7 @@ CALLS: dict[tuple[str, ...], list[str]] = {
     ],
     ("inspect",): ["toy train:1", "toy train:1 --json", "toy EVIL", "toy train:1 --run EVIL"],
     ("project",): ["toy", "toy --json"],
+    ("package",): ["RUN packaged", "RUN packaged --replace --json", "RUN EVIL", "EVIL EVIL"],
 }  # fmt: skip
 # Their output is data: in a file or a pipe, the very tokens.
 DATA = {("pairs",), ("tag",)}

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+import backattn
 from backattn import cli
 from backattn.packaging import package_run as module
 from backattn.packaging.licences import Licensed, hub_licence, warnings
@@ -105,6 +106,7 @@ def test_it_tags_on_another_machine_as_on_this(
     there = tag(received)
     assert there[0] == 0, there[2]
     assert "Anna\tS-PER\n" in there[1]
+    assert [entity.text for entity in backattn.load(received).tag("Anna singt.")] == ["Anna"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["received"]  # nothing else is needed or made
     monkeypatch.chdir(home)
     monkeypatch.delenv("BACKATTN_CACHE")
@@ -180,6 +182,30 @@ def _values(text: str) -> dict[str, object]:
         "statistics": {"splits": [text], "rows": [(text, [text])]}, "scores": [score, score],
         "others": [row], "models": [row], "licences": [part],
     }  # fmt: skip
+
+
+def test_trained_vectors_are_packaged_as_those_of_others_are(
+    trained: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie below the cache, and not below the data."""
+    monkeypatch.chdir(home)
+    (home / "cache/own/vectors").mkdir(parents=True)
+    shutil.copy(home / "data/toy.vec", home / "cache/own/vectors/vectors.bin")
+    own = ["--set", 'embeddings.fasttext={ checkpoint = "own/vectors" }']
+    status, out, err = run("train", "toy", "--inputs", "words", "--seeds", "2", "--json", *own)
+    assert status == 0, err
+    folder = home / json.loads(out)[0]["folder"]
+    expected = tag(folder)
+    assert expected[0] == 0, expected[2]
+    for how in ("copy", "names"):
+        status, _, err = run("package", str(folder), str(tmp_path / how), "--models", how)
+        assert status == 0, err
+    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path / "data"))
+    assert tag(tmp_path / "copy") == expected
+    assert "put vectors.bin with sha256 " in refused(tmp_path / "names")
+    shutil.copytree(home / "cache/own", tmp_path / "cache/own")
+    assert tag(tmp_path / "names") == expected
 
 
 def test_names_and_digests_in_place_of_models(
@@ -291,6 +317,9 @@ def test_the_paths_of_its_recipe_are_not_followed(received: Path, path: str) -> 
     sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" else None)
     assert tag(received) == expected
     assert not [name for name in opened if name.endswith(("kcore", "secret.vec", "config.json"))]
+    trained_one = {"checkpoint": path, "training": {}}
+    rewrite(received, "recipe.json", lambda recipe: recipe["embeddings"].update(fasttext=trained_one))
+    assert tag(received) == expected
     rewrite(received, "recipe.json", lambda recipe: recipe["tagger"].update(embeddings=["fasttext", "bert"]))
     assert "models/embeddings.bert" in refused(received)
 

@@ -28,6 +28,8 @@ from job_tasks import Square
 from test_architecture import run_without
 from users_folder import ORDINARY, fill, make_home, run
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
 CORPUS = make_corpus(WORDS)
 GRID = RunGrid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))

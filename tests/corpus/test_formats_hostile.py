@@ -16,6 +16,8 @@ from backattn.corpus.formats import parse_column_file, read_corpus
 from backattn.recipe import ColumnFormat, CorpusRecipe
 from hostile import LETTERS, answer, check_column_file
 
+pytestmark = pytest.mark.slow
+
 TOKENS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n\r\0\t "), min_size=1)
 KINDS = st.sampled_from(["X", "PER", "ORG.NAM", "Y" * 300, "\x1b[31m", "\u2028", "-"])
 ODD_LINES = st.sampled_from(

@@ -25,6 +25,8 @@ from bounds import bounded
 from hub_cache import run_offline
 from tiny_bert import save_bert, save_encoder, save_roberta
 
+pytestmark = pytest.mark.slow
+
 SENTENCES = [
     ("abc", "the", "ding"), ("the",), ("a", "b", "c", "d", "e", "abcde", "eeee"), ("zebra", "\u200b", "a"),
     ("\u200b",), ("ab", "cd") * 6,

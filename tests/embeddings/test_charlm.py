@@ -34,6 +34,8 @@ from fakes import make_recipe  # noqa: E402
 from largest_tensor import at_most  # noqa: E402
 from tiny_english import Bomb, make_sentences, random_charlm  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ODD = [("Ärger", "–", "Ωmega", "12"), ("x",), ("Port", "Bray") * 20, ("b" * 70, "\U0001f600", "é")]
 CHINESE = [tuple("我们在北京见面。"), tuple("不")]
 SENTENCES = [*(sentence.tokens for sentence in make_sentences(20, seed=1)), *ODD, *CHINESE]

@@ -9,6 +9,8 @@ from pathlib import Path
 import fuzz
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_no_seed_breaks_a_property(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ from tiny_english import (  # noqa: E402
     save_pickle,
 )
 
+pytestmark = pytest.mark.slow
+
 ODD = [("Ärger", "–", "Ωmega", "12"), ("x",), ("Port", "Bray") * 20, ("PORT", "\u200b", " ")]
 SENTENCES = [*(sentence.tokens for sentence in make_sentences(20, seed=1)), *ODD]
 SHAPES = ["own", *(kind for kind in KINDS if kind != "no-rnn"), *every_embedding()]
@@ -97,8 +99,10 @@ class TestTheSameTagger:
         living = taggers[shape]
         data = reader(living).dump()
         native = load_tagger(data, "there")
-        # torch's list of all modules, with their dropout; flair shows word vectors by an older name there.
-        assert repr(native).replace("0-vectors", "vectors") == repr(living)
+        # torch's list of all modules, with their dropout; flair shows word vectors by an older name, and
+        # WordStates are FlairEmbeddings that take less memory, for which the reader has changed them.
+        shown = [repr(tagger).replace("WordStates(", "FlairEmbeddings(") for tagger in (native, living)]
+        assert shown[0].replace("0-vectors", "vectors") == shown[1]
         assert describe(native) == describe(living)
         assert [name for name, _ in native.named_parameters()] == [
             name for name, _ in living.named_parameters()

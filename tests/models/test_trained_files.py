@@ -28,6 +28,8 @@ from backattn.translation.fairseq import FairseqTranslator
 from tiny_english import other_tagger, random_charlm
 from tiny_translator import make_translator
 
+pytestmark = pytest.mark.slow
+
 
 def translator(folder: Path) -> Callable[[], object]:
     make_translator(folder)

@@ -26,6 +26,8 @@ from tiny_bert import NAMES, save_encoder
 from tiny_marian import make_marian
 from tiny_translator import TEXT
 
+pytestmark = pytest.mark.slow
+
 SENTENCES = [("abc", "the", "ding"), ("a",), ("zebra", "\u200b", "Köln", "e"), ("ab", "cd") * 30]
 _NOTED: list[str] = []
 _WATCHING = [False]

@@ -10,6 +10,7 @@ import pytest
 from backattn.common.digests import file_digest
 from backattn.corpus import Corpus
 from backattn.features.plan import make_plan
+from backattn.models.hub import record_place
 from backattn.recipe import from_json
 from users_folder import make_home, run
 
@@ -112,7 +113,10 @@ def test_a_strangers_run_fetches_nothing_of_a_hub(
         return str(PICKLE)
 
     monkeypatch.setattr(SequenceTagger, "_fetch_model", fetch)
+    # Its stranger has fetched the model, which this machine has not.
+    record_place("flair tagger", "flair/ner-english", PICKLE)
     forge(finished, hub="flair/ner-english", sha256=pin)
+    shutil.rmtree(finished.parents[2] / ".hub")
     assert "flair/ner-english: a flair file is a pickle" in refused(tag(finished))
     if pin:
         assert f"--trust-sha256 {pin}, or --trust\n" in refused(tag(finished, "--trust-sha256", "0" * 64))

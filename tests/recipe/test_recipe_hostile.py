@@ -28,6 +28,8 @@ from backattn.recipe import (
 )
 from hostile import answer, check_english_file, check_recipe_file, check_recipe_json, places
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MINIMAL = """
 [corpus]

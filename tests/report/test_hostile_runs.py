@@ -17,6 +17,8 @@ from backattn.report.tables import make_report
 from backattn.tagger.run import read_run
 from hostile import places
 
+pytestmark = pytest.mark.slow
+
 DEEP: Any = 0
 for _ in range(300):
     DEEP = [DEEP]

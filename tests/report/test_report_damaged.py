@@ -17,6 +17,8 @@ from backattn.report.runs import read_record
 from backattn.report.tables import ReportFiles, make_report
 from hostile import places
 
+pytestmark = pytest.mark.slow
+
 VALUES = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
     | st.lists(st.integers(-1, 3), max_size=3) | st.dictionaries(st.text(max_size=3), st.booleans())

@@ -22,6 +22,8 @@ from backattn.store.seal import SEAL_BYTES, BrokenSeal, Extent, Seal, check_seal
 from faults.damage import flips, small_store, truncations
 from store_samples import make_entries, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("big_arrays", [False, True])
 def test_every_single_bit_flip_is_refused(tmp_path: Path, big_arrays: bool) -> None:

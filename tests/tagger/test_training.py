@@ -39,6 +39,8 @@ from backattn.tagger.run_spec import RunSpec, model_name
 from backattn.tagger.training import train_run
 from fakes import make_recipe
 
+pytestmark = pytest.mark.slow
+
 WITH_ALL = structs.replace(TINY, embeddings=("charlm", "bert"), fusion="both")
 needs_bfloat16 = pytest.mark.skipif(
     not device.has_bfloat16("cpu"), reason="this processor has no bfloat16, and oneDNN no LSTM without"

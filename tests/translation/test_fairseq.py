@@ -26,6 +26,8 @@ from backattn.translation.sentencepieces import SentencePieceModel
 from backattn.translation.tokenisation import BpeCodes
 from tiny_translator import SENTENCES, make_recipe, make_translator
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("fconv", "transformer")
 
 

@@ -32,6 +32,8 @@ from backattn.translation.fairseq_checkpoint import hub_folder
 from backattn.translation.tokenisation import BpeCodes
 from bounds import bounded
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("fconv", "transformer")
 
 

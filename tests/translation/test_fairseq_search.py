@@ -19,6 +19,8 @@ from backattn.translation.fairseq_checkpoint import load_models
 from backattn.translation.fairseq_fconv import ConvolutionalModel
 from tiny_translator import SHAPES, make_translator
 
+pytestmark = pytest.mark.slow
+
 RECIPE = FairseqRecipe(checkpoint="toy", source="de")
 LENGTHS = (3, 9, 1, 9, 14, 5)
 # Every kind of layer that fairseq's option strings can say.

@@ -18,6 +18,8 @@ from backattn.translation.fairseq_decoder import decoder_factory, prepare_model
 from backattn.translation.sentencepieces import SentencePieceModel
 from tiny_translator import make_translator
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("fconv", "transformer")
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
 PAIRS: list[Pair] = [

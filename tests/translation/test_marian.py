@@ -31,6 +31,8 @@ from tiny_marian import CHINESE, make_marian
 from tiny_translator import SENTENCES
 from users_folder import make_home, run
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("shared", "apart", "pickle")
 
 SETTINGS: dict[str, Any] = {"checkpoint": "toy", "source": "de", "beam": 3, "max_len_b": 4}

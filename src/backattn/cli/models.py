@@ -53,13 +53,13 @@ def models(
     found = trainings(recipe, replace=replace)
     missing = [*untrained(recipe, found), *missing_data(found)]
     if not dry_run:  # before hours of training
+        begun = [one for one in found if one.begins(replace=replace, others=others)]
+        require_extras("training", (one.extra for one in begun))
         if missing:
             shown = [str(error) for error in missing[:_MOST_SHOWN]]
             if more := len(missing) - len(shown):
                 shown.append(f"and {more} more; `backattn models {lang} --dry-run` lists them")
             raise MissingError("; ".join(shown))
-        begun = [one for one in found if one.begins(replace=replace, others=others)]
-        require_extras("training", (one.extra for one in begun))
     answers = []
     try:
         for training in found:

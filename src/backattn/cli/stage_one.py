@@ -80,38 +80,47 @@ def features(
         told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
         answer(told, text, as_json)
         if statuses and not dry_run and not as_json:
-            _say_next(make_plan(recipe, data, part), lang, overrides, device)
+            _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
         return
     from backattn.features.computing import open_computing
     from backattn.features.pipeline import collect_features, make_features
 
     for line in new_identities(plan):
         click.echo(printable(line), err=True)
+    waiting: list[str] = []
     if options.collect:
         made = collect_features(plan).stores
     else:
         with open_computing(options, device) as (computing, named):
             found = make_features(recipe, plan, device=named, vouchers=vouchers, computing=computing)
         made = found.stores
-        for line in waiting_lines(lang, made):
+        waiting = list(waiting_lines(lang, made))
+        for line in waiting:
             click.echo(printable(line), err=True)
     answer(
         {name: plain(built) for name, built in made.items()},
         "\n".join(map(_built_line, made.values())),
         as_json,
     )
-    if not as_json:
-        _say_next(make_plan(recipe, data, part), lang, overrides, device)
+    if as_json or waiting:
+        return
+    if options.shard:
+        say_next(f"after the other shares: backattn features {with_overrides(lang, overrides)} --collect")
+    else:
+        _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
 
 
-def _say_next(plan: "Plan", lang: str, overrides: Sequence[str], device: str) -> None:
-    """Say the command after `features`: the rest of the corpus after a trial, with its time, else `train`."""
+def _say_next(plan: "Plan | None", lang: str, overrides: Sequence[str], device: str) -> None:
+    """Say the command after `features`: the rest of the corpus, with its time, or `train`.
+
+    :param plan: of the whole corpus after a trial; None where the whole was asked for.
+    """
     from backattn.features.check import check as check_plan
     from backattn.features.estimate import estimate
 
-    statuses = check_plan(plan)
+    statuses = check_plan(plan) if plan else ()
     options = with_overrides(lang, overrides)
-    if all(status.state == "fresh" for status in statuses):
+    if plan is None or all(status.state == "fresh" for status in statuses):
         say_next(f"backattn train {options}")
         return
     for time in estimate(plan, statuses, device):

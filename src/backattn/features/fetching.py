@@ -41,23 +41,23 @@ def fetch_models(
     Nothing is fetched while another model is missing: a plan names that one.
 
     :param newest: ask the hubs for newer versions of those that are there, too.
-    :raises MissingError: one cannot be fetched.
+    :raises MissingError: a package that reads one is not installed, or one cannot be fetched.
     :raises ModelError: nobody vouches for a pickle.
     """
     missing = missing_models(recipe, part)
     if not all(isinstance(error, NotFetchedError) for error in missing.values()):
         return
-    for key in hub_models(recipe, part):
-        if newest or key.removeprefix("embeddings.") in missing:
-            fetch_model(recipe, key, vouchers)
+    absent = [key for key in hub_models(recipe, part) if newest or key.removeprefix("embeddings.") in missing]
+    require_extras("the models of hubs", (_extra(recipe, key) for key in absent))  # all at once
+    for key in absent:
+        fetch_model(recipe, key, vouchers)
 
 
 def fetch_model(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
     """Fetch one model, named by a key of :func:`hub_models`.
 
-    :raises MissingError: the package that reads it is not installed, or it cannot be fetched.
+    :raises MissingError: it cannot be fetched.
     """
-    require_extras(f"{key}.hub of the recipe", [_extra(recipe, key)])
     if key == "translator":
         _fetch_translator(recipe)
     elif key == "english":

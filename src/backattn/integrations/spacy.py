@@ -11,9 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, Span
+from spacy.util import filter_spans, minibatch
 
 from backattn.api import Tagger, load
 from backattn.common.digests import file_digest
@@ -63,7 +63,7 @@ class BackattnComponent:
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
         """Set the entities of documents, a batch at a time."""
-        for docs in spacy.util.minibatch(stream, batch_size):  # type: ignore[no-untyped-call]
+        for docs in minibatch(stream, batch_size):  # type: ignore[no-untyped-call]
             sentences = [(doc, places) for doc in docs for places in self._sentences(doc)]
             tokens = [[doc.text[start:end] for start, end in places] for doc, places in sentences]
             scores: dict[int, dict[Span, float]] = {id(doc): {} for doc in docs}
@@ -74,7 +74,7 @@ class BackattnComponent:
                     scores[id(doc)][span] = entity.score
             for doc in docs:
                 # Two entities in the characters of one token: the longer one is kept.
-                doc.ents = spacy.util.filter_spans(scores[id(doc)])
+                doc.ents = filter_spans(scores[id(doc)])
                 for span in doc.ents:
                     span._.set(SCORE, scores[id(doc)][span])
                 yield doc
@@ -143,11 +143,15 @@ def _characters(text: str, start: int, end: int) -> _Places:
     return [(place, place + 1) for place in range(start, end) if not text[place].isspace()]
 
 
-@Language.factory(
-    "backattn",
-    default_config={"run": "", "best": False, "device": "auto"},
-    assigns=["doc.ents", "token.ent_type", "token.ent_iob"],
-)
 def make_component(nlp: Language, name: str, run: str, best: bool, device: str) -> BackattnComponent:
     """What spaCy calls for ``add_pipe("backattn")``."""
     return BackattnComponent(run, best=best, device=device)
+
+
+# Not as a decorator: where spaCy is absent, it would have no type.
+Language.factory(
+    "backattn",
+    default_config={"run": "", "best": False, "device": "auto"},
+    assigns=["doc.ents", "token.ent_type", "token.ent_iob"],
+    func=make_component,
+)

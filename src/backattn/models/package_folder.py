@@ -146,7 +146,8 @@ class Package:
         fasttext, charlm, bert = tables.fasttext, tables.charlm, tables.bert
         return replace(
             tables,
-            fasttext=fasttext and replace(fasttext, vectors=self._file("embeddings.fasttext")),
+            fasttext=fasttext
+            and replace(fasttext, vectors=self._file("embeddings.fasttext"), checkpoint="", training=None),
             charlm=charlm
             and replace(
                 charlm,

@@ -85,6 +85,10 @@ def _parts(recipe: Recipe, key: str) -> Iterator[Licensed]:
         yield from _of_english(training)
     elif training:
         yield from _of_charlm(training, key)
+        translator = recipe.translator
+        if key == "embeddings.fasttext" and isinstance(translator, FairseqRecipe) and translator.training:
+            for file in translator.training.parallel:  # their foreign sides
+                yield Licensed(f"{key}.training: {shown_path(file.path)}", file.licence)
 
 
 def _of_translator(training: TranslatorTraining) -> Iterator[Licensed]:

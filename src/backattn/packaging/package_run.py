@@ -32,7 +32,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.corpus.statistics import CorpusStatistics, corpus_statistics
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.features.plan import Plan, Stage, make_plan
-from backattn.models.model_digests import COMMIT
+from backattn.models.model_digests import COMMIT, fasttext_path
 from backattn.models.package_folder import (
     MODELS,
     PACKAGE,
@@ -49,6 +49,7 @@ from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
     FairseqRecipe,
+    FastTextRecipe,
     Recipe,
     TransformersRecipe,
     as_json,
@@ -61,6 +62,7 @@ from backattn.tagger.run import WITH_STORE, Run, RunFolder, read_json, read_run
 CARD = "README.md"
 MOST_BYTES = 8 << 30  # of models that are copied; a mistake would fill a disk
 Models = Literal["copy", "names"]
+_Root = Literal["BACKATTN_CACHE", "BACKATTN_DATA"]
 _BLOCK = 1 << 20
 
 
@@ -187,10 +189,19 @@ def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:
         table: Any = getattr(recipe.embeddings, name)
         key: Any = f"embeddings.{name}"
         if name == "fasttext":
-            found[key] = _of_file(table.vectors, "BACKATTN_DATA", next(iter(stage.models.values())), models)
+            (sha256,) = stage.models.values()
+            text, below = _fasttext_place(table)
+            found[key] = _of_file(text, below, sha256, models)
         else:
             found[key] = _of_folder(table, stage.models, models)
     return found
+
+
+def _fasttext_place(table: FastTextRecipe) -> tuple[str, _Root]:
+    """Path of the vectors, and the folder that it is below."""
+    if table.checkpoint:
+        return f"{table.checkpoint}/{fasttext_path(table).name}", "BACKATTN_CACHE"
+    return table.vectors, "BACKATTN_DATA"
 
 
 def _require_same(run: Run, stage: Stage, store: str) -> None:
@@ -230,9 +241,7 @@ def _of_folder(table: Any, digests: Mapping[str, str], models: Models) -> _Model
     return _Model(PackagedModel(files=files, below="BACKATTN_CACHE", place=table.checkpoint), paths)
 
 
-def _of_file(
-    text: str, below: Literal["BACKATTN_CACHE", "BACKATTN_DATA"], sha256: str, models: Models
-) -> _Model:
+def _of_file(text: str, below: _Root, sha256: str, models: Models) -> _Model:
     """A model of one file, named by a path of the recipe."""
     path = data_path(text) if below == "BACKATTN_DATA" else model_path(text)
     files, paths = {path.name: sha256}, {path.name: path}

@@ -31,6 +31,8 @@ from tiny_english import (  # noqa: E402
     save_pickle,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def load(path: Path, *, trust: bool = False) -> list[EnglishReading]:
     tagger = FlairTagger.load(path, sha256="", vouchers=Vouchers(trust=trust), batch_tokens=90, device="cpu")

@@ -40,6 +40,8 @@ from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.sentencepieces import SentencePieceModel
 from backattn.translation.tokenisation import tokenise
 
+pytestmark = pytest.mark.slow
+
 WORDS = {
     "der": "the", "Hund": "dog", "Baum": "tree", "Fluss": "river", "sieht": "sees", "liebt": "loves",
     "malt": "paints", "kennt": "knows", "alte": "old", "kleine": "small", "Anna": "Anna", "Oskar": "Oskar",

@@ -250,6 +250,13 @@ def test_the_identity_holds_what_is_read_and_no_label(recipe: Recipe) -> None:
     assert list(first["data"]) == [  # type: ignore[call-overload]
         str(Path(recipe.corpus.train).with_name(name)) for name in ("more.txt", "pairs.tsv")
     ]
+    tables = as_json(recipe)
+    tables["translator"]["training"]["parallel"][0]["licence"] = "CC0-1.0"
+    tables["embeddings"]["fasttext"]["training"]["files"][0]["licence"] = "CC0-1.0"
+    licensed = from_json(tables, "toy")
+    own = licensed.embeddings.fasttext.training  # type: ignore[union-attr]
+    purpose = module.Purpose(corpus=made, language="de", unit="word", key="k")
+    assert module.make_request(licensed, own, purpose) == first  # type: ignore[arg-type]
     copied = from_json({**as_json(recipe), "translator": {"kind": "copy", "source": "de"}}, "toy")
     assert request(translator=copied.translator) != first
     made = make_corpus(["a c"])

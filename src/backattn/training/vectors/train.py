@@ -16,7 +16,7 @@ from backattn.embeddings.fasttext import lookup_forms
 from backattn.embeddings.fasttext_binary import FastTextBinary
 from backattn.models.model_digests import VECTORS
 from backattn.models.training_manifest import read_report_as
-from backattn.recipe import FastTextTraining, Recipe, as_json
+from backattn.recipe import FastTextTraining, Recipe, as_json, without_licences
 from backattn.recipe.file_keys import file_keys
 from backattn.training.charlm.text import Purpose, TextCounts, held_out_text, read_text, tokenised
 from backattn.training.epoch_files import EpochFiles, EpochMetrics
@@ -182,8 +182,8 @@ def make_request(recipe: Recipe, training: FastTextTraining, purpose: Purpose) -
     tables = (training, recipe.parallel_text)
     return {
         "format": _FORMAT,
-        "training": as_json(training),
-        "parallel": [as_json(file) for file in recipe.parallel_text],
+        "training": without_licences(as_json(training)),
+        "parallel": [without_licences(as_json(file)) for file in recipe.parallel_text],
         # Only the tokens, which are all that is read.
         "corpus": {
             split: digest([sentence.tokens for sentence in sentences])
