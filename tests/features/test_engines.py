@@ -330,7 +330,7 @@ def test_the_command_line_names_the_engine(home: Path, monkeypatch: pytest.Monke
     (store,) = (home / "cache/toy/embeddings/fasttext").glob("*.h5")
     assert [numbers(StoreReader(store)), found[0]] == [found[1]] * 2
     for wrong, message in (
-        (("--shard", "3/2"), "--shard 3/2: expected i/N"),
+        (("--shard", "3/2"), "--shard '3/2': expected i/N"),
         (("--engine", "processes"), "--engine processes: say how many with --workers"),
         (("--address", "x:1"), "--address: is that of a Ray cluster"),
     ):
