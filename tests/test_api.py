@@ -114,7 +114,7 @@ def test_batches_keep_the_order(tagger: backattn.Tagger) -> None:
     [
         (None, r"found None of type NoneType, expected a str \(a text\), a list of str \(texts\), or"),
         (b"Ana", r"found b'Ana' of type bytes, expected a str"),
-        (iter(["Ana"]), r"of type list_iterator, expected a str"),
+        pytest.param(iter(["Ana"]), r"of type list_iterator, expected a str", id="an iterator"),
         ({"Ana": 1}, r"of type dict, expected"),
         (["Ana", ["Ruiz"]], r"found str and other values in one list, expected .* tag them one by one"),
         ([3], r"found 3 of type int, expected a list of lists of str, .* \(sentence 1\)"),
