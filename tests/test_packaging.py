@@ -106,7 +106,7 @@ def test_it_tags_on_another_machine_as_on_this(
     there = tag(received)
     assert there[0] == 0, there[2]
     assert "Anna\tS-PER\n" in there[1]
-    assert [entity.text for entity in backattn.load(received).tag("Anna singt.")] == ["Anna"]
+    assert [entity.text for entity in backattn.load(received).tag("Anna singt")] == ["Anna"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["received"]  # nothing else is needed or made
     monkeypatch.chdir(home)
     monkeypatch.delenv("BACKATTN_CACHE")
@@ -288,6 +288,8 @@ ATTACKS = {
     "an absolute place": (_model(below="BACKATTN_DATA", place="/etc"), r"expected folders without"),
     "a place by a variable": (_model(below="BACKATTN_DATA", place="${HOME}"), r"expected folders without"),
     "a table elsewhere": (_key, r"package\.json: models"),
+    "files that are not listed": (
+        lambda folder: rewrite(folder, "package.json", lambda it: it.update(run={})), r"does not list"),
     "no manifest": (lambda folder: (folder / "package.json").write_text("[]"), r"package\.json: damaged"),
     "another format": (
         lambda folder: rewrite(folder, "package.json", lambda it: it.update(format=2)), r"format: "),

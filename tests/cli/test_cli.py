@@ -112,7 +112,7 @@ def test_a_missing_english_tagger_names_the_recipe_that_makes_it(home: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["corpsu", "toy"], "No such command 'corpsu'. Did you mean 'corpus'?"),
+        (["corpsu", "toy"], "No such command 'corpsu'. (Did you mean one of: 'corpus', 'vectors'?)"),
         (["english", "trian"], "No such command 'trian'. Did you mean 'train'?"),
         (["corpus", "toy", "--jsno"], "No such option '--jsno'. Did you mean '--json'?"),
         (["--hlep"], "No such option '--hlep'. Did you mean '--help'?"),

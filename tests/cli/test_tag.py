@@ -192,6 +192,7 @@ def test_a_long_first_sentence_is_taken(folder: str) -> None:
         ("jsonl", b"[1]\n", "standard input:1: found [1], expected a JSON object with"),
         ("jsonl", b'{"words": ["a"]}\n', 'found the keys words, expected a JSON object with "text"'),
         ("jsonl", b"Anna bor\n", "standard input:1: not JSON (Expecting value"),
+        ("jsonl", b'{"text": "a", "text": "b"}\n', "standard input:1: not JSON (the key 'text' twice"),
         ("jsonl", b"[" * 100_000 + b"\n", "standard input:1: not JSON (nested too deep); expected"),
         ("jsonl", b'{"text": ' + b"9" * 5000 + b"}\n", "standard input:1: not JSON (Exceeds the limit"),
         ("jsonl", b'{"text": 7}\n', "standard input:1: found 7 as text, expected"),

@@ -315,12 +315,12 @@ def test_the_command_line_names_the_engine(home: Path, monkeypatch: pytest.Monke
     found = []
     for engine in ((), ("--engine", "processes", "--workers", "2", "--threads", "1")):
         status, _, err = run(*command, *engine)
-        assert (status, err) == (0, "")
+        assert (status, err) == (0, "next: backattn train toy\n")
         (store,) = (home / "cache/toy/embeddings/fasttext").glob("*.h5")
         found.append(numbers(StoreReader(store)))
         store.unlink()
     status, out, err = run(*command, "--shard", "2/2")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, "next: after the other shares: backattn features toy --collect\n")
     assert "shards: 2" in out
     status, _, err = run(*command, "--collect")
     assert status == 1

@@ -36,7 +36,10 @@ def pick_device(wanted: str) -> str:
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise RecipeError(f"--device {quoted(wanted)}: expected cpu, cuda or auto ({reason})") from None
+        meant = "did you mean cuda? " if "gpu" in wanted.lower() else ""
+        raise RecipeError(
+            f"--device {quoted(wanted)}: {meant}expected cpu, cuda or auto ({reason})"
+        ) from None
     return wanted
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Literal
 
 from backattn.common.errors import CorpusError, MissingError, RecipeError
-from backattn.common.json_files import parse
 from backattn.common.safe_text import listed, plain, quoted
+from backattn.common.strict_json import parse_strictly
 from backattn.corpus.documents import Document, TokenisedSentence, check_tokens, found_in, joined
 from backattn.corpus.input_text import (
     ColumnSuspicion,
@@ -148,7 +148,7 @@ def _object(line: str, where: str) -> tuple[str | None, list[str] | None]:
     """The text and the tokens of an object, of which one may be missing."""
     expected = 'expected a JSON object with "text" (a string) or "tokens" (a list of strings)'
     try:
-        value: Any = parse(line)
+        value: Any = parse_strictly(line)
     except ValueError as error:
         raise CorpusError(f"{where}: not JSON ({error}); {expected} on each line") from None
     if not isinstance(value, dict):

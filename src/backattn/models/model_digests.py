@@ -175,7 +175,7 @@ def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str
         )
         raise MissingError(
             f"{path}: no English tagger there; {made}; or point english.checkpoint in the recipe at a flair "
-            "model"
+            "model, or name a public one (english.hub); `train --inputs words` needs none"
         )
     return {path.name: digest(path)}
 

@@ -247,6 +247,10 @@ def open_package(folder: Path) -> Package | None:
         if not is_file_name(name) or name not in found:
             raise ModelError(f"{where}: lists {quoted(name)}, which is no file there; {ADVICE}")
         _require_digest(folder / name, sha256.lower(), "")
+    read = (name for name in found if "/" not in name and name.endswith((".json", ".safetensors")))
+    unlisted = sorted({*read} - {*manifest.run, PACKAGE})
+    if unlisted:  # its digest would be compared with none
+        raise ModelError(f"{where}: does not list {quoted(unlisted[0])}, which the folder holds; {ADVICE}")
     listed = {
         f"{MODELS}/{key}/{name}"
         for key, model in manifest.models.items()
