@@ -7,9 +7,9 @@ from typing import Any
 from backattn.common.errors import CorpusError
 from backattn.common.safe_text import error_text, listed, quoted
 from backattn.common.strict_json import parse_strictly
-from backattn.conversion.source import Options, Source, first, read_text
+from backattn.conversion.source import Options, Source, check_text, first, read_text
 from backattn.corpus.jsonl import json_lines
-from backattn.corpus.raw_text import RawToken
+from backattn.corpus.raw_text import RawToken, tokenise
 from backattn.corpus.text_spans import SpanError, TextSpan, align_tokens, parse_spans, resolve
 
 _DOCCANO_SPANS = ("entities", "label", "labels")
@@ -25,7 +25,7 @@ def read_doccano(path: Path, options: Options) -> Source:
     for number, row in json_lines(path):
         where = f"{path}:{number}"
         text = _text(where, row, _TEXTS)
-        name = first(row, _DOCCANO_SPANS)
+        name = _doccano_spans(where, row)
         spans = row.get(name)
         if name == "entities" and isinstance(spans, list):
             spans = [_renamed(span, start="start_offset", end="end_offset") for span in spans]
@@ -33,6 +33,16 @@ def read_doccano(path: Path, options: Options) -> Source:
             raise CorpusError(f"{where}: found {_fields(row)}, expected label or entities beside the text")
         source.add_text(where, text, _spans(where, spans), options)
     return source
+
+
+def _doccano_spans(where: str, row: Mapping[str, Any]) -> str:
+    """The field of the spans: the one that holds some, or the first that is there."""
+    filled = [name for name in _DOCCANO_SPANS if row.get(name)]
+    if len(filled) > 1:
+        raise CorpusError(
+            f"{where}: found spans in {' and in '.join(filled)}, expected one such field; take the others out"
+        )
+    return filled[0] if filled else first(row, _DOCCANO_SPANS)
 
 
 def read_prodigy(path: Path, options: Options) -> Source:
@@ -53,6 +63,7 @@ def read_prodigy(path: Path, options: Options) -> Source:
         if "tokens" not in row:
             source.add_text(where, text, spans, options)
             continue
+        check_text(where, text, spans)
         tokens = _tokens(where, text, row["tokens"])
         try:
             kept = resolve(text, spans, options.overlap)
@@ -69,12 +80,17 @@ def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
     tokens, place = [], 0
     for item in value if isinstance(value, list) else [value]:
         match item:
-            case {"start": int(start), "end": int(end)} if place <= start < end <= len(text):
+            case {"start": int(start), "end": int(end)} if (
+                not isinstance(start, bool)
+                and not isinstance(end, bool)
+                and place <= start < end <= len(text)
+            ):
+                _check_blank(where, text, place, start)
                 place = end
             case _:
                 raise CorpusError(
-                    f"{where}: found the token {quoted(item)}, expected a table with start and end, "
-                    "after the token before; mend the line"
+                    f"{where}: found the token {quoted(item)}, expected a table with start and end (whole "
+                    "numbers), after the token before; mend the line"
                 )
         if item.get("text", text[start:end]) != text[start:end]:
             raise CorpusError(
@@ -83,7 +99,17 @@ def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
             )
         if text[start:end].strip():
             tokens.append(RawToken(text[start:end], start, end))
+    _check_blank(where, text, place, len(text))
     return tokens
+
+
+def _check_blank(where: str, text: str, start: int, end: int) -> None:
+    """Check that there is no text between two tokens."""
+    if tokenise(text[start:end], "", "character"):
+        raise CorpusError(
+            f"{where}: found {quoted(text[start:end])} at {start}-{end} in no token, expected tokens of all "
+            "the text; mend the line, or take its tokens out"
+        )
 
 
 def read_label_studio(path: Path, options: Options) -> Source:
@@ -141,13 +167,16 @@ def _studio_span(where: str, text: str, result: Any) -> Iterator[TextSpan]:
     if isinstance(result, dict) and result.get("type", "labels") != "labels":
         return
     match value:
-        case {"start": int(start), "end": int(end), "labels": [str(kind)]}:
+        case {"start": int(start), "end": int(end), "labels": [str(kind)]} if not isinstance(
+            start, bool
+        ) and not isinstance(end, bool):
             span = TextSpan(start, end, kind)
         case {"labels": [_, _, *_] as kinds}:
             raise CorpusError(f"{where}: found a span with the labels {quoted(kinds)}, expected one; mend it")
         case _:
             raise CorpusError(
-                f"{where}: found {quoted(value)}, expected a span with start, end and labels; export as JSON"
+                f"{where}: found {quoted(value)}, expected a span with start, end (whole numbers) and "
+                "labels; export as JSON"
             )
     shown = value.get("text")
     if isinstance(shown, str) and text[max(start, 0) : end] != shown:
