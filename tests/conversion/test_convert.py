@@ -362,3 +362,38 @@ def test_spans_of_doccano_stand_in_one_field(tmp_path: Path) -> None:
 def test_offsets_are_numbers(tmp_path: Path, name: str, content: Any) -> None:
     with pytest.raises(BackattnError, match=r"1: found .*False.*whole numbers"):
         convert(write(tmp_path, name, content))
+
+
+def test_the_control_of_label_studio_may_have_any_name(tmp_path: Path) -> None:
+    spans = [{"start": 0, "end": 8, "text": "Ana Ruiz", "labels": ["PER"]}]
+    spans.append({"start": 17, "end": 21, "text": "Lugo", "labels": ["LOC"]})
+    task = {"id": 1, "text": TEXT, "ner": spans}
+    assert convert(write(tmp_path, "a.json", [task]))[0] == GOLD
+    with pytest.raises(BackattnError, match="task 1: found spans in ner, other, expected one such field"):
+        convert(write(tmp_path, "a.json", [{**task, "other": spans}]))
+
+
+def test_results_of_label_studio_that_are_no_labels(tmp_path: Path) -> None:
+    task = studio(TEXT, (0, 8, "Ana Ruiz", "PER"), (17, 21, "Lugo", "LOC"))
+    results = task[0]["annotations"][0]["result"]
+    results += [{"type": "choices", "value": {"choices": ["x"]}}, {"type": "relation", "from_id": "a"}]
+    read, done = convert(write(tmp_path, "a.json", task))
+    assert (read, done.form) == (GOLD, "without 2 results that are no spans (choices, relation)")
+    results.append({"type": "hypertextlabels", "value": {"start": "/p", "end": "/p", "hypertextlabels": []}})
+    with pytest.raises(BackattnError, match="task 1: found a span of the type 'hypertextlabels', expected"):
+        convert(write(tmp_path, "a.json", task))
+
+
+def test_spans_of_another_text_of_label_studio_are_refused(tmp_path: Path) -> None:
+    task = studio(TEXT, (0, 8, "Ana Ruiz", "PER"), (17, 21, "Lugo", "LOC"))
+    task[0]["data"]["title"] = "Ana Ruiz"
+    assert convert(write(tmp_path, "a.json", task))[0] == GOLD
+    result = task[0]["annotations"][0]["result"][0]
+    result["to_name"] = "title"
+    with pytest.raises(BackattnError, match="task 1: found a span of 'title' beside the text 'text'"):
+        convert(write(tmp_path, "a.json", task))
+    result["to_name"] = "a tag"
+    assert convert(write(tmp_path, "a.json", task))[0] == GOLD
+    del result["value"]["text"]
+    with pytest.raises(BackattnError, match="task 1: found several texts, and a span that does not say"):
+        convert(write(tmp_path, "a.json", task))
