@@ -290,3 +290,110 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
         with pytest.raises(BackattnError, match=f"the package {package}, which is not installed") as error:
             convert_file(tmp_path, tmp_path / "out.tsv", kind=kind, options=SPANISH)  # type: ignore[arg-type]
         assert "pip install 'backattn[convert]'" in str(error.value)
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path: Path) -> None:
+    folder = brat(tmp_path)
+    text = folder / "one.txt"
+    for file in (folder, folder / "one.ann", text):
+        status, said = run(str(file), str(text), "--source", "es", "--replace")
+        assert (status, "which is read; name another file" in said) == (2, True)
+    assert text.read_text() == TEXT
+    assert run(str(folder / "one.ann"), str(folder / "two.tsv"), "--source", "es")[0] == 0
+
+
+def test_a_name_of_a_tag_stands_for_one_number(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.jsonl", ({"tokens": ["Ana"], "ner_tags": [1]},))
+    status, said = run(str(file), str(tmp_path / "out.tsv"), "--names", "O,B-PER,B-PER")
+    assert (status, "--names: found B-PER more than once, expected each tag once" in said) == (2, True)
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("O", "task 1: found an entity of the type O"),
+    ("X" * 1001, "task 1: found a type of 1,001 characters"),
+])  # fmt: skip
+def test_types_that_are_no_names_are_refused(tmp_path: Path, kind: str, message: str) -> None:
+    with pytest.raises(BackattnError, match=message):
+        convert(write(tmp_path, "a.json", studio(TEXT, (0, 8, "Ana Ruiz", kind))))
+    row = {**PRODIGY, "tokens": TOKENS, "spans": [{"start": 0, "end": 8, "label": kind}]}
+    with pytest.raises(BackattnError, match=message.replace("task 1", r"a\.jsonl:1")):
+        convert(write(tmp_path, "a.jsonl", (row,)))
+
+
+@pytest.mark.parametrize("kind", ["-PER", "--", "PER-", "X" * 1000])
+def test_types_with_hyphens_come_back(tmp_path: Path, kind: str) -> None:
+    read, _ = convert(write(tmp_path, "a.jsonl", ({**DOCCANO, "label": [[0, 8, kind]]},)))
+    assert read[0].tags[:2] == (f"B-{kind}", f"E-{kind}")
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.json", studio("Ana \0 Ruiz", (0, 3, "Ana", "PER"))),
+    ("a.jsonl", ({"text": "Ana \0 Ruiz", "label": []},)),
+    ("a.jsonl", ({"text": "Ana \0 Ruiz", "spans": []},)),
+    ("a.jsonl", ({"text": "Ana \0 Ruiz", "spans": [],
+                  "tokens": [{"start": 0, "end": 3}, {"start": 6, "end": 10}]},)),
+])  # fmt: skip
+def test_a_nul_character_is_refused(tmp_path: Path, name: str, content: Any) -> None:
+    with pytest.raises(BackattnError, match="1: found a NUL character at 4, expected text; take it out"):
+        convert(write(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("tokens", [[], TOKENS[1:], TOKENS[:-1], [TOKENS[0], *TOKENS[2:]]])
+def test_tokens_of_prodigy_cover_the_text(tmp_path: Path, tokens: list[Any]) -> None:
+    path = write(tmp_path, "a.jsonl", ({**PRODIGY, "spans": [], "tokens": tokens},))
+    with pytest.raises(BackattnError, match=r"a\.jsonl:1: found .* in no token, expected tokens of all the"):
+        convert(path)
+
+
+def test_spans_of_doccano_stand_in_one_field(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", ({**DOCCANO_ENTITIES, "label": [[0, 3, "PER"]]},))
+    with pytest.raises(
+        BackattnError, match=r"a\.jsonl:1: found spans in entities and in label, expected one"
+    ):
+        convert(path)
+    assert convert(write(tmp_path, "a.jsonl", ({**DOCCANO, "entities": []},)))[0] == GOLD
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.json", [{"text": TEXT, "label": [{"start": False, "end": 3, "labels": ["PER"]}]}]),
+    ("a.jsonl", ({**DOCCANO, "label": [[False, 3, "PER"]]},)),
+    ("a.jsonl", ({"text": "A", "spans": [], "tokens": [{"start": False, "end": True}]},)),
+])  # fmt: skip
+def test_offsets_are_numbers(tmp_path: Path, name: str, content: Any) -> None:
+    with pytest.raises(BackattnError, match=r"1: found .*False.*whole numbers"):
+        convert(write(tmp_path, name, content))
+
+
+def test_the_control_of_label_studio_may_have_any_name(tmp_path: Path) -> None:
+    spans = [{"start": 0, "end": 8, "text": "Ana Ruiz", "labels": ["PER"]}]
+    spans.append({"start": 17, "end": 21, "text": "Lugo", "labels": ["LOC"]})
+    task = {"id": 1, "text": TEXT, "ner": spans}
+    assert convert(write(tmp_path, "a.json", [task]))[0] == GOLD
+    with pytest.raises(BackattnError, match="task 1: found spans in ner, other, expected one such field"):
+        convert(write(tmp_path, "a.json", [{**task, "other": spans}]))
+
+
+def test_results_of_label_studio_that_are_no_labels(tmp_path: Path) -> None:
+    task = studio(TEXT, (0, 8, "Ana Ruiz", "PER"), (17, 21, "Lugo", "LOC"))
+    results = task[0]["annotations"][0]["result"]
+    results += [{"type": "choices", "value": {"choices": ["x"]}}, {"type": "relation", "from_id": "a"}]
+    read, done = convert(write(tmp_path, "a.json", task))
+    assert (read, done.form) == (GOLD, "without 2 results that are no spans (choices, relation)")
+    results.append({"type": "hypertextlabels", "value": {"start": "/p", "end": "/p", "hypertextlabels": []}})
+    with pytest.raises(BackattnError, match="task 1: found a span of the type 'hypertextlabels', expected"):
+        convert(write(tmp_path, "a.json", task))
+
+
+def test_spans_of_another_text_of_label_studio_are_refused(tmp_path: Path) -> None:
+    task = studio(TEXT, (0, 8, "Ana Ruiz", "PER"), (17, 21, "Lugo", "LOC"))
+    task[0]["data"]["title"] = "Ana Ruiz"
+    assert convert(write(tmp_path, "a.json", task))[0] == GOLD
+    result = task[0]["annotations"][0]["result"][0]
+    result["to_name"] = "title"
+    with pytest.raises(BackattnError, match="task 1: found a span of 'title' beside the text 'text'"):
+        convert(write(tmp_path, "a.json", task))
+    result["to_name"] = "a tag"
+    assert convert(write(tmp_path, "a.json", task))[0] == GOLD
+    del result["value"]["text"]
+    with pytest.raises(BackattnError, match="task 1: found several texts, and a span that does not say"):
+        convert(write(tmp_path, "a.json", task))

@@ -1,15 +1,16 @@
 """Read exports of annotation tools in JSON: doccano, Prodigy, Label Studio."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from backattn.common.errors import CorpusError
-from backattn.common.safe_text import error_text, listed, quoted
+from backattn.common.safe_text import error_text, listed, plain, quoted
 from backattn.common.strict_json import parse_strictly
-from backattn.conversion.source import Options, Source, first, read_text
+from backattn.conversion.source import Options, Source, check_text, first, read_text
 from backattn.corpus.jsonl import json_lines
-from backattn.corpus.raw_text import RawToken
+from backattn.corpus.raw_text import RawToken, tokenise
 from backattn.corpus.text_spans import SpanError, TextSpan, align_tokens, parse_spans, resolve
 
 _DOCCANO_SPANS = ("entities", "label", "labels")
@@ -25,7 +26,7 @@ def read_doccano(path: Path, options: Options) -> Source:
     for number, row in json_lines(path):
         where = f"{path}:{number}"
         text = _text(where, row, _TEXTS)
-        name = first(row, _DOCCANO_SPANS)
+        name = _doccano_spans(where, row)
         spans = row.get(name)
         if name == "entities" and isinstance(spans, list):
             spans = [_renamed(span, start="start_offset", end="end_offset") for span in spans]
@@ -33,6 +34,16 @@ def read_doccano(path: Path, options: Options) -> Source:
             raise CorpusError(f"{where}: found {_fields(row)}, expected label or entities beside the text")
         source.add_text(where, text, _spans(where, spans), options)
     return source
+
+
+def _doccano_spans(where: str, row: Mapping[str, Any]) -> str:
+    """The field of the spans: the one that holds some, or the first that is there."""
+    filled = [name for name in _DOCCANO_SPANS if row.get(name)]
+    if len(filled) > 1:
+        raise CorpusError(
+            f"{where}: found spans in {' and in '.join(filled)}, expected one such field; take the others out"
+        )
+    return filled[0] if filled else first(row, _DOCCANO_SPANS)
 
 
 def read_prodigy(path: Path, options: Options) -> Source:
@@ -53,6 +64,7 @@ def read_prodigy(path: Path, options: Options) -> Source:
         if "tokens" not in row:
             source.add_text(where, text, spans, options)
             continue
+        check_text(where, text, spans)
         tokens = _tokens(where, text, row["tokens"])
         try:
             kept = resolve(text, spans, options.overlap)
@@ -69,12 +81,17 @@ def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
     tokens, place = [], 0
     for item in value if isinstance(value, list) else [value]:
         match item:
-            case {"start": int(start), "end": int(end)} if place <= start < end <= len(text):
+            case {"start": int(start), "end": int(end)} if (
+                not isinstance(start, bool)
+                and not isinstance(end, bool)
+                and place <= start < end <= len(text)
+            ):
+                _check_blank(where, text, place, start)
                 place = end
             case _:
                 raise CorpusError(
-                    f"{where}: found the token {quoted(item)}, expected a table with start and end, "
-                    "after the token before; mend the line"
+                    f"{where}: found the token {quoted(item)}, expected a table with start and end (whole "
+                    "numbers), after the token before; mend the line"
                 )
         if item.get("text", text[start:end]) != text[start:end]:
             raise CorpusError(
@@ -83,7 +100,17 @@ def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
             )
         if text[start:end].strip():
             tokens.append(RawToken(text[start:end], start, end))
+    _check_blank(where, text, place, len(text))
     return tokens
+
+
+def _check_blank(where: str, text: str, start: int, end: int) -> None:
+    """Check that there is no text between two tokens."""
+    if tokenise(text[start:end], "", "character"):
+        raise CorpusError(
+            f"{where}: found {quoted(text[start:end])} at {start}-{end} in no token, expected tokens of all "
+            "the text; mend the line, or take its tokens out"
+        )
 
 
 def read_label_studio(path: Path, options: Options) -> Source:
@@ -97,22 +124,30 @@ def read_label_studio(path: Path, options: Options) -> Source:
         tasks = parse_strictly(read_text(path, "an export of Label Studio").removeprefix("\ufeff"))
     except ValueError as error:
         raise CorpusError(f"{path}: found {error_text(error)}, expected JSON; export it again") from None
-    source = Source()
+    source, left_out = Source(), Counter[str]()
     for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks], 1):
         where = f"{path}: task {number}"
         if not isinstance(task, dict):
             raise CorpusError(f"{where}: found {quoted(task)}, expected a table; export it as JSON")
         for text, results in _annotated(where, task, source):
-            spans = [span for result in results for span in _studio_span(where, text, result)]
+            spans = [span for result in results for span in _studio_span(where, text, result, left_out)]
             source.add_text(where, text, spans, options)
+    if left_out:
+        source.form = f"without {left_out.total():,} results that are no spans ({listed(sorted(left_out))})"
     return source
 
 
 def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tuple[str, list[Any]]]:
     """The text of a task and its results, if it was annotated."""
     if "annotations" not in task:  # JSON-MIN
-        results = task.get("label", [])
-        yield _text(where, task, ("text",)), _list(where, results)
+        fields = [name for name, value in task.items() if _holds_spans(value)]
+        if len(fields) > 1:
+            raise CorpusError(
+                f"{where}: found spans in {listed(fields)}, expected one such field; export it as JSON, one "
+                "control at a time"
+            )
+        results = _list(where, task.get(fields[0] if fields else "label", []))
+        yield _text(where, task, ("text",)), results
         return
     done = [
         annotation
@@ -128,26 +163,68 @@ def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tup
             "ground truth), and export again"
         )
     data = task.get("data")
-    texts = [v for v in data.values() if isinstance(v, str)] if isinstance(data, dict) else []
-    named = data.get("text") if isinstance(data, dict) else None
-    if not isinstance(named, str) and len(texts) != 1:
+    texts = {k: v for k, v in data.items() if isinstance(v, str)} if isinstance(data, dict) else {}
+    if "text" not in texts and len(texts) != 1:
         raise CorpusError(f"{where}: found data = {quoted(data)}, expected a text in it; export it as JSON")
-    yield named if isinstance(named, str) else texts[0], _list(where, done[0].get("result", []))
+    results = _list(where, done[0].get("result", []))
+    name = "text" if "text" in texts else next(iter(texts))
+    if len(texts) > 1:
+        _check_one_text(where, name, texts, results)
+    yield texts[name], results
 
 
-def _studio_span(where: str, text: str, result: Any) -> Iterator[TextSpan]:
-    """The span of a result; none where the result is no span (a choice, a relation)."""
+def _check_one_text(where: str, name: str, texts: Mapping[str, str], results: list[Any]) -> None:
+    """Check that all spans of a task with several texts are of the one that is read.
+
+    :raises CorpusError: one names another text, or does not say its words.
+    """
+    for result in results:
+        if not isinstance(result, dict) or result.get("type", "labels") != "labels":
+            continue
+        value, target = result.get("value"), result.get("to_name", name)
+        if target != name and target in texts:
+            raise CorpusError(
+                f"{where}: found a span of {quoted(target)} beside the text {quoted(name)}, expected spans "
+                f"of one text; export each text as a task of its own, named {plain(name)}"
+            )
+        told = "to_name" in result and target == name  # to_name is a tag, which may be named otherwise
+        if isinstance(value, dict) and not told and not isinstance(value.get("text"), str):
+            raise CorpusError(
+                f"{where}: found several texts, and a span that does not say of which it is, expected "
+                "to_name or text in it; export it again"
+            )
+
+
+def _holds_spans(value: Any) -> bool:
+    """Whether a field of JSON-MIN is a list of spans."""
+    return isinstance(value, list) and any(
+        isinstance(item, dict) and ("labels" in item or {"start", "end"} <= item.keys()) for item in value
+    )
+
+
+def _studio_span(where: str, text: str, result: Any, left_out: Counter[str]) -> Iterator[TextSpan]:
+    """The span of a result; none where the result is no span (a choice, a relation), which is counted."""
     value = result.get("value", result) if isinstance(result, dict) else result
-    if isinstance(result, dict) and result.get("type", "labels") != "labels":
+    kind = result.get("type", "labels") if isinstance(result, dict) else "labels"
+    if kind != "labels":
+        if str(kind).endswith("labels") and isinstance(value, dict) and {"start", "end"} <= value.keys():
+            raise CorpusError(
+                f"{where}: found a span of the type {quoted(kind)}, expected labels of plain text; label it "
+                "by Labels and Text in Label Studio, and export again"
+            )
+        left_out[str(kind)] += 1
         return
     match value:
-        case {"start": int(start), "end": int(end), "labels": [str(kind)]}:
+        case {"start": int(start), "end": int(end), "labels": [str(kind)]} if not isinstance(
+            start, bool
+        ) and not isinstance(end, bool):
             span = TextSpan(start, end, kind)
         case {"labels": [_, _, *_] as kinds}:
             raise CorpusError(f"{where}: found a span with the labels {quoted(kinds)}, expected one; mend it")
         case _:
             raise CorpusError(
-                f"{where}: found {quoted(value)}, expected a span with start, end and labels; export as JSON"
+                f"{where}: found {quoted(value)}, expected a span with start, end (whole numbers) and "
+                "labels; export as JSON"
             )
     shown = value.get("text")
     if isinstance(shown, str) and text[max(start, 0) : end] != shown:

@@ -63,9 +63,14 @@ def convert_file(
             f"{out}: expected a name that ends in {', '.join(COLUMN_ENDINGS)} (columns) or "
             f"{', '.join(JSON_ENDINGS)} (JSON lines)"
         )
-    if os.path.lexists(out) and (not replace or out.is_dir() or (path.exists() and path.samefile(out))):
-        advice = "say --replace to write over it" if out.is_file() and not replace else "name another file"
-        raise RecipeError(f"{out}: is there already; {advice}")
+    if os.path.lexists(out):
+        if _is_read(path, out, kind):
+            raise RecipeError(
+                f"{out}: is there already, and belongs to {path}, which is read; name another file"
+            )
+        if not replace or out.is_dir():
+            advice = "say --replace to write over it" if out.is_file() else "name another file"
+            raise RecipeError(f"{out}: is there already; {advice}")
     found = kind or guess_kind(path)
     source = _read(path, found, options)
     if not source.sentences:
@@ -86,6 +91,16 @@ def convert_file(
         overlapping=source.overlapping,
         rejected=source.rejected,
     )
+
+
+def _is_read(path: Path, out: Path, kind: Kind | None) -> bool:
+    """Whether ``out``, which is there, is read: in a folder, or one of BRAT's two files of a text."""
+    if path.is_dir():
+        return out.parent.resolve().is_relative_to(path.resolve())
+    beside = [path]
+    if kind == "brat" or path.suffix in (".txt", ".ann"):
+        beside += [path.with_suffix(".txt"), path.with_suffix(".ann")]
+    return out.exists() and any(file.exists() and file.samefile(out) for file in beside)
 
 
 def _read(path: Path, kind: Kind, options: Options) -> Source:

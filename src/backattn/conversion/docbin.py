@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from backattn.common.errors import CorpusError
 from backattn.common.safe_text import error_text
-from backattn.conversion.source import Options, Source, need, read_bytes
+from backattn.conversion.source import Options, Source, check_type, need, read_bytes
 from backattn.corpus import Sentence
 from backattn.corpus.labelled import LONGEST_TOKEN, MOST_BYTES, unfit
 from backattn.corpus.raw_text import split_sentences
@@ -119,6 +119,7 @@ class _Document:
             elif code in (_INSIDE, _BEGIN) and kind:
                 if not is_type(kind):
                     raise CorpusError(f"{self._where}: found the type {kind!r}, expected one without blanks")
+                check_type(self._where, kind)
                 spans.append(Span(place, place + 1, kind))
         return spans
 

@@ -8,10 +8,14 @@ from typing import NoReturn
 
 from backattn.common.errors import BackattnError, CorpusError, MissingError, RecipeError
 from backattn.common.regular_files import read_regular
-from backattn.common.safe_text import plain
+from backattn.common.safe_text import listed, plain, quoted
 from backattn.corpus import Sentence
 from backattn.corpus.labelled import MOST_BYTES
+from backattn.corpus.tags import OUTSIDE
 from backattn.corpus.text_spans import Overlap, SpanError, TextSpan, align_text
+
+# Characters of an entity type.
+LONGEST_TYPE = 1000
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,17 @@ def make_options(language: str, overlap: Overlap, names: str) -> Options:
     """The options of a command line.
 
     :param names: tags, separated by commas.
-    :raises RecipeError: the language is no language code.
+    :raises RecipeError: the language is no language code, or a tag is there twice.
     """
     if language and not re.fullmatch("[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}", language):
         raise RecipeError(f"--source {plain(language)}: expected a language code such as de or zh_CN")
-    return Options(language, overlap, tuple(name.strip() for name in names.split(",")) if names else ())
+    tags = tuple(name.strip() for name in names.split(",")) if names else ()
+    if twice := sorted({tag for tag in tags if tags.count(tag) > 1}):
+        raise RecipeError(
+            f"--names: found {listed(twice)} more than once, expected each tag once, in the order of the "
+            "numbers; mend the list"
+        )
+    return Options(language, overlap, tags)
 
 
 @dataclass
@@ -60,6 +70,7 @@ class Source:
         :raises CorpusError: a span does not fit the text.
         :raises RecipeError: the language is not known.
         """
+        check_text(where, text, spans)
         if not options.language:
             raise RecipeError(
                 f"{where}: found running text, which is split into tokens by its language; say it: --source "
@@ -71,6 +82,35 @@ class Source:
             raise CorpusError(f"{where}: found {error}") from None
         self.sentences += aligned.sentences
         self.overlapping += aligned.dropped
+
+
+def check_text(where: str, text: str, spans: Iterable[TextSpan]) -> None:
+    """Check a text for NUL characters, and the types of its spans.
+
+    :raises CorpusError: it has one, or a type is no name; names the place.
+    """
+    if "\0" in text:
+        place = text.index("\0")
+        raise CorpusError(f"{where}: found a NUL character at {place}, expected text; take it out")
+    for span in spans:
+        check_type(where, span.type)
+
+
+def check_type(where: str, kind: str) -> None:
+    """Check that a type is not the sign for no entity, and not longer than any name.
+
+    :raises CorpusError: it is; names the place.
+    """
+    if kind == OUTSIDE:
+        raise CorpusError(
+            f"{where}: found an entity of the type O, which stands for no entity, expected another name; "
+            "rename it, or take the entity out"
+        )
+    if len(kind) > LONGEST_TYPE:
+        raise CorpusError(
+            f"{where}: found a type of {len(kind):,} characters ({quoted(kind)}), expected at most "
+            f"{LONGEST_TYPE:,}; rename it"
+        )
 
 
 def need(package: str, error: ModuleNotFoundError) -> NoReturn:
