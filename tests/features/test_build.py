@@ -344,7 +344,7 @@ def test_check_says_what_is_missing_and_which_part_of_the_recipe_changed() -> No
     more = check(make_plan(make_recipe(), make_corpus(["x y", "brand new", "u", "v", "w"])))[0]
     assert (more.state, more.missing) == ("stale", 4)
     assert more.reasons[0] == "sentence not in the store: brand new"
-    assert more.reasons[-1] == "... and 1 more sentences"
+    assert "... and 1 more sentences" in more.reasons
     fewer = check(make_plan(make_recipe(), make_corpus([], test=["a b"])))[0]
     assert (fewer.state, fewer.extra) == ("fresh", 2)
     changed = check(make_plan(make_recipe(transfer={"eos": "keep"}), corpus))[1]

@@ -7,6 +7,7 @@ import pytest
 from backattn.corpus import Corpus
 from backattn.features import build
 from backattn.features.check import check
+from backattn.features.engines import shard
 from backattn.features.estimate import Estimate, estimate
 from backattn.features.plan import make_plan
 from backattn.store.reader import StoreReader
@@ -48,7 +49,8 @@ def estimates(corpus: Corpus, device: str = "auto", **sections: object) -> dict[
 def translate(texts: list[str], monkeypatch: pytest.MonkeyPatch, device: str, name: str = "toy") -> None:
     plan = make_plan(make_recipe(name=name), make_corpus(texts))
     translator = SlowTranslator()
-    monkeypatch.setattr(build, "time", translator)
+    for module in (build, shard):
+        monkeypatch.setattr(module, "time", translator)
     build.build_translations(plan.translation, lambda: translator, device)
     origins = StoreReader(plan.translation.path).origins.values()
     assert sum(origin.tokens for origin in origins) == 4 * sum(origin.seconds for origin in origins)

@@ -29,7 +29,7 @@ EDITS = {
     "pieces = 2000": "pieces = 400",
     "learning_rates = [0.5, 0.5, 0.5, 0.5, 0.25, 0.1]": "learning_rates = [0.5]",
     "average = 3": "average = 1\ntest_limit = 20",
-    'parallel.train.tsv" }': 'parallel.train.tsv", limit = 300 }',
+    'parallel.train.tsv", licence': 'parallel.train.tsv", limit = 300, licence',
     "hidden = 128": "hidden = 16",
     "epochs = 4": "epochs = 1",
     'use = "train" }': 'use = "train", limit = 300 }',

@@ -343,7 +343,7 @@ def test_stage_one_goes_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     save_tagger(tagger, home / "cache" / english)
     changes = ("--set", f"english.checkpoint={english}", "--set", "translator.kind=transformers")
     status, told, errors = run("features", "toy", *changes)
-    assert (status, errors) == (0, ""), told
+    assert (status, errors) == (0, f"next: backattn train toy {' '.join(changes)}\n"), told
     recipe = load_recipe("toy", changes[1::2])
     stage = make_plan(recipe, read_corpus(recipe.corpus)).translation
     assert set(stage.models) == {"config.json", "model.safetensors", "vocab.json", "source.spm", "target.spm"}

@@ -133,7 +133,7 @@ def _with_a_corpus(paths: Iterable[Path]) -> Iterator[KnownRecipe]:
     for path in paths:
         try:
             with open_regular(path) as file:
-                text = file.read(_LONGEST).decode("utf-8-sig", "replace")
+                text = file.read(_LONGEST).decode("utf-8", "replace").removeprefix("\ufeff")
         except OSError:
             continue
         if re.search(r"^\[corpus\]", text, re.M):
@@ -172,7 +172,7 @@ def _read(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
         raise MissingError(f"{path}: no such recipe; {meant}here are {listed(available_recipes()) or 'none'}")
     try:
         with open_regular(path) as file:
-            table = _parse(file.read(_LONGEST + 1).decode("utf-8-sig"))
+            table = _parse(file.read(_LONGEST + 1).decode("utf-8").removeprefix("\ufeff"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: not readable as TOML: {shortened(str(error))}") from None
     values = [_override_value(override) for override in overrides]

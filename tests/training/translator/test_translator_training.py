@@ -407,7 +407,7 @@ def test_a_transformer_trains_too_and_replaces_what_is_there_where_that_is_said(
     assert [path.name for path in folder.iterdir()] == ["training.json"]
     assert train(recipe, folder, replace=True).folder == folder
     assert re.fullmatch(
-        r"epoch 1/1: perplexity [0-9.]+, [0-9.]+ held out, [0-9]+ s\n", capsys.readouterr().err
+        r"epoch 1/1: perplexity [0-9.]+, [0-9.]+ held out, [0-9]+ s, 0 s left\n", capsys.readouterr().err
     )
     assert (folder / "checkpoint.pt").exists()
     assert not (tmp_path / "translator.old").exists()
