@@ -42,7 +42,9 @@ def run_offline(folder: Path, name: str, home: Path, code: str, *arguments: str)
     :param home: where the cache is made.
     """
     put_in_cache(folder, name, home)
-    environment = {**os.environ, "HF_HUB_CACHE": str(home), "HF_HUB_OFFLINE": "1"}
+    # The code imports helpers of the tests.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "HF_HUB_CACHE": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
