@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from backattn.common.writing import base_language, writes_blanks
 from backattn.recipe import Unit
 
 if TYPE_CHECKING:
     from sacremoses import MosesTokenizer
 
-# Languages that are written without spaces between words.
-UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
 # Characters between tokens: white space, control characters, and the zero-width space and byte order mark,
 # which no reader can see.
 _BLANK = re.compile("[\\s\0-\x1f\x7f-\x9f\u200b\ufeff]")
@@ -43,14 +42,9 @@ class RawToken(NamedTuple):
     end: int
 
 
-def base_language(language: str) -> str:
-    """The language without its region or script: ``zh`` for ``zh_CN``."""
-    return re.split("[-_]", language)[0].lower()
-
-
 def unit_of(language: str) -> Unit:
     """The unit that a language is split into: characters where it is written without spaces, else words."""
-    return "character" if base_language(language) in UNSPACED else "word"
+    return "word" if writes_blanks(language) else "character"
 
 
 def tokenise(text: str, language: str, unit: Unit | None = None) -> list[RawToken]:
