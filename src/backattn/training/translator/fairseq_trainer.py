@@ -42,6 +42,8 @@ from backattn.training.translator.subword_data import PieceFiles
 from backattn.translation.fairseq_checkpoint import reading_once
 
 with keep_root_logging():
+    # fairseq imports it at the first batch, and takes a lack of memory for one of a compiler.
+    import fairseq.data.data_utils_fast  # noqa: F401
     from fairseq import options
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
     from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
