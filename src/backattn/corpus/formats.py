@@ -61,16 +61,19 @@ _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape"
 def read_corpus(recipe: CorpusRecipe) -> Corpus:
     """Read the three splits that a recipe names.
 
-    :raises MissingError: a file does not exist; the message names its source and its place.
+    :raises MissingError: files do not exist; the message names all, their source and their places.
     :raises CorpusError: a file does not fit the recipe's format; names file and line.
     """
     paths = {split: data_path(getattr(recipe, split)) for split in SPLITS}
-    for split, path in paths.items():
-        if not is_file(path) and not os.path.isdir(path):
-            raise MissingError(
-                f"{path}: no such file (corpus.{split}); get it from {shortened(recipe.source)}; put it "
-                "there, or set BACKATTN_DATA to the folder that holds the recipe's data"
-            )
+    missing = [(name, path) for name, path in paths.items() if not is_file(path) and not os.path.isdir(path)]
+    if missing:
+        (split, path), *more = missing
+        them = "them" if more else "it"
+        nor = "".join(f", nor {other} (corpus.{name})" for name, other in more)
+        raise MissingError(
+            f"{path}: no such file (corpus.{split}){nor}; get {them} from {shortened(recipe.source)}; put "
+            f"{them} there, or set BACKATTN_DATA to the folder that holds the recipe's data"
+        )
     return corpus_of({split: parse_file(path, recipe.format) for split, path in paths.items()})
 
 
