@@ -334,7 +334,9 @@ class _Reader:
         self.rows = ColumnRows(str(path), format)
         self.maker = SentenceMaker(path, format)
         self.document_of: list[int] = []
-        self._columns = 0  # of the first token line; the others must have as many
+        # Columns of the first token line, and that line; the others must have as many.
+        self._columns = 0
+        self._first = (0, "")
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
         """Yield the sentences of a file's lines.
@@ -364,6 +366,9 @@ class _Reader:
         number, line, columns = row
         width = len(columns)
         comment = 'set comment = "#" in the recipe\'s format if this is a comment; else mend the line'
+        if self._columns and self._looks_like_comment(self._first[1]):
+            expected = f"{width} as in line {number}"
+            raise self.maker.error(self._first[0], count(self._columns, "column"), expected, comment)
         if self._columns:
             advice = "mend the line, or the format's separator or comment in the recipe"
             raise self.maker.error(
@@ -384,7 +389,7 @@ class _Reader:
                 f"the token in column {self.format.token} and the tag in column {self.format.tag}",
                 comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
-        self._columns = width
+        self._columns, self._first = width, (number, line)
 
     def _looks_like_comment(self, line: str) -> bool:
         return line.startswith("#") and not self.format.comment
