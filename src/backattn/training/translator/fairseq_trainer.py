@@ -195,7 +195,8 @@ class _Run:
 
     def _step(self, sample: Any, epoch: int) -> None:
         try:
-            self.trainer.train_step([sample])
+            # Without raise_oom, fairseq leaves out a batch for which memory lacks, and goes on.
+            self.trainer.train_step([sample], raise_oom=True)
         except FloatingPointError:
             raise ModelError(
                 f"the translator's training diverged in epoch {epoch} (gradients are not finite); "
