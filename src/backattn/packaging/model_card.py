@@ -63,6 +63,7 @@ class Card:
             model=name,
             types=self.types,
             transfer=run.store is not None,
+            failure=run.failure,
             restricted=warnings(self.licences),
             extras=Markup(_extras(recipe, self.models)),  # noqa: S704 - names of extras
             pickles=self.pickles,
