@@ -268,6 +268,30 @@ def test_the_parts_of_a_file_have_its_form(home: Path, name: str) -> None:
     assert Counter(line for text in texts for line in text.splitlines() if line.strip()) == lines
 
 
+@pytest.mark.parametrize(
+    ("tags", "spelled"),
+    [
+        (
+            ("B_PER", "I_PER", "B_LOC"),
+            "B_PER, I_PER, B_LOC, expected B-PER, I-PER, B-LOC: prefix, hyphen, type",
+        ),
+        (("PER-B", "PER-I", "LOC-B"), "PER-B, PER-I, LOC-B, expected B-PER, I-PER, B-LOC"),
+    ],
+    ids=str,
+)
+def test_prefixes_in_another_spelling_are_refused(
+    home: Path, tags: tuple[str, str, str], spelled: str
+) -> None:
+    """They would be read as types without a prefix, two or three for each."""
+    Path("own.conll").write_text(rows("\t", tags))
+    Path("own.jsonl").write_text(json.dumps({"words": list("abcdef"), "tags": [*tags, "O", "O", "O"]}))
+    for name, column in (("own.conll", "column 1"), ("own.jsonl", 'the field "tags"')):
+        status, out, err = run("init", "my", name, "--split", "80,10,10")
+        assert (status, out) == (2, "")
+        assert f"{name}: {column} holds the tags {spelled}" in err
+        assert not Path("pipelines").exists()
+
+
 def test_the_users_own_file_is_scored_after_a_split(home: Path) -> None:
     """By the command: what was refused while the parts had another scheme than the file."""
     Path("own.conll").write_bytes(FORMS["four.conll"])
@@ -381,9 +405,9 @@ def test_a_hub_that_does_not_answer_is_told(home: Path, monkeypatch: pytest.Monk
     status, out, err = run("init", "my", *FILES, "--source", "fi", "--online")
     assert (status, out) == (2, "")
     assert err == (
-        "backattn: Helsinki-NLP/opus-mt-fi-en: cannot be fetched from the hub (it cannot be reached); connect "
-        "to the network and run this again, or leave out --online (a folder that you bring can be named as "
-        "translator.checkpoint)\n"
+        "backattn: Helsinki-NLP/opus-mt-fi-en: cannot be fetched from the hub (it cannot be reached); "
+        "connect to the network and run this again, or leave out --online (a folder that you bring can be "
+        "named as translator.checkpoint)\n"
     )
     assert not Path("pipelines").exists()
 
