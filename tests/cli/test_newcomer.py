@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -169,3 +170,25 @@ def test_wrong_arguments_are_refused_before_torch_is_imported(
     done = subprocess.run([sys.executable, "-c", code], cwd=dead, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_missing_data_says_where_it_comes_from_and_how_little_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder without recipes of one's own, as after the installation of the wheel."""
+    make_home(tmp_path, monkeypatch, corpus=ORDINARY, models=())
+    assert run("init", "my", *(f"data/toy.{split}" for split in ORDINARY))[0] == 0
+    status, out, _ = run("models", "my", "--dry-run")
+    where, enough = out.splitlines()[-2:]
+    sources = Path(where.removeprefix("where each file comes from: "))
+    missing = re.findall(r"^missing: data/ner/(\S+)/[^/]+: no such file", out, re.M)
+    assert (status, len(missing)) == (0, 7)
+    text = sources.read_text("utf-8")
+    assert all(name.split("/")[-1] in text for name in missing), missing
+    assert enough.startswith("one column file of English is enough to begin with")
+    words = shlex.split(enough.partition("backattn ")[2].replace("FILE", "english.conll"))
+    (tmp_path / "data/english.conll").write_text("Ada B-PER\nsings O\n")
+    status, _, err = run(*words)  # the command is legal; of a single sentence nothing can be split off
+    assert (status, "english.training.files: no dev sentences" in err) == (2, True), err
+    (tmp_path / "pipelines/DATA.md").write_text("ours")
+    assert "where each file comes from: pipelines/DATA.md\n" in run("models", "my", "--dry-run")[1]

@@ -345,5 +345,5 @@ def _run_line(run: Any) -> str:
         f"(dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; "
         f"{printable(str(run.folder))})\n"
         + (f"  {run.failure}\n" if run.failure else "")
-        + f"  {printable(run.test.signature)}"
+        + f"  signature (what the score depends on): {printable(run.test.signature)}"
     )
