@@ -1,6 +1,8 @@
 """What is unusual about a corpus: one small corpus for each warning, read from files by the command."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -182,3 +184,19 @@ def test_types_that_look_like_tags_are_told(tmp_path: Path, monkeypatch: pytest.
     named = text.replace("B_", "X_").replace("I_", "Y_")
     lines = told(tmp_path, monkeypatch, dict.fromkeys(ORDINARY, named), *options)
     assert not any("look like tags" in line for line in lines)
+
+
+def test_no_module_is_loaded_late() -> None:
+    """Codecs are modules: a process that can open no file any more still tells what is unusual."""
+    program = """
+import sys
+from backattn.corpus import Corpus, Sentence
+from backattn.corpus.statistics_warnings import corpus_warnings
+
+corpus = Corpus(*[(Sentence(("\\u0142\\u00f3d\\u017a", "M\\u00c3\\u00bcnchen"), ("O", "S-LOC")),)] * 3)
+sys.meta_path.clear()
+print(*corpus_warnings(corpus), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "stand in train too" in done.stdout
