@@ -49,6 +49,7 @@ def train(
 ) -> None:  # fmt: skip
     """Stage two: train taggers on the cached features. A killed training goes on.
 
+    Without --inputs, words alone are trained as long as stage one was never made and lacks a model.
     A run that fails does not stop the others. What is unusual about the corpus is told first, as by
     `backattn corpus`. The results depend on --threads, but not on --jobs.
     """
