@@ -175,8 +175,9 @@ def _values(text: str) -> dict[str, object]:
     part = Licensed(text, text)
     return {
         **dict.fromkeys(
-            ("name", "lang", "language", "model", "extras", "source", "sentences", "inputs", "seed",
-             "best_epoch", "epochs", "settings", "version", "commit", "resamples", "signature"), text),
+            ("name", "lang", "language", "model", "failure", "extras", "source", "sentences", "inputs",
+             "seed", "best_epoch", "epochs", "settings", "version", "commit", "resamples",
+             "signature"), text),
         **{name: [text, text] for name in ("types", "restricted", "pickles", "versions")},
         "front_matter": Markup('a: "b"'), "transfer": True, "settings": Markup("{}"), "extras": Markup(""),
         "statistics": {"splits": [text], "rows": [(text, [text])]}, "scores": [score, score],

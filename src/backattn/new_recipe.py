@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,16 @@ from typing import Any
 
 import msgspec
 
-from backattn.common.atomic_files import is_file, write_text
+from backattn.common.atomic_files import is_file, write_bytes, write_text
 from backattn.common.errors import CorpusError, RecipeError
+from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import listed, plain, printable, quoted
+from backattn.common.text_lines import unpacked
 from backattn.corpus import SPLITS, Corpus
 from backattn.corpus.detection import Detected, detect
-from backattn.corpus.formats import corpus_of
-from backattn.corpus.labelled import DOCSTART
-from backattn.corpus.splitting import Parts, split_sentences, to_columns
+from backattn.corpus.formats import corpus_of, parse_file
+from backattn.corpus.labelled import DOCSTART, MOST_BYTES
+from backattn.corpus.splitting import Parts, split_lines, split_sentences
 from backattn.corpus.statistics import CorpusStatistics, corpus_statistics
 from backattn.models.ways_to_english import Way, way_to_english
 from backattn.recipe import (
@@ -25,7 +28,6 @@ from backattn.recipe import (
     PIPELINES,
     ColumnFormat,
     ConlluFormat,
-    CorpusFormat,
     JsonlFormat,
     Recipe,
     as_json,
@@ -40,8 +42,7 @@ from backattn.recipe.writing import Value, to_toml
 
 _TAGGER = "english/tagger.safetensors"
 _PUBLIC_TAGGER = "flair/ner-english"
-# Of the files that a split writes.
-_PARTS = ColumnFormat(scheme="BIOES", separator="tab")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")  # of the file that is split, which its parts get
 _SHOWN = 3  # tokens
 _COMMENTS = {
     "corpus.format.type": "of all entities: the tags of the file have no types",
@@ -165,19 +166,18 @@ def write_recipe(
     path = _new_path(name, replace)
     _check_source(source)
     _check_count(name, files, percents)
-    targets = [f"{name}/{split}.tsv" for split in SPLITS] if percents else []
+    targets = [f"{name}/{split}{_suffix(files[0])}" for split in SPLITS] if percents else []
     _check_targets([data_path(target) for target in targets], files, replace)
     detected = detect(files, source)
     way = way_to_english(source, online=online)
     parts = _parts(files[0], detected, percents) if percents else None
     places = targets or [_recipe_path(file) for file in files]
-    format = _PARTS if parts else detected.format
-    text = _recipe_text(name, places, detected, format, way, source, online=online)
+    text = _recipe_text(name, places, detected, way, source, online=online, split=bool(parts))
     recipe = _checked(name, path, text)
-    assert recipe.corpus.format == format
+    assert recipe.corpus.format == detected.format
     if parts:
-        for target, sentences in zip(targets, parts.splits.values(), strict=True):
-            write_text(data_path(target), to_columns(sentences))
+        for target, data in zip(targets, _part_files(files[0], detected, parts), strict=True):
+            write_bytes(data_path(target), data)
     write_text(path, text)
     statistics = corpus_statistics(_corpus(detected, parts))
     return NewRecipe(path, load_recipe(name), detected, way, statistics, parts)
@@ -240,13 +240,41 @@ def _check_targets(targets: Sequence[Path], files: Sequence[Path], replace: bool
 def _parts(file: Path, detected: Detected, percents: Sequence[int]) -> Parts:
     (contents,) = detected.files
     document_of = contents.document_of or [0] * len(contents.sentences)
-    parts = split_sentences(contents.sentences, document_of, percents)
+    parts = split_sentences(contents.sentences, document_of, percents, contents.ends)
     if empty := [name for name, sentences in parts.splits.items() if not sentences]:
         raise CorpusError(
             f"{file}: found {len({s.key for s in contents.sentences})} different sentences, too few for "
             f"--split: no sentence for {listed(empty)}; name three files"
         )
     return parts
+
+
+def _suffix(file: Path) -> str:
+    """The end of the name of the parts of a file, which are not packed."""
+    suffix = (file.with_suffix("") if file.suffix == ".gz" else file).suffix
+    return suffix if _SUFFIX.fullmatch(suffix) and suffix != ".gz" else ".txt"
+
+
+def _part_files(file: Path, detected: Detected, parts: Parts) -> list[bytes]:
+    """The bytes of each part of a file: its lines as they are, so that its format reads the parts.
+
+    :raises CorpusError: a part is not read as it was in the whole file.
+    """
+    (contents,) = detected.files
+    encoding = detected.format.encoding if isinstance(detected.format, ColumnFormat) else "utf-8"
+    data = read_regular(file)
+    text = (unpacked(file, data, MOST_BYTES) if file.suffix == ".gz" else data).decode(encoding)
+    lines = re.findall(r"[^\n]*\n|[^\n]+$", text)
+    made = [part.encode(encoding) for part in split_lines(lines, contents.ends, parts.part_of)]
+    with tempfile.TemporaryDirectory() as folder:
+        for (split, sentences), part in zip(parts.splits.items(), made, strict=True):
+            copy = Path(folder, split)
+            copy.write_bytes(part)
+            if parse_file(copy, detected.format).sentences != sentences:
+                raise CorpusError(
+                    f"{file}: the {split} part alone is read otherwise than in the file; name three files"
+                )
+    return made
 
 
 def _corpus(detected: Detected, parts: Parts | None) -> Corpus:
@@ -276,13 +304,10 @@ def _recipe_path(file: Path) -> str:
 
 
 def _recipe_text(
-    name: str, places: Sequence[str], detected: Detected, format: CorpusFormat, way: Way, source: str,
-    *, online: bool,
+    name: str, places: Sequence[str], detected: Detected, way: Way, source: str, *, online: bool, split: bool
 ) -> str:  # fmt: skip
-    remade = format is _PARTS
-    origin = (
-        f"one file, split by `backattn init {name}`" if remade else f"the files of `backattn init {name}`"
-    )
+    origin = f"one file, split by `backattn init {name}`" if split else f"the files of `backattn init {name}`"
+    format = detected.format
     corpus: dict[str, Value] = {**dict(zip(SPLITS, places, strict=True)), "source": origin}
     if detected.unit != "word":
         corpus["unit"] = detected.unit

@@ -1,15 +1,12 @@
 """One file in three parts: nothing lost, nothing on two sides, the shares that were asked for."""
 
 from collections import Counter
-from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backattn.corpus import Sentence
-from backattn.corpus.formats import parse_column_file
-from backattn.corpus.splitting import split_sentences, to_columns
-from backattn.recipe import ColumnFormat
+from backattn.corpus.splitting import split_lines, split_sentences
 
 
 def sentence(word: str) -> Sentence:
@@ -59,15 +56,26 @@ def test_documents_stay_whole_unless_equal_sentences_bind_them() -> None:
     assert sum(sentence("EFE") in part for part in found.splits.values()) == 1
 
 
-words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\t\0\ufeff"), min_size=1)
+LINES = st.lists(st.text("ab\u2028\r #\t", max_size=4), max_size=12)
 
 
-@given(st.lists(st.lists(words.filter(lambda w: w.strip(" ") and w != "-DOCSTART-"), min_size=1), min_size=1))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_part_is_read_back_as_it_was(tmp_path: Path, drawn: list[list[str]]) -> None:
-    """Any token of a corpus: one that looks like a comment, with blanks inside, of invisible characters."""
-    sentences = [Sentence(tuple(tokens), ("S-A-B", *["O"] * (len(tokens) - 1))) for tokens in drawn]
-    path = tmp_path / "x.tsv"
-    path.write_text(to_columns(sentences), "utf-8", newline="")
-    found = parse_column_file(path, ColumnFormat(scheme="BIOES", separator="tab"))
-    assert list(found.sentences) == sentences
+@given(LINES, st.data())
+def test_the_lines_of_the_parts_are_those_of_the_file(drawn: list[str], data: st.DataObject) -> None:
+    """Each line is once in one part, in its order; all before the end of a sentence goes where that goes."""
+    lines = [f"{number}{line}\n" for number, line in enumerate(drawn)]
+    ends = sorted(data.draw(st.lists(st.integers(1, max(1, len(lines))), max_size=6)))
+    part_of = [data.draw(st.integers(0, 2)) for _ in ends]
+    texts = split_lines(lines, ends, part_of)
+    of_line = [
+        next((part for end, part in zip(ends, part_of, strict=True) if number < end), None)
+        for number in range(len(lines))
+    ]
+    for part, text in enumerate(texts):
+        assert text == "".join(line for line, own in zip(lines, of_line, strict=True) if own == part)
+
+
+def test_sentences_of_one_line_stay_together() -> None:
+    sentences = [sentence(str(n)) for n in range(300)]
+    ends = [n // 3 + 1 for n in range(300)]
+    found = split_sentences(sentences, [0] * 300, (80, 10, 10), ends)
+    assert len({(end, part) for end, part in zip(ends, found.part_of, strict=True)}) == 100

@@ -52,7 +52,8 @@ def test_the_table_the_example_and_the_warnings() -> None:
         "2 different sentences",
     ]
     assert rest.splitlines()[:7] == [
-        "First sentence with an entity (train:1):",
+        "First sentence with an entity (train:1), tags in BIOES (S: a single token; B, I, E: begin, inside "
+        "and end of a longer name):",
         "  Ada    B-PER",
         "  Byron  E-PER",
         "  war    O",
@@ -80,7 +81,9 @@ def test_of_a_long_sentence_the_part_with_the_entity_is_shown() -> None:
     tokens = tuple(f"w{place}" for place in range(1238))
     late = Sentence(tokens, tuple("S-LOC" if place == 1200 else "O" for place in range(1238)))
     lines = corpus_statistics(Corpus((TWO, late), (), ())).to_text().split("\n\n")[1].splitlines()
-    assert lines[0] == "First sentence with an entity (train:2, 40 of its 1,238 tokens):"
+    assert lines[0].startswith(
+        "First sentence with an entity (train:2, 40 of its 1,238 tokens), tags in BIOES ("
+    )
     shown = [line.split() for line in lines[1:41]]
     assert [token for token, _ in shown] == list(tokens[1190:1230])
     assert [token for token, tag in shown if tag != "O"] == ["w1200"]

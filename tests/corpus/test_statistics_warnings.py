@@ -172,6 +172,20 @@ def test_a_sample_without_entities() -> None:
     )
 
 
+def test_types_that_look_like_tags_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe that says IO of tags such as B_PER: each entity of two words counts as two."""
+    text = "Ada B_PER\nLund I_PER\nsingt O\n\nBo B_PER\n"
+    options = ("--set", 'corpus.format.scheme="IO"')
+    lines = told(tmp_path, monkeypatch, dict.fromkeys(ORDINARY, text), *options)
+    assert lines[0] == (
+        "the types look like tags (B_PER, I_PER), so that one entity counts as several; expected types such "
+        "as PER; write the tags as B-PER, I-PER and name their scheme in corpus.format.scheme"
+    )
+    named = text.replace("B_", "X_").replace("I_", "Y_")
+    lines = told(tmp_path, monkeypatch, dict.fromkeys(ORDINARY, named), *options)
+    assert not any("look like tags" in line for line in lines)
+
+
 def test_no_module_is_loaded_late() -> None:
     """Codecs are modules: a process that can open no file any more still tells what is unusual."""
     program = """

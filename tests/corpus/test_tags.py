@@ -7,7 +7,7 @@ import pytest
 from seqeval.scheme import IOBES, Entities
 
 from backattn.corpus.spans import Span, from_spans
-from backattn.corpus.tags import TagError, check_bioes, legal_transitions, to_bioes
+from backattn.corpus.tags import TagError, check_bioes, legal_transitions, other_spelling, to_bioes
 from backattn.recipe import Scheme
 
 GOLDEN: list[tuple[Scheme, str, str]] = [
@@ -89,3 +89,25 @@ def test_legal_transitions_allow_just_what_is_legal() -> None:
             else:
                 with pytest.raises(TagError):
                     check_bioes(tags)
+
+
+@pytest.mark.parametrize(
+    ("types", "spelled"),
+    [
+        (["B_PER", "I_PER", "B_LOC"], ["B-PER", "I-PER", "B-LOC"]),
+        (["PER-B", "PER-I"], ["B-PER", "I-PER"]),
+        (["PER_S", "PER_B", "PER_E"], ["S-PER", "B-PER", "E-PER"]),
+        (["b-per", "i-per"], ["B-per", "I-per"]),
+        (["B:X-1", "L:X-1", "U:Y"], ["B-X-1", "L-X-1", "U-Y"]),
+        (["B_PER"], ["B-PER"]),
+        (["B_PER", "I_PER", "LOC"], []),  # not all
+        (["PER", "LOC"], []),
+        (["vitamin-B"], []),  # one alone is a type
+        (["S_ORG", "W_ART"], []),  # no beginning
+        (["B_PER", "I_LOC", "group"], []),
+        ([], []),
+    ],
+    ids=str,
+)
+def test_prefixes_in_another_spelling_are_told_from_types(types: list[str], spelled: list[str]) -> None:
+    assert other_spelling(types) == dict(zip(types, spelled, strict=bool(spelled)))

@@ -54,15 +54,19 @@ path = "aligned.tsv"
 """
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the sdist of a copy of the repository, so that both hold what they must."""
-    home = tmp_path_factory.mktemp("wheel")
+def copy_repository(home: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, home)
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, home / name, symlinks=True, ignore=ignored)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the sdist of a copy of the repository, so that both hold what they must."""
+    home = tmp_path_factory.mktemp("wheel")
+    copy_repository(home)
     sdist = "import setuptools.build_meta as backend; print(backend.build_sdist('dist'))"
     python = [sys.executable, "-c", sdist]
     subprocess.run(python, cwd=home, check=True, capture_output=True)
@@ -132,6 +136,18 @@ def run(
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == status, f"{arguments}: {done.stdout}{done.stderr}"
     return done.stderr if status else done.stdout
+
+
+def test_a_clone_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Also where setuptools-scm is installed, as for fairseq: it tells setuptools which files git holds."""
+    copy_repository(tmp_path)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    code = "import setuptools_scm, setuptools.build_meta as backend; backend.build_wheel('dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    (made,) = (tmp_path / "dist").glob("*.whl")
+    with ZipFile(wheel) as expected, ZipFile(made) as found:
+        assert sorted(found.namelist()) == sorted(expected.namelist())
 
 
 def test_what_the_wheel_ships_has_licence_and_origin(wheel: Path) -> None:

@@ -58,7 +58,7 @@ def test_rows_are_means_over_seeds_and_differences_to_words(runs: Path, tmp_path
         (500, "words"), (500, "words+transfer"), (2000, "words"), (2000, "words+transfer"),
     ]  # fmt: skip
     text = only_text(tmp_path)
-    names = "- Inputs (`backattn train --inputs`): BiLSTM+CRF is words, BiLSTM+CRF+BAN is words+transfer."
+    names = "- Inputs (`backattn train --inputs`): BiLSTM+CRF is words, BiLSTM+CRF+BAN is words+transfer. "
     assert text.count(names) == 1
     assert names[2:] in (tmp_path / "es/report/report.html").read_text("utf-8")
     row = table.rows[1]
@@ -615,7 +615,7 @@ def test_runs_of_one_corpus_score_the_same_sentences(runs: Path, tmp_path: Path)
     assert [row.seeds for row in report.langs[0].tables[0].rows] == [(1, 2)]
 
 
-DEAD = "the base has learnt nothing at this size"
+DEAD = "the base has learnt nothing in 3 epochs on 500 sentences"
 
 
 def found_nothing(counts: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Commands that train, convert and measure the models of stage one."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,11 +18,16 @@ from backattn.cli.options import (
     threads_option,
     with_overrides,
 )
+from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, RecipeError
 from backattn.common.extras import require_extras
 from backattn.common.safe_text import printable
-from backattn.recipe import load_english, load_recipe, model_path, recipe_name
+from backattn.recipe import PACKAGED, PIPELINES, load_english, load_recipe, model_path, recipe_name
 
+if TYPE_CHECKING:
+    from backattn.training.training_plan import Training
+
+_SOURCES = "DATA.md"  # where the data files of our recipes come from; beside the recipes
 _MOST_SHOWN = 3  # missing files that one line names
 
 
@@ -77,10 +84,27 @@ def models(
     if not as_json:
         for error in missing:
             click.echo(f"missing: {error}")
+        for line in _sources(found):
+            click.echo(printable(line))
         if not found and not missing:
             click.echo("nothing to train: the models are there, or come from a hub")
         if not dry_run:
             say_next(f"backattn features {with_overrides(lang, overrides)}")
+
+
+def _sources(found: Sequence["Training"]) -> Iterator[str]:
+    """Where the missing data files of trainings come from, and how few are enough."""
+    from backattn.training.training_plan import missing_data
+
+    lacking = [training.kind for training in found if missing_data([training])]
+    if lacking:
+        own = PIPELINES / _SOURCES
+        yield f"where each file comes from: {own if is_file(own) else PACKAGED / _SOURCES}"
+    if "English tagger" in lacking:
+        yield (
+            "one column file of English is enough to begin with (WikiGold, or your own): backattn english "
+            'train --set \'english.training.files=[{path = "FILE", use = "split"}]\''
+        )
 
 
 @click.group()

@@ -30,6 +30,13 @@ from backattn.recipe import Recipe, load_recipe
 if TYPE_CHECKING:
     from backattn.features.plan import Plan
 
+# What the counts of a store mean.
+_COUNTS = {
+    "empty": "no translation, T = 0",
+    "segmented": "translated in parts, too long for the translator",
+    "limited": "cut off at the length limit",
+}
+
 
 @click.command()
 @recipe_options
@@ -262,7 +269,7 @@ def _status_line(status: Any) -> str:
     line = f"{status.name}: {status.state}; {status.sentences} sentences, {status.missing} to compute"
     if status.extra:
         line += f", {status.extra} no longer in the corpus"
-    counted = "".join(f"; {name}: {count}" for name, count in status.counts.items())
+    counted = "".join(f"; {_counted(*item)}" for item in status.counts.items())
     lines = [
         f"{line}{counted} ({status.path or 'its name is not known yet'})",
         *(f"  {reason}" for reason in status.reasons),
@@ -270,8 +277,14 @@ def _status_line(status: Any) -> str:
     return "\n".join(map(printable, lines))
 
 
+def _counted(name: str, count: object) -> str:
+    """A count of a store, and what its name means."""
+    meaning = _COUNTS.get(name)
+    return f"{name}{f' ({meaning})' if meaning else ''}: {count}"
+
+
 def _built_line(built: Any) -> str:
-    counted = ", ".join(f"{name}: {count}" for name, count in built.counts.items())
+    counted = ", ".join(_counted(*item) for item in built.counts.items())
     return printable(
         f"{built.path}: {built.sentences} sentences, {built.computed} computed, "
         f"{built.resumed} taken from a stopped run; {counted}"

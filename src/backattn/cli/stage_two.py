@@ -26,8 +26,10 @@ from backattn.recipe import cache_root
 
 @click.command()
 @recipe_options
-@click.option("--inputs", default="words,words+transfer", show_default=True,
-              help="Comma-separated: words, words+transfer (BAN), transfer, random.")  # fmt: skip
+@click.option(
+    "--inputs", show_default="words,words+transfer; words alone while stage one cannot be made",
+    help="Comma-separated: words, words+transfer (BAN), transfer, random.",
+)  # fmt: skip
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
 @click.option(
     "--sentences", default="all", show_default=True,
@@ -42,21 +44,33 @@ from backattn.recipe import cache_root
 @device_option
 @json_option
 def train(
-    lang: str, overrides: tuple[str, ...], inputs: str, seeds: str, sentences: str, jobs: int | None,
+    lang: str, overrides: tuple[str, ...], inputs: str | None, seeds: str, sentences: str, jobs: int | None,
     threads: int, device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Stage two: train taggers on the cached features. A killed training goes on.
 
+    Without --inputs, words alone are trained as long as stage one was never made and lacks a model.
     A run that fails does not stop the others. What is unusual about the corpus is told first, as by
     `backattn corpus`. The results depend on --threads, but not on --jobs.
     """
     from backattn.experiments.grid import parse_grid
-    from backattn.experiments.runs import train_grid, training_warnings
+    from backattn.experiments.runs import train_grid, training_warnings, unmade_transfer
 
     recipe, data = load(lang, overrides)
+    unmade = unmade_transfer(recipe) if inputs is None else ""
+    if inputs is None:
+        inputs = "words" if unmade else "words,words+transfer"
     grid = parse_grid(inputs, sentences, seeds, default_sentences=recipe.tagger.sentences)
     for line in training_warnings(data, grid):
         click.echo(f"backattn: {line}", err=True)
+    models = f"backattn models {with_overrides(lang, overrides)}"
+    if unmade:
+        features = f"backattn features {with_overrides(lang, overrides)}"
+        click.echo(
+            f"backattn: only words are trained, without Back Attention (words+transfer): {unmade}. To have "
+            f"it: `{models}` (with --dry-run: what that needs), `{features}`, then this command again",
+            err=True,
+        )
     trained = train_grid(recipe, data, grid, device=device, threads=threads, jobs=jobs)
     if trained.runs:
         answer([_run_json(run) for run in trained.runs], "\n".join(map(_run_line, trained.runs)), as_json)
@@ -64,8 +78,10 @@ def train(
         click.echo(f"backattn: {error}", err=True)
     trained.whole()
     if not as_json:
-        best = f"to tag new text: backattn tag {shlex.quote(recipe.name)} --best"
-        say_next(f"backattn report {with_overrides(lang, overrides)}; {best}")
+        useful = not all(run.learnt_nothing for run in trained.runs)
+        best = f"; to tag new text: backattn tag {shlex.quote(recipe.name)} --best" if useful else ""
+        transfer = f"; for Back Attention: {models} --dry-run" if unmade else ""
+        say_next(f"backattn report {with_overrides(lang, overrides)}{best}{transfer}")
 
 
 @click.command()
@@ -186,7 +202,6 @@ def tag(
     """
     from backattn.corpus.input_text import open_input
     from backattn.models.vouchers import Vouchers
-    from backattn.tagging import TextOptions, tag_text
 
     output = _output(output, as_json)
     _refuse_beside("--input", form, "text", "jsonl", tokenizer=tokenizer, no_split=no_split)
@@ -195,12 +210,14 @@ def tag(
     out = data_output(escaped=output != "color")
     if ansi is None:
         ansi = out.isatty() and not os.environ.get("NO_COLOR")
-    options = TextOptions(
-        input=form, tokenizer=tokenizer or "moses", split=not no_split, output=output,
-        scheme=scheme or "BIOES", ansi=ansi, batch=batch,
-    )  # fmt: skip
     run = _chosen(run, best)
     with open_input(file) as source:
+        from backattn.tagging import TextOptions, tag_text  # torch: only when RUN and FILE are there
+
+        options = TextOptions(
+            input=form, tokenizer=tokenizer or "moses", split=not no_split, output=output,
+            scheme=scheme or "BIOES", ansi=ansi, batch=batch,
+        )  # fmt: skip
         tag_text(
             run, source, str(file or "standard input"), out, options, device=device,
             vouchers=Vouchers(trust=trust, named=trusted), tell=partial(click.echo, err=True),
@@ -240,11 +257,12 @@ def evaluate(
     as missed, and named; a second F1 leaves them out. Each result is kept as evaluations/*.json in the folder
     of the run. With --best, RUN is a LANG.
     """
-    from backattn.evaluation import evaluate as evaluate_run
+    run = _chosen(run, best)
+    from backattn.evaluation import evaluate as evaluate_run  # torch: only when RUN is there
     from backattn.models.vouchers import Vouchers
 
     vouchers = Vouchers(trust=trust, named=trusted)
-    made = evaluate_run(_chosen(run, best), files, device=device, vouchers=vouchers)
+    made = evaluate_run(run, files, device=device, vouchers=vouchers)
     answer([one.to_json() for one in made], "\n".join(one.to_text() for one in made), as_json)
     for one in made:
         one.save()
@@ -316,7 +334,8 @@ def project(lang: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 def _run_json(run: Any) -> dict[str, Any]:
     figures = {"dev": run.dev.overall.f1, "test": run.test.overall.f1, "best_epoch": run.best_epoch}
-    return {"folder": str(run.folder), **figures, "seconds": run.seconds, "signature": run.test.signature}
+    about = {"seconds": run.seconds, "learnt_nothing": run.learnt_nothing, "signature": run.test.signature}
+    return {"folder": str(run.folder), **figures, **about}
 
 
 def _run_line(run: Any) -> str:
@@ -326,5 +345,6 @@ def _run_line(run: Any) -> str:
         f"{run.inputs}, {run.sentences} sentences, seed {run.seed}: test {figures} "
         f"(dev {100 * run.dev.overall.f1:.2f}, epoch {run.best_epoch}, {run.seconds:.0f} s; "
         f"{printable(str(run.folder))})\n"
-        f"  {printable(run.test.signature)}"
+        + (f"  {run.failure}\n" if run.failure else "")
+        + f"  signature (what the score depends on): {printable(run.test.signature)}"
     )

@@ -257,9 +257,14 @@ def write_text(path: Path, text: str) -> None:
 
     :raises StoreError: the disk or the folder refuses; the old file stays.
     """
+    # A lone surrogate (a broken token) must not stop a report.
+    write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file with its folders, as :func:`write_text`."""
     try:
         make_own_folder(path.parent)
-        # A lone surrogate (a broken token) must not stop a report.
-        write_whole(path, text.encode("utf-8", errors="replace"))
+        write_whole(path, data)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error}); free space or fix the folder") from None

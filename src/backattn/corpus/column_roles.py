@@ -4,10 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from backattn.common.errors import CorpusError
 from backattn.common.safe_text import listed
-from backattn.corpus.tags import MOST_TYPES, OUTSIDE, is_tag, split_tag
+from backattn.corpus.tags import MOST_TYPES, OUTSIDE, is_tag, other_spelling, split_tag
 from backattn.recipe import Scheme
 
 # Schemes with prefixes. Where a file fits several, all read the same entities in it.
@@ -85,6 +87,20 @@ def find_roles(table: Table) -> Roles | None:
     tokens = tokens or [place for place in range(len(table.names)) if place != tag]
     others = tuple(place for place in places if place not in (tag, tokens[0]) and place not in chunks)
     return Roles(kind, tokens[0], tag, others, tuple(tokens[1:]))
+
+
+def refuse_other_spelling(path: Path, table: Table, roles: Roles) -> None:
+    """Refuse tags whose prefix is written otherwise (``B_PER``, ``PER-B``): they would be read as bare types.
+
+    :raises CorpusError: names a tag with its right spelling.
+    """
+    tags = dict.fromkeys(table.column(roles.tag))
+    if spelled := other_spelling([tag for tag in tags if tag != OUTSIDE] if roles.kind == "bare" else ()):
+        found, expected = listed([*spelled][:_SHOWN]), listed([*spelled.values()][:_SHOWN])
+        raise CorpusError(
+            f"{path}: {table.named(roles.tag)} holds the tags {found}, expected {expected}: prefix, hyphen, "
+            'type; write them so (if these are types, write the recipe by hand with scheme = "IO")'
+        )
 
 
 def _kind_of(values: Counter[str]) -> Kind | None:

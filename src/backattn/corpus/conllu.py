@@ -38,6 +38,7 @@ def parse_conllu(path: Path, format: ConlluFormat) -> LabelledFile:
         comments=reader.comments,
         no_tokens=reader.no_tokens,
         sha256=whole_digest(path),
+        ends=tuple(reader.maker.ends),
     )
 
 
@@ -63,6 +64,7 @@ class _Reader:
             if not line.strip(" \t"):
                 if tokens:
                     yield self.maker.sentence(tokens, tags, numbers)
+                    self.maker.ends[-1] = number - 1  # an empty node may follow the last token
                 tokens, tags, numbers = [], [], []
             elif line.startswith("#"):
                 if tokens:

@@ -24,7 +24,15 @@ from backattn.common.safe_text import quoted, shortened
 from backattn.common.strict_json import parse_strictly
 from backattn.common.text_lines import BYTE_ORDER_MARK, unpacked
 from backattn.common.writing import is_spaced, writes_blanks
-from backattn.corpus.column_roles import NO_TYPE, Roles, Table, find_roles, labellings, role_notes
+from backattn.corpus.column_roles import (
+    NO_TYPE,
+    Roles,
+    Table,
+    find_roles,
+    labellings,
+    refuse_other_spelling,
+    role_notes,
+)
 from backattn.corpus.formats import parse_file, split_at_tabs, split_columns
 from backattn.corpus.jsonl_detection import jsonl_formats
 from backattn.corpus.labelled import DOCSTART, MOST_BYTES, LabelledFile
@@ -202,6 +210,7 @@ def _columns(paths: Sequence[Path], heads: Sequence[list[str]]) -> tuple[_Lines,
         if lines.counted and (keyed := _misc_tags(lines.table)):
             return lines, keyed[1]
         if roles := find_roles(lines.table):
+            refuse_other_spelling(paths[0], lines.table, roles)
             return lines, roles
     if not found:
         raise _ragged(paths, heads)

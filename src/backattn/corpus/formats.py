@@ -151,6 +151,7 @@ def parse_column_file(path: Path, format: ColumnFormat) -> LabelledFile:
         comments=reader.rows.comments,
         sha256=digest,
         document_of=tuple(reader.document_of),
+        ends=tuple(reader.maker.ends),
     )
 
 

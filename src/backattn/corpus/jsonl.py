@@ -25,7 +25,7 @@ def parse_jsonl(path: Path, format: JsonlFormat) -> LabelledFile:
     maker = SentenceMaker(path, format)
     sentences = tuple(_sentences(maker, format, json_lines(path)))
     check_sentences(path, sentences)
-    return LabelledFile(sentences, orphans=maker.orphans, sha256=whole_digest(path))
+    return LabelledFile(sentences, orphans=maker.orphans, sha256=whole_digest(path), ends=tuple(maker.ends))
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

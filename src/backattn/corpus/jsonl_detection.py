@@ -12,7 +12,14 @@ from msgspec import structs
 
 from backattn.common.errors import CorpusError
 from backattn.common.safe_text import listed, quoted
-from backattn.corpus.column_roles import Roles, Table, find_roles, labellings, role_notes
+from backattn.corpus.column_roles import (
+    Roles,
+    Table,
+    find_roles,
+    labellings,
+    refuse_other_spelling,
+    role_notes,
+)
 from backattn.corpus.jsonl import json_lines
 from backattn.recipe import JsonlFormat
 
@@ -43,6 +50,7 @@ def jsonl_formats(paths: Sequence[Path], language: str) -> tuple[list[JsonlForma
             tuple(json.dumps(name, ensure_ascii=False) for name in fields),
         )
         if roles := find_roles(table):
+            refuse_other_spelling(paths[0], table, roles)
             return _of_tokens(table, fields, roles)
     return [_of_text(paths[0], rows, language)], []
 

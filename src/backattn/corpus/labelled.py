@@ -41,6 +41,8 @@ class LabelledFile:
     :param no_tokens: what else is no token -> how many (multiword ranges and empty nodes of CoNLL-U).
     :param sha256: digest of the file's bytes.
     :param document_of: for each sentence, the number of separators before it; empty where a form has none.
+    :param ends: for each sentence, the number of its last line; sentences of one line (a text of JSON lines)
+        have the same.
     """
 
     sentences: tuple[Sentence, ...]
@@ -50,18 +52,21 @@ class LabelledFile:
     no_tokens: Mapping[str, int] = field(default_factory=dict)
     sha256: str = ""
     document_of: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
 
 class SentenceMaker:
     """Makes sentences of tokens and tags by the keys that the formats of all kinds share; counts orphans.
 
     :param path: the file, for messages.
+    :ivar ends: the last line of each sentence so far.
     """
 
     def __init__(self, path: Path, format: CorpusFormat) -> None:
         self.path = path
         self.format = format
         self.orphans = 0
+        self.ends: list[int] = []
         self._known: dict[str, str] = {}  # token -> token: one string in memory for all occurrences
 
     def token(self, token: str, number: int, place: str = "the token column") -> str:
@@ -117,6 +122,7 @@ class SentenceMaker:
 
         :raises CorpusError: a tag has a type that the format does not list.
         """
+        self.ends.append(numbers[-1])
         if self.format.types:
             tags = self._renamed(tags, numbers)
         if self.format.split_characters:

@@ -1,6 +1,7 @@
 """Split one file into train, dev and test: by documents or sentences, the same way each time.
 
-Equal sentences stay on one side: what was seen in training must not be asked in a test.
+Equal sentences stay on one side: what was seen in training must not be asked in a test. The lines of the file
+are kept as they are, so that the parts have its form.
 """
 
 import hashlib
@@ -21,14 +22,19 @@ class Parts:
 
     :param splits: train, dev and test, each in the order of the file.
     :param by_documents: whether whole documents were kept together, not only equal sentences.
+    :param part_of: the part of each sentence of the file, from 0.
     """
 
     splits: Mapping[str, tuple[Sentence, ...]]
     by_documents: bool
+    part_of: tuple[int, ...]
 
 
 def split_sentences(
-    sentences: Sequence[Sentence], document_of: Sequence[int], percents: Sequence[int]
+    sentences: Sequence[Sentence],
+    document_of: Sequence[int],
+    percents: Sequence[int],
+    ends: Sequence[int] = (),
 ) -> Parts:
     """Split sentences.
 
@@ -36,18 +42,36 @@ def split_sentences(
 
     :param document_of: number of the document of each sentence.
     :param percents: of the sentences, for train, dev and test.
+    :param ends: the last line of each sentence; those of one line stay together.
     """
     total = len(sentences)
     documents = _groups(sentences, document_of)
     sizes = [len(group) for group in documents]
     by_documents = len(sizes) >= _FEWEST_GROUPS and max(sizes) * 100 <= max(percents) * total
-    groups = documents if by_documents else _groups(sentences, range(total))
+    groups = documents if by_documents else _groups(sentences, ends or range(total))
     part_of = _assign(sentences, groups, [percent * total / 100 for percent in percents])
     splits = {
         name: tuple(s for s, own in zip(sentences, part_of, strict=True) if own == part)
         for part, name in enumerate(SPLITS)
     }
-    return Parts(splits, by_documents)
+    return Parts(splits, by_documents, tuple(part_of))
+
+
+def split_lines(lines: Sequence[str], ends: Sequence[int], part_of: Sequence[int]) -> list[str]:
+    """The text of each part of a file: the lines of its sentences, with what stands before each.
+
+    Comments, empty lines and separators of documents go with the sentence that follows them.
+
+    :param lines: of the file, with their ends.
+    :param ends: the number of the last line of each sentence, from 1.
+    :param part_of: the part of each sentence, from 0.
+    """
+    texts: list[list[str]] = [[] for _ in SPLITS]
+    begin = 0
+    for end, part in zip(ends, part_of, strict=True):
+        texts[part] += lines[begin:end]
+        begin = end
+    return ["".join(text) for text in texts]
 
 
 def _groups(sentences: Sequence[Sentence], document_of: Sequence[int]) -> list[list[int]]:
@@ -84,11 +108,3 @@ def _assign(sentences: Sequence[Sentence], groups: Sequence[list[int]], wanted: 
         for place in group:
             part_of[place] = part
     return part_of
-
-
-def to_columns(sentences: Sequence[Sentence]) -> str:
-    """The text of a column file: token, tab, BIOES tag."""
-    return "".join(
-        "".join(f"{token}\t{tag}\n" for token, tag in zip(s.tokens, s.tags, strict=True)) + "\n"
-        for s in sentences
-    )

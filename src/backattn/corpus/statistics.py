@@ -74,7 +74,10 @@ class Example:
         width = max(len(token) for token, _ in rows)
         lines = [f"  {token:<{width}}  {tag}" for token, tag in rows]
         part = f", {len(rows)} of its {len(self.tokens):,} tokens" if len(rows) < len(self.tokens) else ""
-        head = f"First sentence with an entity ({self.split}:{self.sentence}{part}):"
+        head = (
+            f"First sentence with an entity ({self.split}:{self.sentence}{part}), tags in BIOES (S: a single "
+            "token; B, I, E: begin, inside and end of a longer name):"
+        )
         return "\n".join([head, *lines])
 
 

@@ -3,11 +3,11 @@
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from backattn.common.safe_text import listed, quoted
 from backattn.corpus import Corpus, Sentence, nested_sample
-from backattn.corpus.tags import OUTSIDE
+from backattn.corpus.tags import OUTSIDE, other_spelling
 
 _NUMBER = re.compile(r"[+-]?\d[\d.,:/-]*")
 # A share of the tokens. In ordinary text some five in a hundred are numbers.
@@ -46,6 +46,7 @@ def corpus_warnings(corpus: Corpus) -> tuple[str, ...]:
             "the tags?"
         )
         return tuple(lines)
+    lines += _of_types(tag[2:] for _, sentences in splits for s in sentences for tag in s.tags)
     lines += (_no_entity(name) for name, sentences in splits if not any(map(has_entity, sentences)))
     for name in ("dev", "test"):
         lines += _shared_with_train(name, getattr(corpus, name), corpus.train)
@@ -88,6 +89,16 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
         yield (
             f"{split}: {lost:,} of {tokens.total():,} tokens hold U+FFFD, which stands where a "
             "program read a file in the wrong encoding and lost its letters; get the file anew"
+        )
+
+
+def _of_types(types: Iterable[str]) -> Iterator[str]:
+    """Warn where what was read as types are tags of a scheme in another spelling."""
+    if spelled := other_spelling(sorted({*types} - {""})):
+        found, expected = listed([*spelled][:3]), listed([*spelled.values()][:3])
+        yield (
+            f"the types look like tags ({found}), so that one entity counts as several; expected types such "
+            f"as PER; write the tags as {expected} and name their scheme in corpus.format.scheme"
         )
 
 

@@ -4,7 +4,8 @@ The meaning of a tag depends on its two neighbours at most, so a conversion is a
 current, next)``. :func:`_convert` computes an entry when a corpus first needs it, and caches it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -61,6 +62,10 @@ _TABLES: dict[Scheme, _Table] = {
 }
 
 
+# A prefix of a scheme before or after a type, by whatever sign.
+_AFFIXED = re.compile(r"([BIESLUMW])[-_:./|=+](.+)|(.+)[-_:./|=+]([BIESLUMW])", re.IGNORECASE)
+
+
 class TagError(ValueError):
     """A tag sequence violates its scheme.
 
@@ -107,6 +112,24 @@ def _is_bare_type(kind: str) -> bool:
     return (
         is_type(kind) and split_tag(kind)[0] not in ("B", "I") and kind != "o" and any(map(str.isalpha, kind))
     )
+
+
+def other_spelling(types: Collection[str]) -> dict[str, str]:
+    """Tags that were read as bare types since their prefix is written otherwise (``B_PER``, ``PER-B``,
+    ``b-PER``), each with its spelling here; empty where these are types.
+
+    They are tags where all have such a prefix, and one type has that of a beginning and another one, or all
+    begin with B and a sign.
+    """
+    spelled = {}
+    for kind in types:
+        if not (match := _AFFIXED.fullmatch(kind)):
+            return {}
+        before, name, other_name, after = match.groups()
+        spelled[kind] = f"{(before or after).upper()}-{name or other_name}"
+    tags = set(spelled.values())
+    paired = any(f"{other}-{tag[2:]}" in tags for tag in tags if tag[0] == "B" for other in "IELM")
+    return spelled if paired or all(kind[0] in "Bb" for kind in types) else {}
 
 
 def is_tag(tag: str, scheme: Scheme, kind: str = "") -> bool:

@@ -20,7 +20,7 @@ from backattn.common.batching import batches
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.regular_files import read_regular
 from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS, PREFIX, Alphabet, CharacterModelFile
-from backattn.models.safetensors_model import SUFFIX
+from backattn.models.flair_config import SUFFIX
 from backattn.models.trained_files import require_as_trained
 from backattn.models.vouchers import Vouchers
 

@@ -26,6 +26,7 @@ from backattn.corpus.spans import Span, from_spans
 from backattn.english import EnglishReading
 from backattn.english.bilstm import Recurrent
 from backattn.english.viterbi import viterbi
+from backattn.models.flair_config import SUFFIX
 from backattn.models.flair_serialisation import (
     BatchedCharacters,
     batch_characters,
@@ -34,7 +35,6 @@ from backattn.models.flair_serialisation import (
     unpickle,
 )
 from backattn.models.hub import download_errors_as_missing
-from backattn.models.safetensors_model import SUFFIX
 from backattn.models.trained_files import require_as_trained
 from backattn.models.vouchers import Vouchers, check_digest
 from backattn.recipe import States

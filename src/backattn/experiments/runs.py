@@ -20,7 +20,7 @@ from tqdm import tqdm
 from backattn.common.atomic_files import is_file, write_whole_text
 from backattn.common.cores import usable_cores
 from backattn.common.digests import digest
-from backattn.common.errors import StaleError
+from backattn.common.errors import NotFetchedError, StaleError
 from backattn.common.file_lock import writer_lock
 from backattn.common.jobs import run_parallel, start_server
 from backattn.common.progress import bar_disabled, log_line, time_left
@@ -28,6 +28,7 @@ from backattn.corpus import Corpus
 from backattn.corpus.statistics_warnings import corpus_warnings, sample_warnings
 from backattn.experiments.grid import Cell, RunGrid, sample_sizes
 from backattn.features.plan import make_plan
+from backattn.models.model_digests import missing_models
 from backattn.recipe import EmbeddingName, Recipe, as_json, cache_root
 from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
@@ -127,6 +128,22 @@ def training_warnings(corpus: Corpus, grid: RunGrid) -> tuple[str, ...]:
     """
     sizes = [size for size in sample_sizes(grid.sentences, len(corpus.train)) if size != "all"]
     return corpus_warnings(corpus) + sample_warnings(corpus, sizes)
+
+
+def unmade_transfer(recipe: Recipe) -> str:
+    """Say what T of a recipe lacks where it was never made and ``backattn features`` cannot make it; else
+    empty.
+
+    Where a store is there, it is for :func:`train_grid` to say what is wrong with it.
+    """
+    if any(
+        path for name in ("translation", TRANSFER) for path in (cache_root() / recipe.name / name).glob("*")
+    ):
+        return ""
+    missing = missing_models(recipe, "transfer").values()
+    # The rest of each message says how to get the model.
+    lacking = [str(error).partition(";")[0] for error in missing if not isinstance(error, NotFetchedError)]
+    return " and ".join(lacking)
 
 
 def fitting_jobs(runs: int, cores: int) -> int:

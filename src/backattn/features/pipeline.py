@@ -23,6 +23,7 @@ from backattn.features.build import (
 )
 from backattn.features.fetching import fetch_model
 from backattn.features.plan import Plan, Stage
+from backattn.models.flair_config import SUFFIX
 from backattn.models.model_digests import (
     bert_folder,
     charlm_paths,
@@ -30,7 +31,6 @@ from backattn.models.model_digests import (
     fasttext_path,
     translator_folder,
 )
-from backattn.models.safetensors_model import SUFFIX
 from backattn.models.vouchers import NOBODY, Vouchers, check_digest
 from backattn.recipe import (
     CopyRecipe,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 FORMAT = 1
+# End of the names of safetensors files; here, so that names are compared without importing torch.
+SUFFIX = ".safetensors"
 _LONGEST_DELIMITER = 100  # characters; flair's is one
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 Shape = tuple[int, ...]

@@ -5,6 +5,7 @@ of a snapshot is part of the identity of what is computed with it.
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,12 @@ from backattn.recipe import cache_root
 COMMIT = re.compile("[0-9a-f]{40}")
 _LONGEST_REF = 100
 
+# Errors of a missing connection, of Python, requests, httpx, urllib3 and the hub's client: by name, since no
+# package of these is imported here.
+_UNREACHABLE = {
+    "ConnectionError", "ConnectError", "Timeout", "TimeoutException", "MaxRetryError",
+    "LocalEntryNotFoundError", "OfflineModeIsEnabled",
+}  # fmt: skip
 # Hubs that have a cache of their own, whose layout only their package knows.
 OtherHub = Literal["fairseq", "flair tagger", "flair language model"]
 
@@ -101,12 +108,30 @@ def download_errors_as_missing(name: str, instead: str) -> Iterator[None]:
     :param instead: what a user without a network does.
     :raises MissingError: in place of any exception.
     """
+    log = logging.getLogger("huggingface_hub")  # warns of each attempt with the network library's own text
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     except Exception as error:  # each client has exceptions of its own, and of the network library below
+        if _unreachable(error):
+            reason, advice = "it cannot be reached", "connect to the network and run this again"
+        else:
+            reason, advice = error_text(error), "check its name"
         raise MissingError(
-            f"{name}: cannot be fetched from the hub ({error_text(error)}); go online, or {instead}"
+            f"{name}: cannot be fetched from the hub ({reason}); {advice}, or {instead}"
         ) from None
+    finally:
+        log.setLevel(level)
+
+
+def _unreachable(error: BaseException | None) -> bool:
+    """Whether an error, or one that it followed from, says that there is no connection to the hub."""
+    while error is not None:
+        if any(cls.__name__ in _UNREACHABLE for cls in type(error).__mro__):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def fetch_snapshot(name: str, patterns: Sequence[str], revision: str, *, instead: str) -> Path:
@@ -143,7 +168,8 @@ def public_commit(name: str) -> str:
 
     :raises MissingError: the hub does not answer.
     """
-    with download_errors_as_missing(name, "run without --online"):
+    instead = "leave out --online (a folder that you bring can be named as translator.checkpoint)"
+    with download_errors_as_missing(name, instead):
         from huggingface_hub import HfApi
 
         hub = HfApi()

@@ -24,7 +24,6 @@ from backattn.common.json_files import parse
 from backattn.common.safe_text import error_text, quoted
 from backattn.models.flair_config import FORMAT, Description, Shape
 
-SUFFIX = ".safetensors"
 # One key for all JSON: safetensors writes several keys in random order, but equal models must give equal
 # bytes.
 _KEY = "backattn"

@@ -55,10 +55,11 @@ def way_to_english(source: str, *, online: bool) -> Way:
     if source and (way := _of_our_recipes(source)):
         return way
     reason = f"no translator or dictionary of {source} is known here" if source else "no --source was given"
+    unknown = "" if source else f' "{UNKNOWN_LANGUAGE}" is the code of a language that is not known.'
     return Way(
         {"kind": "copy", "source": source or UNKNOWN_LANGUAGE},
         f"copy: the English tagger reads the words as they are ({reason})",
-        "The English tagger reads the words as they are. Better ways: `backattn keys translator`.",
+        f"The English tagger reads the words as they are. Better ways: `backattn keys translator`.{unknown}",
     )
 
 

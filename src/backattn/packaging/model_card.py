@@ -16,6 +16,7 @@ from backattn.corpus.scoring import Counts, Score, entities
 from backattn.corpus.statistics import CorpusStatistics
 from backattn.features.environment import package_commit
 from backattn.models.package_folder import MODELS, ModelKey, PackagedModel
+from backattn.models.ways_to_english import UNKNOWN_LANGUAGE
 from backattn.packaging.licences import Licensed, hub_licence, shown_path, warnings
 from backattn.recipe import FairseqRecipe, Recipe, TransformersRecipe, as_json, without_licences
 from backattn.report.evaluations import Evaluation
@@ -59,10 +60,11 @@ class Card:
             front_matter=self._front_matter(),
             name=f"{recipe.name}: {name}",
             lang=recipe.name,
-            language=recipe.translator.source,
+            language=_language(recipe.translator.source),
             model=name,
             types=self.types,
             transfer=run.store is not None,
+            failure=run.failure,
             restricted=warnings(self.licences),
             extras=Markup(_extras(recipe, self.models)),  # noqa: S704 - names of extras
             pickles=self.pickles,
@@ -104,6 +106,10 @@ class Card:
             ]}],
         }  # fmt: skip
         return Markup("\n").join(Markup("{}: {}").format(key, _json(value)) for key, value in values.items())
+
+
+def _language(code: str) -> str:
+    return f"{code} (not known: the recipe names none)" if code == UNKNOWN_LANGUAGE else code
 
 
 def _result(lang: str, split: str, counts: Counts) -> dict[str, Any]:

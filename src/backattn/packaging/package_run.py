@@ -31,6 +31,7 @@ from backattn.corpus.formats import read_corpus
 from backattn.corpus.statistics import CorpusStatistics, corpus_statistics
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.features.plan import Plan, Stage, make_plan
+from backattn.models.flair_config import SUFFIX
 from backattn.models.model_digests import COMMIT, fasttext_path
 from backattn.models.package_folder import (
     MODELS,
@@ -42,7 +43,6 @@ from backattn.models.package_folder import (
     is_place,
     read_manifest,
 )
-from backattn.models.safetensors_model import SUFFIX
 from backattn.packaging.licences import licensed_parts, shown_path, warnings
 from backattn.packaging.model_card import Card
 from backattn.recipe import (
@@ -72,7 +72,8 @@ class Packaged:
 
     :param bytes: its size.
     :param models: table of the recipe -> its model.
-    :param warnings: what licences forbid, and what the card lacks, a line each.
+    :param warnings: that the run has learnt nothing, what licences forbid, and what the card lacks, a line
+        each.
     """
 
     folder: Path
@@ -141,7 +142,8 @@ def package_run(run: Path, folder: Path, *, models: Models = "copy", replace: bo
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"{folder}: cannot be written ({reason}); free space or fix the folder") from None
-    return Packaged(folder, size, named, (*warnings(licences), *remarks))
+    failure = [f"{run}: {found.failure}"] if found.failure else []
+    return Packaged(folder, size, named, (*failure, *warnings(licences), *remarks))
 
 
 def _refuse_target(run: Path, folder: Path, *, replace: bool) -> None:

@@ -24,6 +24,7 @@ from backattn.report.row_errors import TableErrors
 from backattn.report.row_labels import SHOWN_ID, common_settings, settings_of
 from backattn.report.runs import Damaged, RunRecord, Unfinished
 from backattn.report.significance import Difference, f1, paired_bootstrap
+from backattn.tagger.run import trained_for
 
 OVERALL = "Overall"
 # In dev; with fewer, one entity more or less is five points of F1.
@@ -65,7 +66,8 @@ class Row:
     :param difference: to the base, the same setting on words alone; None for the base itself.
     :param from_recipe: to the row of the unchanged recipe, for a row with other models or another T.
     :param remark: why there is no difference, or what limits it.
-    :param dead: that the base (of ``words``: the row itself) has learnt nothing, with all seeds or with some.
+    :param dead: that the base (of ``words``: the row itself) has learnt nothing, with all seeds or with some;
+        where the row has learnt nothing either, there is no difference.
     """
 
     runs: tuple[RunRecord, ...]
@@ -284,6 +286,8 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
     base = base_of(row, rows)
     if base is None:
         return replace(row, remark=f"no runs of its base, {row.base}, with the same sentences and settings")
+    if all(run.learnt_nothing for run in (*base.runs, *row.runs)):
+        return replace(row, dead=_dead(row.runs, "as the base, it "))
     difference = difference_to(base, row)
     if difference is None:
         return replace(row, remark=f"no seed in common with {row.base}")
@@ -298,7 +302,8 @@ def _dead(runs: Sequence[RunRecord], whose: str) -> str:
     """Say that runs have learnt nothing; empty where all have learnt something."""
     dead = sum(run.learnt_nothing for run in runs)
     seeds = "" if dead == len(runs) else f" with {dead} of {len(runs)} seeds"
-    return f"{whose}has learnt nothing at this size{seeds}" if dead else ""
+    trained = trained_for(runs[0].epochs, runs[0].sentences)
+    return f"{whose}has learnt nothing in {trained}{seeds}" if dead else ""
 
 
 def _beside_recipe(row: Row, rows: Sequence[Row], reference: Mapping[str, Any]) -> Row:
@@ -324,12 +329,13 @@ def base_of(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def difference_to(base: Row, row: Row, measure: str = OVERALL) -> Difference | None:
-    """Bootstrap F1 of a row less that of a base, over the seeds that both have; None without a common seed.
+    """Bootstrap F1 of a row less that of a base, over the seeds that both have; None without a common seed,
+    and where neither has learnt anything: that 0 equals 0 is no finding.
 
     :param measure: overall, or one of the groups of the recipe.
     """
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
-    if not seeds:
+    if not seeds or all(run.learnt_nothing for run in (*base.runs, *row.runs)):
         return None
     counts = [
         np.stack([r.counts if measure == OVERALL else r.groups[measure] for r in one.runs if r.seed in seeds])

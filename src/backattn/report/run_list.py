@@ -10,7 +10,7 @@ from backattn.common.safe_text import printable
 from backattn.recipe import recipe_name
 from backattn.recipe.schema import NAME
 from backattn.report.runs import RunRecord, Runs, find_runs, scan_runs
-from backattn.tagger.run import RunFolder
+from backattn.tagger.run import RunFolder, require_run
 
 # Runs that a message names.
 _SHOWN = 5
@@ -91,7 +91,7 @@ def chosen_run(run: Path, cache: Path, *, best: bool) -> RunRecord | Path:
     :param run: folder of a run, or a LANG: its name, or the path of its recipe.
     :param best: take the run of the LANG with the best dev F1.
     :return: the folder as it is; of a LANG, the best run.
-    :raises MissingError: it is a LANG, and ``best`` was not asked for: names its runs; or it has none.
+    :raises MissingError: it is a LANG, and ``best`` was not asked for: names its runs; or there is none.
     :raises ModelError: all runs of the LANG are damaged.
     """
     lang = run.stem if run.suffix == ".toml" else str(run)
@@ -101,6 +101,7 @@ def chosen_run(run: Path, cache: Path, *, best: bool) -> RunRecord | Path:
                 f"--best: {run} is not a LANG with runs below {cache}; name one that `backattn runs` lists, "
                 "or leave --best out"
             )
+        require_run(run)
         return run
     found = by_dev_f1(find_runs(cache, lang))
     if best:

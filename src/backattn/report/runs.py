@@ -51,11 +51,6 @@ class RunRecord(Run):
         """Dev F1 of the best epoch."""
         return self.dev.overall.f1
 
-    @property
-    def learnt_nothing(self) -> bool:
-        """Whether F1 is 0 on dev or on test, though it has entities."""
-        return any(counts.support and not counts.tp for counts in (self.dev.overall, self.test.overall))
-
     @cached_property
     def counts(self) -> CountArray:
         """Counts of each test sentence. *Shape:* (sentences, 3)"""

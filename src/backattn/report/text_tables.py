@@ -160,7 +160,8 @@ def notes(table: Table) -> tuple[str, ...]:
     return (
         "Test F1 in percent, of the epoch with the best dev F1 (of equals the last): mean ± standard "
         "deviation over the seeds.",
-        f"Inputs (`backattn train --inputs`): {', '.join(names)}.",
+        f"Inputs (`backattn train --inputs`): {', '.join(names)}. BiLSTM+CRF: the small "
+        "tagger, a bidirectional LSTM and a conditional random field; +BAN: with Back Attention.",
         f"Lift: F1 minus that of the base, the same model without Back Attention ({base}), at the same "
         f"sentences and settings.{alone} Paired bootstrap over test sentences and seeds, {RESAMPLES:,} "
         f"resamples, seed {SEED}; percentile interval, two-sided p.",

@@ -23,13 +23,14 @@ from backattn.common.regular_files import read_regular
 from backattn.common.safe_text import quoted, shortened
 from backattn.corpus import Sentence
 from backattn.corpus.scoring import Score
-from backattn.recipe import EmbeddingName, SampleSize
+from backattn.recipe import EmbeddingName, SampleSize, TaggerRecipe
 from backattn.recipe.constraints import Natural, NaturalNumber, Positive, Table
 from backattn.recipe.conversion import convert
 from backattn.tagger.frozen_features import Inputs
 
 RUN_FORMAT = 1
 ADVICE = "remove the folder and train again with `backattn train LANG`"
+_EPOCHS = TaggerRecipe().epochs
 # Inputs that include T from a store.
 WITH_STORE = ("words+transfer", "transfer")
 
@@ -136,6 +137,38 @@ class Run:
         """Id of the store of T that the run reads; None where it reads none."""
         return self.facts.transfer if self.inputs in WITH_STORE else None
 
+    @property
+    def learnt_nothing(self) -> bool:
+        """Whether F1 is 0 on dev or on test, though it has entities."""
+        return any(counts.support and not counts.tp for counts in (self.dev.overall, self.test.overall))
+
+    @property
+    def failure(self) -> str:
+        """That the run has learnt nothing, and what may help, in one line; empty where it has learnt
+        something."""
+        scores = {"dev": self.dev.overall, "test": self.test.overall}
+        missed = {
+            split: counts.support for split, counts in scores.items() if counts.support and not counts.tp
+        }
+        if not missed:
+            return ""
+        tagger = self.facts.tagger
+        ways = [f"for more epochs (--set tagger.epochs={_EPOCHS})"] if tagger.epochs < _EPOCHS else []
+        ways.append(
+            "on more labelled sentences" + ("" if tagger.sentences == "all" else " (--sentences all)")
+        )
+        return (
+            f"F1 is 0 on {' and '.join(missed)}: none of the {sum(missed.values()):,} entities there is "
+            f"tagged right after {trained_for(tagger.epochs, self.sentences)}; train {' or '.join(ways)}"
+        )
+
+
+def trained_for(epochs: int, sentences: int) -> str:
+    """How long a training was, in words."""
+    return (
+        f"{epochs} epoch{'s' if epochs > 1 else ''} on {sentences:,} sentence{'s' if sentences > 1 else ''}"
+    )
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -231,16 +264,25 @@ class RunFolder:
         write_whole(self.predictions(split), "\n".join(blocks).encode("utf-8"))
 
 
+def require_run(folder: Path) -> None:
+    """Refuse a folder without a finished run, without reading it.
+
+    :raises MissingError: there is no run, or it is not finished.
+    """
+    files = RunFolder(folder)
+    if not is_file(files.manifest):
+        state = "is not finished" if is_file(files.checkpoint) else "holds no run"
+        raise MissingError(f"{folder}: {state}; `backattn train LANG` makes it")
+
+
 def read_run(folder: Path) -> Run:
     """Read and check a finished run. All other modules get the values of ``run.json`` from here.
 
     :raises MissingError: there is no run, or it is not finished.
     :raises ModelError: the folder's files are damaged or of another version.
     """
+    require_run(folder)
     files = RunFolder(folder)
-    if not is_file(files.manifest):
-        state = "is not finished" if is_file(files.checkpoint) else "holds no run"
-        raise MissingError(f"{folder}: {state}; `backattn train LANG` makes it")
     value = read_json(files.manifest)
     if value.get("format") != RUN_FORMAT:
         raise ModelError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TextIO, get_args
 
+from backattn.common.safe_text import printable
 from backattn.corpus.documents import Document
 from backattn.corpus.input_raw import TextSplitter, Tokenizer, read_json, read_text
 from backattn.corpus.input_text import InputForm, read_columns, read_tokens
@@ -61,6 +62,8 @@ def tag_text(
     :raises CorpusError: the text is not of the form that it should have; names file and line.
     """
     tagger = TextTagger(run, device=device, vouchers=vouchers)
+    if tagger.failure:
+        tell(f"backattn: {printable(str(run))}: {tagger.failure}")
     corpus = tagger.recipe.corpus
     # A corpus of another kind has no columns that new text could have too.
     columns = corpus.format if isinstance(corpus.format, ColumnFormat) else ColumnFormat()

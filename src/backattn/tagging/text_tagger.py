@@ -130,6 +130,11 @@ class TextTagger:
         return read
 
     @property
+    def failure(self) -> str:
+        """That the run has learnt nothing, in one line; empty where it has learnt something."""
+        return self._model.run.failure
+
+    @property
     def types(self) -> set[str]:
         """The entity types of its tags, and their names in the files of its corpus."""
         return self.predicted_types | set(self.recipe.corpus.format.types)

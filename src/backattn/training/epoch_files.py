@@ -15,7 +15,7 @@ from backattn.common.atomic_files import is_file, write_whole_text
 from backattn.common.errors import MissingError, ModelError
 from backattn.common.json_files import read_table
 from backattn.common.progress import log_line, time_left
-from backattn.models.safetensors_model import SUFFIX
+from backattn.models.flair_config import SUFFIX
 from backattn.models.training_manifest import damage_as_model_error, train_anew
 
 

@@ -17,8 +17,7 @@ from backattn.common.version import package_versions
 from backattn.corpus.formats import read_corpus
 from backattn.embeddings.charlm_hub import dump_model, load_model
 from backattn.models.charlm_file import CHARACTER_MODEL, DIRECTIONS
-from backattn.models.flair_config import FORMAT
-from backattn.models.safetensors_model import SUFFIX
+from backattn.models.flair_config import FORMAT, SUFFIX
 from backattn.models.training_manifest import read_report_as
 from backattn.recipe import CharLmTraining, Recipe, as_json, without_licences
 from backattn.training.charlm.flair_trainer import (

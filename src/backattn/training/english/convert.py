@@ -12,8 +12,15 @@ import numpy as np
 from backattn.common.atomic_files import write_whole
 from backattn.common.errors import ModelError
 from backattn.english.flair import FlairTagger
-from backattn.models.flair_config import CharacterModel, Characters, Description, OneHot, WordEmbeddingsConfig
-from backattn.models.safetensors_model import SUFFIX, TAGGER
+from backattn.models.flair_config import (
+    SUFFIX,
+    CharacterModel,
+    Characters,
+    Description,
+    OneHot,
+    WordEmbeddingsConfig,
+)
+from backattn.models.safetensors_model import TAGGER
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import cache_root
 
