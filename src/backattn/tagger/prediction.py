@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import quoted, shortened
@@ -105,11 +106,21 @@ def _check_fit(
         raise ValueError(f"fusion {quoted(shape.fusion)}")
     if set(shape.embeddings) != set(run.facts.embeddings):
         raise ValueError(f"embeddings {quoted(shape.embeddings)}, but {quoted(run.facts.embeddings)}")
-    with torch.device("meta"):  # shapes alone, no memory
+    with _NoInitialisation(), torch.device("meta"):  # shapes alone, no memory
         expected = Tagger(shape).state_dict()
     found = {name: tensor.shape for name, tensor in weights.items()}
     if found != {name: tensor.shape for name, tensor in expected.items()}:
         raise ValueError("the weights are not of the network's shape")
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves ``torch.nn.init`` out: without memory there is nothing to initialise, and for the first value
+    that torch would draw there it imports its compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 def predict(
