@@ -4,7 +4,6 @@
 lists are read. Sizes are checked before values are made of them, and memory is limited meanwhile.
 """
 
-import json
 import resource
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from backattn.common.atomic_files import is_own_file
 from backattn.common.errors import BackattnError, CorpusError, MissingError
+from backattn.common.json_files import parse
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import error_text, listed, quoted
 from backattn.common.strict_json import parse_strictly
@@ -152,13 +152,13 @@ def _columns(path: Path, schema: "pa.Schema") -> tuple[str, str]:
 def _names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
     """The tags that numbers stand for, where `datasets` has noted them (ClassLabel)."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         feature = features[column]
         for _ in range(2):  # {"feature": {"names": ...}}, or a list of one
             feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
         names = feature["names"]
         return tuple(names) if all(isinstance(name, str) for name in names) else ()
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError):
         return ()
 
 
