@@ -7,9 +7,9 @@ from typing import NamedTuple, overload
 
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import quoted
-from backattn.corpus.documents import Document, joined
+from backattn.corpus.documents import Document, check_characters, joined
 from backattn.corpus.given import given_texts, given_tokens, named_digests
-from backattn.corpus.input_raw import TextSplitter, Tokenizer, check_characters, check_text
+from backattn.corpus.input_raw import TextSplitter, Tokenizer, check_text
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import Unit, cache_root
 from backattn.report.run_list import run_folder
