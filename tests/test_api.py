@@ -150,6 +150,15 @@ def test_what_is_neither_text_nor_tokens_is_refused(
             r"trust_sha256: found 'abc', expected a list of",
         ),
         ({"run": "es", "best": True, "trust_sha256": 3}, r"trust_sha256: found 3"),
+        (
+            {"run": "es", "best": True, "trust_sha256": [["a"]]},
+            r"trust_sha256: found \['a'\], expected a list",
+        ),
+        ({"run": "es", "best": True, "trust": "no"}, r"trust: found 'no', expected True or False"),
+        ({"run": "es", "best": True, "split": "no"}, r"split: found 'no', expected True or False"),
+        ({"run": "es", "best": 1}, r"best: found 1, expected True or False"),
+        ({"run": "es", "best": True, "device": 0}, r"device: found 0, expected cpu, cuda or auto, as text"),
+        ({"run": "a" * 5000}, r"a+…?.*holds no run"),
     ],
     ids=str,
 )

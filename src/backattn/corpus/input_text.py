@@ -416,7 +416,7 @@ def read_conllu(source: BinaryIO, form: InputForm) -> Iterator[Document]:
     """
     rows = ConlluRows(Path(form.name), form.conllu, tagged=False)
     for sentence in rows.read(text_lines(source, form.name)):
-        tokens = []
+        tokens: list[str] = []
         for number, columns in sentence:
             token, where = columns[form.conllu.token], f"{form.name}:{number}"
             check_tokens([token], where)

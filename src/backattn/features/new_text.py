@@ -11,7 +11,7 @@ from backattn.common.device import pick_device
 from backattn.common.errors import RecipeError, StaleError, StoreError
 from backattn.common.safe_text import quoted
 from backattn.corpus import Corpus, Sentence
-from backattn.corpus.given import given_tokens, named_digests
+from backattn.corpus.given import check_switches, given_tokens, named_digests
 from backattn.corpus.tags import OUTSIDE
 from backattn.embeddings import Embedder
 from backattn.features.attention import transfer_attention
@@ -246,6 +246,7 @@ def features(
         raise RecipeError(
             f"features: found {quoted(source)}, expected the name of a recipe, or a path as text"
         )
+    check_switches(trust=trust)
     tokens = given_tokens(sentences)
     vectors = TransferVectors(source, device=device, trust=trust, trusted=named_digests(trust_sha256))
     return vectors.of(tokens)
