@@ -229,7 +229,9 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     except (pa.ArrowException, ValueError, KeyError, IndexError) as error:
         raise CorpusError(f"{path}: damaged ({error_text(error)}); save it again") from None
     except OSError as error:
-        raise MissingError(f"{path}: cannot be read ({error.strerror or error}); put it back") from None
+        if error.errno is None:  # of pyarrow itself, about what is in the file
+            raise CorpusError(f"{path}: damaged ({error_text(error)}); save it again") from None
+        raise MissingError(f"{path}: cannot be read ({error.strerror}); put it back") from None
 
 
 @contextmanager
