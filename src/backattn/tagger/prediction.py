@@ -95,6 +95,10 @@ def _check_fit(
         raise ValueError(f"{pairs} transitions, {len(shape.tags)} and {len(vocabulary.tags)} tags")
     if not all(tag == OUTSIDE or (tag[:2] in _PREFIXES and is_type(tag[2:])) for tag in shape.tags):
         raise ValueError("a tag is not of BIOES")  # it would be written between lines and columns
+    # Without one of them some sentences have no legal tags, and entities no probability.
+    full = {OUTSIDE, *(prefix + tag[2:] for tag in shape.tags if tag != OUTSIDE for prefix in _PREFIXES)}
+    if sorted(full) != sorted(shape.tags):
+        raise ValueError(f"{len(shape.tags)} tags, expected O and the four of each type, once")
     if not all(isinstance(text, str) for part in vocabulary.to_json().values() for text in part):
         raise ValueError("the vocabulary is not of texts")
     if shape.words not in (0, vocabulary.n_words) or shape.alphabet != vocabulary.n_characters:
