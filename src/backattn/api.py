@@ -7,9 +7,9 @@ from typing import NamedTuple, overload
 
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import quoted
-from backattn.corpus.documents import Document, joined
-from backattn.corpus.given import given_texts, given_tokens, named_digests
-from backattn.corpus.input_raw import TextSplitter, Tokenizer, check_characters, check_text
+from backattn.corpus.documents import Document, check_characters, joined
+from backattn.corpus.given import check_switches, given_texts, given_tokens, named_digests
+from backattn.corpus.input_raw import TextSplitter, Tokenizer, check_text
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import Unit, cache_root
 from backattn.report.run_list import run_folder
@@ -171,6 +171,7 @@ def load(
         )
     if tokenizer not in ("moses", "spacy"):
         raise RecipeError(f"load: found tokenizer {quoted(tokenizer)}, expected moses or spacy")
+    check_switches(best=best, split=split, trust=trust)
     vouchers = Vouchers(trust=trust, named=named_digests(trust_sha256))
     folder = run_folder(Path(os.fsdecode(run)), cache_root(), best=best)
     tagger = TextTagger(folder, device=device, vouchers=vouchers)

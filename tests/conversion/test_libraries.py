@@ -20,6 +20,7 @@ from backattn.conversion.source import Options
 from backattn.corpus import Sentence
 from backattn.corpus.formats import parse_file
 from backattn.recipe import JsonlFormat
+from bounds import bounded
 
 GOLD = [
     Sentence(("Ana", "Ruiz", "vive", "."), ("B-PER", "E-PER", "O", "O")),
@@ -92,6 +93,19 @@ def test_docbin_bombs_and_damage_are_refused(tmp_path: Path) -> None:
     assert "damaged, or no DocBin" in refusal(bomb)
     bomb.write_bytes(b"\x78\x9cnonsense")
     assert "not packed by zlib" in refusal(bomb)
+
+
+def test_a_long_document_of_a_docbin_takes_time_by_its_length(tmp_path: Path) -> None:
+    spacy = pytest.importorskip("spacy", reason="spacy makes the DocBin (backattn[convert])")
+    from spacy.tokens import Doc, DocBin, Span
+
+    size = 20_000
+    doc = Doc(spacy.blank("xx").vocab, ["Ana", "vive"] * size, sent_starts=[True, False] * size)
+    doc.ents = [Span(doc, place, place + 1, "PER") for place in range(0, 2 * size, 2)]
+    DocBin(docs=[doc]).to_disk(tmp_path / "a.spacy")
+    with bounded(20, 2048):
+        found = convert(tmp_path / "a.spacy")
+    assert found == [Sentence(("Ana", "vive"), ("S-PER", "O"))] * size
 
 
 def test_pickles_in_a_docbin_are_not_opened(tmp_path: Path) -> None:
@@ -223,6 +237,32 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
     assert "row 1: found tokens" in refusal(parquet(tmp_path, table([["O"], ["O"]])))
     assert "row 1: found tokens" in refusal(parquet(tmp_path, table(["O", "O"])))
     assert "row 2: found tokens" in refusal(parquet(tmp_path, table([TAGS[0], None])))
+
+
+def test_a_schema_of_many_levels_is_damage(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    deep = pa.string()
+    for _ in range(200):
+        deep = pa.list_(deep)
+    made = pa.table({"tokens": pa.array([None], deep), "ner_tags": [["O"]]})
+    assert "a.parquet: damaged (Parquet schema too deeply nested" in refusal(parquet(tmp_path, made))
+
+
+def test_a_type_that_is_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    """Arrow's own metadata may name a type of Python, and hold a pickle for it."""
+    pa = pytest.importorskip("pyarrow")
+
+    class Pickled(pa.ExtensionType):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(pa.list_(pa.string()), "arrow.py_extension_type")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return f"cos\nmkdir\n(S'{tmp_path}/ran'\ntR.".encode()
+
+    tokens = pa.ExtensionArray.from_storage(Pickled(), pa.array([["Ana"]]))
+    path = parquet(tmp_path, pa.table({"tokens": tokens, "ner_tags": [["B-PER"]]}))
+    assert convert(path) == [Sentence(("Ana",), ("S-PER",))]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_damaged_files_are_refused_in_a_line(tmp_path: Path) -> None:

@@ -172,7 +172,9 @@ def test_models_of_other_hubs_are_the_bytes_of_their_files(tmp_path: Path) -> No
         english_files(flair)
 
 
-@pytest.mark.parametrize("text", ['{"place": 3}', "{}", "[]", "no json"])
+@pytest.mark.parametrize(
+    "text", ['{"place": 3}', '{"place": ""}', '{"place": "../x"}', "{}", "[]", "no json"]
+)
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     record_place("fairseq", "x", tmp_path)
     assert recorded_place("fairseq", "x") == tmp_path

@@ -84,14 +84,14 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
         ),
         (
             "[tagger]\nepochs = 'x'",
-            r"toy\.toml: tagger\.epochs: expected a whole number of at least 1; found 'x'",
+            r"toy\.toml: tagger\.epochs: expected a whole number from 1 to 100,000; found 'x'",
         ),
-        ("[tagger]\nepochs = true", r"tagger\.epochs: expected a whole number of at least 1; found True"),
-        ("[tagger]\nepochs = 0", r"tagger\.epochs: expected a whole number of at least 1; found 0"),
+        ("[tagger]\nepochs = true", r"tagger\.epochs: expected a whole number from 1 to 100,000; found True"),
+        ("[tagger]\nepochs = 0", r"tagger\.epochs: expected a whole number from 1 to 100,000; found 0"),
         ("[tagger]\ndropout = 1.0", r"tagger\.dropout: expected a number from 0 to below 1; found 1.0"),
         (
             "[tagger]\nsentences = -1",
-            r"""tagger\.sentences: expected a whole number of at least 1 or "all"; found -1""",
+            r"""tagger\.sentences: expected a whole number from 1 to 1,000,000,000 or "all"; found -1""",
         ),
         (
             "[transfer]\neos = 'x'",
@@ -151,7 +151,7 @@ def test_a_character_model_may_learn_from_the_corpus_alone(write) -> None:
         ),
         (
             "[embeddings]\ncharlm = { checkpoint = 'x', training = { sequence = 0 } }",
-            r"charlm\.training\.sequence: expected a whole number of at least 1; found 0",
+            r"charlm\.training\.sequence: expected a whole number from 1 to 100,000; found 0",
         ),
     ],
 )
@@ -180,7 +180,7 @@ def test_an_unknown_recipe_names_the_known_ones(monkeypatch: pytest.MonkeyPatch)
     ("override", "message"),
     [
         ("tagger.epochs", "expected KEY=VALUE"),
-        ("tagger.epochs=x", r"tagger\.epochs: expected a whole number of at least 1; found 'x'"),
+        ("tagger.epochs=x", r"tagger\.epochs: expected a whole number from 1 to 100,000; found 'x'"),
         ("corpus.train.x=1", "train is a value, not a table"),
     ],
 )

@@ -233,10 +233,10 @@ test = { path = "c" }
         ("corpus.format.types." + "a." * 50000 + "b=1", ": nested too deep; found {'a': {"),
         ("a." * 50000 + "b=1", ": nested too deep; found {"),
         ("x" * 10**6, "expected KEY=VALUE"),
-        ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected a whole number of at least 1; found '999"),
+        ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected a whole number from 1 to 100,000; found"),
         (
             "tagger.epochs=3\nhidden = 4",
-            r"tagger.epochs: expected a whole number of at least 1; found '3\nhidden = 4'",
+            r"tagger.epochs: expected a whole number from 1 to 100,000; found '3\nhidden = 4'",
         ),
         ("name=../../x", "name: expected letters, digits"),
     ],

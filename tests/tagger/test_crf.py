@@ -13,6 +13,7 @@ from torch import Tensor
 from backattn.corpus.spans import Span, from_spans, spans
 from backattn.corpus.tags import check_bioes
 from backattn.tagger.crf import BioesCrf
+from bounds import bounded
 
 TAGS = ("O", "B-X", "I-X", "E-X", "S-X")
 LENGTHS = [3, 1, 4, 2]
@@ -192,6 +193,19 @@ class TestSpanProbabilities:
         assert found.isfinite().all()
         assert ((found > 0) & (found <= 1)).all()
         assert float(found.median()) > 0.99
+
+    def test_take_little_time_for_a_long_sentence(self) -> None:
+        """A step for each of many tokens: the sums over their ways are no loop over torch's operations."""
+        crf, lengths, tags = make_crf(), torch.tensor([50_000]), torch.full((1, 50_000), TAGS.index("S-X"))
+        emissions = make_emissions([50_000])
+        with bounded(4):
+            found = crf.span_probabilities(
+                emissions, lengths, tags, torch.tensor([[0, i, i] for i in (0, 9)])
+            )
+        again = crf.span_probabilities(
+            emissions[:, :60], lengths.clamp(max=60), tags[:, :60], torch.tensor([[0, i, i] for i in (0, 9)])
+        )
+        torch.testing.assert_close(found, again, atol=1e-6, rtol=0)
 
     def test_many_sentences_are_computed_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         crf, lengths = make_crf(), torch.tensor(LENGTHS)

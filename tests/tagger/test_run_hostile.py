@@ -204,6 +204,17 @@ def test_a_tag_that_would_forge_lines_is_named(run: Path, tag: str) -> None:
     assert "together (ValueError: a tag is not of BIOES)" in refusal(lambda: load_run(run))
 
 
+@pytest.mark.parametrize("tag", ["B-Q", "O"])
+def test_tags_without_which_a_sentence_has_none_are_refused(run: Path, tag: str) -> None:
+    """Its entities would have the probability NaN, which is no JSON."""
+    tensors, about = read_tensors(run / "weights.safetensors")
+    vocabulary = json.loads((run / "vocabulary.json").read_text("utf-8"))
+    about["shape"]["tags"][-1] = vocabulary["tags"][-1] = tag
+    write_tensors(run / "weights.safetensors", tensors, about)
+    (run / "vocabulary.json").write_text(json.dumps(vocabulary), "utf-8")
+    assert "expected O and the four of each type, once" in refusal(lambda: load_run(run))
+
+
 def test_weights_of_another_kind_are_named(run: Path) -> None:
     tensors, about = read_tensors(run / "weights.safetensors")
     for change in (

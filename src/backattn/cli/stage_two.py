@@ -164,10 +164,11 @@ def _chosen(run: Path, best: bool) -> Path:
 @best_option
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--input", "form", type=click.Choice(["text", "tokens", "columns", "jsonl"]), default="text",
+    "--input", "form", type=click.Choice(["text", "tokens", "columns", "conllu", "jsonl"]), default="text",
     show_default=True,
     help="text: raw text; tokens: a sentence a line, blanks between tokens; columns: a token a line, in the "
-    "columns of the run's corpus; jsonl: objects with text, tokens, or both.",
+    "columns of the run's corpus (CoNLL-U, if that is); conllu: CoNLL-U; jsonl: objects with text, tokens, "
+    "or both, by the names of the run's corpus or these.",
 )  # fmt: skip
 @click.option("--tokenizer", type=click.Choice(["moses", "spacy"]),
               help="What splits raw text into words; default: moses.")  # fmt: skip
@@ -195,8 +196,8 @@ def tag(
 
     With --best, RUN is a LANG.
 
-    FILE (or standard input) is UTF-8 text, split into sentences and into the words (Chinese: the characters)
-    of the run's language. A file that is clearly of another form than --input says is refused.
+    FILE (- or none: standard input) is UTF-8 text, split into sentences and into the words (Chinese: the
+    characters) of the run's language. A file that is clearly of another form than --input says is refused.
     A score is the probability of the entity under the CRF. --json is --output jsonl.
     A model that is a pickle needs --trust-sha256 or --trust: a digest in RUN itself does not count.
     """
@@ -211,6 +212,7 @@ def tag(
     if ansi is None:
         ansi = out.isatty() and not os.environ.get("NO_COLOR")
     run = _chosen(run, best)
+    file = None if file == Path("-") else file
     with open_input(file) as source:
         from backattn.tagging import TextOptions, tag_text  # torch: only when RUN and FILE are there
 

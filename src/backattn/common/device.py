@@ -28,6 +28,8 @@ def pick_device(wanted: str) -> str:
 
     :raises RecipeError: torch does not know or does not have that device.
     """
+    if not isinstance(wanted, str):  # from Python
+        raise RecipeError(f"device: found {quoted(wanted)}, expected cpu, cuda or auto, as text")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -47,12 +47,13 @@ def read_json_text(path: Path) -> str:
     return data.decode("utf-8")
 
 
-def parse(text: str) -> Any:
+def parse(text: str | bytes, **hooks: Any) -> Any:
     """Parse one JSON value.
 
+    :param hooks: of ``json.loads``.
     :raises ValueError: it is not JSON, or nested too deep.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, **hooks)
     except RecursionError:
         raise ValueError("nested too deep") from None

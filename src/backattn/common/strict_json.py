@@ -1,8 +1,8 @@
 """Parse JSON that others wrote, and refuse what Python's parser would let pass."""
 
-import json
 from typing import Any, NoReturn
 
+from backattn.common.json_files import parse
 from backattn.common.safe_text import quoted
 
 
@@ -12,10 +12,7 @@ def parse_strictly(text: str) -> Any:
     :raises ValueError: it is not JSON, nested too deep, has a key twice (the parser would take the last), a
         number that is not finite, or an integer of thousands of digits.
     """
-    try:
-        return json.loads(text, object_pairs_hook=_table, parse_constant=_not_finite, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
+    return parse(text, object_pairs_hook=_table, parse_constant=_not_finite, parse_float=_finite)
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -147,7 +147,9 @@ def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tup
                 "control at a time"
             )
         results = _list(where, task.get(fields[0] if fields else "label", []))
-        yield _text(where, task, ("text",)), results
+        text = _text(where, task, ("text",))
+        _refuse_other_texts(where, task, results)
+        yield text, results
         return
     done = [
         annotation
@@ -171,6 +173,24 @@ def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tup
     if len(texts) > 1:
         _check_one_text(where, name, texts, results)
     yield texts[name], results
+
+
+def _refuse_other_texts(where: str, task: Mapping[str, Any], results: list[Any]) -> None:
+    """Refuse spans of JSON-MIN that may be of another text of the task than ``text``: they do not say.
+
+    :raises CorpusError: another text has the words of a span at its place.
+    """
+    others = {name: value for name, value in task.items() if name != "text" and isinstance(value, str)}
+    for result in results:
+        match result:
+            case {"start": int(start), "end": int(end), "text": str(shown)} if shown:
+                for name, other in others.items():
+                    if shown == other[max(0, start) : end] or _in_utf_16(other, start, end, shown):
+                        raise CorpusError(
+                            f"{where}: found {quoted(shown)} at {start}-{end} in {quoted(name)}, expected "
+                            "spans of 'text' alone; JSON-MIN does not say of which text a span is: export it "
+                            "as JSON"
+                        )
 
 
 def _check_one_text(where: str, name: str, texts: Mapping[str, str], results: list[Any]) -> None:
@@ -228,15 +248,21 @@ def _studio_span(where: str, text: str, result: Any, left_out: Counter[str]) -> 
             )
     shown = value.get("text")
     if isinstance(shown, str) and text[max(start, 0) : end] != shown:
-        units = text.encode("utf-16-le", "surrogatepass")
-        if start < 0 or units[2 * start : 2 * end] != shown.encode("utf-16-le", "surrogatepass"):
+        if not _in_utf_16(text, start, end, shown):
             raise CorpusError(
                 f"{where}: found {quoted(text[max(start, 0) : end])} at {start}-{end}, expected "
                 f"{quoted(shown)} as the export says; export it again"
             )
+        units = text.encode("utf-16-le", "surrogatepass")
         begin = len(units[: 2 * start].decode("utf-16-le", "replace"))
         span = TextSpan(begin, begin + len(shown), kind)
     yield span
+
+
+def _in_utf_16(text: str, start: int, end: int, shown: str) -> bool:
+    """Whether a text has these words at a place that counts UTF-16 units."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    return start >= 0 and units[2 * start : 2 * end] == shown.encode("utf-16-le", "surrogatepass")
 
 
 def _renamed(span: Any, **names: str) -> Any:

@@ -6,6 +6,7 @@ pickles. So the columns of numbers are read here, and spaCy's string store turns
 
 import itertools
 import zlib
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +129,14 @@ class _Document:
         inside = {place for span in self._entities for place in range(span.start + 1, span.end)}
         borders = self._marked(starts) if any(starts) else self._split(spaces, language)
         bounds = sorted({0, len(self._words), *borders} - inside)
-        found = []
+        found, begins = [], [span.start for span in self._entities]
         for begin, end in itertools.pairwise(bounds):
             kept = [place for place in range(begin, end) if self._fit(place)]
             index = {place: number for number, place in enumerate(kept)}
             spans = [
                 Span(index[inner[0]], index[inner[-1]] + 1, span.type)
-                for span in self._entities
-                if begin <= span.start < end
-                and (inner := [place for place in range(span.start, span.end) if place in index])
+                for span in self._entities[bisect_left(begins, begin) : bisect_left(begins, end)]
+                if (inner := [place for place in range(span.start, span.end) if place in index])
             ]
             if kept:
                 words = tuple(self._words[place].strip() for place in kept)

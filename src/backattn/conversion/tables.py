@@ -4,7 +4,6 @@
 lists are read. Sizes are checked before values are made of them, and memory is limited meanwhile.
 """
 
-import json
 import resource
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from backattn.common.atomic_files import is_own_file
 from backattn.common.errors import BackattnError, CorpusError, MissingError
+from backattn.common.json_files import parse
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import error_text, listed, quoted
 from backattn.common.strict_json import parse_strictly
@@ -152,13 +152,13 @@ def _columns(path: Path, schema: "pa.Schema") -> tuple[str, str]:
 def _names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
     """The tags that numbers stand for, where `datasets` has noted them (ClassLabel)."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         feature = features[column]
         for _ in range(2):  # {"feature": {"names": ...}}, or a list of one
             feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
         names = feature["names"]
         return tuple(names) if all(isinstance(name, str) for name in names) else ()
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError):
         return ()
 
 
@@ -229,7 +229,9 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     except (pa.ArrowException, ValueError, KeyError, IndexError) as error:
         raise CorpusError(f"{path}: damaged ({error_text(error)}); save it again") from None
     except OSError as error:
-        raise MissingError(f"{path}: cannot be read ({error.strerror or error}); put it back") from None
+        if error.errno is None:  # of pyarrow itself, about what is in the file
+            raise CorpusError(f"{path}: damaged ({error_text(error)}); save it again") from None
+        raise MissingError(f"{path}: cannot be read ({error.strerror}); put it back") from None
 
 
 @contextmanager

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from backattn.common.safe_text import quoted
 from backattn.corpus import Sentence
-from backattn.corpus.labelled import LabelledFile, SentenceMaker, check_labels, check_sentences, count
+from backattn.corpus.labelled import (
+    LONGEST_SENTENCE,
+    LabelledFile,
+    SentenceMaker,
+    check_labels,
+    check_sentences,
+    count,
+)
 from backattn.corpus.labelled_lines import labelled_lines, whole_digest
 from backattn.corpus.tags import OUTSIDE
 from backattn.recipe import ConlluFormat
@@ -29,56 +36,83 @@ def parse_conllu(path: Path, format: ConlluFormat) -> LabelledFile:
     :raises RecipeError: the format's keys contradict each other.
     """
     check_labels(path, format)
-    reader = _Reader(path, format)
-    sentences = tuple(reader.sentences(labelled_lines(path, "a CoNLL-U file")))
+    rows = ConlluRows(path, format)
+    sentences = tuple(_sentences(rows, labelled_lines(path, "a CoNLL-U file")))
     check_sentences(path, sentences)
     return LabelledFile(
         sentences,
-        orphans=reader.maker.orphans,
-        comments=reader.comments,
-        no_tokens=reader.no_tokens,
+        orphans=rows.maker.orphans,
+        comments=rows.comments,
+        no_tokens=rows.no_tokens,
         sha256=whole_digest(path),
-        ends=tuple(reader.maker.ends),
+        ends=tuple(rows.maker.ends),
     )
 
 
-class _Reader:
-    """Reader of the sentences of one file; counts what is no token."""
+def _sentences(rows: "ConlluRows", lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
+    for sentence in rows.read(lines):
+        tokens = [rows.maker.token(columns[rows.format.token], number) for number, columns in sentence]
+        tags = [_tag(columns[rows.format.tag], rows.format.tag_key) for _, columns in sentence]
+        yield rows.maker.sentence(tokens, tags, [number for number, _ in sentence])
+        rows.maker.ends[-1] = rows.last_line  # an empty node may follow the last token
 
-    def __init__(self, path: Path, format: ConlluFormat) -> None:
+
+def _tag(column: str, key: str) -> str:
+    """The tag of a column: all of it, or the value of its key."""
+    if not key:
+        return column
+    pairs = (pair.partition("=") for pair in column.split("|"))
+    return next((value for name, _, value in pairs if name == key), OUTSIDE)
+
+
+class ConlluRows:
+    """Reader of the token lines of CoNLL-U; counts what is no token.
+
+    Files of a corpus and new text are both read through it.
+
+    :param path: the file, for messages.
+    :param tagged: whether there must be a column of the tag.
+    :ivar last_line: number of the last line of the sentence that was yielded last.
+    """
+
+    def __init__(self, path: Path, format: ConlluFormat, *, tagged: bool = True) -> None:
         self.maker = SentenceMaker(path, format)
         self.format = format
         self.comments = 0
         self.no_tokens = {RANGES: 0, EMPTY_NODES: 0}
+        self.last_line = 0
+        self._tagged = tagged
         self._columns = 0  # of the first line; the others must have as many
 
-    def sentences(self, lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
-        """Yield the sentences.
+    def read(self, lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, list[str]]]]:
+        """Yield the sentences: for each token the number of its line, and its columns.
 
         :raises CorpusError: a line is not CoNLL-U; names file and line.
         """
-        tokens: list[str] = []
-        tags: list[str] = []
-        numbers: list[int] = []
+        rows: list[tuple[int, list[str]]] = []
         for number, line in lines:
             if not line.strip(" \t"):
-                if tokens:
-                    yield self.maker.sentence(tokens, tags, numbers)
-                    self.maker.ends[-1] = number - 1  # an empty node may follow the last token
-                tokens, tags, numbers = [], [], []
-            elif line.startswith("#"):
-                if tokens:
+                if rows:
+                    yield rows
+                rows = []
+                continue
+            self.last_line = number
+            if line.startswith("#"):
+                if rows:
                     raise self.maker.error(
                         number, "a line that begins with # in the middle of a sentence",
                         "comments before the first token of a sentence", "put an empty line before it",
                     )  # fmt: skip
                 self.comments += 1
-            elif columns := self._token_columns(line.split("\t"), number, len(tokens) + 1):
-                tokens.append(self.maker.token(columns[self.format.token], number))
-                tags.append(self._tag(columns[self.format.tag]))
-                numbers.append(number)
-        if tokens:
-            yield self.maker.sentence(tokens, tags, numbers)
+            elif columns := self._token_columns(line.split("\t"), number, len(rows) + 1):
+                rows.append((number, columns))
+                if len(rows) > LONGEST_SENTENCE:
+                    raise self.maker.error(
+                        number, f"a sentence of more than {LONGEST_SENTENCE:,} tokens",
+                        "an empty line after each sentence", "put them in",
+                    )  # fmt: skip
+        if rows:
+            yield rows
 
     def _token_columns(self, columns: list[str], number: int, expected: int) -> list[str]:
         """The columns of a token's line; empty for a range or an empty node."""
@@ -104,16 +138,11 @@ class _Reader:
             expected = f"{self._columns} as in the lines before"
             raise self.maker.error(number, found, expected, "mend the line")
         token, tag = (c + len(columns) if c < 0 else c for c in (self.format.token, self.format.tag))
-        if not (0 < token < len(columns) and 0 < tag < len(columns)) or token == tag:
+        has_tag = 0 < tag < len(columns) and token != tag
+        if not 0 < token < len(columns) or (self._tagged and not has_tag):
+            and_tag = f" and the tag in column {self.format.tag}" if self._tagged else ""
             raise self.maker.error(
-                number, found,
-                f"the id in column 0, the token in column {self.format.token} and the tag in column "
-                f"{self.format.tag}", "mend the line, or the format's token and tag in the recipe",
+                number, found, f"the id in column 0, the token in column {self.format.token}{and_tag}",
+                "mend the line, or the format's token and tag in the recipe",
             )  # fmt: skip
         self._columns = len(columns)
-
-    def _tag(self, column: str) -> str:
-        if not self.format.tag_key:
-            return column
-        pairs = (pair.partition("=") for pair in column.split("|"))
-        return next((value for key, _, value in pairs if key == self.format.tag_key), OUTSIDE)

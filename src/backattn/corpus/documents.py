@@ -1,20 +1,18 @@
 """New text to tag: the documents of an input, and the places of their tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from backattn.common.errors import CorpusError
 from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK
-from backattn.corpus.formats import LONGEST_TOKEN
+from backattn.corpus.labelled import LONGEST_SENTENCE, LONGEST_TOKEN
 from backattn.recipe import Unit
 
 Tokens = tuple[str, ...]
 # The document separator of CoNLL-2003.
 DOCSTART = "-DOCSTART-"
-# Tokens of a sentence. CoNLL-2002 has one of 1,238; this many are a text that was not split.
-MOST_TOKENS = 100_000
 # They would end a line or a column of the output.
 _NOT_IN_TOKENS = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", "\0": "a NUL character"}
 
@@ -76,10 +74,10 @@ def check_tokens(tokens: Sequence[str], where: str) -> None:
     :param where: file and line, for messages.
     :raises CorpusError: a token is blank, too long, or has a character that ends lines or columns.
     """
-    if len(tokens) > MOST_TOKENS:
+    if len(tokens) > LONGEST_SENTENCE:
         raise CorpusError(
-            f"{where}: found a sentence of more than {MOST_TOKENS:,} tokens; expected a line, an empty line "
-            "or a full stop after each sentence; put them in"
+            f"{where}: found a sentence of more than {LONGEST_SENTENCE:,} tokens; expected a line, an empty "
+            "line or a full stop after each sentence; put them in"
         )
     longest = max(map(len, tokens), default=0)
     if longest > LONGEST_TOKEN:
@@ -98,3 +96,14 @@ def check_tokens(tokens: Sequence[str], where: str) -> None:
         for character, name in _NOT_IN_TOKENS.items():
             if character in token:
                 raise CorpusError(f"{where}: found {name} in the token {quoted(token)}; take it out")
+
+
+def check_characters(tokens: Iterable[str], unit: Unit, where: str) -> None:
+    """Refuse tokens of several letters where a token is one character.
+
+    :param where: file and line, for messages.
+    :raises CorpusError: there is one.
+    """
+    for token in tokens:
+        if unit == "character" and sum(map(str.isalpha, token)) > 1:
+            raise CorpusError(f"{where}: found {quoted(token)} as a token, expected one character")

@@ -64,10 +64,20 @@ def named_digests(values: Any) -> frozenset[str]:
     listed: Iterable[Any] = (
         [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
     )
-    digests = {value.lower() if isinstance(value, str) else value for value in listed}
+    digests = [value.lower() if isinstance(value, str) else value for value in listed]
     for value in digests:
         if not (isinstance(value, str) and _SHA256.fullmatch(value)):
             raise RecipeError(
                 f"trust_sha256: found {quoted(value)}, expected a list of sha256, each 64 hexadecimal digits"
             )
     return frozenset(digests)
+
+
+def check_switches(**switches: object) -> None:
+    """Refuse what is no truth value: ``trust="no"`` would trust.
+
+    :raises RecipeError: one is something else.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise RecipeError(f"{name}: found {quoted(value)}, expected True or False")

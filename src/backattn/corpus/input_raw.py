@@ -4,7 +4,7 @@ A line end, with or without a carriage return, is no part of a line's text. In t
 feeds and carriage returns are blanks, and count as characters of the text.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Literal
 
 from backattn.common.errors import CorpusError, MissingError, RecipeError
@@ -19,7 +19,7 @@ from backattn.corpus.input_text import (
     text_lines,
 )
 from backattn.corpus.raw_text import split_sentences, tokenise
-from backattn.recipe import Unit
+from backattn.recipe import JsonlFormat, Unit
 
 Tokenizer = Literal["moses", "spacy"]
 # Token, start, end.
@@ -110,7 +110,7 @@ def read_text(source: BinaryIO, form: InputForm, splitter: TextSplitter) -> Iter
     """
     suspicion = ColumnSuspicion(form)
     for number, line in text_lines(source, form.name):
-        if is_docstart(line, form.format):
+        if is_docstart(line, form.columns):
             yield Document(line, separator=True)
             continue
         words = line.split()
@@ -131,29 +131,35 @@ def read_json(source: BinaryIO, form: InputForm, splitter: Callable[[], TextSpli
         if not line.strip():
             continue
         where = f"{form.name}:{number}"
-        text, tokens = _object(line, where)
+        text, tokens = _object(line, where, form.fields)
         if tokens is None:
             made = made or splitter()
             yield Document(text or "", made.sentences(text or "", where))
             continue
         check_tokens(tokens, where)
-        check_characters(tokens, form.unit, where)
+        tokens = form.characters(tokens, where)
+        check_tokens(tokens, where)
         if text is None:
             yield joined(tokens, form.unit) if tokens else Document("")
         else:
             yield Document(text, (found_in(text, tokens, where),) if tokens else ())
 
 
-def _object(line: str, where: str) -> tuple[str | None, list[str] | None]:
-    """The text and the tokens of an object, of which one may be missing."""
-    expected = 'expected a JSON object with "text" (a string) or "tokens" (a list of strings)'
+def _object(line: str, where: str, fields: JsonlFormat) -> tuple[str | None, Sequence[str] | None]:
+    """The text and the tokens of an object, of which one may be missing.
+
+    :param fields: of the run's corpus: its names come first, before those that `tag` writes.
+    """
+    names = [dict.fromkeys(filter(None, pair)) for pair in ((fields.text, "text"), (fields.tokens, "tokens"))]
+    spelled = [" or ".join(f'"{plain(name)}"' for name in own) for own in names]
+    expected = f"expected a JSON object with {spelled[0]} (a string) or {spelled[1]} (a list of strings)"
     try:
         value: Any = parse_strictly(line)
     except ValueError as error:
         raise CorpusError(f"{where}: not JSON ({error}); {expected} on each line") from None
     if not isinstance(value, dict):
         raise CorpusError(f"{where}: found {quoted(value)}, {expected}")
-    text, tokens = value.get("text"), value.get("tokens")
+    text, tokens = (next((value[n] for n in own if value.get(n) is not None), None) for own in names)
     if text is None and tokens is None:
         keys = listed(list(value)) if value else "none"
         raise CorpusError(f"{where}: found the keys {keys}, {expected}; rename yours")
@@ -181,14 +187,3 @@ def check_text(text: str, where: str) -> None:
             f"{where}: found half a character (a lone surrogate) in {quoted(text)}; write it as UTF-8, or as "
             "both halves"
         ) from None
-
-
-def check_characters(tokens: Iterable[str], unit: Unit, where: str) -> None:
-    """Refuse tokens of several letters where a token is one character.
-
-    :param where: file and line, for messages.
-    :raises CorpusError: there is one.
-    """
-    for token in tokens:
-        if unit == "character" and sum(map(str.isalpha, token)) > 1:
-            raise CorpusError(f"{where}: found {quoted(token)} as a token, expected one character")

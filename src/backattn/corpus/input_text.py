@@ -1,4 +1,4 @@
-"""Read new text to tag: tokens, a sentence a line, or columns as in the files of a run's corpus.
+"""Read new text to tag: tokens, a sentence a line; columns as in the files of a run's corpus; or CoNLL-U.
 
 A file does not say which form it has, and each can be read as another. Text that is clearly of another form
 is refused, mostly by its first lines, so that no tag is tagged as a word and no word is lost.
@@ -7,6 +7,7 @@ is refused, mostly by its first lines, so that no tag is tagged as a word and no
 
 import gzip
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,20 +18,23 @@ from typing import BinaryIO
 from msgspec import structs
 
 from backattn.common.errors import CorpusError, MissingError
+from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK
+from backattn.corpus.conllu import ConlluRows
 from backattn.corpus.documents import (
     DOCSTART,
-    MOST_TOKENS,
     Document,
+    check_characters,
     check_tokens,
     found_in,
     joined,
 )
 from backattn.corpus.formats import ColumnRows, Row, split_columns
+from backattn.corpus.labelled import LONGEST_SENTENCE
 from backattn.corpus.other_forms import other_form
 from backattn.corpus.tags import OUTSIDE, split_tag
-from backattn.recipe import ColumnFormat, Unit
+from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, JsonlFormat, Unit
 
 _BLANKS = " \t"
 # Consecutive lines that look like another form before the text is refused; fewer may be a coincidence.
@@ -39,6 +43,8 @@ _CONSECUTIVE = 5
 _TABBED = 2
 # Bytes. A longer line is not text: a device, or a file without line feeds.
 _LONGEST_LINE = 1 << 22
+# How long a pipe may wait for a program that writes to it.
+_WRITER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,48 +53,106 @@ class InputForm:
 
     :param name: of the file, for messages.
     :param unit: whether a token is a word, or one character.
-    :param format: of the run's corpus: columns, comments, separators.
+    :param format: of the run's corpus: columns, comments, separators, names of fields.
     :param types: the entity types of tags, by which columns of tags are recognised.
     :param tell: prints a line for the user.
     """
 
     name: str
     unit: Unit
-    format: ColumnFormat
+    format: CorpusFormat
     types: Collection[str]
     tell: Callable[[str], None] = lambda _: None
+
+    @property
+    def columns(self) -> ColumnFormat:
+        """How columns are read: as in the run's corpus, or as by default where that has none."""
+        return self.format if isinstance(self.format, ColumnFormat) else ColumnFormat()
+
+    @property
+    def conllu(self) -> ConlluFormat:
+        """How CoNLL-U is read."""
+        return self.format if isinstance(self.format, ConlluFormat) else ConlluFormat()
+
+    @property
+    def fields(self) -> JsonlFormat:
+        """How JSON lines are read."""
+        return self.format if isinstance(self.format, JsonlFormat) else JsonlFormat()
+
+    def characters(self, tokens: Sequence[str], where: str) -> Sequence[str]:
+        """Tokens, or their characters where the words of the run's corpus are split into them.
+
+        :param where: file and line, for messages.
+        :raises CorpusError: a token should be one character, and has several letters.
+        """
+        if self.format.split_characters:
+            return [character for token in tokens for character in token]
+        check_characters(tokens, self.unit, where)
+        return tokens
 
 
 @contextmanager
 def open_input(file: Path | None) -> Iterator[BinaryIO]:
-    """Open a file, or standard input, to tag; ``.gz`` is unpacked as it is read.
+    """Open a file, or standard input (None), to tag; ``.gz`` is unpacked as it is read.
 
-    :raises MissingError: it cannot be read.
+    A pipe is waited for a while: it may be that of ``tag RUN <(command)``.
+
+    :raises MissingError: it cannot be read, is a device, which might never end, or a pipe without a writer.
     """
     if file is None:
+        if sys.stdin is None:
+            raise MissingError("standard input: is closed; name a text file")
         yield sys.stdin.buffer
         return
     try:
-        opened = file.open("rb")
+        opened = _open_pipe(file) if file.is_fifo() else open_regular(file)
     except OSError as error:
-        raise MissingError(f"{file}: cannot be read ({error.strerror}); name a text file, or none") from None
+        raise MissingError(
+            f"{file}: cannot be read ({error.strerror}); name a text file, or give the text on standard input"
+        ) from None
     with opened:
+        if file.suffix != ".gz":
+            yield opened
+            return
+        with gzip.open(opened) as unpacked:
+            yield unpacked  # type: ignore[misc]  # has all that is read here
+
+
+def _open_pipe(file: Path) -> BinaryIO:
+    """Open a pipe, in a thread, since that waits for a program that writes to it.
+
+    :raises MissingError: there is none.
+    :raises OSError: it cannot be opened.
+    """
+    found: list[BinaryIO | OSError] = []
+
+    def open_it() -> None:
         try:
-            if file.suffix != ".gz":
-                yield opened
-                return
-            with gzip.open(opened) as unpacked:
-                yield unpacked  # type: ignore[misc]  # has all that is read here
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise CorpusError(f"{file}: not whole, or not packed by gzip; fetch it again") from None
+            found.append(file.open("rb"))
+        except OSError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=open_it, daemon=True)
+    thread.start()
+    thread.join(_WRITER_SECONDS)
+    if not found:
+        raise MissingError(
+            f"{file}: is a pipe, and no program writes to it; name a text file, or give the text on standard "
+            "input"
+        )
+    if isinstance(found[0], OSError):
+        raise found[0]
+    return found[0]
 
 
 def numbered_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     """Yield ``(line number, line)`` without its line feed, and the carriage return before it.
 
-    :raises CorpusError: a line is too long, is not UTF-8, or has a carriage return or a NUL inside.
+    :raises CorpusError: a line is too long, is not UTF-8, or has a carriage return or a NUL inside; or a
+        packed file is damaged.
+    :raises MissingError: reading fails.
     """
-    for number, raw in enumerate(iter(lambda: source.readline(_LONGEST_LINE + 1), b""), 1):
+    for number, raw in enumerate(_raw_lines(source, name), 1):
         if len(raw) > _LONGEST_LINE:
             raise CorpusError(
                 f"{name}:{number}: a line of more than {_LONGEST_LINE:,} bytes; expected text with line feeds"
@@ -108,6 +172,15 @@ def numbered_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
                     "feed; convert the file"
                 )
         yield number, line
+
+
+def _raw_lines(source: BinaryIO, name: str) -> Iterator[bytes]:
+    try:
+        yield from iter(lambda: source.readline(_LONGEST_LINE + 1), b"")
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise CorpusError(f"{name}: not whole, or not packed by gzip; fetch it again") from None
+    except OSError as error:  # unsaid, it would be taken for one of the output
+        raise MissingError(f"{name}: cannot be read ({error.strerror}); name a text file") from None
 
 
 def text_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
@@ -142,7 +215,7 @@ def read_tokens(source: BinaryIO, form: InputForm) -> Iterator[Document]:
         where = f"{form.name}:{number}"
         if "\t" in line:
             raise columns_instead(f"{where}: found a tab", "a sentence a line with spaces between its tokens")
-        if is_docstart(line, form.format):
+        if is_docstart(line, form.columns):
             yield Document(line, separator=True)
             continue
         words = line.split() if form.unit == "character" else split_columns(line)
@@ -206,7 +279,7 @@ def tag_of(words: list[str], form: InputForm) -> str | None:
     """The tag in the corpus' tag column or in the last column; None where neither holds one."""
     if len(words) < 2:
         return None
-    column = form.format.tag
+    column = form.columns.tag
     places = [column] if -len(words) <= column < len(words) else []
     return next((words[place] for place in (*places, -1) if is_tag(words[place], form.types)), None)
 
@@ -228,7 +301,7 @@ def read_columns(source: BinaryIO, form: InputForm) -> Iterator[Document]:
         token's column does not exist or holds tags, the lines look like sentences, or a token has several
         letters where the unit is a character.
     """
-    format = structs.replace(form.format, docstart=form.format.docstart or DOCSTART)
+    format = structs.replace(form.columns, docstart=form.columns.docstart or DOCSTART)
     rows, columns = ColumnRows(form.name, format, form.types), _Columns(form)
     pending: list[str] = []
     separators = 0
@@ -239,7 +312,7 @@ def read_columns(source: BinaryIO, form: InputForm) -> Iterator[Document]:
                 yield Document(format.docstart, separator=True)
             separators = rows.documents
             pending += columns.tokens(row)
-            if len(pending) > MOST_TOKENS:
+            if len(pending) > LONGEST_SENTENCE:
                 check_tokens(pending, f"{form.name}:{row.number}")
         else:
             yield joined(pending, form.unit)
@@ -255,9 +328,10 @@ class _Columns:
     """Takes the tokens from the rows of columns, and watches for other forms and for the wrong column."""
 
     def __init__(self, form: InputForm) -> None:
-        self._form, self._format = form, form.format
+        self._form, self._format = form, form.columns
         self._columns = 0  # of the first row; the others must have as many
         self._number = self._read = self._spaced = self._words = self._tags = self._entities = 0
+        self._ids = self._id = 0  # rows whose token is an id of CoNLL-U, and the last of these
 
     def tokens(self, row: Row) -> Sequence[str]:
         """The token of a row; its characters, where the corpus' words are split into them."""
@@ -282,6 +356,7 @@ class _Columns:
             raise _no_columns(f"{where}: every line has spaces", "tabs between columns")
         token = cells[column]
         self._look_for_tags(token, where)
+        self._look_for_ids(token, where)
         if self._format.segmentation_digit and len(token) > 1 and token[-1] in "0123456789":
             token = token[:-1]
         one = self._form.unit == "word" or self._format.split_characters or sum(map(str.isalpha, token)) < 2
@@ -297,6 +372,19 @@ class _Columns:
             self._entities += token != OUTSIDE
         if self._tags == self._read == _CONSECUTIVE:
             raise self._tagged(where)
+
+    def _look_for_ids(self, token: str, where: str) -> None:
+        """Refuse a column of tokens that holds the ids of CoNLL-U alone, in the first rows or in all."""
+        if self._columns > 2 and token in ("1", str(self._id + 1)):
+            self._ids, self._id = self._ids + 1, int(token)
+        if self._ids == self._read == _CONSECUTIVE:
+            raise self._numbered(where)
+
+    def _numbered(self, where: str) -> CorpusError:
+        return CorpusError(
+            f"{where}: the column that would be read as tokens, {self._format.token}, counts from 1, "
+            "expected words; is it CoNLL-U? Then say --input conllu"
+        )
 
     def _tagged(self, where: str) -> CorpusError:
         return CorpusError(
@@ -314,6 +402,30 @@ class _Columns:
             raise _no_columns(f"{where}: found one line of {self._columns} words", "a token a line")
         if self._tags == self._read and self._entities:
             raise self._tagged(where)
+        if self._ids == self._read > 1:
+            raise self._numbered(where)
+
+
+def read_conllu(source: BinaryIO, form: InputForm) -> Iterator[Document]:
+    """Yield the sentences of CoNLL-U, with tags or without, which are not read.
+
+    The token is in the column of the run's corpus, if that is CoNLL-U. Comments, multiword ranges and empty
+    nodes are counted.
+
+    :raises CorpusError: a line cannot be read, or is not CoNLL-U; names file and line.
+    """
+    rows = ConlluRows(Path(form.name), form.conllu, tagged=False)
+    for sentence in rows.read(text_lines(source, form.name)):
+        tokens: list[str] = []
+        for number, columns in sentence:
+            token, where = columns[form.conllu.token], f"{form.name}:{number}"
+            check_tokens([token], where)
+            tokens += form.characters([token], where)
+        check_tokens(tokens, f"{form.name}:{sentence[0][0]}")
+        yield joined(tokens, form.unit)
+    passed = {"comment lines": rows.comments, **rows.no_tokens}
+    if found := [f"{number:,} {what}" for what, number in passed.items() if number]:
+        form.tell(f"{form.name}: passed over {', '.join(found)}")
 
 
 def _no_columns(found: str, expected: str) -> CorpusError:

@@ -18,6 +18,8 @@ LONGEST_TOKEN = 10_000
 # Tokens. A file whose sentences are longer than this on average has lost the ends of its sentences. A single
 # sentence may be longer: CoNLL-2002 has one of 1,238 tokens.
 LONGEST_MEAN = 1000
+# Tokens of any sentence: A takes memory by their square, of so many 400 MB.
+LONGEST_SENTENCE = 10_000
 # The document separator of CoNLL-2003.
 DOCSTART = "-DOCSTART-"
 # IOB2 and its other name.
@@ -120,13 +122,18 @@ class SentenceMaker:
     def finished(self, tokens: Sequence[str], tags: tuple[str, ...], numbers: Sequence[int]) -> Sentence:
         """A sentence of tags in BIOES, with its types and units as the format says.
 
-        :raises CorpusError: a tag has a type that the format does not list.
+        :raises CorpusError: a tag has a type that the format does not list, or the sentence is too long.
         """
         self.ends.append(numbers[-1])
         if self.format.types:
             tags = self._renamed(tags, numbers)
         if self.format.split_characters:
-            return Sentence(*characters(tokens, tags))
+            tokens, tags = characters(tokens, tags)
+        if len(tokens) > LONGEST_SENTENCE:
+            raise self.error(
+                numbers[0], f"a sentence of {len(tokens):,} tokens", f"at most {LONGEST_SENTENCE:,}",
+                "put an empty line after each sentence",
+            )  # fmt: skip
         return Sentence(tuple(tokens), tags)
 
     def _advice(self, error: TagError) -> str:

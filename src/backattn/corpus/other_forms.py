@@ -3,10 +3,11 @@
 Nothing here reads such a file. Each pattern is one that no legal line of a column file has.
 """
 
-import json
 import os
 import re
 from pathlib import Path
+
+from backattn.common.json_files import parse
 
 # Characters of a first line that is looked at.
 _LONGEST_LINE = 1 << 24
@@ -55,8 +56,8 @@ def _json(line: str) -> object:
     if line[:1] not in ("{", "[") or len(line) > _LONGEST_LINE:
         return None
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse(line)
+    except ValueError:
         return None
 
 

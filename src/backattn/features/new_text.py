@@ -1,6 +1,6 @@
 """Features of any sentences: from the stores that hold them, else computed; each model is loaded once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -11,7 +11,7 @@ from backattn.common.device import pick_device
 from backattn.common.errors import RecipeError, StaleError, StoreError
 from backattn.common.safe_text import quoted
 from backattn.corpus import Corpus, Sentence
-from backattn.corpus.given import given_tokens, named_digests
+from backattn.corpus.given import check_switches, given_tokens, named_digests
 from backattn.corpus.tags import OUTSIDE
 from backattn.embeddings import Embedder
 from backattn.features.attention import transfer_attention
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TRANSFER: Literal["T"] = "T"
 # Sentences that are computed at a time, which bounds the memory of their translations.
 _BATCH = 256
+# Pairs of tokens of one sentence, over those that are computed at a time: A has as many numbers, a gigabyte.
+_MOST_PAIRS = 1 << 28
 _STORE_SUFFIX = ".h5"
 # Computes the entries of sentences for a kind of vectors, and tells their width.
 Compute = Callable[[str, Sequence[Sentence]], tuple[list[Entry], int]]
@@ -112,10 +114,24 @@ class FeatureSource:
                 store.verify()  # every byte, once, as before a training
                 self._verified.add(name)
         fresh = [sentence for sentence in unique if sentence.key not in known]
-        if fresh:
-            computed, width = self._compute(name, fresh)
-            known |= {sentence.key: entry for sentence, entry in zip(fresh, computed, strict=True)}
+        for part in _parts(fresh):
+            computed, width = self._compute(name, part)
+            known |= {sentence.key: entry for sentence, entry in zip(part, computed, strict=True)}
         return known, width
+
+
+def _parts(sentences: Sequence[Sentence]) -> Iterator[list[Sentence]]:
+    """Cut sentences where those before and the next would have too large an A together."""
+    part: list[Sentence] = []
+    pairs = 0
+    for sentence in sentences:
+        if part and pairs + len(sentence) ** 2 > _MOST_PAIRS:
+            yield part
+            part, pairs = [], 0
+        part.append(sentence)
+        pairs += len(sentence) ** 2
+    if part:
+        yield part
 
 
 class TransferVectors:
@@ -230,6 +246,7 @@ def features(
         raise RecipeError(
             f"features: found {quoted(source)}, expected the name of a recipe, or a path as text"
         )
+    check_switches(trust=trust)
     tokens = given_tokens(sentences)
     vectors = TransferVectors(source, device=device, trust=trust, trusted=named_digests(trust_sha256))
     return vectors.of(tokens)

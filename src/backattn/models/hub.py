@@ -187,10 +187,12 @@ def recorded_place(hub: OtherHub, name: str) -> Path | None:
         return None
     advice = "delete it, then `backattn features` fetches the model again"
     place = read_table(record, advice).get("place")
-    if not isinstance(place, str):
-        raise ModelError(f"{record}: damaged (place: expected a path, found {quoted(place)}); {advice}")
+    if not isinstance(place, str) or not os.path.isabs(place):
+        raise ModelError(
+            f"{record}: damaged (place: expected an absolute path, found {quoted(place)}); {advice}"
+        )
     path = Path(place)
-    return path if is_file(path) or path.is_dir() else None
+    return path if is_file(path) or os.path.isdir(path) else None  # unlike Path's, of a name too long as well
 
 
 def record_place(hub: OtherHub, name: str, place: Path) -> None:

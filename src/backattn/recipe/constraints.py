@@ -9,7 +9,17 @@ from msgspec import Meta, Struct
 
 _DIGEST = "[0-9A-Fa-f]{64}"
 
-Positive = Annotated[int, Meta(ge=1)]
+# Upper ends are far above what anybody trains, and below what a machine's memory or a C integer holds.
+Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+# Epochs; sentences of a batch.
+Medium = Annotated[int, Meta(ge=1, le=100_000)]
+# Rows of a table that is held in memory.
+Large = Annotated[int, Meta(ge=1, le=10_000_000)]
+# Hypotheses of a beam, neighbours of a word.
+Small = Annotated[int, Meta(ge=1, le=1000)]
+# Numbers of a vector or of LSTM states: a weight matrix has the square of them.
+Width = Annotated[int, Meta(ge=1, le=8192)]
+OptionalWidth = Annotated[int, Meta(ge=0, le=8192)]
 Natural = Annotated[int, Meta(ge=0)]
 PositiveNumber = Annotated[float, Meta(gt=0)]
 NaturalNumber = Annotated[float, Meta(ge=0)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from backattn.recipe.constraints import Natural, OptionalColumn, OptionalLanguage, Positive, Table
+from backattn.recipe.constraints import Natural, OptionalColumn, OptionalLanguage, Small, Table
 
 Scheme = Literal["IOB1", "IOB2", "BIO", "BIOES", "BILOU", "BMES", "BMEWO", "IO"]
 Unit = Literal["word", "character"]
@@ -165,7 +165,7 @@ class ParallelFile(Table, frozen=True, kw_only=True):
     group: OptionalColumn = -1
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    repeat: Positive = 1
+    repeat: Small = 1
     limit: Natural = 0
 
 
@@ -181,7 +181,7 @@ class DictionaryFile(Table, frozen=True, kw_only=True):
 
     path: str
     licence: str = UNKNOWN
-    repeat: Positive = 1
+    repeat: Small = 1
     limit: Natural = 0
 
 

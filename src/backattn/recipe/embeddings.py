@@ -4,12 +4,16 @@ from typing import Literal
 
 from backattn.recipe.constraints import (
     Digest,
+    Large,
+    Medium,
     Natural,
     NgramLength,
     Positive,
     PositiveNumber,
     Share,
+    Small,
     Table,
+    Width,
     one_of,
 )
 from backattn.recipe.data_files import UNKNOWN, TextFile
@@ -37,14 +41,14 @@ class FastTextTraining(Table, frozen=True, kw_only=True):
     """
 
     files: tuple[TextFile, ...] = ()
-    dimensions: Positive = 300
-    epochs: Positive = 5
+    dimensions: Width = 300
+    epochs: Medium = 5
     min_count: Positive = 2
-    window: Positive = 5
-    negatives: Positive = 5
+    window: Small = 5
+    negatives: Small = 5
     shortest: NgramLength = 3
     longest: NgramLength = 6
-    buckets: Positive = 200_000
+    buckets: Large = 200_000
     learning_rate: PositiveNumber = 0.05
     seed: Natural = 1
 
@@ -94,12 +98,12 @@ class CharLmTraining(Table, frozen=True, kw_only=True):
     """
 
     files: tuple[TextFile, ...] = ()
-    hidden: Positive = 512
+    hidden: Width = 512
     dropout: Share = 0.1
-    sequence: Positive = 100
-    batch: Positive = 16
+    sequence: Medium = 100
+    batch: Medium = 16
     learning_rate: PositiveNumber = 20.0
-    epochs: Positive = 4
+    epochs: Medium = 4
     seed: Natural = 1
 
 

@@ -137,7 +137,7 @@ def _bounds(meta: msgspec.Meta) -> str:
         return f" above {meta.gt:g}" if meta.gt is not None else ""
     if meta.lt is not None:
         return f" from {meta.ge:g} to below {meta.lt:g}"
-    return f" from {meta.ge:g} to {meta.le:g}" if meta.le is not None else f" of at least {meta.ge:g}"
+    return f" from {meta.ge:g} to {meta.le:,}" if meta.le is not None else f" of at least {meta.ge:g}"
 
 
 def _keys(cls: type[Table], prefix: str, below: str, shown: dict[Any, str]) -> Iterator[Key]:

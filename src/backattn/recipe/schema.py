@@ -15,15 +15,18 @@ from backattn.common.safe_text import listed, quoted
 from backattn.recipe.constraints import (
     Ending,
     Language,
-    Natural,
+    Medium,
     NaturalNumber,
     OptionalDigest,
+    OptionalWidth,
     PaperModel,
     Percent,
     Positive,
     PositiveNumber,
     Share,
+    Small,
     Table,
+    Width,
     one_of,
 )
 from backattn.recipe.data_files import UNKNOWN, CorpusRecipe, ParallelFile
@@ -67,7 +70,7 @@ class ModelTranslator(Table, frozen=True, kw_only=True, tag_field="kind"):
     hub: str = ""
     licence: str = UNKNOWN
     source: Language
-    beam: Positive = 4
+    beam: Small = 4
     max_len_a: NaturalNumber = 1.3
     max_len_b: Positive = 10
     segment_pieces: Positive = 175
@@ -245,18 +248,18 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
     embeddings: tuple[EmbeddingName, ...] = ()
     fusion: Literal["output", "input", "both", "gate"] = "output"
     standardise: bool = True
-    word_dimensions: Natural = 100
+    word_dimensions: OptionalWidth = 100
     characters: Literal["none", "cnn", "lstm"] = "none"
-    character_dimensions: Positive = 50
-    hidden: Positive = 256
+    character_dimensions: Width = 50
+    hidden: Width = 256
     word_dropout: Share = 0.1
     dropout: Share = 0.5
     learning_rate: PositiveNumber = 0.1
     clip_norm: NaturalNumber = 5.0
     patience: Positive = 3
     anneal: Share = 0.5
-    batch: Positive = 16
-    epochs: Positive = 150
+    batch: Medium = 16
+    epochs: Medium = 150
     sentences: SampleSize = "all"
     precision: Literal["float32", "bfloat16"] = "float32"
 

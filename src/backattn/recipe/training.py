@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from backattn.recipe.constraints import Natural, Positive, PositiveNumber, Share, Table
+from backattn.recipe.constraints import Large, Medium, Natural, Positive, PositiveNumber, Share, Table, Width
 from backattn.recipe.data_files import DictionaryFile, EnglishFile, ParallelFile
 from backattn.recipe.embeddings import CharLmTraining
 
@@ -67,7 +67,7 @@ class TranslatorTraining(Table, frozen=True, kw_only=True):
     dictionaries: tuple[DictionaryFile, ...] = ()
     back_translation: BackTranslation | None = None
     architecture: str = "fconv_iwslt_de_en"
-    pieces: Positive = 4000
+    pieces: Large = 4000
     parent: str = ""
     learning_rates: LearningRates = (0.5, 0.5, 0.5, 0.5, 0.35, 0.2, 0.1)
     optimizer: Literal["nag", "adam"] = "nag"
@@ -115,13 +115,13 @@ class EnglishTraining(Table, frozen=True, kw_only=True):
 
     files: Annotated[tuple[EnglishFile, ...], Meta(min_length=1)]
     charlm: EnglishCharLm | None = None
-    word_dimensions: Positive = 100
-    character_dimensions: Positive = 25
+    word_dimensions: Width = 100
+    character_dimensions: Width = 25
     min_count: Positive = 2
-    hidden: Positive = 256
+    hidden: Width = 256
     dropout: Share = 0.1
     optimizer: Literal["sgd", "adam"] = "adam"
     learning_rate: PositiveNumber = 0.002
-    batch: Positive = 32
-    epochs: Positive = 8
+    batch: Medium = 32
+    epochs: Medium = 8
     seed: Natural = 1

@@ -1,5 +1,6 @@
 """``backattn runs``: the finished runs of each LANG, the best on dev first; and the choice of one of them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,10 @@ def by_dev_f1(runs: Runs) -> list[RunRecord]:
 
 def named_run(run: Path, cache: Path) -> Path:
     """The folder of a run that is given by its name, if only one below the cache has it; others as given."""
-    if run.exists() or len(run.parts) != 1:
+    # os.path, unlike Path, takes a name that is too long for one of no file.
+    if os.path.exists(run) or len(run.parts) != 1:
         return run
-    found = [runs / run for runs in cache.glob("*/runs") if (runs / run).is_dir()]
+    found = [runs / run for runs in cache.glob("*/runs") if os.path.isdir(runs / run)]
     return found[0] if len(found) == 1 else run
 
 

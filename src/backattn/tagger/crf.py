@@ -19,9 +19,12 @@ from backattn.common.sequence_reversal import gather_steps, reversal_indices
 from backattn.corpus.tags import legal_transitions
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Numbers of float64 at a time: 32 MiB.
 _MOST_PAIRS = 1 << 22
+# Less than any score.
+_LOWEST = -1e300
 
 
 class BioesCrf(nn.Module):
@@ -96,54 +99,76 @@ class BioesCrf(nn.Module):
         :param spans: sentence, first token and last token of each entity. *Shape:* (s, 3)
         :returns: *Shape:* (s,), float64
         """
-        sentences, first, last = spans.unbind(1)
-        probabilities = emissions.new_empty(len(spans), dtype=torch.float64)
+        # Many small steps of one token each, which numpy takes several times as fast as torch.
+        found = np.empty(len(spans))
+        rows, first, last = spans.cpu().numpy().T
         # Sentences with an entity, as many at a time as the sums over pairs of tags have room for.
-        rows = max(1, _MOST_PAIRS // emissions.shape[2] ** 2)
-        with_entities = sorted(set(sentences.tolist()))
-        for begin in range(0, len(with_entities), rows):
-            part = torch.tensor(with_entities[begin : begin + rows], device=spans.device)
-            mine = torch.isin(sentences, part).nonzero().squeeze(1)
-            places = torch.searchsorted(part, sentences[mine]), first[mine], last[mine]
-            m = int(lengths[part].max())
-            scores = self._span_scores(emissions[part, :m].double(), lengths[part], tags[part, :m], *places)
-            probabilities[mine] = scores.exp().clamp(max=1)
-        return probabilities
+        most = max(1, _MOST_PAIRS // (2 * emissions.shape[2] ** 2))
+        with_entities = np.unique(rows)
+        for begin in range(0, len(with_entities), most):
+            part = with_entities[begin : begin + most]
+            chosen = torch.from_numpy(part).to(lengths.device)
+            m = int(lengths[chosen].max())
+            mine = np.isin(rows, part).nonzero()[0]
+            places = np.searchsorted(part, rows[mine]), first[mine], last[mine]
+            found[mine] = self._span_scores(emissions[chosen, :m], lengths[chosen], tags[chosen, :m], *places)
+        return torch.from_numpy(np.exp(found).clip(max=1)).to(emissions.device)
 
     def _span_scores(
-        self, emissions: Tensor, lengths: Tensor, tags: Tensor, rows: Tensor, first: Tensor, last: Tensor
-    ) -> Tensor:
+        self, emissions: Tensor, lengths: Tensor, tags: Tensor, rows: Ints, first: Ints, last: Ints
+    ) -> Doubles:
         """Logarithm of the probability of each span of these sentences. *Shape:* (s,)"""
-        forbidden = float("-inf")
-        chain = self.chain
+        forbidden, chain = float("-inf"), self.chain
         transitions = chain.transitions.double().masked_fill(~self.allowed, forbidden)
         start = chain.start_transitions.double().masked_fill(~self.allowed_first, forbidden)
         end = chain.end_transitions.double().masked_fill(~self.allowed_last, forbidden)
-        # Of the sums over all ways to each tag with its emission. shape: (b, k) each
-        left = [start + emissions[:, 0]]
-        for emission in emissions.unbind(1)[1:]:
-            left.append((left[-1].unsqueeze(2) + transitions).logsumexp(1) + emission)
-        # Of the sums over all ways from each tag to the end, without its emission.
-        m = emissions.shape[1]
-        right = [end.expand(len(emissions), -1)]
-        for position in range(m - 1, 0, -1):
-            onward = right[-1] + emissions[:, position]
-            sums = (transitions + onward.unsqueeze(1)).logsumexp(2)
-            # A sentence that ends further left has not begun yet.
-            right.append(torch.where((position < lengths).unsqueeze(1), sums, end))
-        # shape: (b, m, k) each
-        to_the_left, to_the_right = torch.stack(left, 1), torch.stack(right[::-1], 1)
-        everything = (to_the_left[torch.arange(len(lengths)), lengths - 1] + end).logsumexp(1)
+        order = reversal_indices(lengths, emissions.shape[1])
+        # As they are, and with each sentence reversed. shape: (m, 2, b, k)
+        both = torch.stack([emissions, gather_steps(emissions, order)]).permute(2, 0, 1, 3)
+        emitted: Doubles = both.double().contiguous().cpu().numpy()
+        sums = _sums_over_ways(
+            torch.stack([start, end]).cpu().numpy(),
+            torch.stack([transitions, transitions.T]).cpu().numpy(),
+            emitted,
+        )
+        own_tags, lasts = tags.cpu().numpy(), lengths.cpu().numpy() - 1
+        sentences = np.arange(len(lasts))
+        to_the_end = sums[lasts, 0, sentences] + emitted[lasts, 0, sentences] + end.cpu().numpy()
+        everything = np.logaddexp.reduce(to_the_end, axis=1)
         # The scores of the steps between a span's own tags, added up. shape: (b, m)
-        steps = torch.zeros(tags.shape, dtype=torch.float64, device=tags.device)
-        steps[:, 1:] = chain.transitions.double()[tags[:, :-1], tags[:, 1:]]
-        steps[:, 1:] += emissions.gather(2, tags.unsqueeze(2)).squeeze(2)[:, 1:]
+        steps = np.zeros(own_tags.shape)
+        steps[:, 1:] = chain.transitions.double().cpu().numpy()[own_tags[:, :-1], own_tags[:, 1:]]
+        own_emissions = np.take_along_axis(emitted[:, 0], own_tags.T[..., None], 2)[..., 0].T
+        steps[:, 1:] += own_emissions[:, 1:]
         walked = steps.cumsum(1)
-        own = walked[rows, last] - walked[rows, first]
-        before = to_the_left[rows, first, tags[rows, first]]
-        after = to_the_right[rows, last, tags[rows, last]]
-        scores: Tensor = before + own + after - everything[rows]
+        own = walked[rows, last] - walked[rows, first] + own_emissions[rows, first]
+        before = sums[first, 0, rows, own_tags[rows, first]]
+        after = sums[lasts[rows] - last, 1, rows, own_tags[rows, last]]
+        scores: Doubles = before + own + after - everything[rows]
         return scores
+
+
+def _sums_over_ways(first: Doubles, transitions: Doubles, emissions: Doubles) -> Doubles:
+    """Logarithm of the sum over all ways to each tag of each token, without the token's own emission.
+
+    :param first: scores of a first tag, in both directions. *Shape:* (2, k)
+    :param transitions: from the row's tag to the column's. *Shape:* (2, k, k)
+    :param emissions: *Shape:* (m, 2, b, k)
+    :returns: -inf where there is no legal way. *Shape:* (m, 2, b, k)
+    """
+    sums = np.empty_like(emissions)
+    sums[0] = first[:, np.newaxis]
+    steps = transitions[:, np.newaxis]
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is meant
+        for position in range(1, len(sums)):
+            # shape: (2, b, k, 1) + (2, 1, k, k)
+            ways = (sums[position - 1] + emissions[position - 1])[..., np.newaxis] + steps
+            # shape: (2, b, 1, k); finite, or no way would take none from none
+            highest = ways.max(2, keepdims=True, initial=_LOWEST)
+            ways -= highest
+            np.exp(ways, out=ways)
+            np.add(np.log(ways.sum(2)), highest[:, :, 0], out=sums[position])
+    return sums
 
 
 class _LogLikelihood(torch.autograd.Function):

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import quoted, shortened
@@ -94,6 +95,10 @@ def _check_fit(
         raise ValueError(f"{pairs} transitions, {len(shape.tags)} and {len(vocabulary.tags)} tags")
     if not all(tag == OUTSIDE or (tag[:2] in _PREFIXES and is_type(tag[2:])) for tag in shape.tags):
         raise ValueError("a tag is not of BIOES")  # it would be written between lines and columns
+    # Without one of them some sentences have no legal tags, and entities no probability.
+    full = {OUTSIDE, *(prefix + tag[2:] for tag in shape.tags if tag != OUTSIDE for prefix in _PREFIXES)}
+    if sorted(full) != sorted(shape.tags):
+        raise ValueError(f"{len(shape.tags)} tags, expected O and the four of each type, once")
     if not all(isinstance(text, str) for part in vocabulary.to_json().values() for text in part):
         raise ValueError("the vocabulary is not of texts")
     if shape.words not in (0, vocabulary.n_words) or shape.alphabet != vocabulary.n_characters:
@@ -105,11 +110,21 @@ def _check_fit(
         raise ValueError(f"fusion {quoted(shape.fusion)}")
     if set(shape.embeddings) != set(run.facts.embeddings):
         raise ValueError(f"embeddings {quoted(shape.embeddings)}, but {quoted(run.facts.embeddings)}")
-    with torch.device("meta"):  # shapes alone, no memory
+    with _NoInitialisation(), torch.device("meta"):  # shapes alone, no memory
         expected = Tagger(shape).state_dict()
     found = {name: tensor.shape for name, tensor in weights.items()}
     if found != {name: tensor.shape for name, tensor in expected.items()}:
         raise ValueError("the weights are not of the network's shape")
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves ``torch.nn.init`` out: without memory there is nothing to initialise, and for the first value
+    that torch would draw there it imports its compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 def predict(

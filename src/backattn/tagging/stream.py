@@ -8,13 +8,13 @@ from typing import BinaryIO, Literal, TextIO, get_args
 from backattn.common.safe_text import printable
 from backattn.corpus.documents import Document
 from backattn.corpus.input_raw import TextSplitter, Tokenizer, read_json, read_text
-from backattn.corpus.input_text import InputForm, read_columns, read_tokens
+from backattn.corpus.input_text import InputForm, read_columns, read_conllu, read_tokens
 from backattn.models.vouchers import Vouchers
-from backattn.recipe import ColumnFormat
+from backattn.recipe import ConlluFormat
 from backattn.tagging.outputs import Output, OutputScheme, TaggedDocument, columns, json_line, marked, spans
 from backattn.tagging.text_tagger import TextTagger
 
-Input = Literal["text", "tokens", "columns", "jsonl"]
+Input = Literal["text", "tokens", "columns", "conllu", "jsonl"]
 INPUTS = get_args(Input)
 # Characters of a batch: a few megabytes of tokens and their places.
 _MOST_CHARACTERS = 1 << 20
@@ -65,9 +65,7 @@ def tag_text(
     if tagger.failure:
         tell(f"backattn: {printable(str(run))}: {tagger.failure}")
     corpus = tagger.recipe.corpus
-    # A corpus of another kind has no columns that new text could have too.
-    columns = corpus.format if isinstance(corpus.format, ColumnFormat) else ColumnFormat()
-    form = InputForm(name, corpus.unit, columns, tagger.types, tell)
+    form = InputForm(name, corpus.unit, corpus.format, tagger.types, tell)
     write = _writer(options, sorted(tagger.types))
     number = 0
     for tagged in tag_documents(tagger, read(source, form, tagger, options), options.batch):
@@ -75,6 +73,8 @@ def tag_text(
             number += 1
             out.write(write(document, number))
         out.flush()
+    if not number:  # files of the kernel (/proc) are read as empty ones
+        tell(f"{name}: is empty; nothing was tagged")
 
 
 def read(source: BinaryIO, form: InputForm, tagger: TextTagger, options: TextOptions) -> Iterator[Document]:
@@ -88,7 +88,10 @@ def read(source: BinaryIO, form: InputForm, tagger: TextTagger, options: TextOpt
         return read_text(source, form, splitter())
     if options.input == "jsonl":
         return read_json(source, form, splitter)
-    return (read_columns if options.input == "columns" else read_tokens)(source, form)
+    if options.input == "tokens":
+        return read_tokens(source, form)
+    in_conllu = options.input == "conllu" or isinstance(form.format, ConlluFormat)
+    return (read_conllu if in_conllu else read_columns)(source, form)
 
 
 def tag_documents(

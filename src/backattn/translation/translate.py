@@ -191,7 +191,7 @@ class SearchTranslator:
     def _limit(self, segment: Segment) -> int:
         """Most pieces of a segment's translation, without EOS."""
         wanted = self._recipe.max_len_a * len(segment.pieces) + self._recipe.max_len_b
-        return max(1, min(int(wanted), self.model.longest[1]))
+        return max(1, int(min(wanted, self.model.longest[1])))
 
     def _inputs(self, batch: Sequence[Segment]) -> Tensor:
         """Pieces and EOS, padded to one length. *Shape:* (sentences, longest)"""
