@@ -10,7 +10,14 @@ from pathlib import Path
 
 from backattn.common.safe_text import quoted
 from backattn.corpus import Sentence
-from backattn.corpus.labelled import LabelledFile, SentenceMaker, check_labels, check_sentences, count
+from backattn.corpus.labelled import (
+    LabelledFile,
+    SentenceMaker,
+    check_labels,
+    check_sentences,
+    count,
+    places,
+)
 from backattn.corpus.labelled_lines import labelled_lines, whole_digest
 from backattn.corpus.tags import OUTSIDE
 from backattn.recipe import ConlluFormat
@@ -101,7 +108,7 @@ class _Reader:
         if self._columns:
             expected = f"{self._columns} as in the lines before"
             raise self.maker.error(number, found, expected, "mend the line")
-        token, tag = (c + len(columns) if c < 0 else c for c in (self.format.token, self.format.tag))
+        token, tag = places(self.format, len(columns))
         if not (0 < token < len(columns) and 0 < tag < len(columns)) or token == tag:
             raise self.maker.error(
                 number, found,
@@ -111,7 +118,10 @@ class _Reader:
         self._columns = len(columns)
 
     def _tag(self, column: str) -> str:
-        if not self.format.tag_key:
-            return column
-        pairs = (pair.partition("=") for pair in column.split("|"))
-        return next((value for key, _, value in pairs if key == self.format.tag_key), OUTSIDE)
+        return misc_tag(column, self.format.tag_key) if self.format.tag_key else column
+
+
+def misc_tag(column: str, key: str) -> str:
+    """The value of a key in the column MISC (``KEY=VALUE|KEY=VALUE``); O where it has none."""
+    pairs = (pair.partition("=") for pair in column.split("|"))
+    return next((value for name, _, value in pairs if name == key), OUTSIDE)

@@ -25,11 +25,12 @@ from backattn.common.strict_json import parse_strictly
 from backattn.common.text_lines import BYTE_ORDER_MARK, unpacked
 from backattn.common.writing import is_spaced, writes_blanks
 from backattn.corpus.column_roles import NO_TYPE, Roles, Table, find_roles, labellings, role_notes
+from backattn.corpus.conllu import misc_tag
 from backattn.corpus.formats import parse_file, split_at_tabs, split_columns
 from backattn.corpus.jsonl_detection import jsonl_formats
 from backattn.corpus.labelled import DOCSTART, MOST_BYTES, LabelledFile
 from backattn.corpus.other_forms import of_brat, other_binary, other_form
-from backattn.corpus.tags import OUTSIDE, is_tag
+from backattn.corpus.tags import is_tag
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, Unit
 
 # Bytes of a file in which its columns are found.
@@ -285,18 +286,13 @@ def _misc_tags(table: Table) -> tuple[str, Roles, Table] | None:
     keys = Counter(pair.partition("=")[0] for column in table.column(_MISC) for pair in column.split("|"))
     for key, _ in keys.most_common():
         sentences = tuple(
-            tuple([*row[:_MISC], _value(row[_MISC], key)] for row in rows) for rows in table.sentences
+            tuple([*row[:_MISC], misc_tag(row[_MISC], key)] for row in rows) for rows in table.sentences
         )
         filled = Table(sentences, table.names)
         roles = find_roles(filled)
         if key and roles and roles.kind == "prefixed" and roles.tag == _MISC:
             return key, roles, filled
     return None
-
-
-def _value(column: str, key: str) -> str:
-    pairs = (pair.partition("=") for pair in column.split("|"))
-    return next((value for name, _, value in pairs if name == key), OUTSIDE)
 
 
 def _column_formats(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from backattn.common.errors import CorpusError
 from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK
-from backattn.corpus.formats import LONGEST_TOKEN
+from backattn.corpus.labelled import LONGEST_TOKEN
 from backattn.recipe import Unit
 
 Tokens = tuple[str, ...]
