@@ -23,6 +23,8 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measure:
 
     def run(*parts: str) -> list[dict[str, object]]:
         monkeypatch.setattr(benchmarks, "PARTS", parts)
+        monkeypatch.setattr(crf, "TRAIN", 60)
+        monkeypatch.setattr(crf, "DEV", 40)
         monkeypatch.setattr("sys.argv", ["benchmarks", "--repeats", "1", "--out", str(tmp_path)])
         benchmarks.main()
         return written(tmp_path)

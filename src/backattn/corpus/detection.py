@@ -1,7 +1,7 @@
 """Find the form of a corpus by looking at its files: columns, scheme, encoding, comments, unit.
 
-What is found in the beginning of each file is then tried: the whole files are read by it, so that what is
-returned reads them. What could be otherwise is told, with the key of the recipe that says so.
+The beginnings of the files suggest formats; the first one by which the whole files can be read is returned. A
+note names each choice that could be another one, with the key of the recipe that changes it.
 """
 
 import codecs
@@ -117,7 +117,7 @@ def detect(paths: Sequence[Path], language: str = "") -> Detected:
 def _head(path: Path) -> bytes:
     """The first bytes of a file, unpacked.
 
-    :raises MissingError: it is none that can be read.
+    :raises MissingError: the file cannot be read.
     :raises CorpusError: it is of another form.
     """
     if os.path.isdir(path) and (found := of_brat(path)):

@@ -89,7 +89,7 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
 
 
 def _read_anew(token: str) -> str:
-    """The text of a token that is UTF-8 read in a single-byte encoding; empty if it is none."""
+    """The text of a token that is UTF-8 read in a single-byte encoding; empty for any other."""
     for encoding in _MISTAKEN:
         try:
             return token.encode(encoding).decode("utf-8")

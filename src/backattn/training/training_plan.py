@@ -85,7 +85,7 @@ class Training:
 
 
 def missing_data(found: Sequence[Training]) -> list[MissingError]:
-    """The data files that trainings which are still to be done will miss, and whose they are."""
+    """List the data files that are missing for trainings still to be done, with recipe and key."""
     return [
         MissingError(
             f"{data_path(name)}: no such file ({key} of the {'' if training.own else 'other '}recipe "
