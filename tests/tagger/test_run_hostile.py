@@ -57,6 +57,7 @@ def refusal(call: Callable[[], object]) -> str:
     return message
 
 
+@pytest.mark.slow
 @given(data=st.data(), name=st.sampled_from(["run.json", "vocabulary.json"]), value=JSON_VALUES)
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_odd_value_is_taken_or_refused_in_a_line(
