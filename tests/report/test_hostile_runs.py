@@ -68,7 +68,7 @@ def check(cache: Path, name: str, text: str) -> None:
 
 
 @given(data=st.data(), value=VALUES, name=st.sampled_from(["run.json", "recipe.json", "epochs.jsonl"]))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_anywhere(cache: Path, data: st.DataObject, value: Any, name: str) -> None:
     lines = [json.loads(line) for line in (cache / "whole" / name).read_text("utf-8").splitlines()]
     check(cache, name, "".join(json.dumps(line) + "\n" for line in with_odd_value(lines, data, value)))
