@@ -134,7 +134,6 @@ def rows_of(draw: st.DrawFn, corpus: list[Sentence], scheme: str, untyped: bool)
 @given(st.data())
 @settings(
     max_examples=examples(40),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_form_that_is_written_is_found_and_read_back(tmp_path: Path, data: st.DataObject) -> None:

@@ -41,7 +41,6 @@ def tokenizer_of(source: SentencePieceModel, target: SentencePieceModel, languag
     return RawTextTokenizer(side(source, text), side(target, TEXT), language)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 4)), st.lists(st.integers(0, 9)))
 def test_who_spells_what_equals_a_reading_character_by_character(tokens: list[int], cuts: list[int]) -> None:
     """``cuts``: lengths of pieces as far as the text goes; one more piece takes the rest."""
