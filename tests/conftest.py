@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The quick tests (``-m "not slow"``) take fewer examples of a property, and do not wait for the disk."""
     if config.option.markexpr == "not slow":
         settings.load_profile("quick")
-        os.fsync = lambda descriptor: None
+        os.fsync = lambda fd: None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

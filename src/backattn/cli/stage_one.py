@@ -110,7 +110,7 @@ def features(
         _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
 
 
-def _say_next(plan: "Plan | None", lang: str, overrides: Sequence[str], device: str) -> None:
+def _say_next(plan: "Plan | None", lang: str, overrides: tuple[str, ...], device: str) -> None:
     """Say the command after `features`: the rest of the corpus, with its time, or `train`.
 
     :param plan: of the whole corpus after a trial; None where the whole was asked for.
