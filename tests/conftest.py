@@ -12,7 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of pytest-xdist wou
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Shared machines are slow now and then: an example that takes long says nothing about the code.
 settings.register_profile("shared", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("shared")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick tests (``-m "not slow"``) take fewer examples of a property, and do not wait for the disk."""
+    if config.option.markexpr == "not slow":
+        settings.load_profile("quick")
+        os.fsync = lambda fd: None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

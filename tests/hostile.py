@@ -1,10 +1,15 @@
 """What must hold for any bytes at all: the properties that the fuzzer and hypothesis both check."""
 
+import copy
 import json
 import re
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
+
+from hypothesis import strategies as st
 
 from backattn.common.errors import BackattnError
 from backattn.corpus.formats import parse_column_file
@@ -130,6 +135,25 @@ def check_recipe_json(value: dict[str, Any]) -> None:
     found: Recipe | None = answer(lambda: from_json(value, "run/recipe.json"), "run/recipe.json")
     if found is not None:
         assert from_json(json.loads(json.dumps(as_json(found))), "again") == found
+
+
+# Any JSON value, and what Python takes for one.
+JSON_VALUES = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+    | st.lists(st.integers(-1, 3), max_size=3) | st.dictionaries(st.text(max_size=3), st.booleans())
+)  # fmt: skip
+
+
+def with_odd_value(tree: Any, data: st.DataObject, value: Any) -> Any:
+    """A copy of a JSON tree in which one value is removed, or replaced."""
+    tree = copy.deepcopy(tree)
+    *parents, last = data.draw(st.sampled_from([way for way in places(tree) if way]))
+    part = reduce(getitem, parents, tree)
+    if data.draw(st.booleans()):
+        del part[last]
+    else:
+        part[last] = value
+    return tree
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

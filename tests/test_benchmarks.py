@@ -4,6 +4,7 @@ import ast
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from benchmarks import crf, tagger, translation
 from benchmarks.measure import Ratios, Row, condition, line, watched
 
 Measure = Callable[..., list[dict[str, object]]]
+LABELLED = cache(tagger.labelled)  # writes and reads the whole sample
 
 
 @pytest.fixture
@@ -23,6 +25,9 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measure:
 
     def run(*parts: str) -> list[dict[str, object]]:
         monkeypatch.setattr(benchmarks, "PARTS", parts)
+        monkeypatch.setattr(crf, "TRAIN", 60)
+        monkeypatch.setattr(crf, "DEV", 40)
+        monkeypatch.setattr(crf, "labelled", LABELLED)
         monkeypatch.setattr("sys.argv", ["benchmarks", "--repeats", "1", "--out", str(tmp_path)])
         benchmarks.main()
         return written(tmp_path)

@@ -364,7 +364,7 @@ def test_a_closed_pipe_ends_quietly(home: Path, unbuffered: str) -> None:
         assert child.returncode == 141, command
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(HOSTILE)
 def test_any_text_in_any_place(tmp_path_factory: pytest.TempPathFactory, evil: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -448,6 +448,7 @@ class TestTarget:
             str(tmp_path / "run"), "made/x"
         )
 
+    @pytest.mark.slow
     def test_a_killed_command_leaves_no_half(self, trained: str, tmp_path: Path) -> None:
         """Killed in the middle of the copying; the next one clears what it has left."""
         code = (
@@ -467,6 +468,7 @@ class TestTarget:
         assert run("package", trained, str(tmp_path / "made"))[0] == 0
         assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
+    @pytest.mark.slow
     def test_a_disk_that_refuses(self, trained: str, tmp_path: Path) -> None:
         """The system itself refuses the last bytes of the weights."""
         code = (

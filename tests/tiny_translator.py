@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -70,10 +72,20 @@ def make_recipe(**changes: Any) -> FairseqRecipe:
 def make_translator(folder: Path, kind: str = "fconv", *, source: str = "de", seed: int = 1) -> Path:
     """Write checkpoint.pt, two dictionaries and joint.model of a ``fconv`` or ``transformer``."""
     folder.mkdir(parents=True, exist_ok=True)
-    train_vocabulary(TEXT, folder / "joint.model", 150)
-    write_dictionaries(folder, source, SentencePieceModel.load(folder / "joint.model").pieces)
-    write_checkpoint(folder / "checkpoint.pt", kind, source=source, seed=seed)
+    for name, data in _made(kind, source, seed).items():
+        (folder / name).write_bytes(data)
     return folder
+
+
+@cache
+def _made(kind: str, source: str, seed: int) -> dict[str, bytes]:
+    """The files of a translator, which takes a second to make."""
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        train_vocabulary(TEXT, folder / "joint.model", 150)
+        write_dictionaries(folder, source, SentencePieceModel.load(folder / "joint.model").pieces)
+        write_checkpoint(folder / "checkpoint.pt", kind, source=source, seed=seed)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def write_dictionaries(folder: Path, source: str, pieces: Callable[[str], Iterable[str]]) -> None:

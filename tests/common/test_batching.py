@@ -1,6 +1,6 @@
 """Batches: every sequence once, the padding paid for, nothing over the limits but a sequence alone."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.common.batching import batches
@@ -13,7 +13,6 @@ def test_equal_lengths_keep_their_order_and_both_limits_hold() -> None:
     assert list(batches([], 6)) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=200), st.integers(1, 500), st.none() | st.integers(1, 50))
 def test_a_batch_is_cut_only_where_the_next_sequence_would_be_too_much(
     lengths: list[int], max_padded: int, max_sequences: int | None
@@ -28,7 +27,6 @@ def test_a_batch_is_cut_only_where_the_next_sequence_would_be_too_much(
             assert len(batch) == max_sequences or longest * (len(batch) + 1) > max_padded
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 90)), max_size=60), st.integers(1, 300))
 def test_characters_bound_a_batch_as_tokens_do(sizes: list[tuple[int, int]], most: int) -> None:
     lengths, characters = [own[0] for own in sizes], [own[1] for own in sizes]

@@ -12,11 +12,12 @@ import torch
 from backattn.common import device as module
 from backattn.common.device import has_bfloat16, takes_bfloat16, threads_of_torch
 
+# In a process for each of the two, forked after the imports.
 # Blocks of 3 MB, each with a small one behind it that stays: freed into the heap, they cannot leave it.
 # glibc learns from the first ones that such blocks come and go, and takes the next ones from its heap, whose
 # size it tells: `arena`, the first number of its mallinfo2.
 HEAP = """
-import ctypes, sys
+import ctypes, os, sys
 import numpy as np
 from backattn.common.device import return_big_blocks
 
@@ -29,17 +30,21 @@ mallinfo.restype = Info
 def heap():
     return mallinfo().field0
 
-before = heap()
-if sys.argv[1] == "back":
-    return_big_blocks()
-kept = []
-for turn in range(2):
-    blocks = []
-    for _ in range(40):
-        blocks.append(np.ones(3_000_000, np.uint8))
-        kept.append(np.ones(100_000, np.uint8))
-    del blocks
-print((heap() - before) // 1_000_000)
+for how in ("keep", "back"):
+    if os.fork() == 0:
+        before = heap()
+        if how == "back":
+            return_big_blocks()
+        kept = []
+        for turn in range(2):
+            blocks = []
+            for _ in range(40):
+                blocks.append(np.ones(3_000_000, np.uint8))
+                kept.append(np.ones(100_000, np.uint8))
+            del blocks
+        print((heap() - before) // 1_000_000, flush=True)
+        os._exit(0)
+    os.wait()
 """
 
 
@@ -47,14 +52,8 @@ print((heap() - before) // 1_000_000)
     not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="speaks of glibc's heap, from 2.33 on"
 )
 def test_big_blocks_go_back_to_the_system() -> None:
-    kept, back = (
-        int(
-            subprocess.run(
-                [sys.executable, "-c", HEAP, how], capture_output=True, check=True, text=True
-            ).stdout
-        )
-        for how in ("keep", "back")
-    )
+    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, check=True, text=True)
+    kept, back = map(int, done.stdout.split())
     # In MB. 120 are in the blocks of one turn, 8 in what stays.
     assert kept > 100
     assert back < 20

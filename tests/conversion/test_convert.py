@@ -23,6 +23,7 @@ from backattn.corpus import Sentence
 from backattn.corpus.formats import parse_file
 from backattn.corpus.spans import Span, from_spans
 from backattn.recipe import ColumnFormat, JsonlFormat
+from examples import examples
 
 SPANISH = Options(language="es")
 LONGEST = Options(language="es", overlap="longest")
@@ -166,7 +167,7 @@ def sentences(draw: st.DrawFn) -> Sentence:
 
 
 @given(found=st.lists(sentences(), min_size=1, max_size=4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 def test_round_trip(tmp_path: Path, found: list[Sentence]) -> None:
     """JSON lines to columns and JSON lines: the same sentences."""
     rows = tuple({"tokens": s.tokens, "ner_tags": s.tags} for s in found)

@@ -15,6 +15,7 @@ from backattn.corpus.formats import ColumnRows, parse_column_file, read_corpus
 from backattn.corpus.other_forms import other_form
 from backattn.recipe import ColumnFormat, CorpusRecipe
 from bounds import bounded
+from examples import examples
 
 HASH = ColumnFormat(comment="#", separator="tab")
 IDS = ColumnFormat(token=1, tag=2, comment="#", separator="tab")
@@ -287,7 +288,7 @@ def test_no_column_file_is_another_form(rows: list[tuple[str, str, str]]) -> Non
 
 
 @given(st.lists(st.sampled_from(["Ana B-PER", "va O", "", "é O"]), max_size=9))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_packed_file_is_read_as_it_is_unpacked(tmp_path: Path, lines: list[str]) -> None:
     data = "\n".join(["x O", *lines]).encode()
     (tmp_path / "x.tsv").write_bytes(data)

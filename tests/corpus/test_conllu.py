@@ -74,7 +74,7 @@ def sentences(draw: st.DrawFn) -> str:
 
 
 @given(data=st.lists(sentences(), min_size=1, max_size=4).map("".join))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tokens_are_those_of_the_library(tmp_path: Path, data: str) -> None:
     file = parse_conllu(write(tmp_path, data), MISC)
     parsed = conllu.parse(data)

@@ -17,6 +17,7 @@ from backattn.corpus.detection import Detected, detect
 from backattn.corpus.spans import spans
 from backattn.recipe import ConlluFormat, JsonlFormat
 from bounds import bounded
+from examples import examples
 
 LETTERS = {
     "IOB2": "BIIB",
@@ -132,8 +133,7 @@ def rows_of(draw: st.DrawFn, corpus: list[Sentence], scheme: str, untyped: bool)
 
 @given(st.data())
 @settings(
-    max_examples=40,
-    deadline=None,
+    max_examples=examples(40),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_form_that_is_written_is_found_and_read_back(tmp_path: Path, data: st.DataObject) -> None:

@@ -17,6 +17,7 @@ from backattn.corpus.labelled import characters
 from backattn.corpus.spans import Span, spans
 from backattn.corpus.tags import check_bioes, to_bioes
 from backattn.recipe import ColumnFormat, CorpusRecipe
+from examples import examples
 
 CONLL2003 = ColumnFormat(scheme="IOB1", docstart="-DOCSTART-", encoding="iso-8859-1")
 WEIBO = ColumnFormat(separator="tab", segmentation_digit=True)
@@ -275,7 +276,7 @@ FORMATS = [
     data=st.binary(max_size=60) | st.lists(line_bits, max_size=30).map(b"".join),
     format=st.sampled_from(FORMATS),
 )
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(400), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_give_sentences_or_a_corpus_error(
     tmp_path: Path, data: bytes, format: ColumnFormat
 ) -> None:

@@ -15,6 +15,7 @@ from backattn.corpus.input_raw import TextSplitter, read_json, read_text
 from backattn.corpus.input_text import InputForm
 from backattn.recipe import ColumnFormat, Unit
 from bounds import bounded
+from examples import examples
 
 PIECES = (
     st.sampled_from(["Ana", " ", "\t", "e\u0301", "👩‍🚀", "👍🏽", "🇪🇸", "क्ष", "می‌خواهم", "\u200d", "\ufeff"])
@@ -60,7 +61,7 @@ def check_places(document: Document) -> None:
             assert not set(token) & set("\t\n\r\0 ")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(lines=TEXTS, end=st.sampled_from(["\n", "\r\n"]), language=LANGUAGES, split=st.booleans())
 def test_places_slice_every_line(lines: list[str], end: str, language: str, split: bool) -> None:
     """The line's end, whichever it is, is no part of its text."""
@@ -73,7 +74,7 @@ def test_places_slice_every_line(lines: list[str], end: str, language: str, spli
         assert len(document.sentences) <= 1 or split
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(lines=TEXTS, end=st.sampled_from(["\n", "\r\n", "\n\n"]), ascii=st.booleans(), split=st.booleans())
 def test_places_slice_the_text_of_an_object(lines: list[str], end: str, ascii: bool, split: bool) -> None:
     """Line ends inside are characters of the text; a token never goes over one."""
@@ -90,7 +91,7 @@ def test_places_slice_the_text_of_an_object(lines: list[str], end: str, ascii: b
     assert [place for sentence in again.sentences for place in sentence.places] == places
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     tokens=st.lists(
         LINES.filter(lambda t: t.strip(" \t") and "\t" not in t and "\ufeff" not in t), min_size=1

@@ -76,7 +76,7 @@ def test_no_sentence_ends_inside_an_entity(tmp_path: Path) -> None:
         min_size=1, max_size=5,
     )
 )  # fmt: skip
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_tokens_come_back_or_are_refused(tmp_path: Path, rows: list[list[tuple[str, str]]]) -> None:
     tables = [{"tokens": [t for t, _ in row], "ner_tags": [t for _, t in row]} for row in rows]
     tokens = [token for row in rows for token, _ in row]

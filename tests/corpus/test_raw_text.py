@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sacremoses import MosesTokenizer
 
 from backattn.corpus.raw_text import split_sentences, tokenise, unit_of
+from examples import examples
 
 LANGUAGES = ("es", "de", "fr", "fi", "zh", "xx", "zh_CN")
 BLANKS = " \t\r\n\x0b\u00a0\u2028\u200b\ufeff\0"
@@ -20,7 +21,7 @@ TEXTS = st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join)
 
 @given(text=TEXTS, language=st.sampled_from(LANGUAGES))
 @example(text="a..DOTMULTI", language="es")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 def test_tokens_are_slices_of_the_text(text: str, language: str) -> None:
     tokens = tokenise(text, language)
     place = 0
@@ -35,7 +36,7 @@ def test_tokens_are_slices_of_the_text(text: str, language: str) -> None:
 
 
 @given(text=TEXTS, language=st.sampled_from(LANGUAGES))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 def test_sentences_hold_every_token_once(text: str, language: str) -> None:
     """No sentence begins or ends in a blank, and outside of them there is nothing but blanks."""
     whole = [c for c in text if tokenise(c, "zh")]

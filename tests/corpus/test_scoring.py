@@ -13,6 +13,7 @@ from seqeval.scheme import IOBES
 
 from backattn.corpus.scoring import Counts, Score, count, count_types, entities, score, total
 from backattn.report.significance import f1
+from examples import examples
 
 ANY_TAG = st.sampled_from(["O", *(f"{p}-{t}" for p in "BIES" for t in ("PER.NAM", "PER.NOM", "LOC.NAM"))])
 
@@ -54,7 +55,7 @@ def test_golden(gold, predicted, counts):
     assert score([gold], [predicted]).overall == Counts(*counts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(tag_pairs())
 def test_equals_seqeval_and_sentences_sum_to_it(pair):
     found, theirs = score(*pair), report(*pair)
@@ -77,7 +78,7 @@ TYPES = st.text("AB-_.äé", min_size=1, max_size=5).filter(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_equals_seqeval_on_all_types_that_it_can_spell(data):
     kinds = data.draw(st.lists(TYPES, min_size=1, max_size=3))
@@ -94,7 +95,7 @@ def test_equals_seqeval_on_all_types_that_it_can_spell(data):
     assert found.overall.f1 == count(*map(entities, pair)).f1 == pytest.approx(f1(sums))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(tag_pairs())
 def test_the_f1_that_chooses_the_epoch_is_the_score(pair):
     found = score(*pair)
@@ -120,7 +121,7 @@ def test_types_count_as_they_are_spelled():
     assert re.search(r"\|seqeval:1\.[0-9.]+ differs\|", found.signature)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(tag_pairs())
 def test_groups_part_the_types(pair):
     found = score(*pair, {"NE": ".NAM", "NM": ".NOM"})

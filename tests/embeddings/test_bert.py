@@ -85,7 +85,7 @@ def test_vectors_are_those_of_transformers_one_by_one(
 
 @given(sentences=st.lists(st.lists(TOKENS, min_size=1, max_size=30).map(tuple), max_size=6),
        batch_tokens=st.sampled_from([1, 10, 60, 300]), window=st.sampled_from([0, 4, 9, 40]))  # fmt: skip
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_batched_equals_single(
     models: dict[str, Path], sentences: list[tuple[str, ...]], batch_tokens: int, window: int
 ) -> None:

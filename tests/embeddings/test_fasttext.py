@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backattn.common.errors import CorpusError, MissingError
 from backattn.embeddings import fasttext
 from backattn.embeddings.fasttext import FastText
+from examples import examples
 
 WORDS = st.text("abAB01é漢\u00a0", min_size=1, max_size=4)
 
@@ -45,7 +46,7 @@ def test_a_token_goes_by_its_best_spelling_and_an_unknown_one_gets_zeros(tmp_pat
     words=st.lists(WORDS, min_size=1, max_size=12),
     sentences=st.lists(st.lists(WORDS, min_size=1), max_size=4),
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_token_as_a_plain_reading_of_the_file_has_it(
     tmp_path: Path, words: list[str], sentences: list[list[str]]
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from backattn.common.errors import CorpusError, MissingError
 from backattn.embeddings.fasttext import FastText
 from backattn.embeddings.fasttext_binary import FastTextBinary, ngram_hashes, open_fasttext
+from examples import examples
 
 BUCKETS, SHORTEST, LONGEST = 7, 2, 3
 VOCABULARY = ("haus", "Öl", "0000", "caf\u00e9", "</s>", "漢")
@@ -95,7 +96,7 @@ def test_hashes_are_fastTexts() -> None:
 
 
 @given(tokens=st.lists(TOKENS | st.sampled_from([*VOCABULARY, "HAUS", "1987", "Haus"]), min_size=1))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_token_as_a_plain_reading_has_it(tmp_path: Path, tokens: list[str]) -> None:
     found = open_fasttext(Model().write(tmp_path))
     assert isinstance(found, FastTextBinary)

@@ -32,6 +32,7 @@ from backattn.models.flair_serialisation import (  # noqa: E402
 )
 from backattn.models.model_digests import english_path  # noqa: E402
 from backattn.models.vouchers import Vouchers  # noqa: E402
+from examples import examples  # noqa: E402
 from fakes import make_recipe  # noqa: E402
 from largest_tensor import at_most  # noqa: E402
 from tiny_english import (  # noqa: E402
@@ -128,7 +129,7 @@ class TestReading:
             assert told.tags == felt.tags
 
     @given(st.lists(st.lists(st.text(max_size=4), min_size=1, max_size=5).map(tuple), min_size=1, max_size=3))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60))
     def test_any_text_keeps_its_number_of_tokens(
         self, tagger: SequenceTagger, sentences: list[tuple[str, ...]]
     ) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.features.back_attention import back_attention
@@ -29,7 +29,6 @@ def matrices(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return attention, torch.randn(n, d, generator=generator)
 
 
-@settings(deadline=None)
 @given(matrices())
 def test_equals_a_triple_loop(given_matrices: tuple[torch.Tensor, torch.Tensor]) -> None:
     attention, states = given_matrices
@@ -37,14 +36,12 @@ def test_equals_a_triple_loop(given_matrices: tuple[torch.Tensor, torch.Tensor])
     np.testing.assert_allclose(back_attention(attention, states).numpy(), expected, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(matrices())
 def test_identity_attention_returns_the_states(given_matrices: tuple[torch.Tensor, torch.Tensor]) -> None:
     _, states = given_matrices
     assert torch.equal(back_attention(torch.eye(len(states)), states), states)
 
 
-@settings(deadline=None)
 @given(matrices(), st.randoms(use_true_random=False))
 def test_one_hot_rows_pick_states(given_matrices: tuple[torch.Tensor, torch.Tensor], random: object) -> None:
     attention, states = given_matrices
@@ -53,7 +50,6 @@ def test_one_hot_rows_pick_states(given_matrices: tuple[torch.Tensor, torch.Tens
     assert torch.equal(back_attention(one_hot, states), states[chosen])
 
 
-@settings(deadline=None)
 @given(matrices(), st.floats(-3, 3))
 def test_is_linear_in_the_states(given_matrices: tuple[torch.Tensor, torch.Tensor], factor: float) -> None:
     attention, states = given_matrices

@@ -28,6 +28,7 @@ from backattn.report.error_kinds import (
     entity_words,
     pair,
 )
+from examples import examples
 
 PERSON, PLACE = Span(0, 2, "PER"), Span(3, 4, "LOC")
 
@@ -67,7 +68,7 @@ def pairings(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[Counte
             yield kinds + Counter({SPURIOUS: len(set(predicted) - set(row))})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(side(5), side(5))
 def test_no_pairing_is_better(gold: frozenset[Span], predicted: frozenset[Span]) -> None:
     """First as many of the same borders as there can be, then with these of the same type that overlap."""
@@ -83,7 +84,7 @@ def test_no_pairing_is_better(gold: frozenset[Span], predicted: frozenset[Span])
     assert not [1 for g in missed for p in spurious if g.start < p.end and p.start < g.end]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(side(), side()), max_size=3))
 def test_kinds_and_types_sum_to_the_score(rows: list[tuple[frozenset[Span], frozenset[Span]]]) -> None:
     whole = count([gold for gold, _ in rows], [predicted for _, predicted in rows])
@@ -97,7 +98,7 @@ def test_kinds_and_types_sum_to_the_score(rows: list[tuple[frozenset[Span], froz
     assert sum(number for (_, guess), number in types.items() if guess is None) == kinds[MISSED]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(side(), side()), min_size=1, max_size=3), side())
 def test_parts_sum_to_the_whole(
     rows: list[tuple[frozenset[Span], frozenset[Span]]], train: frozenset[Span]

@@ -51,7 +51,7 @@ EDITS = st.lists(
 
 
 @given(edits=EDITS, sealed=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_edit_is_refused_or_changes_no_number(
     sample: Path, edits: list[tuple[int, int, bytes]], sealed: bool
 ) -> None:

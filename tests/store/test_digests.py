@@ -14,6 +14,7 @@ from backattn.store import writer
 from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import Entry
 from backattn.store.reader import StoreReader
+from examples import examples
 from store_samples import make_entries, write
 
 BLOCK = 1 << 20
@@ -37,7 +38,7 @@ def test_the_digest_is_the_one_that_xxhash_publishes() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 50_000), max_size=5), seed=st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_the_digest_does_not_depend_on_where_the_array_is_cut(cuts: list[int], seed: int) -> None:
     data = np.frombuffer(noise(50_000, seed), np.float16)
     digest = new_digest()
@@ -53,7 +54,7 @@ def big_entries(rows: list[int]) -> dict[bytes, Entry]:
 
 
 @given(rows=st.lists(st.integers(0, 800_000), min_size=1, max_size=4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 def test_a_written_store_has_the_digests_of_its_bytes(
     tmp_path_factory: pytest.TempPathFactory, rows: list[int]
 ) -> None:

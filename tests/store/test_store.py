@@ -12,11 +12,12 @@ from backattn.common.errors import BusyError, StoreError
 from backattn.common.file_lock import writer_lock
 from backattn.store.layout import Entry, decode_lines, encode_lines
 from backattn.store.reader import Chain, StoreReader
+from examples import examples
 from store_samples import make_entries, write, write_entries
 
 
 @given(lengths=st.lists(st.integers(0, 9), max_size=12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_round_trip_is_bit_exact(tmp_path_factory: pytest.TempPathFactory, lengths: list[int]) -> None:
     entries = make_entries(lengths)
     reader = StoreReader(write(tmp_path_factory.mktemp("store") / "a.h5", entries))

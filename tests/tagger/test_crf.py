@@ -14,6 +14,7 @@ from backattn.corpus.spans import Span, from_spans, spans
 from backattn.corpus.tags import check_bioes
 from backattn.tagger.crf import BioesCrf
 from bounds import bounded
+from examples import examples
 
 TAGS = ("O", "B-X", "I-X", "E-X", "S-X")
 LENGTHS = [3, 1, 4, 2]
@@ -117,7 +118,7 @@ class TestDecode:
         theirs = crf.chain.decode(emissions, mask_of(lengths))
         assert [row[:n].tolist() for row, n in zip(found, lengths, strict=True)] == theirs
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60))
     @given(
         lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
         types=st.integers(0, 3),

@@ -22,13 +22,9 @@ from backattn.tagger.checkpoint_io import read_tensors, write_tensors
 from backattn.tagger.prediction import load_run, predict
 from backattn.tagger.run_spec import RunSpec
 from backattn.tagger.training import train_run
-from hostile import places
+from hostile import JSON_VALUES, with_odd_value
 
 SENTENCE = ("Ada", "sees", "Ulm")
-VALUES = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
-    | st.lists(st.integers(-1, 3), max_size=3) | st.dictionaries(st.text(max_size=3), st.booleans())
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +57,8 @@ def refusal(call: Callable[[], object]) -> str:
     return message
 
 
-@given(data=st.data(), name=st.sampled_from(["run.json", "vocabulary.json"]), value=VALUES)
+@pytest.mark.slow
+@given(data=st.data(), name=st.sampled_from(["run.json", "vocabulary.json"]), value=JSON_VALUES)
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_odd_value_is_taken_or_refused_in_a_line(
     finished: Path, tmp_path: Path, data: st.DataObject, name: str, value: Any
@@ -70,15 +67,7 @@ def test_one_odd_value_is_taken_or_refused_in_a_line(
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(finished, run)
     table = json.loads((run / name).read_text("utf-8"))
-    *parents, last = data.draw(st.sampled_from([way for way in places(table) if way]))
-    part: Any = table
-    for key in parents:
-        part = part[key]
-    if data.draw(st.booleans()):
-        del part[last]
-    else:
-        part[last] = value
-    (run / name).write_text(json.dumps(table), "utf-8")
+    (run / name).write_text(json.dumps(with_odd_value(table, data, value)), "utf-8")
     try:
         model = load_run(run)
     except BackattnError as error:

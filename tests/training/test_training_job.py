@@ -266,9 +266,7 @@ class TestUsersOwn:
         (tmp_path / "model" / MANIFEST).write_text(json.dumps(content))
         (tmp_path / "model/precious").touch()
         for replace in (False, True):
-            with pytest.raises(
-                RecipeError, match=r"model: its training\.json is none of a training by backattn"
-            ):
+            with pytest.raises(RecipeError, match=r"model: its training\.json was not written by backattn"):
                 train(dataclasses.replace(work_of(tmp_path), replace=replace))
         assert (tmp_path / "model/precious").exists()
 

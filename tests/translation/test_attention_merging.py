@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.translation.attention_merging import (
@@ -46,7 +46,6 @@ def sentences(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int, MergedWords]
     return attention / attention.sum(0), owners, len(fertility), words
 
 
-@settings(deadline=None)
 @given(sentences())
 def test_merging_equals_brute_force(sentence: tuple[np.ndarray, list[int], int, MergedWords]) -> None:
     attention, owners, tokens, words = sentence
@@ -79,7 +78,6 @@ def test_an_empty_translation_has_the_eos_column_alone() -> None:
         assert token_attention(merged, eos=eos, normalise="source").shape == (2, 0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any), st.integers(1, 7))
 def test_segments_hold_every_piece_once_in_order(fertility: list[int], limit: int) -> None:
     pieces = [[f"{token}.{k}" for k in range(count)] for token, count in enumerate(fertility)]
@@ -98,7 +96,6 @@ def test_segments_are_even() -> None:
     assert [len(s) for s in cut_segments([["x"]] * 10, 10)] == [10]
 
 
-@settings(deadline=None)
 @given(sentences(), st.integers(1, 3))
 def test_joined_segments_are_block_diagonal(
     sentence: tuple[np.ndarray, list[int], int, MergedWords], count: int
@@ -139,7 +136,6 @@ def final_by_loops(attention: np.ndarray, eos: str, normalise: str) -> list[list
     return result
 
 
-@settings(deadline=None)
 @given(sentences(), st.booleans())
 @pytest.mark.parametrize("normalise", ["none", "source"])
 @pytest.mark.parametrize("eos", ["drop", "renormalise", "keep"])
@@ -158,7 +154,6 @@ def test_every_policy_equals_brute_force(
 
 
 @pytest.mark.parametrize("eos", ["renormalise", "keep"])
-@settings(deadline=None)
 @given(sentence=sentences())
 def test_columns_sum_to_one_when_no_mass_is_dropped(
     eos: str, sentence: tuple[np.ndarray, list[int], int, MergedWords]

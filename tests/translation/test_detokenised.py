@@ -11,6 +11,7 @@ from backattn.training.translator.vocabulary import train_vocabulary
 from backattn.translation.detokenised import RawTextTokenizer, SideVocabulary, align_pieces, overlaps
 from backattn.translation.sentencepieces import SentencePieceModel
 from backattn.translation.tokenisation import detokenise
+from examples import examples
 from tiny_marian import CHINESE
 from tiny_translator import TEXT
 
@@ -40,7 +41,6 @@ def tokenizer_of(source: SentencePieceModel, target: SentencePieceModel, languag
     return RawTextTokenizer(side(source, text), side(target, TEXT), language)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 4)), st.lists(st.integers(0, 9)))
 def test_who_spells_what_equals_a_reading_character_by_character(tokens: list[int], cuts: list[int]) -> None:
     """``cuts``: lengths of pieces as far as the text goes; one more piece takes the rest."""
@@ -58,7 +58,7 @@ def test_who_spells_what_equals_a_reading_character_by_character(tokens: list[in
         start += length
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     tokens=st.lists(
         st.text("abrhein 日ﬁ½\u200b\u0301'\",.▁-", min_size=1, max_size=8), min_size=1, max_size=6

@@ -187,17 +187,14 @@ def test_a_dictionary_of_two_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "deu-eng.dict.dz",
-            r"packed by gzip \(a dictionary of dictd\), expected text; convert it to lines of a",
-        ),
-        ("words.tsv", r"packed by gzip, expected text; give it a name that ends in \.gz, or unpack it"),
+        ("deu-eng.dict.dz", "a dictionary of dictd, packed by gzip; convert it to lines of a headword"),
+        ("words.tsv", r"a file packed by gzip; end its name in \.gz, or unpack it"),
     ],
 )
 def test_a_packed_dictionary_is_named_as_one(tmp_path: Path, name: str, message: str) -> None:
     """dictd's files are gzip with an extra field; the first bytes are those of any."""
     (tmp_path / name).write_bytes(gzip.compress(b"by\ttown\n"))
-    with pytest.raises(CorpusError, match=rf"{re.escape(name)}: is {message}"):
+    with pytest.raises(CorpusError, match=rf"{re.escape(name)}: expected text, found {message}"):
         DictionaryTranslator.load(DictionaryRecipe(dictionary=str(tmp_path / name), source="da"))
     (tmp_path / "words.gz").write_bytes(gzip.compress(b"by\ttown\n"))
     translator = DictionaryTranslator.load(

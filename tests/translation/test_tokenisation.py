@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backattn.common.errors import MissingError, ModelError
@@ -46,7 +46,6 @@ def test_every_chinese_character_has_a_piece(tmp_path: Path) -> None:
     assert len(tokens & alphabet) > 0.99 * len(tokens)
 
 
-@settings(deadline=None)
 @given(token=st.text(min_size=1, max_size=8))
 def test_every_token_has_pieces(model: Path, token: str) -> None:
     """Whatever the token, a first piece starts a word; normalisation may leave nothing, never no piece."""
@@ -126,7 +125,6 @@ def bpe_by_brute_force(word: str, codes: list[tuple[str, str]]) -> list[str]:
     return [f"{s}@@" for s in symbols[:-1]] + [symbols[-1].removesuffix("</w>")]
 
 
-@settings(deadline=None)
 @given(st.text("ab", min_size=1, max_size=9), st.integers(0, 50))
 def test_bpe_equals_brute_force(word: str, seed: int) -> None:
     chance = random.Random(seed)
@@ -183,7 +181,6 @@ def merged_by_hand(word: str, codes: list[tuple[str, str]]) -> list[str]:
 SYMBOLS = st.sampled_from(["a", "b", "ab", "ba", "aa", "aba", "abab", "a</w>", "b</w>", "ab</w>"])
 
 
-@settings(deadline=None)
 @given(st.text("ab", min_size=1, max_size=20), st.lists(st.tuples(SYMBOLS, SYMBOLS), max_size=12))
 def test_the_merges_of_a_word_are_those_of_bpe(word: str, codes: list[tuple[str, str]]) -> None:
     expected = merged_by_hand(word, codes)

@@ -1,6 +1,5 @@
 """Options that several commands share, and the printing of answers."""
 
-import dataclasses
 import json
 import re
 import shlex
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import printable, quoted
@@ -153,6 +153,4 @@ def with_overrides(lang: str, overrides: tuple[str, ...]) -> str:
 
 def plain(value: Any) -> Any:
     """Convert a dataclass, or a tuple of dataclasses, to plain JSON values."""
-    if isinstance(value, tuple):
-        return [plain(item) for item in value]
-    return json.loads(json.dumps(dataclasses.asdict(value), default=str))
+    return msgspec.to_builtins(value, enc_hook=str)

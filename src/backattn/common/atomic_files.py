@@ -19,10 +19,11 @@ from backattn.common.errors import StoreError
 
 # Suffix of an unfinished file or folder.
 PARTIAL = ".partial"
-# Eight random digits, between the name of the finished file or folder and the suffix.
-_RANDOM = r"\.[0-9a-f]{8}"
+# What follows the name of a finished file or folder: eight random digits and the suffix.
+_PARTIAL_END = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
+_REPLACED_END = re.compile(rf"\.[0-9a-f]{{8}}\.replaced{re.escape(PARTIAL)}")
+_PARTIAL_NAME = re.compile(f".+{_PARTIAL_END.pattern}", re.DOTALL)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PARTIAL_NAME = re.compile(rf".+{_RANDOM}{re.escape(PARTIAL)}", re.DOTALL)
 
 
 def is_file(path: Path) -> bool:
@@ -148,7 +149,7 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
     :param name: only those of this file.
     """
-    for path in _entries(folder, rf"{re.escape(name) or '.+'}{_RANDOM}{re.escape(PARTIAL)}"):
+    for path in _entries(folder, _PARTIAL_END if name else _PARTIAL_NAME, name):
         is_leftover(path, remove=True)
 
 
@@ -159,17 +160,22 @@ def remove_files(folder: Path, names: str) -> None:
     """
     if not is_own_folder(folder):
         return
-    for path in _entries(folder, names):
+    for path in _entries(folder, re.compile(names, re.DOTALL)):
         if is_own_file(path):
             path.unlink()
     with suppress(OSError):  # it is not empty
         folder.rmdir()
 
 
-def _entries(folder: Path, names: str) -> list[Path]:
+def _entries(folder: Path, end: re.Pattern[str], begin: str = "") -> list[Path]:
+    """The entries whose names are ``begin`` and what the pattern matches; sorted."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(e.path) for e in entries if re.fullmatch(names, e.name, re.DOTALL))
+            return sorted(
+                Path(e.path)
+                for e in entries
+                if e.name.startswith(begin) and end.fullmatch(e.name, len(begin))
+            )
     except OSError:  # missing, or not readable
         return []
 
@@ -201,7 +207,7 @@ def new_partial_folder(folder: Path) -> Iterator[Path]:
 
     Its process holds a lock on it: one without was left by a killed process, and is removed first.
     """
-    for path in _entries(folder.parent, rf"{re.escape(f'.{folder.name}')}{_RANDOM}{re.escape(PARTIAL)}"):
+    for path in _entries(folder.parent, _PARTIAL_END, f".{folder.name}"):
         _remove_leftover_folder(path)
     made, descriptor = _create_folder(folder)
     try:
@@ -242,11 +248,11 @@ def discard_folder(folder: Path) -> None:
 
 def _set_aside(folder: Path) -> Path:
     """Move a folder, if it exists, to an unused name; remove folders that killed processes set aside."""
-    name, end = f".{folder.name}", f".replaced{PARTIAL}"
-    for path in _entries(folder.parent, rf"{re.escape(name)}{_RANDOM}{re.escape(end)}"):
+    name = f".{folder.name}"
+    for path in _entries(folder.parent, _REPLACED_END, name):
         if is_own_folder(path):
             shutil.rmtree(path, ignore_errors=True)
-    old = folder.with_name(f"{name}{_random()}{end}")
+    old = folder.with_name(f"{name}{_random()}.replaced{PARTIAL}")
     if folder.exists():
         folder.rename(old)
     return old

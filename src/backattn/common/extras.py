@@ -20,14 +20,15 @@ PACKAGES: dict[Extra, tuple[str, ...]] = {
 _TOOLS = 'pip install cython "setuptools<81" wheel setuptools-scm && pip install --no-build-isolation'
 
 
-def require_extras(what: str, extras: Iterable[Extra]) -> None:
+def require_extras(what: str, extras: Iterable[Extra | None]) -> None:
     """Refuse work whose packages are not installed, before hours of other work; imports none of them.
 
     :param what: what needs them, as the beginning of a message: "the translator".
+    :param extras: that bring the packages; None for work that needs none.
     :raises MissingError: names a package that is missing, and the line that installs the extras.
     """
     absent: dict[Extra, str] = {}
-    for extra in extras:
+    for extra in (one for one in extras if one):
         for name in PACKAGES[extra]:
             if find_spec(name) is None:
                 absent.setdefault(extra, name)

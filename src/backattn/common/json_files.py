@@ -9,8 +9,8 @@ from backattn.common.errors import MissingError, ModelError, is_environment_erro
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import shortened
 
-# Larger ones are none of ours: the scores of a run, sentence by sentence, are some megabytes. Python takes
-# twenty-five times as much for a file of empty lists.
+# The largest that this project writes holds the scores of a run, sentence by sentence: some megabytes. A file
+# of empty lists takes twenty-five times its size once it is parsed.
 _LARGEST = 1 << 26
 
 

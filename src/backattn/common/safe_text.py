@@ -70,6 +70,11 @@ def error_text(error: BaseException) -> str:
     return shortened(" ".join(str(error).split()) or type(error).__name__)
 
 
+def named_error_text(error: BaseException) -> str:
+    """The class and the message of another library's exception, as :func:`error_text`."""
+    return shortened(f"{type(error).__name__}: {error_text(error)}")
+
+
 def one_line(message: str) -> str:
     """Convert a message to one line of bounded length, with unprintable characters escaped."""
     text = shortened(message, _LONGEST_MESSAGE)

@@ -20,7 +20,7 @@ LONGEST_LINE = 1 << 24
 _MOST_UNPACKED = 50
 _NEVER_TOO_MUCH = 1 << 24
 _BLOCK = 1 << 20
-_GZIP = b"\x1f\x8b"
+_PACKED_BYTES = 4  # that tell a packed file
 
 
 def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -30,7 +30,7 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
     :param remedy: what to do if the file cannot be read, for the message.
     :raises MissingError: the file cannot be read.
     :raises CorpusError: a line is not UTF-8, or longer than any sentence (names file and line), or the file
-        unpacks to far more than text does.
+        unpacks to far more than text does; or it is packed, and its name does not say so.
     """
     try:
         plain = open_regular(path)
@@ -38,7 +38,11 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     packed = path.suffix == ".gz"
     if not packed:
-        _refuse_packed(path, plain)
+        start = plain.read(_PACKED_BYTES)
+        plain.seek(0)
+        if found := packed_form(path, start):
+            plain.close()
+            raise CorpusError(f"{path}: expected text, found {found}")
     # The buffer holds what may pass unpacked, so that a bomb is noticed before its first line takes memory.
     with plain, BufferedReader(_Unpacked(path, plain), _NEVER_TOO_MUCH + 1) if packed else plain as file:
         for number, raw in _numbered(path, file):
@@ -114,24 +118,18 @@ def _numbered(path: Path, file: BinaryIO | BufferedReader) -> Iterator[tuple[int
         raise _damaged(path) from None
 
 
-def _refuse_packed(path: Path, file: BinaryIO) -> None:
-    """Refuse a file that is packed by gzip, though its name does not say so.
-
-    :raises CorpusError: it is.
-    """
-    start = file.read(len(_GZIP))
-    file.seek(0)
-    if start == _GZIP:
-        file.close()
-        dictd = path.suffix == ".dz"
-        raise CorpusError(
-            f"{path}: is packed by gzip{' (a dictionary of dictd)' if dictd else ''}, expected text; "
-            + (
-                "convert it to lines of a headword, a tab and its English translation, and name that file"
-                if dictd
-                else "give it a name that ends in .gz, or unpack it (gunzip)"
-            )
+def packed_form(path: Path, data: bytes) -> str:
+    """What a packed file is, and what to do, by its first bytes; empty for any other, and for a ``.gz``."""
+    if data.startswith(b"\x1f\x8b") and path.suffix == ".dz":
+        return (
+            "a dictionary of dictd, packed by gzip; convert it to lines of a headword, a tab and its English "
+            "translation, and name that file"
         )
+    if data.startswith(b"\x1f\x8b") and path.suffix != ".gz":
+        return "a file packed by gzip; end its name in .gz, or unpack it (gunzip)"
+    if data.startswith(b"PK\x03\x04"):
+        return "a zip archive; unpack it (unzip), and name a file of it"
+    return ""
 
 
 def _damaged(path: Path) -> CorpusError:

@@ -20,7 +20,7 @@ _TEXTS = ("text", "data")
 def read_doccano(path: Path, options: Options) -> Source:
     """Read a JSON lines export of doccano: text with ``label`` lists, or with ``entities``.
 
-    :raises CorpusError: a line is none, or a span does not fit; names file and line.
+    :raises CorpusError: a line is not of this form, or a span does not fit; names file and line.
     """
     source = Source()
     for number, row in json_lines(path):
@@ -51,7 +51,7 @@ def read_prodigy(path: Path, options: Options) -> Source:
 
     Only accepted texts are taken; a line without an answer is one of an annotated corpus.
 
-    :raises CorpusError: a line is none, or a span does not fit; names file and line.
+    :raises CorpusError: a line is not of this form, or a span does not fit; names file and line.
     """
     source = Source()
     for number, row in json_lines(path):
@@ -118,7 +118,8 @@ def read_label_studio(path: Path, options: Options) -> Source:
 
     Its offsets may count UTF-16 units, as browsers do: the text that it writes beside them decides.
 
-    :raises CorpusError: a task is none, has several annotations, or a span does not fit; names file and task.
+    :raises CorpusError: a task is not of this form, has several annotations, or a span does not fit; names
+        file and task.
     """
     try:
         tasks = parse_strictly(read_text(path, "an export of Label Studio").removeprefix("\ufeff"))

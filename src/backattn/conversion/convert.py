@@ -21,6 +21,7 @@ from backattn.corpus.formats import parse_file
 from backattn.corpus.jsonl import json_lines
 from backattn.corpus.labelled import DOCSTART
 from backattn.corpus.spans import spans
+from backattn.corpus.tags import from_bioes
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
 
 COLUMN_ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob")
@@ -165,16 +166,11 @@ def _first_scheme(path: Path, formats: Iterable[tuple[str, CorpusFormat]]) -> So
 
 def _columns(sentences: Iterable[Sentence]) -> Iterable[str]:
     for sentence in sentences:
-        pairs = zip(sentence.tokens, _iob2(sentence.tags), strict=True)
+        pairs = zip(sentence.tokens, from_bioes(sentence.tags, "IOB2"), strict=True)
         yield "".join(f"{token}\t{tag}\n" for token, tag in pairs) + "\n"
 
 
 def _json_lines(sentences: Iterable[Sentence]) -> Iterable[str]:
     for sentence in sentences:
-        row = {"tokens": sentence.tokens, "ner_tags": _iob2(sentence.tags)}
+        row = {"tokens": sentence.tokens, "ner_tags": from_bioes(sentence.tags, "IOB2")}
         yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _iob2(tags: Iterable[str]) -> list[str]:
-    """BIOES tags in IOB2."""
-    return [{"S": "B", "E": "I"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]

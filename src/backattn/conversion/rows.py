@@ -29,7 +29,7 @@ class TokenRows:
         """Add a row; one without tokens is left out.
 
         :param names: the tags that numbers stand for, where the file says them.
-        :raises CorpusError: it is none.
+        :raises CorpusError: they are no lists of one length, or a token or tag is not legal.
         """
         if not isinstance(tokens, list) or not isinstance(tags, list) or len(tokens) != len(tags):
             raise CorpusError(

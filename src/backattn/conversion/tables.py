@@ -137,7 +137,7 @@ def _data_files(folder: Path) -> list[Path]:
 def _columns(path: Path, schema: "pa.Schema") -> tuple[str, str]:
     """The names of the columns of tokens and of tags.
 
-    :raises CorpusError: there are none.
+    :raises CorpusError: one is missing, or there are several.
     """
     found = first(schema.names, TOKENS), first(schema.names, TAGS)
     for name, known in zip(found, (TOKENS, TAGS), strict=True):

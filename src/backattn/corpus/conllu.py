@@ -17,6 +17,7 @@ from backattn.corpus.labelled import (
     check_labels,
     check_sentences,
     count,
+    places,
 )
 from backattn.corpus.labelled_lines import labelled_lines, whole_digest
 from backattn.corpus.tags import OUTSIDE
@@ -50,19 +51,13 @@ def parse_conllu(path: Path, format: ConlluFormat) -> LabelledFile:
 
 
 def _sentences(rows: "ConlluRows", lines: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
+    token, tag, key = rows.format.token, rows.format.tag, rows.format.tag_key
     for sentence in rows.read(lines):
-        tokens = [rows.maker.token(columns[rows.format.token], number) for number, columns in sentence]
-        tags = [_tag(columns[rows.format.tag], rows.format.tag_key) for _, columns in sentence]
-        yield rows.maker.sentence(tokens, tags, [number for number, _ in sentence])
+        tokens = [rows.maker.token(columns[token], number) for number, columns in sentence]
+        tags = [misc_tag(columns[tag], key) if key else columns[tag] for _, columns in sentence]
+        made = rows.maker.sentence(tokens, tags, [number for number, _ in sentence])
         rows.maker.ends[-1] = rows.last_line  # an empty node may follow the last token
-
-
-def _tag(column: str, key: str) -> str:
-    """The tag of a column: all of it, or the value of its key."""
-    if not key:
-        return column
-    pairs = (pair.partition("=") for pair in column.split("|"))
-    return next((value for name, _, value in pairs if name == key), OUTSIDE)
+        yield made
 
 
 class ConlluRows:
@@ -137,7 +132,7 @@ class ConlluRows:
         if self._columns:
             expected = f"{self._columns} as in the lines before"
             raise self.maker.error(number, found, expected, "mend the line")
-        token, tag = (c + len(columns) if c < 0 else c for c in (self.format.token, self.format.tag))
+        token, tag = places(self.format, len(columns))
         has_tag = 0 < tag < len(columns) and token != tag
         if not 0 < token < len(columns) or (self._tagged and not has_tag):
             and_tag = f" and the tag in column {self.format.tag}" if self._tagged else ""
@@ -146,3 +141,9 @@ class ConlluRows:
                 "mend the line, or the format's token and tag in the recipe",
             )  # fmt: skip
         self._columns = len(columns)
+
+
+def misc_tag(column: str, key: str) -> str:
+    """The value of a key in the column MISC (``KEY=VALUE|KEY=VALUE``); O where it has none."""
+    pairs = (pair.partition("=") for pair in column.split("|"))
+    return next((value for name, _, value in pairs if name == key), OUTSIDE)

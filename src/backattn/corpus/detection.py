@@ -1,7 +1,7 @@
 """Find the form of a corpus by looking at its files: columns, scheme, encoding, comments, unit.
 
-What is found in the beginning of each file is then tried: the whole files are read by it, so that what is
-returned reads them. What could be otherwise is told, with the key of the recipe that says so.
+The beginnings of the files suggest formats; the first one by which the whole files can be read is returned. A
+note names each choice that could be another one, with the key of the recipe that changes it.
 """
 
 import codecs
@@ -33,11 +33,12 @@ from backattn.corpus.column_roles import (
     refuse_other_spelling,
     role_notes,
 )
+from backattn.corpus.conllu import misc_tag
 from backattn.corpus.formats import parse_file, split_at_tabs, split_columns
 from backattn.corpus.jsonl_detection import jsonl_formats
 from backattn.corpus.labelled import DOCSTART, MOST_BYTES, LabelledFile
 from backattn.corpus.other_forms import of_brat, other_binary, other_form
-from backattn.corpus.tags import OUTSIDE, is_tag
+from backattn.corpus.tags import is_tag
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, Unit
 
 # Bytes of a file in which its columns are found.
@@ -124,7 +125,7 @@ def detect(paths: Sequence[Path], language: str = "") -> Detected:
 def _head(path: Path) -> bytes:
     """The first bytes of a file, unpacked.
 
-    :raises MissingError: it is none that can be read.
+    :raises MissingError: the file cannot be read.
     :raises CorpusError: it is of another form.
     """
     if os.path.isdir(path) and (found := of_brat(path)):
@@ -294,18 +295,13 @@ def _misc_tags(table: Table) -> tuple[str, Roles, Table] | None:
     keys = Counter(pair.partition("=")[0] for column in table.column(_MISC) for pair in column.split("|"))
     for key, _ in keys.most_common():
         sentences = tuple(
-            tuple([*row[:_MISC], _value(row[_MISC], key)] for row in rows) for rows in table.sentences
+            tuple([*row[:_MISC], misc_tag(row[_MISC], key)] for row in rows) for rows in table.sentences
         )
         filled = Table(sentences, table.names)
         roles = find_roles(filled)
         if key and roles and roles.kind == "prefixed" and roles.tag == _MISC:
             return key, roles, filled
     return None
-
-
-def _value(column: str, key: str) -> str:
-    pairs = (pair.partition("=") for pair in column.split("|"))
-    return next((value for name, _, value in pairs if name == key), OUTSIDE)
 
 
 def _column_formats(

@@ -33,9 +33,8 @@ from backattn.corpus.labelled import (
     check_labels,
     check_sentences,
     count,
+    places,
 )
-from backattn.corpus.labelled import LONGEST_MEAN as LONGEST_MEAN
-from backattn.corpus.labelled import LONGEST_TOKEN as LONGEST_TOKEN
 from backattn.corpus.other_forms import of_brat, other_binary, other_form
 from backattn.corpus.tags import (
     OUTSIDE,
@@ -313,12 +312,6 @@ class ColumnRows:
             f"{self.name}:{number}: found a comment in the middle of a sentence, expected it before one, or "
             "ids that start again after it; put an empty line before it, or mend the line if it is a token"
         )
-
-
-def places(format: ColumnFormat, count: int) -> tuple[int, int]:
-    """The columns of the token and of the tag among so many columns, counted from 0; they may not exist."""
-    token, tag = (place + count if place < 0 else place for place in (format.token, format.tag))
-    return token, tag
 
 
 def _start_again(ids: list[str], following: str) -> bool:

@@ -32,7 +32,7 @@ def given_tokens(value: Any, *, empty: bool = False) -> list[Tokens]:
     """The sentences of a list of lists of tokens.
 
     :param empty: whether a sentence may have no token.
-    :raises CorpusError: it is something else, or what is given as a token is none.
+    :raises CorpusError: it is something else, or one of its tokens is not legal.
     """
     expected = "expected a list of lists of str, each the tokens of a sentence"
     found = []

@@ -9,7 +9,7 @@ from backattn.common.safe_text import listed, plain, quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK
 from backattn.corpus import Sentence
 from backattn.corpus.tags import MOST_TYPES, OUTSIDE, TagError, is_type, to_bioes, with_type
-from backattn.recipe import CorpusFormat
+from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
 
 # Some sixty million tokens; in memory they take twenty times as much.
 MOST_BYTES = 1 << 30
@@ -157,6 +157,12 @@ class SentenceMaker:
     def error(self, number: int, found: str, expected: str, advice: str) -> CorpusError:
         """The error for a line."""
         return CorpusError(f"{self.path}:{number}: found {found}, expected {expected}; {advice}")
+
+
+def places(format: ColumnFormat | ConlluFormat, count: int) -> tuple[int, int]:
+    """The columns of the token and of the tag among so many columns, counted from 0; they may not exist."""
+    token, tag = (place + count if place < 0 else place for place in (format.token, format.tag))
+    return token, tag
 
 
 def unfit(token: str) -> str:

@@ -6,10 +6,8 @@ from pathlib import Path
 from backattn.common.atomic_files import is_file
 from backattn.common.digests import file_digest
 from backattn.common.errors import CorpusError, MissingError
-from backattn.common.regular_files import open_regular
 from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.corpus.labelled import MOST_BYTES
-from backattn.corpus.other_forms import other_binary
 
 
 def labelled_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
@@ -17,13 +15,11 @@ def labelled_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
 
     :param form: what the file should be, for messages.
     :raises MissingError: there is no such file.
-    :raises CorpusError: it is too large, not text in UTF-8, or a line holds a carriage return, a NUL
-        character, or a byte order mark that is not the file's first character.
+    :raises CorpusError: it is packed and its name does not say so, too large, not text in UTF-8, or a line
+        holds a carriage return, a NUL character, or a byte order mark that is not the file's first character.
     """
     if not is_file(path):  # reading a pipe or a device may never end
         raise MissingError(f"{path}: cannot be read (not a file); put {form} there")
-    if path.suffix != ".gz" and (found := other_binary(path, _head(path))):
-        raise CorpusError(f"{path}: expected {form}, found {found}")
     size = 0
     for number, line in text_lines(path, f"put {form} there"):
         size += len(line)
@@ -49,11 +45,3 @@ def whole_digest(path: Path) -> str:
         return file_digest(path)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put it back") from None
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with open_regular(path) as file:
-            return file.read(8)
-    except OSError:  # text_lines says so
-        return b""

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from backattn.common.json_files import parse
+from backattn.common.text_lines import packed_form
 
 # Characters of a first line that is looked at.
 _LONGEST_LINE = 1 << 24
@@ -34,13 +35,9 @@ def other_form(text: str) -> str:
 
 def other_binary(path: Path, data: bytes) -> str:
     """What a file of no text is, and what to do, by its first bytes; empty for any other."""
-    if data.startswith(b"\x1f\x8b") and path.suffix != ".gz":
-        return "a file packed by gzip; end its name in .gz, or unpack it (gunzip)"
-    if data.startswith(b"PK\x03\x04"):
-        return "a zip archive; unpack it (unzip), and name a file of it"
     if data.startswith(b"PAR1") and data.endswith(b"PAR1"):
         return f"a Parquet file; {_CONVERT}"
-    return ""
+    return packed_form(path, data)
 
 
 def of_brat(path: Path) -> str:

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
 from seqeval.scheme import IOBES
 from seqeval.scheme import Entities as SeqevalEntities
 
 from backattn.common.safe_text import quoted
-from backattn.common.version import __version__
+from backattn.common.version import __version__, package_versions
 from backattn.corpus.spans import Span, predicted_spans
 from backattn.corpus.tags import MOST_TYPES, parse_tag
 
@@ -191,7 +190,7 @@ def _seqeval_agrees(sentences: Sequence[Sequence[str]], found: Sequence[Entities
 
 
 def _signature(seqeval_agrees: bool, about: Mapping[str, object]) -> str:
-    seqeval = version("seqeval") + ("" if seqeval_agrees else " differs")
+    seqeval = package_versions(["seqeval"])["seqeval"] + ("" if seqeval_agrees else " differs")
     facts = {"scheme": "IOBES", "mode": "strict", "average": "micro", "seqeval": seqeval,
              "backattn": __version__, **about}  # fmt: skip
     return "|".join(f"{name}:{value}" for name, value in facts.items())

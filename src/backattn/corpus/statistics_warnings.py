@@ -103,7 +103,7 @@ def _of_types(types: Iterable[str]) -> Iterator[str]:
 
 
 def _read_anew(token: str) -> str:
-    """The text of a token that is UTF-8 read in a single-byte encoding; empty if it is none."""
+    """The text of a token that is UTF-8 read in a single-byte encoding; empty for any other."""
     for codec in _MISTAKEN:
         try:
             return codec.encode(token)[0].decode("utf-8")

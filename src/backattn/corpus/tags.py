@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ from backattn.common.safe_text import plain, quoted
 from backattn.recipe import Scheme
 
 OUTSIDE = "O"
+# Schemes that BIOES tags are written in: prefix -> prefix, where they differ.
+OutputScheme = Literal["BIOES", "IOB2", "BILOU"]
+_FROM_BIOES: dict[OutputScheme, dict[str, str]] = {
+    "BIOES": {},
+    "IOB2": {"S": "B", "E": "I"},
+    "BILOU": {"S": "U", "E": "L"},
+}
 # Of entities in a file: a CRF takes memory by the square of its tags.
 MOST_TYPES = 1000
 _TABLE_SIZE = 1 << 14  # a corpus needs a few hundred entries; a file of noise must not fill the memory
@@ -179,6 +187,12 @@ def to_bioes(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
         return tuple([_convert(scheme, *triple) for triple in zip(padded, tags, padded[2:], strict=False)])
     except ValueError:
         raise _first_error(tags, scheme) from None
+
+
+def from_bioes(tags: Sequence[str], scheme: OutputScheme) -> list[str]:
+    """Convert legal BIOES tags to another scheme."""
+    prefixes = _FROM_BIOES[scheme]
+    return [prefixes.get(tag[0], tag[0]) + tag[1:] for tag in tags]
 
 
 def check_bioes(tags: Sequence[str]) -> None:

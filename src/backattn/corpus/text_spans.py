@@ -133,7 +133,7 @@ def check_span(text: str, span: TextSpan) -> None:
 def parse_spans(value: Any) -> list[TextSpan]:
     """The spans of a JSON value: a list of tables with ``start``, ``end`` and ``label``, or of such lists.
 
-    :raises SpanError: it is none.
+    :raises SpanError: the value is not of this form.
     """
     if not isinstance(value, list):
         raise SpanError(f"{quoted(value)} as spans; expected a list; mend the line")

@@ -122,7 +122,7 @@ class FlairTagger:
             pickle, or the file is not a tagger with an RNN.
         """
         if not path.is_file():
-            raise MissingError(f"{path}: no English tagger there; make it with `backattn english train`")
+            raise MissingError(f"{path}: no such file; name the file of an English tagger")
         data = read_regular(path)
         digest = hashlib.sha256(data).hexdigest()
         check_digest(str(path), digest, sha256)

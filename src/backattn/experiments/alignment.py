@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from backattn.common.atomic_files import make_own_folder, write_whole_text
+from backattn.common.atomic_files import write_text
 from backattn.common.digests import digest
-from backattn.common.errors import StoreError
 from backattn.corpus import Corpus
 from backattn.features.attention import diagonal
 from backattn.features.plan import make_plan
@@ -140,11 +139,7 @@ def keep_alignment(report: AlignmentReport, recipe: Recipe) -> Path:
     :raises StoreError: the file cannot be written.
     """
     path = alignment_path(recipe)
-    try:
-        make_own_folder(path.parent)
-        write_whole_text(path, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error}); free space or fix the folder") from None
+    write_text(path, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
     return path
 
 

@@ -13,17 +13,18 @@ from backattn.models.model_digests import (
     bert_folder,
     english_path,
     missing_models,
+    needs_transfer,
     translator_folder,
 )
 from backattn.models.transformers_folder import read_encoder
 from backattn.models.vouchers import NOBODY, Vouchers
-from backattn.recipe import ModelTranslator, Recipe, TransformersRecipe
+from backattn.recipe import FairseqRecipe, ModelTranslator, Recipe, TransformersRecipe
 
 
 def hub_models(recipe: Recipe, part: Part = "all") -> dict[str, str]:
     """The models of a part that come from hubs: key of the recipe, without ``.hub`` -> name."""
     found: dict[str, str] = {}
-    if part == "transfer" or (part == "all" and recipe.english is not None):
+    if needs_transfer(recipe, part):
         if isinstance(recipe.translator, ModelTranslator):
             found["translator"] = recipe.translator.hub
         found["english"] = recipe.english_tagger.hub
@@ -48,7 +49,7 @@ def fetch_models(
     if not all(isinstance(error, NotFetchedError) for error in missing.values()):
         return
     absent = [key for key in hub_models(recipe, part) if newest or key.removeprefix("embeddings.") in missing]
-    require_extras("the models of hubs", (_extra(recipe, key) for key in absent))  # all at once
+    require_extras("the models of hubs", (model_extra(recipe, key) for key in absent))
     for key in absent:
         fetch_model(recipe, key, vouchers)
 
@@ -57,13 +58,15 @@ def fetch_model(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
     """Fetch one model, named by a key of :func:`hub_models`.
 
     :raises MissingError: it cannot be fetched.
+    :raises ModelError: it is a pickle, and nobody vouches for it.
     """
+    require_hub_vouchers(recipe, key, vouchers)
     if key == "translator":
         _fetch_translator(recipe)
     elif key == "english":
-        _fetch_english(recipe, vouchers)
+        _fetch_english(recipe)
     elif key == "embeddings.charlm":
-        _fetch_charlm(recipe, vouchers)
+        _fetch_charlm(recipe)
     else:
         from backattn.embeddings.bert import fetch_bert
 
@@ -71,11 +74,32 @@ def fetch_model(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
         read_encoder(fetch_bert(recipe.embeddings.bert))  # a model of another form is refused here
 
 
-def _extra(recipe: Recipe, key: str) -> Extra:
-    """The extra of the installation whose package fetches and reads a model."""
+def model_extra(recipe: Recipe, key: str) -> Extra | None:
+    """The extra of the installation whose packages fetch and read a model; None for one that needs none.
+
+    :param key: of the recipe: ``translator``, ``english``, or an embedding as ``embeddings.bert``.
+    """
+    charlm = recipe.embeddings.charlm
     if key == "translator":
-        return "transformers" if isinstance(recipe.translator, TransformersRecipe) else "fairseq"
-    return "transformers" if key == "embeddings.bert" else "flair"
+        if isinstance(recipe.translator, FairseqRecipe):
+            return "fairseq"
+        return "transformers" if isinstance(recipe.translator, TransformersRecipe) else None
+    if key == "english" or (key == "embeddings.charlm" and charlm and charlm.hub):
+        return "flair"
+    return "transformers" if key == "embeddings.bert" else None
+
+
+def require_hub_vouchers(recipe: Recipe, key: str, vouchers: Vouchers) -> None:
+    """Refuse a pickle of a hub before it is fetched.
+
+    :param key: as for :func:`model_extra`.
+    :raises ModelError: nobody vouches for it.
+    """
+    charlm, english = recipe.embeddings.charlm, recipe.english
+    if key == "english" and english and english.hub:
+        vouchers.require_for_hub(english.hub, filter(None, [english.sha256]), "english.sha256")
+    elif key == "embeddings.charlm" and charlm and charlm.hub:
+        vouchers.require_for_hub(charlm.hub, charlm.sha256, "embeddings.charlm.sha256")
 
 
 def _fetch_translator(recipe: Recipe) -> None:
@@ -91,18 +115,16 @@ def _fetch_translator(recipe: Recipe) -> None:
         record_place("fairseq", translator.hub, hub_folder(translator.hub))
 
 
-def _fetch_english(recipe: Recipe, vouchers: Vouchers) -> None:
-    english = recipe.english_tagger
-    vouchers.require_for_hub(english.hub, [english.sha256] if english.sha256 else [], "english.sha256")
+def _fetch_english(recipe: Recipe) -> None:
     from backattn.english.flair import fetch_tagger
 
-    record_place("flair tagger", english.hub, fetch_tagger(english.hub))
+    name = recipe.english_tagger.hub
+    record_place("flair tagger", name, fetch_tagger(name))
 
 
-def _fetch_charlm(recipe: Recipe, vouchers: Vouchers) -> None:
+def _fetch_charlm(recipe: Recipe) -> None:
     charlm = recipe.embeddings.charlm
     assert charlm is not None
-    vouchers.require_for_hub(charlm.hub, charlm.sha256, "embeddings.charlm.sha256")
     from backattn.embeddings.charlm_hub import fetch_file
 
     for direction in CHARLM_DIRECTIONS:

@@ -3,13 +3,13 @@
 The packages of a model are imported when it is loaded: embeddings alone need no fairseq.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
 from backattn.common.errors import NotFetchedError, StaleError
-from backattn.common.extras import Extra, require_extras
+from backattn.common.extras import require_extras
 from backattn.corpus import Corpus
 from backattn.embeddings import Embedder
 from backattn.features.build import (
@@ -21,7 +21,7 @@ from backattn.features.build import (
     collect,
     translations_of,
 )
-from backattn.features.fetching import fetch_model
+from backattn.features.fetching import fetch_model, model_extra, require_hub_vouchers
 from backattn.features.plan import Plan, Stage
 from backattn.models.flair_config import SUFFIX
 from backattn.models.model_digests import (
@@ -36,7 +36,6 @@ from backattn.recipe import (
     CopyRecipe,
     DictionaryRecipe,
     EmbeddingName,
-    FairseqRecipe,
     ModelTranslator,
     Recipe,
     TransformersRecipe,
@@ -177,60 +176,28 @@ def require_usable(stages: Sequence[Stage], recipe: Recipe, vouchers: Vouchers) 
     :raises MissingError: a package that the models of the stages need is not installed.
     :raises ModelError: a pickle that a stage opens is not vouched for, or differs from its pinned sha256.
     """
-    require_extras("stage one", (extra for stage in stages for extra in _extras(stage, recipe)))
+    require_extras("stage one", (model_extra(recipe, stage.model_key) for stage in stages))
     for stage in stages:
         _require_vouchers(stage, recipe, vouchers)
 
 
-def _extras(stage: Stage, recipe: Recipe) -> Iterator[Extra]:
-    """The extras of the installation that bring the packages of a stage's models."""
-    charlm = recipe.embeddings.charlm
-    if stage.kind == "translation":
-        yield from _translator_extra(recipe)
-    elif stage.kind == "transfer" or (stage.name == "embeddings/charlm" and charlm and charlm.hub):
-        yield "flair"
-    elif stage.name == "embeddings/bert":
-        yield "transformers"
-
-
-def _translator_extra(recipe: Recipe) -> Iterator[Extra]:
-    if isinstance(recipe.translator, FairseqRecipe):
-        yield "fairseq"
-    elif isinstance(recipe.translator, TransformersRecipe):
-        yield "transformers"
-
-
 def _require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
-    charlm = recipe.embeddings.charlm
-    if stage.kind == "transfer":
+    require_hub_vouchers(recipe, stage.model_key, vouchers)
+    if stage.kind == "transfer" and not recipe.english_tagger.hub:
         english = recipe.english_tagger
-        if english.hub:
-            vouchers.require_for_hub(
-                english.hub, [english.sha256] if english.sha256 else [], "english.sha256"
-            )
-            return
         path = model_path(english.checkpoint)
         check_digest(str(path), stage.models[path.name], english.sha256)
         if path.suffix.lower() != SUFFIX:
             vouchers.opened(str(path), stage.models[path.name], english.sha256, convertible=True)
-    elif stage.name == "embeddings/charlm" and charlm is not None and charlm.hub:
-        vouchers.require_for_hub(charlm.hub, charlm.sha256, "embeddings.charlm.sha256")
 
 
 def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> Translator:
     """Load the translator of a recipe, of whichever kind, from a folder or from the hub.
 
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from dataclasses import dataclass, replace
-    from typing import TYPE_CHECKING, Any, TypeVar
-
-    from backattn.common.device import bound_kernel_caches, device_name, takes_bfloat16
-    from backattn.common.errors import NotFetchedError, StaleError
-    from backattn.common.extras import Extra, require_extras
-    from backattn.corpus import Corpus
+    :raises MissingError: its package is not installed, or its files are not there.
     """
     translator = recipe.translator
-    require_extras("the translator", _translator_extra(recipe))
+    require_extras("the translator", [model_extra(recipe, "translator")])
     if isinstance(translator, CopyRecipe):
         return CopyTranslator()
     if isinstance(translator, DictionaryRecipe):

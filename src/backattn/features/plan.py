@@ -29,6 +29,7 @@ from backattn.models.model_digests import (
     Part,
     embedding_files,
     missing_models,
+    needs_transfer,
     transfer_files,
     translator_files,
 )
@@ -83,6 +84,13 @@ class Stage:
     models: Mapping[str, str]
     corpora: Mapping[str, Mapping[str, Any]]
     sentences: tuple[Sentence, ...]
+
+    @property
+    def model_key(self) -> str:
+        """Key of the recipe that names its model, as ``embeddings.bert``."""
+        return {"translation": "translator", "transfer": "english"}.get(
+            self.kind, self.name.replace("/", ".")
+        )
 
     @property
     def shards(self) -> Path:
@@ -168,7 +176,7 @@ class Plan:
     def _makers(self) -> list[tuple[Kind, str, Callable[[], Stage]]]:
         """Kind and name of each store of the part, in order, and what computes its identity."""
         makers: list[tuple[Kind, str, Callable[[], Stage]]] = []
-        if self.part != "embeddings" and self._has_transfer:
+        if needs_transfer(self.recipe, self.part):
             makers.append(("translation", "translation", lambda: self.translation))
             makers.append(("transfer", "transfer", lambda: self.transfer))
         if self.part != "transfer":
@@ -201,11 +209,6 @@ class Plan:
         if stage.kind == "transfer":
             return transfer_files(self.recipe)
         return embedding_files(self.recipe, stage.recipe["embedding"])
-
-    @property
-    def _has_transfer(self) -> bool:
-        """Whether T is computed: the recipe has ``[english]``, or the part is T alone."""
-        return self.part == "transfer" or self.recipe.english is not None
 
     @cached_property
     def translation(self) -> Stage:

@@ -41,6 +41,11 @@ CHARLM_DIRECTIONS = ("forward", "backward")
 VECTORS = "vectors.bin"
 
 
+def needs_transfer(recipe: Recipe, part: Part) -> bool:
+    """Whether T is computed: it is the part that is asked for, or the recipe has ``[english]``."""
+    return part == "transfer" or (part == "all" and recipe.english is not None)
+
+
 def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError]:
     """Errors for the models that are missing, each of which says how to get the model.
 
@@ -49,7 +54,7 @@ def missing_models(recipe: Recipe, part: Part = "all") -> dict[str, MissingError
     :param part: the part of stage one whose models are checked.
     """
     checks: dict[str, Callable[..., object]] = {}
-    if part == "transfer" or (part == "all" and recipe.english is not None):  # T is computed
+    if needs_transfer(recipe, part):
         checks |= {"translator": partial(translator_files, recipe), "english": partial(english_files, recipe)}
         checks |= {"links": partial(links_files, recipe)}
     if part != "transfer":
@@ -164,8 +169,19 @@ def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str
     if english.hub and english.sha256:
         return {english.hub: english.sha256.lower()}
     path = english_path(recipe)
+    return {english.hub or path.name: digest(path)}
+
+
+def english_path(recipe: Recipe) -> Path:
+    """The English tagger's file; for a model of flair's hub, where it was fetched to.
+
+    :raises NotFetchedError: it was not fetched.
+    :raises MissingError: there is no such file; says how to get one.
+    """
+    english = recipe.english_tagger
     if english.hub:
-        return {english.hub: digest(path)}
+        return _recorded(recipe, "flair tagger", english.hub)
+    path = model_path(english.checkpoint)
     if not path.is_file():
         own = recipe.name if english.training else english_trained_by(english.checkpoint)
         made = (
@@ -177,16 +193,7 @@ def english_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str
             f"{path}: no English tagger there; {made}; or point english.checkpoint in the recipe at a flair "
             "model, or name a public one (english.hub); `train --inputs words` needs none"
         )
-    return {path.name: digest(path)}
-
-
-def english_path(recipe: Recipe) -> Path:
-    """The English tagger's file; for a model of flair's hub, where it was fetched to.
-
-    :raises NotFetchedError: it was not fetched.
-    """
-    english = recipe.english_tagger
-    return _recorded(recipe, "flair tagger", english.hub) if english.hub else model_path(english.checkpoint)
+    return path
 
 
 def links_files(recipe: Recipe, digest: Digest = file_digest) -> dict[str, str]:

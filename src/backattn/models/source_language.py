@@ -1,6 +1,6 @@
 """Compare a recipe's source language with the languages that its files and models are named after.
 
-A recipe that was copied for another language keeps what nobody replaced in it, and everything still runs.
+A recipe that was copied from one for another language may still name files of that language, and runs.
 """
 
 import re
@@ -50,10 +50,9 @@ def _languages(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
 
 
 def _fairseq_languages(translator: FairseqRecipe, of_files: set[str]) -> Iterator[tuple[str, str, str]]:
-    """The language of the translator that is there, and of the parent.
+    """The language of the trained translator, and of its parent.
 
-    A parent of another language is what a parent is for: it is told where the parallel files are of that
-    language, too.
+    Parents are of another language on purpose; one is reported only if the parallel files are of it, too.
     """
     if translator.checkpoint and (other := _recorded_language(translator.checkpoint, translator.source)):
         yield "translator.checkpoint", translator.checkpoint, other

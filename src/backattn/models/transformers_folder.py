@@ -385,7 +385,7 @@ def _tokenizer_class(folder: Path, named: object) -> str:
 def _vocabulary_files(folder: Path, tokenizer: str) -> tuple[str, ...]:
     """Names of the files of a tokenizer's vocabulary.
 
-    :raises ModelError: there are none.
+    :raises ModelError: a file is missing.
     """
     own = TOKENIZERS[tokenizer]
     found = [name for name in (TOKENIZER, *own) if is_file(folder / name)]
@@ -400,7 +400,7 @@ def _vocabulary_files(folder: Path, tokenizer: str) -> tuple[str, ...]:
 def _encoder_weights(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the weight files, and of the index file if there are several.
 
-    :raises ModelError: there are none, or one is in another folder.
+    :raises ModelError: a file is missing, or in another folder.
     """
     index: tuple[str, ...] = ()
     if is_file(folder / SAFETENSORS):

@@ -1,12 +1,12 @@
 """Tables of the errors of a report's rows: by kind, of seen and unseen entities, by length, by type."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from backattn.report.comparison import Measure, Row, Table
 from backattn.report.error_kinds import KINDS
 from backattn.report.row_errors import Confusion, Part, TableErrors
-from backattn.report.text_tables import NOTHING, TextTable, lead_cells, spread
+from backattn.report.text_tables import NOTHING, TextTable, rows_grid, spread
 
 _MOST_TYPES = 20  # of a confusion; the rarer ones are shown as one
 _OTHERS = "other types"
@@ -15,34 +15,17 @@ _NO_ENTITY = "no entity"
 
 def kind_grid(table: Table, errors: TableErrors) -> TextTable:
     """Format the number of entities of each kind."""
-    settings = any(row.setting for row in table.rows)
-    header = ("Sentences", "Model", *(["Setting"] if settings else []), *KINDS)
-    rows = tuple(
-        (
-            *lead_cells(row, settings),
-            *([_number(found.kinds[kind]) for kind in KINDS] if found else _none(KINDS)),
-        )
-        for row, found in zip(table.rows, errors.rows, strict=True)
-    )
-    return TextTable(
-        "Errors on test by kind (mean over the seeds)", header, rows, range(1, 3 if settings else 2)
-    )
+    cells = ([_number(row.kinds[kind]) if row else NOTHING for kind in KINDS] for row in errors.rows)
+    lines = zip(table.rows, cells, strict=True)
+    return rows_grid("Errors on test by kind (mean over the seeds)", table, KINDS, lines)
 
 
 def part_grid(table: Table, errors: TableErrors) -> TextTable:
     """Format test F1 of seen and unseen entities and of each length, with the number of entities."""
-    settings = any(row.setting for row in table.rows)
     names = list(dict.fromkeys(name for row in errors.rows if row for name in row.parts))
-    header = ("Sentences", "Model", *(["Setting"] if settings else []), *names)
-    rows = tuple(
-        (
-            *lead_cells(row, settings),
-            *([_part_cell(found.parts[name]) for name in names] if found else _none(names)),
-        )
-        for row, found in zip(table.rows, errors.rows, strict=True)
-    )
+    cells = ([_part_cell(row.parts[name]) if row else NOTHING for name in names] for row in errors.rows)
     title = "Test F1 by seen and unseen entities and by length (entities in the test set)"
-    return TextTable(title, header, rows, range(1, 3 if settings else 2))
+    return rows_grid(title, table, names, zip(table.rows, cells, strict=True))
 
 
 def confusion_grids(table: Table, errors: TableErrors) -> tuple[TextTable, ...]:
@@ -98,7 +81,3 @@ def _number(value: float) -> str:
 
 def _part_cell(part: Part) -> str:
     return f"{spread(Measure(part.f1))} ({part.entities:,})" if part.entities else NOTHING
-
-
-def _none(names: Sequence[str]) -> list[str]:
-    return [NOTHING] * len(names)

@@ -15,7 +15,7 @@ from backattn.recipe.constraints import Table as Struct
 from backattn.recipe.conversion import convert
 from backattn.report.comparison import Measure, Row, Table
 from backattn.report.evaluations import EVALUATION_FORMAT
-from backattn.report.text_tables import TextTable, lead_cells, spread
+from backattn.report.text_tables import TextTable, rows_grid, spread
 from backattn.tagger.run import RunFolder
 
 _ADVICE = "remove it, then make it again with `backattn evaluate RUN FILE`"
@@ -91,21 +91,14 @@ def other_files(row: Row) -> list[OtherFile]:
 
 def other_files_grid(table: Table) -> TextTable | None:
     """Format one line for each row and file; None where no run was evaluated."""
-    settings = any(row.setting for row in table.rows)
-    header = (
-        "Sentences", "Model", *(["Setting"] if settings else []), "File", "Entities", "F1",
-        "F1 of known types", "Seeds",
-    )  # fmt: skip
-    rows = tuple(
-        (
-            *lead_cells(row, settings), other.file, f"{other.entities:,}", spread(other.overall),
-            spread(other.known), str(len(other.seeds)),
-        )
+    names = ("File", "Entities", "F1", "F1 of known types", "Seeds")
+    lines = [
+        (row, (one.file, f"{one.entities:,}", spread(one.overall), spread(one.known), str(len(one.seeds))))
         for row in table.rows
-        for other in other_files(row)
-    )  # fmt: skip
+        for one in other_files(row)
+    ]
     title = "F1 on other files (`backattn evaluate`); types that a run does not know count as missed"
-    return TextTable(title, header, rows, range(1, 4 if settings else 3)) if rows else None
+    return rows_grid(title, table, names, lines, words=1) if lines else None
 
 
 def damaged_evaluations(table: Table) -> list[str]:

@@ -140,13 +140,10 @@ def _other_sentence(
 
 
 def _system(name: str, files: Sequence[Path], scores: Sequence[Score], table: Table) -> System:
-    def measured(f1s: Sequence[float]) -> Measure:
-        return Measure(tuple(f1s))
-
-    measures = {group: measured([one.group(group).f1 for one in scores]) for group in scores[0].groups}
-    measures[OVERALL] = measured([one.overall.f1 for one in scores])
+    measures = {group: Measure(tuple(one.group(group).f1 for one in scores)) for group in scores[0].groups}
+    measures[OVERALL] = Measure(tuple(one.overall.f1 for one in scores))
     types = {
-        kind: measured([one.types[kind].f1 if kind in one.types else 0.0 for one in scores])
+        kind: Measure(tuple(one.types[kind].f1 if kind in one.types else 0.0 for one in scores))
         for kind in table.support
     }
     own = _own_row(table)

@@ -1,6 +1,6 @@
 """Format tables and notes as text for Markdown and HTML. F1 is in percent, as in the paper."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backattn.report.comparison import FEW_ENTITIES, OVERALL, LangReport, Measure, Row, System, Table
@@ -33,66 +33,63 @@ class TextTable:
 def score_grid(table: Table) -> TextTable:
     """Format training sentences x models, as in Tables 3 to 5 of the paper, with the lift of T."""
     measures = table.measures
-    settings = any(row.setting for row in table.rows)
     against = any(row.from_recipe for row in table.rows) or any(one.difference for one in table.systems)
     translators = _translators(table)
-    header = (
-        "Sentences", "Model", *(["Setting"] if settings else []), *translators,
-        *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p",
+    names = (
+        *translators, *(f"{name} F1" for name in measures), DIFFERENCE, INTERVAL, "p",
         *([AGAINST] if against else []), "Seeds", "Epochs",
     )  # fmt: skip
-    rows = tuple(
-        (
-            *lead_cells(row, settings),
+    rows = (
+        (row, (
             *(_quality(table.origin(row), name) for name in translators),
-            *(f1_cell(row, name) for name in measures),
-            *lift_cells(row),
+            *(f1_cell(row, name) for name in measures), *lift_cells(row),
             *([_against(row.from_recipe)] if against else []), str(len(row.seeds)), str(row.epochs),
-        )
+        ))
         for row in table.rows
     )  # fmt: skip
-    systems = tuple(
-        (
-            *_lead_of(one, settings), *([NOTHING] * len(translators)),
-            *(spread(one.measures[name]) for name in measures),
+    systems = (
+        (one, (
+            *([NOTHING] * len(translators)), *(spread(one.measures[name]) for name in measures),
             *difference_cells(None), *([_against(one.difference)] if against else []),
             str(len(one.files)), NOTHING,
-        )
+        ))
         for one in table.systems
     )  # fmt: skip
-    return TextTable("Test F1", header, rows + systems, range(1, 3 if settings else 2))
+    return rows_grid("Test F1", table, names, [*rows, *systems])
 
 
-def lead_cells(row: Row, settings: bool) -> tuple[str, ...]:
-    """Format the cells that name a row: training sentences, model, and setting if rows have one."""
-    return (f"{row.sentences:,}", row.model, *([", ".join(row.setting)] if settings else []))
+def rows_grid(
+    title: str,
+    table: Table,
+    names: Iterable[str],
+    lines: Iterable[tuple[Row | System, Iterable[str]]],
+    *,
+    words: int = 0,
+) -> TextTable:
+    """Format lines that begin with training sentences, model, and setting if rows of the table have one.
+
+    :param names: headings of the cells.
+    :param lines: a row, or another system, and its cells.
+    :param words: how many of the first cells hold words; the others hold numbers.
+    """
+    width = 3 if any(row.setting for row in table.rows) else 2
+    rows = tuple((*_lead(one)[:width], *cells) for one, cells in lines)
+    header = (*("Sentences", "Model", "Setting")[:width], *names)
+    return TextTable(title, header, rows, range(1, width + words))
 
 
-def _lead_of(system: System, settings: bool) -> tuple[str, ...]:
-    return (NOTHING, system.name, *([""] if settings else []))
+def _lead(one: Row | System) -> tuple[str, str, str]:
+    if isinstance(one, System):
+        return NOTHING, one.name, ""
+    return f"{one.sentences:,}", one.model, ", ".join(one.setting)
 
 
 def type_grid(table: Table) -> TextTable:
     """Format test F1 of each entity type; the header has the number of entities in the test set."""
-    settings = any(row.setting for row in table.rows)
-    header = (
-        "Sentences", "Model", *(["Setting"] if settings else []),
-        *(f"{name} ({count:,})" for name, count in table.support.items()),
-    )  # fmt: skip
-    rows = tuple(
-        (
-            *lead_cells(row, settings),
-            *(spread(row.types[name]) for name in table.support),
-        )
-        for row in table.rows
-    )  # fmt: skip
-    rows += tuple(
-        (*_lead_of(one, settings), *(spread(one.types[name]) for name in table.support))
-        for one in table.systems
-    )
-    return TextTable(
-        "Test F1 by entity type (entities in the test set)", header, rows, range(1, 3 if settings else 2)
-    )
+    every: tuple[Row | System, ...] = (*table.rows, *table.systems)
+    lines = ((one, [spread(one.types[name]) for name in table.support]) for one in every)
+    names = (f"{name} ({count:,})" for name, count in table.support.items())
+    return rows_grid("Test F1 by entity type (entities in the test set)", table, names, lines)
 
 
 def run_grid(table: Table) -> TextTable:

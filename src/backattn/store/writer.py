@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from backattn.common.atomic_files import new_partial
 from backattn.common.digests import canonical_json
 from backattn.common.errors import StoreError
+from backattn.common.safe_text import error_text
 from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
 from backattn.store.seal import BIG, SEAL_BYTES, BrokenSeal, Extent, write_seal
@@ -69,7 +70,7 @@ def write_store(
             disk.check()
             disk.close()
     except (OSError, BrokenSeal) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+        reason = (isinstance(error, OSError) and error.strerror) or error_text(error)
         raise StoreError(
             f"{path}: cannot be written ({reason}); free space or fix the folder, then run again"
         ) from None

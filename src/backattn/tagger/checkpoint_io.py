@@ -13,7 +13,7 @@ from backattn.common.atomic_files import is_file, write_whole
 from backattn.common.errors import MissingError, ModelError, is_environment_error
 from backattn.common.json_files import parse
 from backattn.common.regular_files import open_regular
-from backattn.common.safe_text import shortened
+from backattn.common.safe_text import named_error_text
 from backattn.tagger.run import ADVICE
 
 
@@ -41,5 +41,4 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         if is_environment_error(error):
             raise
-        reason = shortened(f"{type(error).__name__}: {error}")
-        raise ModelError(f"{path}: damaged ({reason}); {ADVICE}") from None
+        raise ModelError(f"{path}: damaged ({named_error_text(error)}); {ADVICE}") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from backattn.common.errors import ModelError
-from backattn.common.safe_text import quoted, shortened
+from backattn.common.safe_text import named_error_text, quoted
 from backattn.corpus.spans import Span, predicted_spans
 from backattn.corpus.tags import OUTSIDE, is_type
 from backattn.tagger.checkpoint_io import read_tensors
@@ -77,8 +77,9 @@ def load_run(folder: Path, device: str = "cpu") -> TaggerModel:
         network = Tagger(shape)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
-        raise ModelError(f"{folder}: its files do not fit together ({reason}); train again") from None
+        raise ModelError(
+            f"{folder}: its files do not fit together ({named_error_text(error)}); train again"
+        ) from None
     return TaggerModel(run, network.to(device).eval(), vocabulary, shape)
 
 

@@ -20,7 +20,7 @@ from backattn.common.digests import canonical_json
 from backattn.common.errors import MissingError, ModelError, RecipeError, StaleError
 from backattn.common.json_files import parse, read_json_text, read_table
 from backattn.common.regular_files import read_regular
-from backattn.common.safe_text import quoted, shortened
+from backattn.common.safe_text import named_error_text, quoted
 from backattn.corpus import Sentence
 from backattn.corpus.scoring import Score
 from backattn.recipe import EmbeddingName, SampleSize, TaggerRecipe
@@ -294,8 +294,7 @@ def read_run(folder: Path) -> Run:
     except RecipeError as error:
         raise ModelError(f"{folder}: damaged run ({error}); {ADVICE}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
-        reason = shortened(f"{type(error).__name__}: {error}")
-        raise ModelError(f"{folder}: damaged run ({reason}); {ADVICE}") from None
+        raise ModelError(f"{folder}: damaged run ({named_error_text(error)}); {ADVICE}") from None
 
 
 def finished_run(folder: Path, request: Mapping[str, Any]) -> Run | None:

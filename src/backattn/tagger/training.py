@@ -23,7 +23,7 @@ from backattn.common.digests import canonical_json
 from backattn.common.errors import ModelError, is_environment_error
 from backattn.common.file_lock import writer_lock
 from backattn.common.progress import bar_disabled, log_line, time_left
-from backattn.common.safe_text import shortened
+from backattn.common.safe_text import named_error_text
 from backattn.common.version import package_versions
 from backattn.corpus.scoring import Score, count, entities, score
 from backattn.tagger.checkpoint_io import read_tensors, write_tensors
@@ -127,8 +127,9 @@ class _Training:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if is_environment_error(error):
                 raise
-            reason = shortened(f"{type(error).__name__}: {error}".split("\n")[0])
-            raise ModelError(f"{self.files.checkpoint}: damaged ({reason}); {ADVICE}") from None
+            raise ModelError(
+                f"{self.files.checkpoint}: damaged ({named_error_text(error)}); {ADVICE}"
+            ) from None
 
     def _after_epoch(self, state: _State, bar: "tqdm[Any]") -> _State:
         """Train one epoch, score it on dev, and save the state."""

@@ -7,20 +7,13 @@ from typing import Literal, NamedTuple, get_args
 
 from backattn.common.safe_text import printable
 from backattn.corpus.documents import Document
-from backattn.corpus.tags import OUTSIDE
+from backattn.corpus.tags import OUTSIDE, OutputScheme, from_bioes
 from backattn.tagger.prediction import Prediction
 
 Output = Literal["columns", "jsonl", "spans", "color"]
-OutputScheme = Literal["BIOES", "IOB2", "BILOU"]
 OUTPUTS = get_args(Output)
 OUTPUT_SCHEMES = get_args(OutputScheme)
 
-# BIOES prefix -> that of another scheme, where they differ.
-_PREFIXES: dict[OutputScheme, dict[str, str]] = {
-    "BIOES": {},
-    "IOB2": {"S": "B", "E": "I"},
-    "BILOU": {"S": "U", "E": "L"},
-}
 # Bold: cyan, yellow, green, magenta, blue, red; types take them in turn.
 _COLOURS = (36, 33, 32, 35, 34, 31)
 # Digits of a score.
@@ -54,13 +47,13 @@ class TaggedDocument:
 
 def columns(tagged: TaggedDocument, scheme: OutputScheme = "BIOES") -> str:
     """Token and tag in two columns, and an empty line after each sentence and for each blank line."""
-    document, prefixes = tagged.document, _PREFIXES[scheme]
+    document = tagged.document
     if document.separator:
         return f"{document.text.split()[0]}\t{OUTSIDE}\n\n"
     lines = []
     for sentence, prediction in zip(document.sentences, tagged.predictions, strict=True):
-        for token, tag in zip(sentence.tokens, prediction.tags, strict=True):
-            lines.append(f"{token}\t{prefixes.get(tag[0], tag[0])}{tag[1:]}\n")
+        tags = from_bioes(prediction.tags, scheme)
+        lines += [f"{token}\t{tag}\n" for token, tag in zip(sentence.tokens, tags, strict=True)]
         lines.append("\n")
     return "".join(lines) or "\n"
 

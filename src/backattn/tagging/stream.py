@@ -9,9 +9,10 @@ from backattn.common.safe_text import printable
 from backattn.corpus.documents import Document
 from backattn.corpus.input_raw import TextSplitter, Tokenizer, read_json, read_text
 from backattn.corpus.input_text import InputForm, read_columns, read_conllu, read_tokens
+from backattn.corpus.tags import OutputScheme
 from backattn.models.vouchers import Vouchers
 from backattn.recipe import ConlluFormat
-from backattn.tagging.outputs import Output, OutputScheme, TaggedDocument, columns, json_line, marked, spans
+from backattn.tagging.outputs import Output, TaggedDocument, columns, json_line, marked, spans
 from backattn.tagging.text_tagger import TextTagger
 
 Input = Literal["text", "tokens", "columns", "conllu", "jsonl"]

@@ -192,7 +192,7 @@ class TrainingJob:
         finished = read_manifest(self.folder) if is_file(self.folder / MANIFEST) else None
         if finished is not None and not {"files", "versions"} <= finished.keys():
             raise RecipeError(
-                f"{self.folder}: its {MANIFEST} is none of a training by backattn, and it is not replaced; "
+                f"{self.folder}: its {MANIFEST} was not written by backattn, and it is not replaced; "
                 "move it away, or name another folder in this recipe's checkpoint"
             )
         owner = (finished or {}).get(_LANG, self.lang)

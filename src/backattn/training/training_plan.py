@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, NotFetchedError, RecipeError
@@ -85,7 +85,7 @@ class Training:
 
 
 def missing_data(found: Sequence[Training]) -> list[MissingError]:
-    """The data files that trainings which are still to be done will miss, and whose they are."""
+    """List the data files that are missing for trainings still to be done, with recipe and key."""
     return [
         MissingError(
             f"{data_path(name)}: no such file ({key} of the {'' if training.own else 'other '}recipe "
@@ -203,20 +203,27 @@ def _english(recipe: Recipe) -> Iterator[Training]:
     yield Training("English tagger", lang, folder, lang == recipe.name, reads, files, run)
 
 
+def _describing(recipe: Recipe, name: Literal["charlm", "fasttext"]) -> tuple[Recipe, Any] | None:
+    """The recipe that trains an embedding, this one or the one of its folder, and its table; None without."""
+    table = getattr(recipe.embeddings, name)
+    if name not in recipe.tagger.embeddings or table is None or not table.checkpoint:
+        return None
+    if table.training:
+        return recipe, table
+    with suppress(MissingError):
+        other = load_recipe(trained_by(table.checkpoint))
+        found = getattr(other.embeddings, name)
+        if found and found.training and _same(found.checkpoint, table.checkpoint):
+            return other, found
+    return None
+
+
 def _charlm(recipe: Recipe) -> Iterator[Training]:
-    charlm = recipe.embeddings.charlm
-    if "charlm" not in recipe.tagger.embeddings or charlm is None or charlm.hub:
+    found = _describing(recipe, "charlm")
+    if found is None:
         return
-    described = recipe
-    if charlm.training is None:
-        with suppress(MissingError):
-            other = load_recipe(trained_by(charlm.checkpoint))
-            table = other.embeddings.charlm
-            if table and table.training and _same(table.checkpoint, charlm.checkpoint):
-                described = other
-        if described is recipe:
-            return
-    folder = model_path(charlm.checkpoint)
+    described, table = found
+    folder = model_path(table.checkpoint)
 
     def run(threads: int | None, replace: bool) -> TrainingReport:
         from backattn.training.charlm.train import train_charlm
@@ -224,27 +231,18 @@ def _charlm(recipe: Recipe) -> Iterator[Training]:
         return train_charlm(described, folder=folder, threads=threads, progress=True, replace=replace)
 
     files = ("forward.safetensors",)
-    training = described.embeddings.charlm.training if described.embeddings.charlm else None
-    reads = tuple(file_keys(training, "embeddings.charlm.training"))
+    reads = tuple(file_keys(table.training, "embeddings.charlm.training"))
     yield Training(
         "character language models", described.name, folder, described is recipe, reads, files, run
     )
 
 
 def _vectors(recipe: Recipe) -> Iterator[Training]:
-    """The training of the fastText vectors, by this recipe or the one that names their folder."""
-    fasttext, described = recipe.embeddings.fasttext, recipe
-    if "fasttext" not in recipe.tagger.embeddings or fasttext is None or not fasttext.checkpoint:
+    found = _describing(recipe, "fasttext")
+    if found is None:
         return
-    if fasttext.training is None:
-        with suppress(MissingError):
-            other = load_recipe(trained_by(fasttext.checkpoint))
-            table = other.embeddings.fasttext
-            if table and table.training and _same(table.checkpoint, fasttext.checkpoint):
-                described, fasttext = other, table
-        if described is recipe:
-            return
-    folder = model_path(fasttext.checkpoint)
+    described, table = found
+    folder = model_path(table.checkpoint)
 
     def run(threads: int | None, replace: bool) -> TrainingReport:
         from backattn.training.vectors.train import train_vectors
@@ -252,7 +250,7 @@ def _vectors(recipe: Recipe) -> Iterator[Training]:
         return train_vectors(described, folder=folder, threads=threads, progress=True, replace=replace)
 
     reads = [
-        *file_keys(fasttext.training, "embeddings.fasttext.training"),
+        *file_keys(table.training, "embeddings.fasttext.training"),
         *file_keys(described.parallel_text, "translator.training.parallel"),
     ]
     own = described is recipe

@@ -18,7 +18,7 @@ import torch
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import MissingError, ModelError, RecipeError
 from backattn.common.regular_files import open_regular
-from backattn.common.safe_text import error_text, listed, quoted
+from backattn.common.safe_text import error_text, listed, named_error_text, quoted
 from backattn.models.import_logging import keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, BoundedBuilding, load_safely
 from backattn.models.safe_tar import safe_members
@@ -70,7 +70,7 @@ def load_models(
             except ModelError:
                 raise
             except Exception as error:  # fairseq raises many kinds; the file is at fault
-                reason = f"{type(error).__name__}: {error_text(error)}"
+                reason = named_error_text(error)
                 raise ModelError(
                     f"{file}: fairseq cannot build this model with the dictionaries beside it: {reason}"
                 ) from error

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -29,7 +29,6 @@ def example(rows: int, pieces: int, seed: int) -> tuple[Tensor, Tensor]:
     return logits, torch.randint(0, pieces, (rows,), generator=generator)
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 9), pieces=st.integers(2, 7), epsilon=st.sampled_from([0.0, 0.1, 0.3]))
 def test_loss_and_gradient_equal_the_definition(rows: int, pieces: int, epsilon: float) -> None:
     logits, target = example(rows, pieces, seed=rows * 10 + pieces)

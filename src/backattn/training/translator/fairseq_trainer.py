@@ -23,7 +23,7 @@ from tqdm import tqdm
 from backattn.common.device import pick_device, takes_bfloat16
 from backattn.common.errors import ModelError, RecipeError
 from backattn.common.progress import bar_disabled, log_line, time_left
-from backattn.common.safe_text import quoted, shortened
+from backattn.common.safe_text import named_error_text, quoted
 from backattn.models.import_logging import TrainerLog, keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, load_safely
 from backattn.models.training_manifest import train_anew
@@ -248,8 +248,9 @@ class _Run:
             self.task.sums = EpochSums(**extra["sums"])
             self.figures = [TranslatorEpoch(**figures) for figures in extra["figures"]]
         except Exception as error:  # whatever fairseq raises comes from the file
-            reason = shortened(" ".join(repr(error).split()))
-            raise ModelError(f"{path}: damaged ({reason}); {train_anew(self.work)}") from error
+            raise ModelError(
+                f"{path}: damaged ({named_error_text(error)}); {train_anew(self.work)}"
+            ) from error
 
 
 def _refuse_longer_pairs(training: TranslatorTraining, model: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import sentencepiece
 
 from backattn.common.errors import ModelError
+from backattn.common.safe_text import error_text
 
 # Share of the text's characters that get a piece of their own; Chinese has many rare ones.
 _CHARACTER_COVERAGE = 0.9998
@@ -36,8 +37,7 @@ def train_vocabulary(lines: Iterable[str], path: Path, size: int) -> None:
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{path}: no vocabulary of {size} pieces can be made of this text: {reason}"
+            f"{path}: no vocabulary of {size} pieces can be made of this text: {error_text(error)}"
         ) from None
     path.write_bytes(model.getvalue())
