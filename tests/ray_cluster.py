@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Ray lets anybody who reaches a cluster run code there, unless nodes and drivers have a token in common. Read
@@ -16,6 +16,22 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 
 SOURCES = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 # Ray gives a node 30 seconds to start, which is little on a busy machine.
 _TRIES = 5
+
+
+@contextmanager
+def time_limit(seconds: int = 300) -> Iterator[None]:
+    """End a test that waits for ever."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Cluster:

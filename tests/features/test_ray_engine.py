@@ -12,32 +12,34 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ray_cluster import SOURCES, Cluster, Node  # before ray: it sets the token
+from ray_cluster import SOURCES, Cluster, Node, time_limit  # before ray: it sets the token
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.slow
 
 from test_build import numbers  # noqa: E402
 
+from backattn import cluster as ray_of_the_project  # noqa: E402
+from backattn.cluster import connected  # noqa: E402
 from backattn.common.errors import BackattnError, MissingError, RecipeError, StoreError  # noqa: E402
 from backattn.corpus import Corpus  # noqa: E402
 from backattn.features import build  # noqa: E402
 from backattn.features.build import Computing  # noqa: E402
-from backattn.features.engines import ray as engine  # noqa: E402
-from backattn.features.engines.ray import RayEngine, connected  # noqa: E402
+from backattn.features.engines.ray import RayEngine  # noqa: E402
 from backattn.features.plan import make_plan  # noqa: E402
 from backattn.store.reader import StoreReader  # noqa: E402
-from engine_models import Traced  # noqa: E402
+from engine_models import Junk, Traced, loads  # noqa: E402
 from fakes import FakeEnglishTagger, FakeTranslator, make_corpus, make_recipe  # noqa: E402
 
 TEXTS = [f"{'word ' * (i % 7)}sentence {i}" for i in range(60)]
 CORPUS = make_corpus([*TEXTS, "nothing"])
 SHARD = 40
 CUTS = len(list(build._cut(CORPUS.unique, SHARD)))
-TWO = Computing(RayEngine(2, threads=1, device="cpu"))
+TWO = Computing(RayEngine(ray_of_the_project.Cluster(2, threads=1, device="cpu")))
 
 
 @dataclass
@@ -62,18 +64,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def limited() -> Iterator[None]:
-    """End a test that waits for ever."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("waits for ever")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(300)
-    try:
+    with time_limit():
         yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +165,7 @@ def test_models_of_other_digests_are_refused(
 def test_bytes_that_are_not_the_shard_are_refused(
     joined: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine._Actor, "compute", lambda self, task: b"\x80\x04not a store")
+    loads(monkeypatch, Junk)
     with pytest.raises(StoreError, match=r"^the node \S+, process \d+ sent something else than the shard"):
         translate(FakeTranslator, TWO)
     assert not list(home.rglob("*.partial"))
@@ -183,15 +175,15 @@ def test_bytes_that_are_not_the_shard_are_refused(
 @pytest.mark.cluster
 def test_bytes_in_flight_have_a_bound(joined: Pair, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one answer, one worker waits for the other."""
-    monkeypatch.setattr(engine, "_IN_FLIGHT", 1)
+    monkeypatch.setattr(ray_of_the_project, "_IN_FLIGHT", 1)
     flown: list[int] = []
-    plain = engine._Run.take_answers
+    plain = ray_of_the_project._Run.take_answers
 
-    def watched(run: engine._Run) -> Iterator[Path]:
-        flown.append(sum(hired.task is not None for hired in run.busy.values()))
+    def watched(run: Any) -> Iterator[Any]:
+        flown.append(sum(worker.task is not None for worker in run.busy.values()))
         return plain(run)
 
-    monkeypatch.setattr(engine._Run, "take_answers", watched)
+    monkeypatch.setattr(ray_of_the_project._Run, "take_answers", watched)
     load = Traced(home / "traces", pause=0.05)
     assert translate(load, TWO) == translate(FakeTranslator, Computing())
     assert max(flown[len(flown) // 2 :]) == 1
@@ -229,7 +221,9 @@ def test_a_node_with_another_version_is_refused(pair: Pair, home: Path) -> None:
         connected(pair.cluster.address),
         pytest.raises(BackattnError, match=r"has backattn 9\.9 .*, here is "),
     ):
-        translate(FakeTranslator, Computing(RayEngine(4, threads=1, device="cpu")))
+        translate(
+            FakeTranslator, Computing(RayEngine(ray_of_the_project.Cluster(4, threads=1, device="cpu")))
+        )
     other.kill()
 
 
@@ -238,7 +232,8 @@ import sys
 from pathlib import Path
 from backattn.features import build
 from backattn.features.build import Computing
-from backattn.features.engines.ray import RayEngine, connected
+from backattn.cluster import Cluster, connected
+from backattn.features.engines.ray import RayEngine
 from backattn.features.plan import make_plan
 from engine_models import Traced
 from fakes import make_corpus, make_recipe
@@ -246,7 +241,7 @@ build.SHARD_TOKENS = int(sys.argv[3])
 stage = make_plan(make_recipe(), make_corpus(sys.argv[4:])).translation
 with connected(sys.argv[1]):
     load = Traced(Path(sys.argv[2]), pause=0.3)
-    build.build_translations(stage, load, "cpu", Computing(RayEngine(2, 1, "cpu")))
+    build.build_translations(stage, load, "cpu", Computing(RayEngine(Cluster(2, 1, "cpu"))))
 """
 
 

@@ -124,9 +124,9 @@ class _Training:
             before, begin = state.epoch, time.monotonic()
             logged = begin
             while state.epoch < self.recipe.epochs:
-                if time.monotonic() - begin > seconds:
-                    return None
                 state = self._after_epoch(state, bar)
+                if time.monotonic() - begin > seconds and state.epoch < self.recipe.epochs:
+                    return None
                 if time.monotonic() - logged > _LOG_SECONDS:
                     logged = time.monotonic()
                     left = time_left(begin, state.epoch - before, self.recipe.epochs - before)
