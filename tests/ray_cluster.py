@@ -1,10 +1,12 @@
 """A Ray cluster of several nodes on the loopback: each is its own ``ray start``, and can be killed."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,8 +16,33 @@ from pathlib import Path
 # when ray is imported.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
 SOURCES = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-# Ray gives a node 30 seconds to start, which is little on a busy machine.
-_TRIES = 5
+# A raylet joins its cluster when its two agents, in Python, have done their imports. `ray start` waits 30
+# seconds for that, which no setting changes; on a machine with four times as many processes as cores it takes
+# 40 and more.
+_START = """
+import sys, time
+import ray._private.services as services
+from ray.scripts.scripts import main
+find = services.get_node
+def get_node(*arguments):
+    end = time.monotonic() + 300
+    while True:
+        try:
+            return find(*arguments)
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+services.get_node = get_node
+main()
+"""
+# Ray's other limits of a start, in seconds or as they say.
+_LIMITS = {
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+}
 
 
 @contextmanager
@@ -44,7 +71,9 @@ class Cluster:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         port = self.address.partition(":")[2]
         self._nodes: list[subprocess.Popen[bytes]] = []
-        self.add(cpus, "--head", "--port", port, "--include-dashboard=false")
+        # Its sockets lie there, whose paths must be short.
+        self._session = tempfile.mkdtemp(prefix="ray-")
+        self.add(cpus, "--head", "--port", port, "--include-dashboard=false", "--temp-dir", self._session)
 
     def add(self, cpus: int = 1, *arguments: str, path: tuple[str, ...] = ()) -> "Node":
         """Start a node, and wait for it.
@@ -55,6 +84,7 @@ class Cluster:
         joined = arguments or ("--address", self.address)
         environment = {
             **os.environ,
+            **_LIMITS,
             "PYTHONPATH": os.pathsep.join([*path, *SOURCES]),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_health_check_period_ms": "500",
@@ -62,22 +92,20 @@ class Cluster:
         }
         for name in ("BACKATTN_CACHE", "BACKATTN_DATA", "RAY_ADDRESS"):
             environment.pop(name, None)
-        for _ in range(_TRIES):
-            log = self._folder / f"node{len(self._nodes)}.log"
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *joined,
-                     "--num-cpus", str(cpus), "--node-ip-address", "127.0.0.1",
-                     "--object-store-memory", str(100 << 20), "--disable-usage-stats"],
-                    env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self._folder,
-                )  # fmt: skip
-            self._nodes.append(process)
-            while process.poll() is None:
-                if b"Ray runtime started" in log.read_bytes():
-                    return Node(process)
-                time.sleep(0.1)
-            self._nodes.remove(process)
-        raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
+        log = self._folder / f"node{len(self._nodes)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _START, "start", "--block", *joined,
+                 "--num-cpus", str(cpus), "--node-ip-address", "127.0.0.1",
+                 "--object-store-memory", str(100 << 20), "--disable-usage-stats"],
+                env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self._folder,
+            )  # fmt: skip
+        self._nodes.append(process)
+        while b"Ray runtime started" not in log.read_bytes():
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
+            time.sleep(0.1)
+        return Node(process)
 
     @property
     def pids(self) -> list[int]:
@@ -88,6 +116,7 @@ class Cluster:
         """Kill all nodes."""
         for process in reversed(self._nodes):
             Node(process).kill()
+        shutil.rmtree(self._session, ignore_errors=True)
 
 
 class Node:
