@@ -11,30 +11,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 # Ray lets anybody who reaches a cluster run code there, unless nodes and drivers have a token in common. Read
 # when ray is imported.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
 SOURCES = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-# A raylet joins its cluster when its two agents, in Python, have done their imports. `ray start` waits 30
-# seconds for that, which no setting changes; on a machine with four times as many processes as cores it takes
-# 40 and more.
-_START = """
-import sys, time
-import ray._private.services as services
-from ray.scripts.scripts import main
-find = services.get_node
-def get_node(*arguments):
-    end = time.monotonic() + 300
-    while True:
-        try:
-            return find(*arguments)
-        except RuntimeError:
-            if time.monotonic() > end:
-                raise
-services.get_node = get_node
-main()
-"""
+_START = "import ray_cluster; ray_cluster.wait_longer(); from ray.scripts.scripts import main; main()"
 # Ray's other limits of a start, in seconds or as they say.
 _LIMITS = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
@@ -43,6 +26,28 @@ _LIMITS = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_agent_register_timeout_ms": "300000",
 }
+
+
+def wait_longer(seconds: float = 300) -> None:
+    """Let this process wait longer for a node of Ray to join its cluster.
+
+    It does so when its two agents, in Python, have done their imports. Ray waits 30 seconds for that, which
+    no setting changes; on a machine with several times as many busy processes as cores it takes 40 and more.
+    """
+    from ray._private import services
+
+    find = services.get_node
+
+    def get_node(*arguments: Any) -> Any:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return find(*arguments)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+
+    services.get_node = get_node
 
 
 @contextmanager

@@ -192,9 +192,15 @@ def _require_listener(address: str) -> None:
 
 
 def _no_cluster(address: str, error: Exception) -> MissingError:
+    reason = one_line(str(error))
+    if address == _OWN:
+        return MissingError(
+            f"--engine ray: Ray does not start on this machine ({reason}); run again when it is less "
+            "busy, or take --engine local"
+        )
     return MissingError(
-        f"--address {plain(address)}: no Ray cluster answers there ({one_line(str(error))}); start one with "
-        "`ray start --head`, or leave out --address for one of this machine alone"
+        f"--address {plain(address)}: no Ray cluster answers there ({reason}); start one with `ray start "
+        "--head` there and `ray start --address` here, or leave out --address for one of this machine alone"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ray_cluster import SOURCES, Cluster, Node, time_limit  # before ray: it sets the token
+from ray_cluster import SOURCES, Cluster, Node, time_limit, wait_longer  # before ray: it sets the token
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 from test_build import numbers  # noqa: E402
 
 from backattn import cluster as ray_of_the_project  # noqa: E402
-from backattn.cluster import connected  # noqa: E402
+from backattn.cluster import connected, open_cluster  # noqa: E402
 from backattn.common.errors import BackattnError, MissingError, RecipeError, StoreError  # noqa: E402
 from backattn.corpus import Corpus  # noqa: E402
 from backattn.features import build  # noqa: E402
@@ -39,7 +39,13 @@ TEXTS = [f"{'word ' * (i % 7)}sentence {i}" for i in range(60)]
 CORPUS = make_corpus([*TEXTS, "nothing"])
 SHARD = 40
 CUTS = len(list(build._cut(CORPUS.unique, SHARD)))
-TWO = Computing(RayEngine(ray_of_the_project.Cluster(2, threads=1, device="cpu")))
+
+
+def engine_of(workers: int, threads: int = 1) -> Computing:
+    return Computing(RayEngine(ray_of_the_project.Cluster(workers, threads, "cpu")))
+
+
+TWO = engine_of(2)
 
 
 @dataclass
@@ -208,6 +214,37 @@ def test_what_is_no_address(address: str) -> None:
 
 
 @pytest.mark.cluster
+def test_a_cluster_of_this_machine_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started, used and ended, whatever a dead cluster left in the environment."""
+    wait_longer()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with open_cluster(None, "auto", 1, None) as cluster:
+        assert (cluster.workers, cluster.threads) == (1, 1)
+        found = translate(FakeTranslator, Computing(RayEngine(cluster)))
+    assert found == translate(FakeTranslator, Computing())
+
+
+@pytest.mark.cluster
+def test_where_no_node_is_left_nobody_waits_for_ever(
+    pair: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray does where it restarts actors itself: the only node with room dies."""
+    large = pair.cluster.add(2)
+    monkeypatch.setattr(ray_of_the_project, "_PLACING_SECONDS", 5.0)
+    after_shards(monkeypatch, 2, large.kill)
+    with (
+        connected(pair.cluster.address),
+        pytest.raises(
+            MissingError, match=r"no node of the Ray cluster has room for a worker \(2 CPUs\); start"
+        ),
+    ):
+        translate(Traced(home / "traces", pause=0.3), engine_of(1, threads=2))
+    monkeypatch.setattr(build, "StoreReader", StoreReader)
+    stage = make_plan(make_recipe(), CORPUS).translation
+    assert build.build_translations(stage, FakeTranslator, "cpu").resumed > 0
+
+
+@pytest.mark.cluster
 def test_a_node_with_another_version_is_refused(pair: Pair, home: Path) -> None:
     (home / "other/backattn-9.9.dist-info").mkdir(parents=True)
     (home / "other/backattn-9.9.dist-info/METADATA").write_text(
@@ -218,9 +255,7 @@ def test_a_node_with_another_version_is_refused(pair: Pair, home: Path) -> None:
         connected(pair.cluster.address),
         pytest.raises(BackattnError, match=r"has backattn 9\.9 .*, here is "),
     ):
-        translate(
-            FakeTranslator, Computing(RayEngine(ray_of_the_project.Cluster(4, threads=1, device="cpu")))
-        )
+        translate(FakeTranslator, engine_of(4))
     other.kill()
 
 
