@@ -93,14 +93,12 @@ def train_on_cluster(
         with closing(cluster.run(load, tasks)) as answers:
             for answer in answers:
                 try:
-                    finished = _receive(answer, trainer)
-                except (BackattnError, OSError) as error:
-                    outcomes[answer.task.cell] = error
-                else:
-                    if finished:
+                    if _receive(answer, trainer):
                         outcomes[answer.task.cell] = None
                     else:
                         tasks.appendleft(answer.task)
+                except (BackattnError, OSError) as error:
+                    outcomes[answer.task.cell] = error
                 tick()
     return outcomes
 
@@ -124,11 +122,11 @@ class _Load:
         stores = {name: cache_root() / path for name, path in self.trainer.stores.items()}
         trainer = replace(self.trainer, stores=stores)
         for name, path in stores.items():
-            copied = "copy the file of the machine that started the command there, or share BACKATTN_CACHE"
+            copied = "copy the file of the machine that runs the command, or share BACKATTN_CACHE"
             if not is_file(path):
                 raise MissingError(f"{path}: missing; {copied}")
             if _arrays(trainer.opened[name]) != self.arrays[name]:
-                raise StaleError(f"{path}: has other arrays than the store of the same name here; {copied}")
+                raise StaleError(f"{path}: has other arrays than where the command runs; {copied}")
         return _Train(trainer, self.device)
 
 
