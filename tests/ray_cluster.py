@@ -51,7 +51,7 @@ def wait_longer(seconds: float = 300) -> None:
 
 
 @contextmanager
-def time_limit(seconds: int = 300) -> Iterator[None]:
+def time_limit(seconds: int = 900) -> Iterator[None]:
     """End a test that waits for ever."""
 
     def stop(*_: object) -> None:
@@ -92,8 +92,10 @@ class Cluster:
             **_LIMITS,
             "PYTHONPATH": os.pathsep.join([*path, *SOURCES]),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # A killed node is noticed after four refused connections; a slow one has minutes to answer.
             "RAY_health_check_period_ms": "500",
             "RAY_health_check_failure_threshold": "4",
+            "RAY_health_check_timeout_ms": "120000",
         }
         for name in ("BACKATTN_CACHE", "BACKATTN_DATA", "RAY_ADDRESS"):
             environment.pop(name, None)
