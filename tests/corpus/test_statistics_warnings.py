@@ -1,6 +1,8 @@
 """What is unusual about a corpus: one small corpus for each warning, read from files by the command."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -168,3 +170,19 @@ def test_a_sample_without_entities() -> None:
         f"train: the sample of {place} has no entity, so that nothing is learnt; train on more sentences "
         "(--sentences)",
     )
+
+
+def test_no_module_is_loaded_late() -> None:
+    """Codecs are modules: a process that can open no file any more still tells what is unusual."""
+    program = """
+import sys
+from backattn.corpus import Corpus, Sentence
+from backattn.corpus.statistics_warnings import corpus_warnings
+
+corpus = Corpus(*[(Sentence(("\\u0142\\u00f3d\\u017a", "M\\u00c3\\u00bcnchen"), ("O", "S-LOC")),)] * 3)
+sys.meta_path.clear()
+print(*corpus_warnings(corpus), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "stand in train too" in done.stdout

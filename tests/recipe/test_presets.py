@@ -1,11 +1,14 @@
 """Presets: fixed settings before ``--set``; the paper's, by its own words."""
 
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from backattn import cli
+from backattn.cli.options import recipe_options, with_overrides
 from backattn.recipe import load_recipe
 from backattn.recipe.presets import PRESETS, preset_overrides
 from users_folder import make_home
@@ -90,3 +93,21 @@ def test_a_preset_that_is_none(home: Path) -> None:
     status, out = run("train", "toy", "--preset", "papers")
     assert status == 2
     assert "'papers' is not 'paper'" in out.replace("one of ", "")
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_the_next_command_names_the_preset_and_reads_as_the_command_before_it(preset: str | None) -> None:
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    @click.command()
+    @recipe_options
+    def command(lang: str, overrides: tuple[str, ...]) -> None:
+        seen.append((lang, overrides))
+
+    chosen = ["--preset", preset] if preset else []
+    typed = ["zh", *chosen, "--set", 'tagger.embeddings=["fasttext"]', "--set", "tagger.epochs=3"]
+    command.main(typed, standalone_mode=False)
+    told = with_overrides(*seen[0])
+    assert told == shlex.join(typed)
+    command.main(shlex.split(told), standalone_mode=False)
+    assert seen[1] == seen[0]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
@@ -146,9 +146,14 @@ def say_next(command: str) -> None:
     click.echo(printable(f"next: {command}"), err=True)
 
 
-def with_overrides(lang: str, overrides: Iterable[str]) -> str:
-    """LANG and its ``--set`` as they are typed in a shell."""
-    return " ".join([shlex.quote(lang), *(f"--set {shlex.quote(override)}" for override in overrides)])
+def with_overrides(lang: str, overrides: tuple[str, ...]) -> str:
+    """LANG, ``--preset`` and ``--set`` as they are typed in a shell."""
+    preset = ""
+    for name in PRESETS:  # _after_preset puts the settings of a preset in front of those of --set
+        settings = preset_overrides(name)
+        if overrides[: len(settings)] == settings:
+            preset, overrides = f" --preset {name}", overrides[len(settings) :]
+    return shlex.quote(lang) + preset + "".join(f" --set {shlex.quote(override)}" for override in overrides)
 
 
 def plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What is unusual about a corpus and mostly a mistake: a line each, for ``corpus`` and before a training."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,10 @@ _NUMBER = re.compile(r"[+-]?\d[\d.,:/-]*")
 _MOSTLY = 0.8
 # A share of the tokens. Text from the web has less than one in a thousand (Weibo 0.0007).
 _LOST = 0.01
-# Single-byte encodings as which files in UTF-8 are read by mistake.
-_MISTAKEN = ("latin-1", "cp1252", "iso-8859-15", "iso-8859-2", "cp1250", "cp1251")
+# Single-byte encodings in which files of UTF-8 are read by mistake.
+# Looked up here, since a codec is a module: loaded later, it may be out of reach (no file left to open,
+# another user by then).
+_MISTAKEN = tuple(map(codecs.lookup, ("latin-1", "cp1252", "iso-8859-15", "iso-8859-2", "cp1250", "cp1251")))
 
 
 def is_number(token: str) -> bool:
@@ -90,9 +93,9 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
 
 def _read_anew(token: str) -> str:
     """The text of a token that is UTF-8 read in a single-byte encoding; empty if it is none."""
-    for encoding in _MISTAKEN:
+    for codec in _MISTAKEN:
         try:
-            return token.encode(encoding).decode("utf-8")
+            return codec.encode(token)[0].decode("utf-8")
         except UnicodeError:
             continue
     return ""
