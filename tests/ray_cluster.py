@@ -18,6 +18,7 @@ from typing import Any
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
 SOURCES = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 _START = "import ray_cluster; ray_cluster.wait_longer(); from ray.scripts.scripts import main; main()"
+_TRIES = 5
 # Ray's other limits of a start, in seconds or as they say.
 _LIMITS = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
@@ -33,10 +34,17 @@ def wait_longer(seconds: float = 300) -> None:
 
     It does so when its two agents, in Python, have done their imports. Ray waits 30 seconds for that, which
     no setting changes; on a machine with several times as many busy processes as cores it takes 40 and more.
+    After a minute, which no setting changes either, the raylet gives up and dies.
     """
     from ray._private import services
 
     find = services.get_node
+
+    def died() -> bool:
+        return any(
+            name == "raylet" and state == "Z" and parent == os.getpid()
+            for name, state, parent in processes().values()
+        )
 
     def get_node(*arguments: Any) -> Any:
         end = time.monotonic() + seconds
@@ -44,8 +52,9 @@ def wait_longer(seconds: float = 300) -> None:
             try:
                 return find(*arguments)
             except RuntimeError:
-                if time.monotonic() > end:
+                if time.monotonic() > end or died():
                     raise
+                time.sleep(0.5)
 
     services.get_node = get_node
 
@@ -99,20 +108,22 @@ class Cluster:
         }
         for name in ("BACKATTN_CACHE", "BACKATTN_DATA", "RAY_ADDRESS"):
             environment.pop(name, None)
-        log = self._folder / f"node{len(self._nodes)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _START, "start", "--block", *joined,
-                 "--num-cpus", str(cpus), "--node-ip-address", "127.0.0.1",
-                 "--object-store-memory", str(100 << 20), "--disable-usage-stats"],
-                env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self._folder,
-            )  # fmt: skip
-        self._nodes.append(process)
-        while b"Ray runtime started" not in log.read_bytes():
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
-            time.sleep(0.1)
-        return Node(process)
+        for _ in range(_TRIES):
+            log = self._folder / f"node{len(self._nodes)}.log"
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", _START, "start", "--block", *joined,
+                     "--num-cpus", str(cpus), "--node-ip-address", "127.0.0.1",
+                     "--object-store-memory", str(100 << 20), "--disable-usage-stats"],
+                    env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self._folder,
+                )  # fmt: skip
+            self._nodes.append(process)
+            while process.poll() is None:
+                if b"Ray runtime started" in log.read_bytes():
+                    return Node(process)
+                time.sleep(0.1)
+            self._nodes.remove(process)
+        raise RuntimeError(log.read_text("utf-8", "replace")[-2000:])
 
     @property
     def pids(self) -> list[int]:
@@ -152,11 +163,17 @@ def _descendants(root: int) -> list[int]:
 
 def parents() -> Mapping[int, int]:
     """Process -> the one that started it."""
+    return {pid: parent for pid, (_, _, parent) in processes().items()}
+
+
+def processes() -> Mapping[int, tuple[str, str, int]]:
+    """Process -> its name, its state (as R, S, Z), and the process that started it."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            text = path.read_text("utf-8", "replace")
+            before, _, after = path.read_text("utf-8", "replace").rpartition(")")
         except OSError:
             continue
-        found[int(path.parent.name)] = int(text.rpartition(")")[2].split()[1])
+        state, parent = after.split()[:2]
+        found[int(path.parent.name)] = before.partition("(")[2], state, int(parent)
     return found
