@@ -303,7 +303,8 @@ def test_a_killed_driver_leaves_what_is_finished(pair: Pair, home: Path) -> None
     assert begun <= finished + 3
     with connected(pair.cluster.address):
         assert translate(load, TWO) == translate(FakeTranslator, Computing())
-    assert load.shards - begun == CUTS - finished
+    # Two more, where the dead one's workers had been asked and had not begun.
+    assert CUTS - finished <= load.shards - begun <= CUTS - finished + 2
 
 
 @pytest.mark.cluster
