@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=parts)
     parser.add_argument("--sentences", type=int, default=600)
     arguments = parser.parse_args()
+    sources(arguments.sentences)  # read now: the parts have a BACKATTN_DATA of their own
     os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
     with tempfile.TemporaryDirectory() as logs:
         cluster = Cluster(Path(logs)) if find_spec("ray") else None
