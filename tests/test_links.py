@@ -158,6 +158,13 @@ class TestPartialFiles:
         (tmp_path / "sample/german.train").symlink_to(victim)
         write_sample(tmp_path / "sample")
 
+    def test_the_samples_folder_is_none(self, tmp_path: Path, album: Path) -> None:
+        before = {path.name: path.read_bytes() for path in album.iterdir()}
+        (tmp_path / "sample").symlink_to(album)
+        with pytest.raises(OSError, match="is a link, expected a folder of the cache's own"):
+            write_sample(tmp_path / "sample")
+        assert {path.name: path.read_bytes() for path in album.iterdir()} == before
+
     def test_the_mode_is_that_of_any_new_file(self, tmp_path: Path) -> None:
         before = os.umask(0o027)
         try:

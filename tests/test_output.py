@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tty
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,6 +276,22 @@ def test_files_of_a_report_hold_no_foreign_markup(home: Path) -> None:
                 page
             )
     json.loads((home / "cache/toy/report/report.json").read_text("utf-8"))
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_model_card_holds_no_foreign_markup(home: Path) -> None:
+    licence = f"corpus.licence={EVIL}"
+    trained = words("toy --inputs words --seeds 2 --threads 1", home)
+    (folder,) = json.loads(invoke("train", *trained, "--json", "--set", licence)[0])
+    invoke("package", folder["folder"], "carded")
+    card = (home / "carded/README.md").read_text("utf-8")
+    assert not hostile_characters(card)
+    assert "\\<script\\>alert(1)\\<" in card  # as Markdown, the very text
+    assert not re.search(r"(?<!\\)<script", card)
+    header = card.split("---\n")[1]
+    assert set(yaml.safe_load(header)) <= {"language", "license", "license_name", "library_name",
+                                           "pipeline_tag", "tags", "datasets", "model-index"}  # fmt: skip
+    assert "alert" not in header
 
 
 def test_a_crash_is_told_printably(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -393,10 +393,36 @@ class TestTarget:
         self, trained: str, packaged: Path, tmp_path: Path
     ) -> None:
         shutil.copytree(packaged, tmp_path / "old")
-        (tmp_path / "old/more").touch()
+        (tmp_path / "old/README.md").write_text("an older card")
         assert run("package", trained, str(tmp_path / "old"), "--replace")[0] == 0
-        assert not (tmp_path / "old/more").exists()
+        assert (tmp_path / "old/README.md").read_text() == (packaged / "README.md").read_text()
         assert "is a packaged run already" in self.error(str(packaged), str(tmp_path / "second"))
+
+    @pytest.mark.parametrize("text", ['{"name": "app", "version": "1.0.0"}', "{", "[]", '{"format": 1}'])
+    def test_the_project_of_another_program_stays(self, trained: str, tmp_path: Path, text: str) -> None:
+        """A package.json is npm's as well."""
+        (tmp_path / "app/source").mkdir(parents=True)
+        (tmp_path / "app/package.json").write_text(text)
+        (tmp_path / "app/source/main.js").write_text("mine")
+        told = self.error(trained, str(tmp_path / "app"), "--replace")
+        assert "is no packaged run, and is not replaced" in told
+        assert (tmp_path / "app/source/main.js").read_text() == "mine"
+        assert (tmp_path / "app/package.json").read_text() == text
+
+    @pytest.mark.parametrize("name", [".git/HEAD", "notes.txt", "models/more.safetensors", "link", "links"])
+    def test_what_a_user_put_into_a_package_stays(
+        self, trained: str, packaged: Path, tmp_path: Path, name: str
+    ) -> None:
+        target = tmp_path / "target"
+        shutil.copytree(packaged, target)
+        (target / name).parent.mkdir(exist_ok=True)
+        if name.startswith("link"):
+            (target / name).symlink_to(tmp_path if name == "links" else target / "README.md")
+        else:
+            (target / name).write_text("mine")
+        told = self.error(trained, str(target), "--replace")
+        assert f"holds '{name}', which no package does, and is not replaced; move that away" in told
+        assert os.path.lexists(target / name)
 
     def test_too_large(self, trained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MOST_BYTES", 10)

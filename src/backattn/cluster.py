@@ -26,6 +26,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.job_config import JobConfig
 
 from backattn.common.commit import package_commit
 from backattn.common.cores import usable_cores
@@ -150,6 +151,17 @@ def open_cluster(
         yield Cluster(workers, threads, "cuda" if gpus else "cpu")
 
 
+class _Job(JobConfig):  # type: ignore[misc]
+    """A job whose workers look for modules where their own node has them, and nowhere else.
+
+    Ray would put the current folder of this process before all others there, which may be a stranger's.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        """Say that Ray has carried the folder to the nodes itself; it adds none then."""
+        return True
+
+
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """Connect to a cluster, and leave it; one of this machine alone is started for ``local``, and ended.
@@ -164,7 +176,7 @@ def connected(address: str) -> Iterator[None]:
         # Ray would keep a token of its clusters in the user's home.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=address, job_config=_Job(), log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise _no_cluster(address, error) from None
     # Ray prints what befalls its processes, from a thread, where answers belong.

@@ -176,6 +176,7 @@ def test_a_mark_inside_of_a_file_is_no_part_of_a_token(tmp_path: Path) -> None:
          ' column 0 and the tag in column 1; set comment = "#" in the recipe'),
         ("a O\n\n# x y\nb O\n", ColumnFormat(), "3: found 3 columns, expected 2 as in the lines before; set"
          ' comment = "#"'),
+        ("# id = x\na O\nb O\n", ColumnFormat(), "1: found 4 columns, expected 2 as in line 2; set comment"),
         ("# x\na O\n", ColumnFormat(), "1: found tag 'x', expected O or one of B-TYPE, I-TYPE; set comment"),
         ("a U-X\n", ColumnFormat(), "(BILOU has such tags)"),
         ("a S-X\n", ColumnFormat(), "(BIOES, BMES have such tags)"),

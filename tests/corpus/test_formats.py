@@ -229,8 +229,13 @@ def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(
     with pytest.raises(MissingError) as caught:
         read_corpus(recipe)
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'dev'}: no such file (corpus.dev); get it from the archive")
-    assert "BACKATTN_DATA" in message
+    both = f"{tmp_path / 'dev'}: no such file (corpus.dev), nor {tmp_path / 'test'} (corpus.test)"
+    assert message.startswith(f"{both}; get them from the archive; put them there, or set BACKATTN_DATA")
+    (tmp_path / "dev").write_text("a O\n")
+    with pytest.raises(
+        MissingError, match=r"test: no such file \(corpus.test\); get it from the archive; put"
+    ):
+        read_corpus(recipe)
     with pytest.raises(MissingError, match="cannot be read"):
         read_column_file(tmp_path, ColumnFormat())
 

@@ -1,5 +1,6 @@
 """Column files by strangers: mutated ones, huge ones, odd encodings, and what is no file at all."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,8 @@ from backattn.common.errors import CorpusError, MissingError, RecipeError
 from backattn.common.safe_text import quoted
 from backattn.corpus import evenly_spread
 from backattn.corpus.formats import parse_column_file, read_corpus
-from backattn.recipe import ColumnFormat, CorpusRecipe
+from backattn.corpus.jsonl import parse_jsonl
+from backattn.recipe import ColumnFormat, CorpusRecipe, JsonlFormat
 from hostile import LETTERS, answer, check_column_file
 
 pytestmark = pytest.mark.slow
@@ -188,6 +190,30 @@ def test_time_grows_with_the_size_alone(tmp_path: Path, name: str) -> None:
     path.write_text(LONG[name], "utf-8", errors="surrogateescape")
     begin = time.process_time()
     answer(lambda: parse_column_file(path, ColumnFormat()), path.name)
+    assert time.process_time() - begin < 20
+
+
+WITH_TEXT, WITH_TOKENS = JsonlFormat(text="text", spans="spans", language="es"), JsonlFormat()
+LONG_JSON = {
+    "many keys, one twice": (
+        "{" + "".join(f'"{i}": 0, ' for i in range(200_000)) + '"199999": 0}',
+        WITH_TOKENS,
+    ),
+    "many sentences with an entity each": (
+        json.dumps({"text": "Ab. " * 10_000, "spans": [(4 * i, 4 * i + 2, "X") for i in range(10_000)]}),
+        WITH_TEXT,
+    ),
+    "one entity over all": (json.dumps({"text": "Ab. " * 10_000, "spans": [(0, 39_999, "X")]}), WITH_TEXT),
+}
+
+
+@pytest.mark.parametrize("name", LONG_JSON)
+def test_time_of_json_lines_grows_with_the_size_alone(tmp_path: Path, name: str) -> None:
+    """With the square of the size, the shortest of these would take a minute."""
+    line, format = LONG_JSON[name]
+    (tmp_path / "file.jsonl").write_text(line + "\n")
+    begin = time.process_time()
+    answer(lambda: parse_jsonl(tmp_path / "file.jsonl", format), "file.jsonl")
     assert time.process_time() - begin < 20
 
 

@@ -31,6 +31,8 @@ from faults.workshop import CHECK, NOTES, STAGE_ONE, TRAIN, Lost, Outcome, Works
 
 # What a training, or a long `features`, says where no terminal is.
 _PROGRESS = re.compile(r".*epoch \d+/\d+: .*|words[^ ]*(: finished, .*)?|[a-z]+: \d+ of \d+ sentences")
+# What torch logs by itself, and its library of processors, when no file can be opened any more.
+_OF_TORCH = re.compile(r"W\d{4} [\d:.]+ \d+ torch/|Error in cpuinfo: ")
 
 # Of a store's attributes, what does not name the run that computed it.
 OF_THE_RUN = {ORIGIN.name, ORIGIN.offsets}
@@ -162,7 +164,7 @@ class Trials:
 
 def one_line(outcome: Outcome) -> None:
     """:raises Lost: standard error is not one line of ours, after what a long work says while it goes on."""
-    *before, last = outcome.err.splitlines() or [""]
+    *before, last = [line for line in outcome.err.splitlines() if not _OF_TORCH.match(line)] or [""]
     if not last.startswith("backattn: ") or not all(map(_PROGRESS.fullmatch, before)):
         raise Lost(f"not one line on standard error, status {outcome.status}: {outcome.err}")
 

@@ -192,6 +192,19 @@ def test_bytes_in_flight_have_a_bound(joined: Pair, home: Path, monkeypatch: pyt
     assert max(flown[len(flown) // 2 :]) == 1
 
 
+def test_no_module_of_the_current_folder_runs(
+    pair: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a repository that somebody sent; Ray looks there first."""
+    (home / "here").mkdir()
+    for name in ("backattn", "fakes", "msgspec", "xxhash"):
+        (home / "here" / f"{name}.py").write_text(f"open({str(home / 'ran')!r}, 'a').write({name!r})\n")
+    monkeypatch.chdir(home / "here")
+    with connected(pair.cluster.address):
+        assert translate(FakeTranslator, TWO) == translate(FakeTranslator, Computing())
+    assert not (home / "ran").exists(), (home / "ran").read_text()
+
+
 def test_an_address_where_no_cluster_is(home: Path) -> None:
     """Such as one that a dead cluster left behind."""
     with socket.socket() as free:
@@ -218,6 +231,7 @@ def test_a_cluster_of_this_machine_alone(home: Path, monkeypatch: pytest.MonkeyP
     """Started, used and ended, whatever a dead cluster left in the environment."""
     wait_longer()
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(SOURCES))
     with open_cluster(None, "auto", 1, None) as cluster:
         assert (cluster.workers, cluster.threads) == (1, 1)
         found = translate(FakeTranslator, Computing(RayEngine(cluster)))

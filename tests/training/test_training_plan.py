@@ -182,6 +182,13 @@ def test_every_file_that_will_be_missed_is_named_and_whose_it_is() -> None:
     named = [line.rpartition(", for its ")[0] for line in err.splitlines()]
     assert {line for line in named if line} == expected
     assert err.splitlines()[-1].startswith("backattn: cache/de/translator: no translator there")
+    Path("data/a").rename("data/kept")
+    status, out, err = run("features", "de", "--dry-run")  # whatever else is missing
+    assert (status, out) == (2, "")
+    named = [line.rpartition(", for its ")[0] for line in err.splitlines()]
+    assert {line for line in named if line} == expected
+    assert err.splitlines()[-1].startswith("backattn: data/a: no such file (corpus.train); get it from")
+    Path("data/kept").rename("data/a")
     assert "pairs.tsv" not in run("check", "de")[2]
     # A translator of another language at the place: its dictionaries will be missed.
     for name in ("de/translator/checkpoint.pt", "de/translator/dict.es.txt", "english/tagger.safetensors"):

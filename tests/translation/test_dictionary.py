@@ -13,6 +13,7 @@ from backattn.common.errors import CorpusError, MissingError, RecipeError
 
 pytest.importorskip("sacremoses")
 
+from backattn.recipe import DictionaryRecipe
 from backattn.translation import dictionary
 from backattn.translation.dictionary import DictionaryTranslator
 from backattn.translation.tokenisation import split_words
@@ -67,6 +68,31 @@ def test_words_are_looked_up_whole_as_they_are_and_then_in_lower_case(tokens: li
         del rest[:count]
     (translation,) = DictionaryTranslator(glosses, "da").translate([tuple(tokens)])
     assert (translation.english, translation.unknown) == (tuple(expected), unknown)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["hus", "husene", "HUSET", "Husets", "ene", "by", "byens", "NyE", "x"]), max_size=6
+    )
+)
+def test_endings_are_taken_off_words_without_an_entry(tokens: list[str]) -> None:
+    """As if the dictionary had the inflected forms as lines of their own, but for its own headwords."""
+    headwords = {
+        "hus": ("house",),
+        "by": ("town",),
+        "ny by": ("new", "town"),
+        "byens": ("city's",),
+        "ny": ("new",),
+    }
+    endings = ("ets", "et", "ene", "s", "en", "E")
+    lines = dict(headwords)
+    for form in ("husene", "huset", "husets"):
+        lines[form] = ("house",)
+    lines |= {"nye": ("new",), "ny byens": ("new", "town")}
+    (expected,) = DictionaryTranslator(lines, "da").translate([tuple(tokens)])
+    (found,) = DictionaryTranslator(headwords, "da", endings).translate([tuple(tokens)])
+    assert (found.english, found.unknown) == (expected.english, expected.unknown)
+    assert np.array_equal(found.attention, expected.attention)
 
 
 def test_a_text_with_blanks_by_hand() -> None:
@@ -125,20 +151,22 @@ def test_a_dictionary_is_read_with_both_scripts_and_without_surnames(tmp_path: P
         "個 个 [ge4] /variant of 個|个[ge4]/",
     ]
     (tmp_path / "cedict.u8").write_text("\n".join(lines), encoding="utf-8")
-    translator = DictionaryTranslator.load(str(tmp_path / "cedict.u8"), "zh")
+    translator = DictionaryTranslator.load(
+        DictionaryRecipe(dictionary=str(tmp_path / "cedict.u8"), source="zh")
+    )
     sentences = [tuple(text) for text in ("王赵小米", "趙開心", "开心个")]
     english = [translation.english for translation in translator.translate(sentences)]
     assert english == [
         ("king", "or", "monarch", "Zhao", "Xiaomi"), ("Zhao", "feel", "happy"), ("feel", "happy", "个")
     ]  # fmt: skip
     with pytest.raises(MissingError, match=r"none\.u8: cannot be read .*; put CC-CEDICT \(https:.* there"):
-        DictionaryTranslator.load(str(tmp_path / "none.u8"), "zh")
+        DictionaryTranslator.load(DictionaryRecipe(dictionary=str(tmp_path / "none.u8"), source="zh"))
 
 
 def test_a_dictionary_of_two_columns(tmp_path: Path) -> None:
     path = tmp_path / "words.tsv"
     path.write_text("\ufeffby\tto town\n\nNew  York\tNew York\r\n#hashtag\ttag\ntom\t\n", encoding="utf-8")
-    (translation,) = DictionaryTranslator.load(str(path), "da").translate(
+    (translation,) = DictionaryTranslator.load(DictionaryRecipe(dictionary=str(path), source="da")).translate(
         [("by", "new", "New", "York", "#hashtag", "tom")]
     )
     assert translation.english == ("town", "new", "New", "York", "tag", "tom")
@@ -153,7 +181,7 @@ def test_a_dictionary_of_two_columns(tmp_path: Path) -> None:
     ):
         path.write_text(f"a\tb\n{line}\n", encoding="utf-8")
         with pytest.raises(CorpusError, match=rf"words\.tsv:2: .*{message}"):
-            DictionaryTranslator.load(str(path), "da")
+            DictionaryTranslator.load(DictionaryRecipe(dictionary=str(path), source="da"))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +198,9 @@ def test_a_packed_dictionary_is_named_as_one(tmp_path: Path, name: str, message:
     """dictd's files are gzip with an extra field; the first bytes are those of any."""
     (tmp_path / name).write_bytes(gzip.compress(b"by\ttown\n"))
     with pytest.raises(CorpusError, match=rf"{re.escape(name)}: is {message}"):
-        DictionaryTranslator.load(str(tmp_path / name), "da")
+        DictionaryTranslator.load(DictionaryRecipe(dictionary=str(tmp_path / name), source="da"))
     (tmp_path / "words.gz").write_bytes(gzip.compress(b"by\ttown\n"))
-    translator = DictionaryTranslator.load(str(tmp_path / "words.gz"), "da")
+    translator = DictionaryTranslator.load(
+        DictionaryRecipe(dictionary=str(tmp_path / "words.gz"), source="da")
+    )
     assert translator.translate([("by",)])[0].english == ("town",)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from backattn.common.errors import BackattnError, out_of_memory
+from backattn.common.errors import BackattnError, out_of_memory, write_refused
 from backattn.common.safe_text import one_line, printable_output
 
 # Exit status of a tool whose reader has gone (`| head`): the shell's for the signal SIGPIPE.
@@ -21,6 +21,7 @@ _RESUME = "run the same command again: it goes on from what is finished"
 _LESS_MEMORY = (
     "set batch_tokens (of translator, english or the embeddings) or tagger.batch lower (--set KEY=VALUE)"
 )
+_REFUSED = "a file could not be written (a full disk, or a limit on its size); mend that"
 
 
 class ErrorHandlingGroup(click.Group):
@@ -39,9 +40,12 @@ class ErrorHandlingGroup(click.Group):
         except BrokenPipeError:  # click would end with status 1
             _end_for_pipe()
         except (MemoryError, RuntimeError, OSError) as error:
-            if not out_of_memory(error):
+            if out_of_memory(error):
+                _print_error(f"out of memory; {_LESS_MEMORY}, then {_RESUME}")
+            elif write_refused(error):
+                _print_error(f"{_REFUSED}, then {_RESUME}")
+            else:
                 raise
-            _print_error(f"out of memory; {_LESS_MEMORY}, then {_RESUME}")
             ctx.exit(2)
 
     def make_context(self, *arguments: Any, **named: Any) -> click.Context:

@@ -24,7 +24,8 @@ from backattn.cli.options import (
 from backattn.common.errors import MissingError
 from backattn.common.safe_text import data_output, printable
 from backattn.corpus import first_sentences
-from backattn.recipe import Recipe
+from backattn.corpus.formats import read_corpus
+from backattn.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from backattn.features.plan import Plan
@@ -63,8 +64,10 @@ def features(
 
     options = EngineOptions(**engine)
     options.check()
-    recipe, data = load(lang, overrides)
+    recipe = load_recipe(lang, overrides)
     tell_disagreements(recipe)
+    with _naming_missing_data(recipe, dry_run):
+        data = read_corpus(recipe.corpus)
     vouchers = vouchers_of_recipe(lang, recipe, trust=trust, named=trusted)
     plan = make_plan(recipe, first_sentences(data, sentences) if sentences else data, part)
     if not dry_run:
@@ -110,7 +113,7 @@ def features(
         _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
 
 
-def _say_next(plan: "Plan | None", lang: str, overrides: Sequence[str], device: str) -> None:
+def _say_next(plan: "Plan | None", lang: str, overrides: tuple[str, ...], device: str) -> None:
     """Say the command after `features`: the rest of the corpus, with its time, or `train`.
 
     :param plan: of the whole corpus after a trial; None where the whole was asked for.
@@ -242,7 +245,7 @@ def _status_lines(lang: str, statuses: Sequence[Any]) -> str:
 
 @contextmanager
 def _naming_missing_data(recipe: Recipe, dry_run: bool) -> Iterator[None]:
-    """Where models are missing, name in a dry run the files that their trainings will miss, too."""
+    """Where corpus or models are missing, name in a dry run the files that trainings will miss, too."""
     try:
         yield
     except MissingError:

@@ -69,6 +69,15 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
+def write_refused(error: Exception) -> bool:
+    """Return whether torch could not write a file: its error names neither the file nor the disk's answer."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        any(words in text for words in ("PytorchStreamWriter", "iostream error"))
+        or ("inline_container" in text and "PytorchStreamReader" not in text)
+    )
+
+
 def is_environment_error(error: Exception) -> bool:
     """Return whether an error comes from the environment, not from the file: memory, permissions, open files.
 

@@ -61,16 +61,19 @@ _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape"
 def read_corpus(recipe: CorpusRecipe) -> Corpus:
     """Read the three splits that a recipe names.
 
-    :raises MissingError: a file does not exist; the message names its source and its place.
+    :raises MissingError: files do not exist; the message names all, their source and their places.
     :raises CorpusError: a file does not fit the recipe's format; names file and line.
     """
     paths = {split: data_path(getattr(recipe, split)) for split in SPLITS}
-    for split, path in paths.items():
-        if not is_file(path) and not os.path.isdir(path):
-            raise MissingError(
-                f"{path}: no such file (corpus.{split}); get it from {shortened(recipe.source)}; put it "
-                "there, or set BACKATTN_DATA to the folder that holds the recipe's data"
-            )
+    missing = [(name, path) for name, path in paths.items() if not is_file(path) and not os.path.isdir(path)]
+    if missing:
+        (split, path), *more = missing
+        them = "them" if more else "it"
+        nor = "".join(f", nor {other} (corpus.{name})" for name, other in more)
+        raise MissingError(
+            f"{path}: no such file (corpus.{split}){nor}; get {them} from {shortened(recipe.source)}; put "
+            f"{them} there, or set BACKATTN_DATA to the folder that holds the recipe's data"
+        )
     return corpus_of({split: parse_file(path, recipe.format) for split, path in paths.items()})
 
 
@@ -331,7 +334,9 @@ class _Reader:
         self.rows = ColumnRows(str(path), format)
         self.maker = SentenceMaker(path, format)
         self.document_of: list[int] = []
-        self._columns = 0  # of the first token line; the others must have as many
+        # Columns of the first token line, and that line; the others must have as many.
+        self._columns = 0
+        self._first = (0, "")
 
     def sentences(self, lines: list[str]) -> Iterator[Sentence]:
         """Yield the sentences of a file's lines.
@@ -361,6 +366,9 @@ class _Reader:
         number, line, columns = row
         width = len(columns)
         comment = 'set comment = "#" in the recipe\'s format if this is a comment; else mend the line'
+        if self._columns and self._looks_like_comment(self._first[1]):
+            expected = f"{width} as in line {number}"
+            raise self.maker.error(self._first[0], count(self._columns, "column"), expected, comment)
         if self._columns:
             advice = "mend the line, or the format's separator or comment in the recipe"
             raise self.maker.error(
@@ -381,7 +389,7 @@ class _Reader:
                 f"the token in column {self.format.token} and the tag in column {self.format.tag}",
                 comment if self._looks_like_comment(line) else advice,
             )  # fmt: skip
-        self._columns = width
+        self._columns, self._first = width, (number, line)
 
     def _looks_like_comment(self, line: str) -> bool:
         return line.startswith("#") and not self.format.comment

@@ -48,11 +48,12 @@ def align_text(text: str, spans: Sequence[TextSpan], language: str, overlap: Ove
     :raises SpanError: a span does not fit the text, cuts a token, or overlaps another.
     """
     kept = resolve(text, spans, overlap)
+    begins = [span.start for span in kept]
     sentences = [
         align_tokens(
             text,
             [RawToken(token, begin + start, end + start) for token, begin, end in tokens],
-            [span for span in kept if start <= span.start < stop],
+            kept[bisect.bisect_left(begins, start) : bisect.bisect_left(begins, stop)],
         )
         for start, stop in _whole_sentences(text, kept, language)
         if (tokens := tokenise(text[start:stop], language))

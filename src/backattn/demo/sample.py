@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from backattn.common.atomic_files import write_whole_text
+from backattn.common.atomic_files import make_own_folder, write_whole_text
 from backattn.demo.grammar import Grammar, Names, Tagged, TaggedPair
 
 SEED = 1
@@ -41,7 +41,7 @@ def write_sample(folder: Path, seed: int = SEED) -> Sample:
     ``parallel.{train,valid,test}.tsv`` hold German TAB English. No German sentence is in two files.
     """
     files = _write(random.Random(seed))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own_folder(folder)
     for name, (_, content) in files.items():
         write_whole_text(folder / name, content)
     return Sample(folder, {name: count for name, (count, _) in files.items()})

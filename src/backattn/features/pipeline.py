@@ -236,7 +236,7 @@ def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> T
     if isinstance(translator, DictionaryRecipe):
         from backattn.translation.dictionary import DictionaryTranslator
 
-        return DictionaryTranslator.load(translator.dictionary, translator.source)
+        return DictionaryTranslator.load(translator)
     folder = _fetched(lambda: translator_folder(recipe), recipe, "translator")
     if isinstance(translator, TransformersRecipe):
         from backattn.translation.marian import MarianTranslator

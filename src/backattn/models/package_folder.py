@@ -84,6 +84,12 @@ class PackageManifest(Table, frozen=True, kw_only=True):
     run: _Digests
     models: Mapping[ModelKey, PackagedModel]
 
+    @property
+    def files(self) -> set[str]:
+        """The files of the run, and of the models in the package, as paths with slashes."""
+        held = {key: model for key, model in self.models.items() if not (model.hub or model.below)}
+        return {*self.run, *(f"{MODELS}/{key}/{name}" for key, model in held.items() for name in model.files)}
+
 
 def is_file_name(name: str) -> bool:
     """Whether a text names a file in a folder, and nothing else."""
@@ -239,10 +245,7 @@ def open_package(folder: Path) -> Package | None:
         return None
     found = _refuse_links(folder)
     where = str(folder / PACKAGE)
-    try:
-        manifest = convert(PackageManifest, read_table(folder / PACKAGE, ADVICE), where)
-    except RecipeError as error:
-        raise ModelError(f"{error}; {ADVICE}") from None
+    manifest = read_manifest(folder)
     for name, sha256 in manifest.run.items():
         if not is_file_name(name) or name not in found:
             raise ModelError(f"{where}: lists {quoted(name)}, which is no file there; {ADVICE}")
@@ -251,16 +254,23 @@ def open_package(folder: Path) -> Package | None:
     unlisted = sorted({*read} - {*manifest.run, PACKAGE})
     if unlisted:  # its digest would be compared with none
         raise ModelError(f"{where}: does not list {quoted(unlisted[0])}, which the folder holds; {ADVICE}")
-    listed = {
-        f"{MODELS}/{key}/{name}"
-        for key, model in manifest.models.items()
-        if not (model.hub or model.below)
-        for name in model.files
-    }
-    stray = sorted(name for name in found - listed if name.startswith(f"{MODELS}/"))
+    stray = sorted(name for name in found - manifest.files if name.startswith(f"{MODELS}/"))
     if stray:
         raise ModelError(f"{folder}: holds {quoted(stray[0])}, which {PACKAGE} does not list; remove it")
     return Package(folder, manifest)
+
+
+def read_manifest(folder: Path) -> PackageManifest:
+    """Read the ``package.json`` of a folder.
+
+    :raises MissingError: there is none.
+    :raises ModelError: it is damaged, or another program's.
+    """
+    path = folder / PACKAGE
+    try:
+        return convert(PackageManifest, read_table(path, ADVICE), str(path))
+    except RecipeError as error:
+        raise ModelError(f"{error}; {ADVICE}") from None
 
 
 def _refuse_links(folder: Path) -> set[str]:

@@ -14,7 +14,6 @@ from backattn.common.atomic_files import (
     is_own_file,
     new_partial_folder,
     publish_folder,
-    strange_folder,
     write_whole_text,
 )
 from backattn.common.digests import file_digest
@@ -41,6 +40,7 @@ from backattn.models.package_folder import (
     PackagedModel,
     PackageManifest,
     is_place,
+    read_manifest,
 )
 from backattn.models.safetensors_model import SUFFIX
 from backattn.packaging.licences import licensed_parts, shown_path, warnings
@@ -160,8 +160,28 @@ def _refuse_target(run: Path, folder: Path, *, replace: bool) -> None:
         )
     if not replace:
         raise RecipeError(f"{folder}: is there already; add --replace, or name another folder")
-    if strange_folder(folder, PACKAGE) or (any(folder.iterdir()) and not is_own_file(folder / PACKAGE)):
+    if not any(folder.iterdir()):
+        return
+    if not is_own_file(folder / PACKAGE):
         raise RecipeError(f"{folder}: is no packaged run (no {PACKAGE}), and is not replaced; name another")
+    # npm's projects have a package.json too; and a package may have become a repository of git.
+    try:
+        written = {*read_manifest(folder).files, PACKAGE, CARD}
+    except ModelError as error:
+        raise RecipeError(f"{folder}: is no packaged run, and is not replaced ({error})") from None
+    foreign = min((name for name in _everything(folder) if name not in written), default="")
+    if foreign:
+        raise RecipeError(
+            f"{folder}: holds {quoted(foreign)}, which no package does, and is not replaced; move that away, "
+            "or name another folder"
+        )
+
+
+def _everything(folder: Path) -> Iterator[str]:
+    """Files and links below a folder, as paths with slashes."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from (Path(parent, name).relative_to(folder).as_posix() for name in (*files, *links))
 
 
 def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:

@@ -23,6 +23,8 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 OptionalColumn = Annotated[int, Meta(ge=-1)]
 Digest = Annotated[str, Meta(pattern=rf"^{_DIGEST}\Z")]
 OptionalDigest = Annotated[str, Meta(pattern=rf"^({_DIGEST})?\Z")]
+# An ending that is taken off a word.
+Ending = Annotated[str, Meta(min_length=1, max_length=20)]
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}\Z")]
 OptionalLanguage = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3})?\Z")]
@@ -38,6 +40,7 @@ IN_WORDS = {
     OptionalDigest: "a digest of 64 hexadecimal digits",
     Language: "a language code such as de or zh_CN",
     OptionalLanguage: "a language code such as de or zh_CN",
+    Ending: "an ending of 1 to 20 characters",
     PaperModel: "a name such as BiLSTM+CRF, CharLM+BiLSTM+CRF or BERT+BiLSTM+CRF",
 }
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 from backattn.common.errors import RecipeError
 from backattn.common.safe_text import listed, quoted
 from backattn.recipe.constraints import (
+    Ending,
     Language,
     Natural,
     NaturalNumber,
@@ -106,11 +107,14 @@ class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="
         English translation on a line.
     :param licence: licence of the file, as ``corpus.licence``.
     :param source: language code of the source side; it says whether there are blanks between words.
+    :param endings: endings that are taken off a word without an entry, the first that leaves a headword
+        (``["ene", "et", "s"]`` finds ``hus`` for ``husene``).
     """
 
     dictionary: str
     licence: str = UNKNOWN
     source: Language
+    endings: tuple[Ending, ...] = ()
 
 
 class CopyRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="copy"):

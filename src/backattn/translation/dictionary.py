@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backattn.common.errors import RecipeError
 from backattn.common.writing import blank_between, is_spaced, writes_blanks
 from backattn.models.cedict import Entry, read_entries
-from backattn.recipe import DictionaryFile
+from backattn.recipe import DictionaryFile, DictionaryRecipe
 from backattn.translation import Translation
 from backattn.translation.tokenisation import split_words
 
@@ -27,23 +27,28 @@ class DictionaryTranslator:
     """Replaces the longest headwords from left to right by their first gloss (a ``Translator``).
 
     A headword stands for whole words: it is looked up as it is spelled, then in lower case, with a blank
-    between the words of languages that have blanks (``New York``). What is in no headword is copied, and
-    counted. In Chinese a token may be one character: adjacent letters and digits (``i P 8``) are one word.
+    between the words of languages that have blanks (``New York``), then without one of ``endings``. What is
+    in no headword is copied, and counted. In Chinese a token may be one character: adjacent letters and
+    digits (``i P 8``) are one word.
 
     :param glosses: headword -> the English tokens for it, at least one.
     :param source: language code of the source side.
+    :param endings: are taken off what is no headword; the first that leaves one counts.
     """
 
     opened = "plain text"
 
-    def __init__(self, glosses: Mapping[str, tuple[str, ...]], source: str) -> None:
+    def __init__(
+        self, glosses: Mapping[str, tuple[str, ...]], source: str, endings: Sequence[str] = ()
+    ) -> None:
         self._glosses = glosses
-        self._longest = max(map(len, glosses), default=0)
+        self._endings = endings
+        self._longest = max(map(len, glosses), default=0) + max(map(len, endings), default=0)
         self._spaced = writes_blanks(source)
 
     @classmethod
-    def load(cls, path: str, source: str) -> "DictionaryTranslator":
-        """Read a dictionary, in the form of CC-CEDICT or of two columns.
+    def load(cls, recipe: DictionaryRecipe) -> "DictionaryTranslator":
+        """Read the dictionary of a recipe, in the form of CC-CEDICT or of two columns.
 
         A headword is entered in both scripts. Of its entries the first that is no surname is taken: the
         family Wang (王) is rarer than a king. The "to" of verbs is dropped.
@@ -51,12 +56,13 @@ class DictionaryTranslator:
         :raises MissingError, CorpusError: the file is not there, or a line is no entry.
         """
         chosen: dict[str, Entry] = {}
-        for entry in read_entries(DictionaryFile(path=path)):
+        for entry in read_entries(DictionaryFile(path=recipe.dictionary)):
             for headword in (entry.traditional, entry.simplified):
                 if entry.gloss and (headword not in chosen or chosen[headword].surname):
                     chosen[headword] = entry
         words = {entry.gloss: _gloss_words(entry.gloss) for entry in chosen.values()}
-        return cls({headword: words[entry.gloss] for headword, entry in chosen.items()}, source)
+        glosses = {headword: words[entry.gloss] for headword, entry in chosen.items()}
+        return cls(glosses, recipe.source, recipe.endings)
 
     def translate(self, sentences: Sequence[tuple[str, ...]]) -> list[Translation]:
         """Translate in source order; A divides each English token evenly over its headword's tokens."""
@@ -108,10 +114,15 @@ class DictionaryTranslator:
             text += " " + word if text and (self._spaced or blank_between(words[end - 2], word)) else word
             if len(text) > self._longest:
                 break
-            gloss = self._glosses.get(text) or self._glosses.get(text.lower())
-            if gloss:
+            if gloss := self._gloss(text):
                 found = end, gloss
         return found
+
+    def _gloss(self, text: str) -> tuple[str, ...] | None:
+        ends = (ending for ending in self._endings if text.lower().endswith(ending.lower()))
+        stems = (text[: -len(ending)] for ending in ends)
+        forms = (form for whole in (text, *stems) for form in (whole, whole.lower()))
+        return next((self._glosses[form] for form in forms if form in self._glosses), None)
 
 
 def _gloss_words(gloss: str) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ def train_epoch(
     corpus = FlairCorpus(train=_dataset(_shuffled(train, training.batch)), sample_missing_splits=False)
     optimizer = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
     loss = _Loss()
-    # flair opens a `best-model.pt` that it finds in its folder, so it gets an empty one.
+    # flair opens what it finds in its folder, so it gets an empty one.
     with log_flair_to_file(folder / "flair.log"), TemporaryDirectory() as fresh:
         ModelTrainer(tagger, corpus).train(
             fresh,
@@ -144,6 +144,7 @@ def train_epoch(
             shuffle=False,
             embeddings_storage_mode="none",
             save_final_model=False,
+            use_final_model_for_eval=True,  # else flair writes a pickle of its best model, which nobody opens
             create_loss_file=False,
             create_file_logs=False,
             attach_default_scheduler=False,

@@ -24,7 +24,7 @@ from backattn.common.device import pick_device, takes_bfloat16
 from backattn.common.errors import ModelError, RecipeError
 from backattn.common.progress import bar_disabled, log_line, time_left
 from backattn.common.safe_text import quoted, shortened
-from backattn.models.import_logging import keep_root_logging
+from backattn.models.import_logging import TrainerLog, keep_root_logging
 from backattn.models.safe_checkpoint import PLAIN_CLASSES, load_safely
 from backattn.models.training_manifest import train_anew
 from backattn.recipe import TranslatorTraining, model_path
@@ -42,6 +42,8 @@ from backattn.training.translator.subword_data import PieceFiles
 from backattn.translation.fairseq_checkpoint import reading_once
 
 with keep_root_logging():
+    # fairseq imports it at the first batch, and takes a lack of memory for one of a compiler.
+    import fairseq.data.data_utils_fast  # noqa: F401
     from fairseq import options
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
     from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
@@ -193,7 +195,8 @@ class _Run:
 
     def _step(self, sample: Any, epoch: int) -> None:
         try:
-            self.trainer.train_step([sample])
+            # Without raise_oom, fairseq leaves out a batch for which memory lacks, and goes on.
+            self.trainer.train_step([sample], raise_oom=True)
         except FloatingPointError:
             raise ModelError(
                 f"the translator's training diverged in epoch {epoch} (gradients are not finite); "
@@ -365,7 +368,7 @@ def _show(bar: "tqdm[Any]", epoch: int, epochs: int, sums: EpochSums) -> None:
 @contextlib.contextmanager
 def _quiet_fairseq(path: Path) -> Iterator[None]:
     """Redirect logs and warnings of fairseq and its packages from the terminal to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = TrainerLog(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("fairseq", "hydra", "py.warnings")]
     before = [(logger.propagate, logger.level) for logger in loggers]

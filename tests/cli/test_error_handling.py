@@ -1,0 +1,40 @@
+"""What the environment refuses, as one line on standard error."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import click, torch
+from backattn.cli.error_handling import ErrorHandlingGroup
+
+@click.group(cls=ErrorHandlingGroup)
+def main():
+    pass
+
+@main.command()
+@click.argument("path")
+@click.argument("limit", type=int)
+def save(path, limit):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    torch.save({"weights": torch.zeros(10_000)}, path)
+
+main()
+"""
+
+
+@pytest.mark.parametrize(("path", "limit"), [("/dev/full", 9_000), ("model.pt", 1), ("model.pt", 9_000)])
+def test_a_model_that_the_disk_refuses(tmp_path: Path, path: str, limit: int) -> None:
+    """torch's error for it is a RuntimeError without a file or a cause, another one in each case."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "save", path, str(limit)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2,
+        "backattn: a file could not be written (a full disk, or a limit on its size); mend that, then run "
+        "the same command again: it goes on from what is finished\n",
+    )
