@@ -75,7 +75,7 @@ test-fast: install
 faults: install
 	PYTHONPATH=tests $(BIN)/python -m faults.damage
 	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
-	$(BIN)/python -m pytest -m slow tests/features/test_ray_engine.py
+	$(BIN)/python -m pytest -m slow tests/features/test_ray_engine.py tests/experiments/test_cluster_runs.py
 
 lint: install
 	$(BIN)/ruff format --check .

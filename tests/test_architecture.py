@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # Package -> those that it may import from, from the bottom up. cli and demo may import all below them.
 _MODELS = {"recipe", "common"}
 _INFERENCE = {"models", "corpus", "recipe", "common"}
-_FEATURES = {"translation", "english", "embeddings", "store"} | _INFERENCE
+_FEATURES = {"cluster", "translation", "english", "embeddings", "store"} | _INFERENCE
 _EXPERIMENTS = {"features", "tagger", "training"} | _FEATURES
 _REPORT = {"experiments"} | _EXPERIMENTS
 LAYERS: dict[str, set[str]] = {
@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "store": {"common"},
     "corpus": {"recipe", "common"},
     "models": _MODELS,
+    "cluster": {"recipe", "common"},
     # Siblings: none of these reads a line of another, nor of training.
     "translation": _INFERENCE,
     "english": _INFERENCE,
@@ -77,7 +78,7 @@ DOORS = {
     "h5py": {"store/writer.py"},
     "torchcrf": {"tagger/crf.py"},
     "seqeval": {"corpus/scoring.py"},
-    "ray": {"features/engines/ray.py"},
+    "ray": {"cluster.py"},
     "jinja2": {"report/markup.py"},
     # Each library that files of other tools are read with has one door.
     "spacy": {"conversion/docbin.py", "corpus/input_raw.py", "integrations/spacy.py"},

@@ -5,6 +5,7 @@ engine adds to a shard: the CPU of many shards less that of few, with a translat
 Needs the extra ``ray`` for the rows of Ray, which are left out without it.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from backattn.store.reader import StoreReader
 from benchmarks.materials import put_models, sources, workplace, write_project
 from ray_cluster import Cluster, parents
 
-SENTENCES, SHARD_TOKENS, FEW, MANY = 600, 750, 20, 220
+SHARD_TOKENS, FEW, MANY = 750, 20, 220
 _TICKS = os.sysconf("SC_CLK_TCK")
 _COMMAND = """
 import sys
@@ -68,10 +69,10 @@ class Watch:
         for pid in alive:
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+                self.cpu[pid, int(fields[19])] = (int(fields[11]) + int(fields[12])) / _TICKS
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8")
             except OSError:
                 continue
-            self.cpu[pid, int(fields[19])] = (int(fields[11]) + int(fields[12])) / _TICKS
             memory += sum(
                 float(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon:")
             )
@@ -84,10 +85,10 @@ class Watch:
 
 
 @contextmanager
-def watching(nodes: Sequence[int]) -> Iterator[Watch]:
-    """Watch the processes that this one starts in the block, and those of the nodes."""
-    watch, over = Watch([os.getpid(), *nodes]), threading.Event()
-    before = Watch(watch.roots)
+def watching(roots: Sequence[int]) -> Iterator[Watch]:
+    """Watch processes, and all that they start, in the block."""
+    watch, over = Watch(roots), threading.Event()
+    before = Watch(roots)
     before.look()
 
     def look() -> None:
@@ -109,20 +110,26 @@ def watching(nodes: Sequence[int]) -> Iterator[Watch]:
 
 def run(*commands: Sequence[str], nodes: Sequence[int] = ()) -> tuple[float, float, float]:
     """Wall, CPU and peak memory (MB) of commands, one after the other."""
-    start = time.monotonic()
-    with watching(nodes) as watch:
-        for command in commands:
-            subprocess.run([sys.executable, "-c", *command], check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start, watch.seconds, watch.peak
+    start, cpu, peak = time.monotonic(), 0.0, 0.0
+    for command in commands:
+        process = subprocess.Popen([sys.executable, "-c", *command], stdout=subprocess.DEVNULL)
+        with watching([process.pid, *nodes]) as watch:
+            # It stays in /proc until it is waited for: the last look sees all of it.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, command)
+        cpu, peak = cpu + watch.seconds, max(peak, watch.peak)
+    return time.monotonic() - start, cpu, peak
 
 
-def pipeline(folder: Path, cluster: Cluster | None) -> None:
+def pipeline(folder: Path, cluster: Cluster | None, sentences: int) -> None:
     """The real pipeline by each engine."""
     models = put_models(folder / "cache")
-    lang = write_project(folder, sources(SENTENCES)[1])
+    text, tokens = sources(sentences)
+    lang = write_project(folder, tokens)
     base = [_COMMAND, str(SHARD_TOKENS), "features", lang, "--device", "cpu", "--threads", "1"]
     collect = [_COMMAND, str(SHARD_TOKENS), "features", lang, "--collect"]
-    print(f"{SENTENCES} sentences, {models}; one thread a worker\n")
+    print(f"{text}, {models}; one thread a worker, load {os.getloadavg()[0]:.0f}\n")
     print("| engine | wall s | CPU s | peak MB | arrays |\n|---|---:|---:|---:|---|", flush=True)
     named: list[tuple[str, list[list[str]], Sequence[int]]] = [
         ("`local`", [base], ()),
@@ -151,7 +158,7 @@ def _arrays(cache: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def overhead(folder: Path, cluster: Cluster | None) -> None:
+def overhead(folder: Path, cluster: Cluster | None, _: int) -> None:
     """What one more shard costs by each engine."""
     for name in ("toy/translator/checkpoint.pt", "toy/english/tagger.pt"):
         (folder / "cache" / name).parent.mkdir(parents=True)
@@ -174,16 +181,23 @@ def overhead(folder: Path, cluster: Cluster | None) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print both tables, or one."""
+    parts = {"pipeline": pipeline, "overhead": overhead}
+    parser = argparse.ArgumentParser(prog="benchmarks.engines", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=parts)
+    parser.add_argument("--sentences", type=int, default=600)
+    arguments = parser.parse_args()
+    sources(arguments.sentences)  # read now: the parts have a BACKATTN_DATA of their own
     os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
     with tempfile.TemporaryDirectory() as logs:
         cluster = Cluster(Path(logs)) if find_spec("ray") else None
         try:
             if cluster is not None:
                 cluster.add()
-            for part in (pipeline, overhead):
-                with workplace() as folder:
-                    part(folder, cluster)
+            for name, part in parts.items():
+                if arguments.part in (None, name):
+                    with workplace() as folder:
+                        part(folder, cluster, arguments.sentences)
         finally:
             if cluster is not None:
                 cluster.stop()

@@ -21,7 +21,7 @@ from backattn.corpus import Corpus, Sentence
 from backattn.corpus.formats import read_corpus
 from backattn.demo.sample import write_sample
 from backattn.english.flair import FlairTagger
-from backattn.experiments.runs import StoredVectors
+from backattn.experiments.trainer import StoredVectors
 from backattn.features.attention import transfer_attention
 from backattn.features.entries import transfer_entries, translation_entries
 from backattn.recipe import TaggerRecipe, TransferRecipe, data_path, load_recipe

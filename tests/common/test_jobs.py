@@ -21,18 +21,15 @@ from backattn.experiments.grid import Cell, RunGrid
 from backattn.experiments.runs import fitting_jobs, train_grid
 from backattn.features.build import build_embeddings
 from backattn.features.plan import make_plan
-from backattn.recipe import Recipe, as_json, from_json
+from backattn.recipe import Recipe, as_json
 from backattn.tagger.run import RunFolder
-from fakes import make_corpus, make_recipe
+from fakes import make_corpus
 from job_tasks import Square
 from test_architecture import run_without
-from users_folder import ORDINARY, fill, make_home, run
+from tiny_grid import CORPUS, GRID, WORDS, left_behind, put_recipe
+from users_folder import ORDINARY, make_home, run
 
 pytestmark = pytest.mark.slow
-
-WORDS = ["anna singt in ulm", "ben singt", "carl und dora singen heute", "emil singt nicht"]
-CORPUS = make_corpus(WORDS)
-GRID = RunGrid(inputs=("words", "words+transfer"), sentences=("all",), seeds=(1, 2))
 
 
 class TestSideBySide:
@@ -108,33 +105,7 @@ def test_the_server_has_imported_torch_and_started_nothing(tmp_path: Path) -> No
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """A recipe with its store."""
-    monkeypatch.setenv("BACKATTN_CACHE", str(tmp_path))
-    for name in ("toy/translator/checkpoint.pt", "toy/english/tagger.pt"):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_bytes(b"model")
-    (tmp_path / "toy.vec").write_text("3 2\nanna 1 2\nben 3 4\nsingt 5 6\n")
-    monkeypatch.setenv("BACKATTN_DATA", str(tmp_path))
-    tagger = {"epochs": 3, "hidden": 8, "word_dimensions": 8, "characters": "cnn"}
-    embeddings = {"fasttext": {"vectors": "toy.vec"}}
-    made = from_json({**as_json(make_recipe()), "tagger": tagger, "embeddings": embeddings}, "toy")
-    fill(made, CORPUS)
-    return made
-
-
-def left_behind(cache: Path) -> dict[str, bytes]:
-    """All files of the runs; of those with a clock only what is not of the clock."""
-    found = {}
-    for path in sorted((cache / "toy/runs").rglob("*")):
-        if path.is_file() and path.name != "lock":
-            found[str(path.relative_to(cache))] = path.read_bytes()
-            if path.name in ("run.json", "epochs.jsonl"):
-                rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-                kept = [
-                    {k: v for k, v in r.items() if k not in ("seconds", "tokens_per_second")} for r in rows
-                ]
-                found[str(path.relative_to(cache))] = json.dumps(kept).encode()
-    return found
+    return put_recipe(tmp_path, monkeypatch)
 
 
 def test_a_runs_recipe_says_where_the_models_lie_now(recipe: Recipe, tmp_path: Path) -> None:

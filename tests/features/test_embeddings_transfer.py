@@ -13,7 +13,7 @@ from flair.models import SequenceTagger  # noqa: E402
 
 from backattn.corpus import Corpus  # noqa: E402
 from backattn.english.flair import FlairTagger  # noqa: E402
-from backattn.experiments.runs import StoredVectors  # noqa: E402
+from backattn.experiments.trainer import StoredVectors  # noqa: E402
 from backattn.features.build import build_transfers, build_translations  # noqa: E402
 from backattn.features.plan import make_plan  # noqa: E402
 from backattn.recipe import Recipe  # noqa: E402

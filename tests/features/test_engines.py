@@ -338,3 +338,6 @@ def test_the_command_line_names_the_engine(home: Path, monkeypatch: pytest.Monke
         status, out, err = run(*command, *wrong)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert message in err
+    status, out, err = run("train", "toy", "--address", "x:1")
+    assert (status, out) == (2, "")
+    assert err.startswith("backattn: --address: is that of a Ray cluster, and goes with --engine ray")

@@ -87,6 +87,11 @@ only_option = click.option(
 )  # fmt: skip
 
 
+address_option = click.option(
+    "--address", help="HOST:PORT of the Ray cluster; default: one of this machine alone."
+)
+
+
 def engine_options(command: _F) -> _F:
     """Add the options that say who computes shards, and which."""
     for option in reversed(_engine_options):
@@ -104,7 +109,7 @@ _engine_options = (
                  help="Workers of --engine, each with a model of its own; default: one for each GPU."),
     click.option("--threads", type=click.IntRange(1),
                  help="CPU threads of each worker; default: all cores, divided by the workers."),
-    click.option("--address", help="HOST:PORT of the Ray cluster; default: one of this machine alone."),
+    address_option,
     click.option("--shard", metavar="i/N",
                  help="Compute the i-th of N shares, and leave the rest to other commands (then --collect)."),
     click.option("--collect", is_flag=True, help="Join what commands with --shard computed."),

@@ -2,13 +2,16 @@
 
 import os
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backattn.cli.options import (
+    address_option,
     answer,
     device_option,
     json_option,
@@ -20,8 +23,12 @@ from backattn.cli.options import (
     trust_options,
     with_overrides,
 )
+from backattn.common.extras import require_extras
 from backattn.common.safe_text import data_output, printable
 from backattn.recipe import cache_root
+
+if TYPE_CHECKING:
+    from backattn.cluster import Cluster
 
 
 @click.command()
@@ -38,6 +45,9 @@ from backattn.recipe import cache_root
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1),
               help="Runs at the same time; default: as many as the cores allow, one on a GPU.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "ray"]),
+              help="Where: local, this machine (the default); ray, the nodes of a Ray cluster.")  # fmt: skip
+@address_option
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each run."
 )
@@ -45,7 +55,7 @@ from backattn.recipe import cache_root
 @json_option
 def train(
     lang: str, overrides: tuple[str, ...], inputs: str | None, seeds: str, sentences: str, jobs: int | None,
-    threads: int, device: str, as_json: bool,
+    engine: Any, address: str | None, threads: int, device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Stage two: train taggers on the cached features. A killed training goes on.
 
@@ -55,7 +65,10 @@ def train(
     """
     from backattn.experiments.grid import parse_grid
     from backattn.experiments.runs import train_grid, training_warnings, unmade_transfer
+    from backattn.features.engine_options import EngineOptions
 
+    EngineOptions(engine=engine, address=address).check()
+    cluster = _ray_cluster(address, device, jobs, threads) if engine == "ray" else None
     recipe, data = load(lang, overrides)
     unmade = unmade_transfer(recipe) if inputs is None else ""
     if inputs is None:
@@ -71,7 +84,7 @@ def train(
             f"it: `{models}` (with --dry-run: what that needs), `{features}`, then this command again",
             err=True,
         )
-    trained = train_grid(recipe, data, grid, device=device, threads=threads, jobs=jobs)
+    trained = train_grid(recipe, data, grid, device=device, threads=threads, jobs=jobs, cluster=cluster)
     if trained.runs:
         answer([_run_json(run) for run in trained.runs], "\n".join(map(_run_line, trained.runs)), as_json)
     for error in trained.errors[1:]:
@@ -82,6 +95,16 @@ def train(
         best = f"; to tag new text: backattn tag {shlex.quote(recipe.name)} --best" if useful else ""
         transfer = f"; for Back Attention: {models} --dry-run" if unmade else ""
         say_next(f"backattn report {with_overrides(lang, overrides)}{best}{transfer}")
+
+
+def _ray_cluster(
+    address: str | None, device: str, workers: int | None, threads: int
+) -> "Callable[[], AbstractContextManager[Cluster]]":
+    """Give what opens a cluster, which costs seconds, where something is to be trained."""
+    require_extras("--engine ray", ["ray"])
+    from backattn.cluster import open_cluster
+
+    return partial(open_cluster, address, device, workers, threads)
 
 
 @click.command()

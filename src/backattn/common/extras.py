@@ -6,7 +6,7 @@ from typing import Literal
 
 from backattn.common.errors import MissingError
 
-Extra = Literal["transformers", "flair", "fairseq", "vectors"]
+Extra = Literal["transformers", "flair", "fairseq", "vectors", "ray"]
 
 # What a command of the extra imports by itself; these bring the rest along.
 PACKAGES: dict[Extra, tuple[str, ...]] = {
@@ -14,6 +14,7 @@ PACKAGES: dict[Extra, tuple[str, ...]] = {
     "flair": ("flair",),
     "fairseq": ("fairseq", "sacrebleu", "sentencepiece"),
     "vectors": ("gensim",),
+    "ray": ("ray",),
 }
 # fairseq compiles against the torch and numpy that are there: its own build environment would fetch a second
 # torch of several GB.

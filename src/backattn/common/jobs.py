@@ -8,6 +8,7 @@ them start in a second. (Its only thread, that of OpenBLAS, handles forks itself
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,14 @@ from typing import TypeVar, cast
 from tqdm import tqdm
 
 from backattn.common.errors import BackattnError
-from backattn.common.safe_text import printable_output
+from backattn.common.safe_text import one_line, printable_output
 
 Task = TypeVar("Task")
 # Result of a task: None, or the exception that it raised.
 Outcome = Exception | None
 
+# A task at which so many workers died is not handed out again.
+MOST_DEATHS = 3
 _TICK = 1.0  # seconds
 _SAFE_PATH = "PYTHONSAFEPATH"
 # Exceptions that survive pickling; the command line prints one line for each.
@@ -99,6 +102,12 @@ def run_parallel(
         for worker in [*idle, *(worker for worker, _ in busy.values())]:
             worker.end()
     return outcomes
+
+
+def tell_death(worker: str, how: str) -> None:
+    """Say on standard error that a worker died, and that the others go on."""
+    line = f"{worker}: a worker died ({how}); another one takes its place, and its work is handed out again"
+    print(f"backattn: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 class Worker:

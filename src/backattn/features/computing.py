@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backattn.common.cores import usable_cores
-from backattn.common.errors import MissingError, RecipeError
+from backattn.common.errors import RecipeError
+from backattn.common.extras import require_extras
 from backattn.features.build import Computing
 from backattn.features.engine_options import EngineOptions
 from backattn.features.engines.local import LocalEngine
@@ -19,8 +20,13 @@ def open_computing(options: EngineOptions, device: str) -> Iterator[tuple[Comput
     from backattn.common.device import pick_device
 
     if options.engine == "ray":
-        with _ray_computing(options, device) as found:
-            yield found
+        require_extras("--engine ray", ["ray"])
+        from backattn.cluster import open_cluster
+        from backattn.features.engines.ray import RayEngine
+
+        with open_cluster(options.address, device, options.workers, options.threads) as cluster:
+            named = "GPUs of a Ray cluster" if cluster.device == "cuda" else ""
+            yield Computing(RayEngine(cluster), device=named), cluster.device
         return
     device = pick_device(device)
     if options.engine == "processes":
@@ -34,30 +40,6 @@ def open_computing(options: EngineOptions, device: str) -> Iterator[tuple[Comput
         yield Computing(ProcessesEngine(workers, threads, gpus), options.share), device
     else:
         yield Computing(LocalEngine(options.threads), options.share), device
-
-
-@contextmanager
-def _ray_computing(options: EngineOptions, device: str) -> Iterator[tuple[Computing, str]]:
-    try:
-        from backattn.features.engines import ray as engine
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise MissingError(
-            "--engine ray needs the package ray, which is not installed; install backattn[ray], here and on "
-            "every node"
-        ) from None
-    with engine.connected(options.address or engine.OWN):
-        gpus = device != "cpu" and engine.has_gpus()
-        if device.startswith("cuda") and not gpus:
-            raise RecipeError(f"--device {device}: no node of the Ray cluster has a GPU")
-        threads = options.threads or 1
-        workers = options.workers or engine.count_workers(threads, gpus)
-        if not workers:
-            raise RecipeError(f"--threads {threads}: the Ray cluster has fewer CPUs")
-        device = "cuda" if gpus else "cpu"
-        made = engine.RayEngine(workers, threads, device)
-        yield Computing(made, device="GPUs of a Ray cluster" if gpus else ""), device
 
 
 def _gpus(device: str) -> int:

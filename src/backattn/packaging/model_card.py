@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from backattn.common.commit import package_commit
 from backattn.common.errors import ModelError
 from backattn.common.safe_text import printable
 from backattn.common.version import __version__
 from backattn.corpus.scoring import Counts, Score, entities
 from backattn.corpus.statistics import CorpusStatistics
-from backattn.features.environment import package_commit
 from backattn.models.package_folder import MODELS, ModelKey, PackagedModel
 from backattn.models.ways_to_english import UNKNOWN_LANGUAGE
 from backattn.packaging.licences import Licensed, hub_licence, shown_path, warnings

@@ -6,6 +6,7 @@ the same number of threads).
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -52,6 +53,24 @@ def train_run(
     :raises ModelError: the training diverged, or the folder is damaged.
     :raises RecipeError: the recipe does not fit the corpus or the inputs.
     """
+    run = train_for(math.inf, spec, folder, device=device, threads=threads, progress=progress)
+    assert run is not None
+    return run
+
+
+def train_for(
+    seconds: float,
+    spec: RunSpec,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: bool = False,
+) -> Run | None:
+    """Train as :func:`train_run` does, but stop after the epoch that ends after so many seconds.
+
+    :return: None if epochs are left; another call goes on.
+    """
     bound_kernel_caches()
     return_big_blocks()
     files, request = RunFolder(folder), spec.request
@@ -61,7 +80,7 @@ def train_run(
         if run is not None:
             return run
         torch.manual_seed(spec.seed)
-        return _Training(spec, prepare(spec, device=device), files, threads).run(progress)
+        return _Training(spec, prepare(spec, device=device), files, threads).run(seconds, progress)
 
 
 @dataclass(frozen=True)
@@ -91,8 +110,8 @@ class _Training:
         self.learnable = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         self.dev_gold = entities(sentence.tags for sentence in setup.corpus.dev)
 
-    def run(self, progress: bool) -> Run:
-        """Train to the last epoch and write the run."""
+    def run(self, seconds: float, progress: bool) -> Run | None:
+        """Train to the last epoch and write the run; or stop, None, when the time is over."""
         state = self._resume()
         sentences = len(self.setup.train)
         total = self.recipe.epochs * sentences
@@ -106,6 +125,8 @@ class _Training:
             logged = begin
             while state.epoch < self.recipe.epochs:
                 state = self._after_epoch(state, bar)
+                if time.monotonic() - begin > seconds and state.epoch < self.recipe.epochs:
+                    return None
                 if time.monotonic() - logged > _LOG_SECONDS:
                     logged = time.monotonic()
                     left = time_left(begin, state.epoch - before, self.recipe.epochs - before)

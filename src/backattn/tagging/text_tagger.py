@@ -12,7 +12,7 @@ from backattn.common.version import __version__
 from backattn.corpus import Corpus, Sentence
 from backattn.corpus.documents import Tokens
 from backattn.corpus.tags import OUTSIDE, split_tag
-from backattn.experiments.runs import StoredVectors
+from backattn.experiments.trainer import StoredVectors
 from backattn.features.fetching import fetch_models
 from backattn.features.new_text import TRANSFER, FeatureModels, FeatureSource
 from backattn.features.pipeline import require_usable

@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from backattn.common.device import threads_of_torch
 from backattn.common.errors import BackattnError
-from backattn.common.jobs import Worker, start_server
-from backattn.features.engines.shard import MOST_DEATHS, ShardTask, ShardWork, ShardWorker, tell_death
+from backattn.common.jobs import MOST_DEATHS, Worker, start_server, tell_death
+from backattn.features.engines.shard import ShardTask, ShardWork, ShardWorker
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -5,7 +5,6 @@ in another process receives can be pickled; what it gives back is a file, checke
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,7 +18,6 @@ import numpy as np
 from backattn.common.atomic_files import new_partial
 from backattn.common.digests import digest
 from backattn.common.errors import MissingError, StoreError
-from backattn.common.safe_text import one_line
 from backattn.corpus import Sentence
 from backattn.features.environment import new_origin
 from backattn.store.layout import ORIGIN, Column, Entry, Header, Origin, decode_lines
@@ -29,8 +27,6 @@ from backattn.store.writer import write_store
 # Computes the entries of sentences, without their origin; T from the translations of the same sentences.
 Compute = Callable[[Sequence[Sentence], Mapping[bytes, Entry]], list[Entry]]
 
-# A shard at which so many workers died is not handed out again.
-MOST_DEATHS = 3
 # What T is computed from, of the columns of a translation.
 _TRANSLATED = ("english", "attention")
 
@@ -71,7 +67,7 @@ class ShardTask:
         return f"{digest([sentence.key.hex() for sentence in self.sentences])[:16]}.h5"
 
     @property
-    def tokens(self) -> int:
+    def size(self) -> int:
         """Number of source tokens."""
         return sum(map(len, self.sentences))
 
@@ -125,12 +121,6 @@ class ShardWorker:
             return path.read_bytes()
 
 
-def tell_death(worker: str, how: str) -> None:
-    """Say on standard error that a worker died, and that the run goes on."""
-    line = f"{worker}: a worker died ({how}); another one takes its place, and its shard is handed out again"
-    print(f"backattn: {one_line(line)}", file=sys.stderr, flush=True)
-
-
 def compute_shard(model: ShardModel, origin: Origin, header: Header, task: ShardTask, path: Path) -> None:
     """Compute the entries of a shard's sentences and write them, atomically.
 
@@ -138,7 +128,7 @@ def compute_shard(model: ShardModel, origin: Origin, header: Header, task: Shard
     """
     start = time.monotonic()
     computed = model.compute(task.sentences, task.translations)
-    done = origin.after(task.tokens, time.monotonic() - start)
+    done = origin.after(task.size, time.monotonic() - start)
     mark = np.frombuffer(bytes.fromhex(done.id), dtype=np.uint8)
     entries = {s.key: {**entry, ORIGIN.name: mark} for s, entry in zip(task.sentences, computed, strict=True)}
     write_store(path, header, model.columns, list(entries), entries, counts={}, origins={done.id: done})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import backattn
-from backattn.features import environment as surroundings
-from backattn.features.environment import package_commit
+from backattn.common import commit as surroundings
+from backattn.common.commit import package_commit
 
 PROJECT = '[project]\nname = "backattn"\n'
 HEAD = ".git/HEAD"
@@ -40,7 +40,7 @@ def put_package(root: Path, project: str = PROJECT) -> Path:
 
 def commit_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is told by a package that runs from this tree."""
-    monkeypatch.setattr(surroundings, "__file__", str(root / "src/backattn/features/environment.py"))
+    monkeypatch.setattr(surroundings, "__file__", str(root / "src/backattn/common/commit.py"))
     return package_commit()
 
 
