@@ -410,7 +410,7 @@ class TestOpening:
             self.load(tmp_path / "tagger.pt", trust=True)
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingError, match="backattn english train"):
+        with pytest.raises(MissingError, match="no such file; name the file of an English tagger"):
             self.load(tmp_path / "tagger.pt")
 
     def test_no_rnn_means_no_states(self) -> None:

@@ -426,9 +426,7 @@ def test_the_coverage_of_a_dictionary_is_counted_in_its_store(tmp_path: Path) ->
 
     def translate(*splits: list[str]) -> tuple[build.Built, list[int]]:
         stage = make_plan(recipe, make_corpus(*splits)).translation
-        built = build.build_translations(
-            stage, lambda: DictionaryTranslator.load(str(dictionary), "it"), "cpu"
-        )
+        built = build.build_translations(stage, lambda: DictionaryTranslator.load(recipe.translator), "cpu")
         store = StoreReader(stage.path)
         return built, [int(store[sentence.key]["unknown"][0]) for sentence in stage.sentences]
 

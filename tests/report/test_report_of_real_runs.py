@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def toy(**tagger: Any) -> Recipe:
     """A small recipe of the models that ``cache`` holds."""
-    settings = {"epochs": 2, "hidden": 8, "word_dimensions": 8, **tagger}
+    settings = {"epochs": 20, "batch": 2, "hidden": 8, "word_dimensions": 8, **tagger}
     recipe = from_json({**as_json(make_recipe()), "tagger": settings}, "toy")
     corpus = structs.replace(recipe.corpus, groups={"P": "PER", "L": "LOC"})
     return structs.replace(recipe, corpus=corpus)

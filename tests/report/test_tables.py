@@ -581,7 +581,7 @@ def test_nothing_is_written_where_one_lang_has_no_run(runs: Path, tmp_path: Path
         (lambda value: {**value, "best_epoch": 4}, "epoch 4 of 3 is best, epochs.jsonl has 3"),
         (
             lambda value: {**value, "best_epoch": 1.5},
-            r"best_epoch: expected a whole number of at least 1; found 1\.5",
+            r"best_epoch: expected a whole number from 1 to 1,000,000,000; found 1\.5",
         ),
         (lambda value: [], r"run\.json: damaged \(not a table\)"),
     ],

@@ -63,13 +63,13 @@ def tag_text(
     :raises CorpusError: the text is not of the form that it should have; names file and line.
     """
     tagger = TextTagger(run, device=device, vouchers=vouchers)
-    if tagger.failure:
-        tell(f"backattn: {printable(str(run))}: {tagger.failure}")
     corpus = tagger.recipe.corpus
     form = InputForm(name, corpus.unit, corpus.format, tagger.types, tell)
     write = _writer(options, sorted(tagger.types))
     number = 0
     for tagged in tag_documents(tagger, read(source, form, tagger, options), options.batch):
+        if tagger.failure and not number:  # here, since a run whose models are refused is told in one line
+            tell(f"backattn: {printable(str(run))}: {tagger.failure}")
         for document in tagged:
             number += 1
             out.write(write(document, number))
