@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backattn.corpus.scoring import entities, score
+from backattn.report.evaluations import Evaluation
 from users_folder import make_home, run
 
 TAGGER = "\n[tagger]\nhidden = 8\nword_dimensions = 8\nepochs = 8\n"
@@ -87,8 +89,26 @@ def test_scores_are_those_of_the_tags_that_tag_prints(home: Path, folder: str) -
         assert [figures["low"], figures["high"]] == pytest.approx(interval(part)), name
         assert figures["support"] == sum(len(gold) for gold, _ in part)
     known = [tuple({e for e in side if e[0] != "TIME"} for side in pair) for pair in pairs]
-    assert found["known_types"]["f1"] == pytest.approx(f1(known))
-    assert found["known_types"]["support"] == 3
+    assert found["common_types"]["f1"] == pytest.approx(f1(known))
+    assert found["common_types"]["support"] == 3
+    assert found["absent_types"] == {}
+
+
+def test_types_of_one_side_are_named_and_left_out_of_a_second_f1(tmp_path: Path) -> None:
+    gold = [("S-PER", "O", "S-LOC"), ("S-TIME", "S-PER", "O")]
+    predicted = [("S-PER", "S-MISC", "S-LOC"), ("S-MISC", "S-PER", "O")]
+    made = Evaluation(
+        run=tmp_path, file=Path("other"), sha256="0" * 64, gold=entities(gold), predicted=entities(predicted),
+        known=frozenset({"PER", "LOC", "MISC", "ORG"}), score=score(gold, predicted, {}, {}),
+    )  # fmt: skip
+    assert (made.unknown, made.absent) == ({"TIME": 1}, {"MISC": 2})
+    assert made.score.overall.f1 == pytest.approx(2 * 3 / (4 + 5))
+    assert (made.common.counts.f1, made.common.counts.support) == (1, 3)
+    assert [line for line in made.to_text().splitlines() if "types" in line] == [
+        "  1 entities have types that the run does not know, and are counted as missed: TIME 1",
+        "  2 predictions have types that the file has none of, and are counted as wrong: MISC 2",
+        "  F1 over the types of both: 100.00 (100.00 to 100.00)",
+    ]
 
 
 def test_several_files_are_several_rows_and_kept_in_the_run(home: Path, folder: str) -> None:
@@ -100,8 +120,8 @@ def test_several_files_are_several_rows_and_kept_in_the_run(home: Path, folder: 
         "other.conll", "plain.conll", "a b/plain.conll",
     ]  # fmt: skip
     assert (
-        "  2 entities have types that the run does not know, and are counted as missed: TIME 2; F1 over the "
-        "types that it knows "
+        "  2 entities have types that the run does not know, and are counted as missed: TIME 2\n"
+        "  F1 over the types of both: "
     ) in out
     assert out.count("does not know") == 1
     kept = sorted((Path(folder) / "evaluations").iterdir())
@@ -146,7 +166,7 @@ def test_the_report_prints_them_beside_the_test(home: Path) -> None:
     assert cells[3:6] == ["other.conll", "5", f"{mean:.2f} ± {deviation:.2f}"]
     assert cells[7] == "2"
     assert sum(" plain.conll " in line for line in out.splitlines()) == 1
-    assert "F1 on other files (`backattn evaluate`); types that a run does not know count as missed:" in out
+    assert "F1 on other files (`backattn evaluate`); a type that only the file has counts as missed, " in out
     reasons = err.splitlines()
     assert [line.partition("-00000000.json: ")[0].rpartition("/")[2] for line in reasons] == [
         "broken", "pipe", "wrong", "link",
@@ -157,7 +177,7 @@ def test_the_report_prints_them_beside_the_test(home: Path) -> None:
     (row,) = json.loads(run("report", "toy", "--json")[1])["langs"]["toy"]["tables"][0]["rows"]
     assert [one["file"] for one in row["other_files"]] == ["other.conll", "plain.conll"]
     assert row["other_files"][0]["f1"] == [one["f1"] for one in expected]
-    assert row["other_files"][0]["known_types_f1"] == [one["known_types"]["f1"] for one in expected]
+    assert row["other_files"][0]["common_types_f1"] == [one["common_types"]["f1"] for one in expected]
     page = Path("cache/toy/report/report.html").read_text("utf-8")
     assert "other.conll" in page
     for folder in folders:

@@ -169,7 +169,7 @@ def _values(text: str) -> dict[str, object]:
     from markupsafe import Markup
 
     row = dict.fromkeys(
-        ("name", "f1", "precision", "recall", "support", "file", "known", "key", "sha256", "where"), text
+        ("name", "f1", "precision", "recall", "support", "file", "common", "key", "sha256", "where"), text
     )
     score = {"split": text, "sentences": text, "rows": [row]}
     part = Licensed(text, text)

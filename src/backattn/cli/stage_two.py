@@ -279,8 +279,9 @@ def evaluate(
     """Score a trained RUN on other labelled files: F1 overall and by type, with 95 % intervals.
 
     Each FILE is in the format of the run's corpus. Entities of types that the run does not know are counted
-    as missed, and named; a second F1 leaves them out. Each result is kept as evaluations/*.json in the folder
-    of the run. With --best, RUN is a LANG.
+    as missed, predictions of types that the file has none of as wrong; both are named, and a second F1 is of
+    the common types. Each result is kept as evaluations/*.json in the folder of the run. With --best, RUN is
+    a LANG.
     """
     run = _chosen(run, best)
     from backattn.evaluation import evaluate as evaluate_run  # torch: only when RUN is there

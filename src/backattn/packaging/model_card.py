@@ -84,7 +84,7 @@ class Card:
             signature=run.test.signature,
             others=[
                 {"file": Path(kept.file).name, "f1": _percent(kept.f1), "support": kept.support,
-                 "known": _percent(kept.known_types.f1)}
+                 "common": _percent(kept.common_types.f1)}
                 for kept in kept_evaluations(run.folder)
             ],
             models=list(_model_rows(self.models)),

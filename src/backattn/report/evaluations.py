@@ -71,9 +71,17 @@ class Evaluation:
         return dict(zip(["", *names], self._figures([None, *({name} for name in names)]), strict=True))
 
     @cached_property
-    def own(self) -> Figure:
-        """The figure over the types that the run can predict."""
-        return self._figures([self.known])[0]
+    def absent(self) -> Mapping[str, int]:
+        """Types that the run predicts and the file has none of, and their predictions: all are wrong."""
+        found = {
+            name: counts.tp + counts.fp for name, counts in self.score.types.items() if not counts.support
+        }
+        return {name: predictions for name, predictions in found.items() if predictions}
+
+    @cached_property
+    def common(self) -> Figure:
+        """The figure over the types that the file has and the run can predict."""
+        return self._figures([self.known - self.absent.keys()])[0]
 
     def _figures(self, parts: Sequence[frozenset[str] | set[str] | None]) -> list[Figure]:
         arrays = [self._counts(part) for part in parts]
@@ -102,24 +110,29 @@ class Evaluation:
             **self.figures[""].to_json(),
             "types": {name: figure.to_json() for name, figure in self.figures.items() if name},
             "unknown_types": dict(self.unknown),
-            "known_types": self.own.to_json(),
+            "absent_types": dict(self.absent),
+            "common_types": self.common.to_json(),
             "signature": self.score.signature,
         }
 
     def to_text(self) -> str:
-        """One line for the file, one about types that the run does not know, and one for each type."""
+        """One line for the file, one about types that only one side has, and one for each type."""
         whole = self.figures[""]
         lines = [
             f"{self.file}: F1 {whole.to_text()}, precision {100 * whole.counts.precision:.2f}, recall "
             f"{100 * whole.counts.recall:.2f}; {whole.counts.support:,} entities in {len(self.gold):,} "
             "sentences"
         ]
-        if self.unknown:
-            types = ", ".join(f"{name} {support:,}" for name, support in self.unknown.items())
-            lines.append(
-                f"  {sum(self.unknown.values()):,} entities have types that the run does not know, and are "
-                f"counted as missed: {types}; F1 over the types that it knows {self.own.to_text()}"
-            )
+        sides = (
+            (self.unknown, "entities have types that the run does not know, and are counted as missed"),
+            (self.absent, "predictions have types that the file has none of, and are counted as wrong"),
+        )
+        for types, told in sides:
+            if types:
+                each = ", ".join(f"{name} {number:,}" for name, number in types.items())
+                lines.append(f"  {sum(types.values()):,} {told}: {each}")
+        if self.unknown or self.absent:
+            lines.append(f"  F1 over the types of both: {self.common.to_text()}")
         lines += [
             f"  {name}: F1 {figure.to_text()}, {figure.counts.support:,} entities"
             for name, figure in self.figures.items()

@@ -22,7 +22,7 @@ _ADVICE = "remove it, then make it again with `backattn evaluate RUN FILE`"
 _F1 = Annotated[float, Meta(ge=0, le=1)]
 
 
-class _KnownTypes(Struct, frozen=True, forbid_unknown_fields=False):
+class _CommonTypes(Struct, frozen=True, forbid_unknown_fields=False):
     f1: _F1
 
 
@@ -34,7 +34,7 @@ class _Kept(Struct, frozen=True, forbid_unknown_fields=False):
     sha256: Digest
     f1: _F1
     support: Natural
-    known_types: _KnownTypes
+    common_types: _CommonTypes
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class OtherFile:
     """F1 of a row on one file, over the seeds that were evaluated on it.
 
     :param overall: over all entities.
-    :param known: over the types that the runs know.
+    :param common: over the types that the file has and the runs know.
     """
 
     file: str
@@ -50,7 +50,7 @@ class OtherFile:
     entities: int
     seeds: tuple[int, ...]
     overall: Measure
-    known: Measure
+    common: Measure
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; F1 in [0, 1]."""
@@ -60,7 +60,7 @@ class OtherFile:
             "entities": self.entities,
             "seeds": list(self.seeds),
             "f1": list(self.overall.values),
-            "known_types_f1": list(self.known.values),
+            "common_types_f1": list(self.common.values),
         }
 
 
@@ -82,7 +82,7 @@ def other_files(row: Row) -> list[OtherFile]:
             entities=rows[0][1].support,
             seeds=tuple(seed for seed, _ in rows),
             overall=Measure(tuple(kept.f1 for _, kept in rows)),
-            known=Measure(tuple(kept.known_types.f1 for _, kept in rows)),
+            common=Measure(tuple(kept.common_types.f1 for _, kept in rows)),
         )
         for sha256, rows in by_file.items()
     ]
@@ -91,13 +91,16 @@ def other_files(row: Row) -> list[OtherFile]:
 
 def other_files_grid(table: Table) -> TextTable | None:
     """Format one line for each row and file; None where no run was evaluated."""
-    names = ("File", "Entities", "F1", "F1 of known types", "Seeds")
+    names = ("File", "Entities", "F1", "F1 of common types", "Seeds")
     lines = [
-        (row, (one.file, f"{one.entities:,}", spread(one.overall), spread(one.known), str(len(one.seeds))))
+        (row, (one.file, f"{one.entities:,}", spread(one.overall), spread(one.common), str(len(one.seeds))))
         for row in table.rows
         for one in other_files(row)
     ]
-    title = "F1 on other files (`backattn evaluate`); types that a run does not know count as missed"
+    title = (
+        "F1 on other files (`backattn evaluate`); a type that only the file has counts as missed, one that "
+        "only the run has as wrong"
+    )
     return rows_grid(title, table, names, lines, words=1) if lines else None
 
 
