@@ -62,6 +62,14 @@ def until_enough(
     raise AssertionError
 
 
+def sizes(step: int) -> Iterator[int]:
+    """Bytes of a file, closer where they are few: a translator's state has thirty million."""
+    size = 2000
+    while True:
+        yield size
+        size += step * max(700, size // 48)
+
+
 def rooms(step: int) -> Iterator[int]:
     """Bytes, from none to plenty, closer where they are few."""
     room = 0
@@ -203,7 +211,7 @@ def run(
         "SIGTERM at a random moment": lambda t: signals(t, tries, signal.SIGTERM, generator),
         "an I/O error at each operation on the disk": lambda t: refused_operations(t, errno.EIO, step),
         "a file size limit": lambda t: until_enough(
-            t, "bytes a file", itertools.count(2000, 700 * step), lambda n: limit("FSIZE", n)
+            t, "bytes a file", sizes(step), lambda n: limit("FSIZE", n)
         ),
         "few open files": lambda t: until_enough(
             t, "files", itertools.count(4), lambda n: limit("NOFILE", n)
