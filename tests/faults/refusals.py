@@ -35,7 +35,7 @@ def full_disk(trials: Trials, step: int) -> int:
     """A file system with room for so many pages more, from none to enough."""
     with small_disk(trials.folder / "small") as disk:
         plain, trials.cache = trials.cache, disk / "cache"
-        for hits, pages in enumerate(itertools.count(0, step)):
+        for hits, pages in enumerate(growing(0, 1, step)):
             resize(disk, ROOMY)
             trials.fresh()
             space = os.statvfs(disk)
@@ -62,20 +62,16 @@ def until_enough(
     raise AssertionError
 
 
-def sizes(step: int) -> Iterator[int]:
-    """Bytes of a file, closer where they are few: a translator's state has thirty million."""
-    size = 2000
-    while True:
-        yield size
-        size += step * max(700, size // 48)
+def growing(first: int, least: int, step: int) -> Iterator[int]:
+    """Amounts from few to plenty, closer where they are few: a translator's state has thirty million bytes.
 
-
-def rooms(step: int) -> Iterator[int]:
-    """Bytes, from none to plenty, closer where they are few."""
-    room = 0
+    :param least: the smallest step, until a 48th is more.
+    :param step: how many steps are one.
+    """
+    amount = first
     while True:
-        yield room
-        room += step * max(1 << 18, room // 16)
+        yield amount
+        amount += step * max(least, amount // 48)
 
 
 def refused_operations(trials: Trials, number: int, step: int) -> int:
@@ -211,12 +207,14 @@ def run(
         "SIGTERM at a random moment": lambda t: signals(t, tries, signal.SIGTERM, generator),
         "an I/O error at each operation on the disk": lambda t: refused_operations(t, errno.EIO, step),
         "a file size limit": lambda t: until_enough(
-            t, "bytes a file", sizes(step), lambda n: limit("FSIZE", n)
+            t, "bytes a file", growing(2000, 700, step), lambda n: limit("FSIZE", n)
         ),
         "few open files": lambda t: until_enough(
             t, "files", itertools.count(4), lambda n: limit("NOFILE", n)
         ),
-        "little memory": lambda t: until_enough(t, "bytes of memory", rooms(step), limit_memory, OVERTHROWN),
+        "little memory": lambda t: until_enough(
+            t, "bytes of memory", growing(0, 1 << 18, step), limit_memory, OVERTHROWN
+        ),
         "something else in the place of a lock": odd_locks,
     }
     if os.geteuid() == 0:
