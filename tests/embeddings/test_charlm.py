@@ -408,9 +408,8 @@ class TestHub:
             raise OSError("no route\nto host")
 
         monkeypatch.setattr(charlm_hub, "cached_path", offline)
-        with pytest.raises(
-            MissingError, match=r"de-forward: cannot be fetched .*\(no route to host\); go online"
-        ):
+        message = r"de-forward: cannot be fetched .*\(no route to host\); check its name and the network"
+        with pytest.raises(MissingError, match=message):
             from_hub("de", trust=True)
 
     def test_flairs_own_choice_of_files(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

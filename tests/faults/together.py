@@ -7,6 +7,7 @@ one, whole; and the result is that of one process alone.
 import argparse
 import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -52,7 +53,10 @@ def ended_well_or_busy(outcome: Outcome) -> None:
     """:raises Lost: a command ended otherwise than well, or with who holds the lock that it needs."""
     if outcome.status:
         one_line(outcome)
-        if outcome.status != 2 or ": held by process " not in outcome.err:
+        # Its holder has taken a lock a moment before it has written who it is.
+        if outcome.status != 2 or not re.search(
+            ": held by (process [0-9]+ on |another process;)", outcome.err
+        ):
             raise Lost(f"status {outcome.status}: {outcome.err}")
 
 

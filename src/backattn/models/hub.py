@@ -117,7 +117,7 @@ def download_errors_as_missing(name: str, instead: str) -> Iterator[None]:
         if _unreachable(error):
             reason, advice = "it cannot be reached", "connect to the network and run this again"
         else:
-            reason, advice = error_text(error), "check its name"
+            reason, advice = error_text(error), "check its name and the network"
         raise MissingError(
             f"{name}: cannot be fetched from the hub ({reason}); {advice}, or {instead}"
         ) from None
