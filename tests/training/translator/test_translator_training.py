@@ -35,6 +35,7 @@ import sacrebleu
 from backattn.training.translator import fairseq_trainer
 from backattn.training.translator import train as module
 from backattn.training.translator.checkpoint_averaging import averaged_epochs
+from backattn.training.translator.epoch_metrics import EpochSums
 from backattn.training.translator.train import TranslatorReport, read_report, train_translator
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.sentencepieces import SentencePieceModel
@@ -214,7 +215,7 @@ def test_a_finished_folder_is_left_as_it_is(
     toy: tuple[Recipe, TranslatorReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, report = toy
-    monkeypatch.setattr(fairseq_trainer, "Trainer", None)  # training anything would fail
+    monkeypatch.setattr(fairseq_trainer, "_Trainer", None)  # training anything would fail
     assert train(recipe, report.folder) == report
 
 
@@ -237,6 +238,22 @@ def kill_after(steps: int, recipe: Recipe, folder: Path, monkeypatch: pytest.Mon
         train(recipe, folder)
     assert not folder.exists()
     monkeypatch.setattr(fairseq_trainer._Run, "_step", step)
+
+
+def test_a_step_that_fails_leaves_nothing_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = toy_recipe(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(EpochSums, "add", fail)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(MemoryError):
+        train(recipe, tmp_path / "translator")
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -335,7 +352,7 @@ def bleu_again(recipe: Recipe, folder: Path) -> float:
 def test_keep_is_no_part_of_a_finished_training(
     toy: tuple[Recipe, TranslatorReport], kept: TranslatorReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fairseq_trainer, "Trainer", None)  # training anything would fail
+    monkeypatch.setattr(fairseq_trainer, "_Trainer", None)  # training anything would fail
     assert train(toy[0], kept.folder) == train(keeping(toy[0]), kept.folder) == kept
 
 

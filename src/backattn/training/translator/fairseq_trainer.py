@@ -67,6 +67,15 @@ _SHARING = {FConvModel: "--share-input-output-embed", TransformerModel: "--share
 _LOG = "fairseq.log"
 
 
+class _Trainer(Trainer):  # type: ignore[misc]
+    """fairseq's trainer, which does not leave a ``crash.pt`` in the current folder when a step fails."""
+
+    def save_checkpoint(self, filename: str, extra_state: dict[str, Any]) -> None:
+        """Save the state of a training, unless it has failed."""
+        if Path(filename).name != "crash.pt":
+            super().save_checkpoint(filename, extra_state)
+
+
 class _JointTranslation(TranslationTask):  # type: ignore[misc]
     """fairseq's translation task over data in memory, with a joint dictionary and autocast."""
 
@@ -155,7 +164,7 @@ class _Run:
         model = _build_model(self.task, cfg)
         if training.parent:
             take_over(model, dictionary.symbols, model_path(training.parent))
-        self.trainer = Trainer(cfg, self.task, model, criterion)
+        self.trainer = _Trainer(cfg, self.task, model, criterion)
         _refuse_longer_pairs(training, self.trainer.get_model())
         # Always built as for epoch 1: fairseq's seed of the batches depends on the epoch in which they are
         # first built, and a resumed training needs the batches of the first start.
