@@ -32,7 +32,7 @@ help:
 	@echo 'make wheel                   build dist/*.whl, which carries the recipes and the sample'
 	@echo 'make test | lint | bench     the tests; style and types; the benchmarks'
 	@echo 'make test-fast               the quick tests: no real models, no kills, no fuzzing (a minute or two)'
-	@echo 'make faults                  test the cache against kills, full disks and damage (half an hour)'
+	@echo 'make faults                  test the cache against kills, full disks and damage (an hour)'
 	@echo 'make audit                   ask an online service about known holes in the pinned versions'
 	@echo 'make corpus LANG=es          print statistics of a corpus'
 	@echo 'make models LANG=es          train all models of a recipe that are missing'
