@@ -1,5 +1,6 @@
 """What the environment refuses, as one line on standard error."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,14 @@ def test_a_model_that_the_disk_refuses(tmp_path: Path, path: str, limit: int) ->
         "backattn: a file could not be written (a full disk, or a limit on its size); mend that, then run "
         "the same command again: it goes on from what is finished\n",
     )
+
+
+def test_the_status_is_kept_where_no_error_can_be_told(tmp_path: Path) -> None:
+    """With buffered streams, as outside of a test: Python itself ends with 120 where it cannot flush."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "backattn", "check", "nobody"],
+            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=full, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -80,7 +80,7 @@ class ErrorHandlingGroup(click.Group):
                 f"{error.filename or 'output'}: {error.strerror or error}; mend that, then {_RESUME}"
             )
             if not error.filename:
-                _drop_output()
+                _drop(sys.stdout)
             sys.exit(2)
 
 
@@ -95,14 +95,14 @@ def _usage_on_one_line() -> Iterator[None]:
         raise click.UsageError(one_line(error.format_message()), error.ctx) from None
 
 
-def _drop_output() -> None:
-    """Send the remaining output nowhere: writing it would fail once more when Python ends."""
+def _drop(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere: Python writes it at its end, and would end with status 120."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end_for_pipe() -> NoReturn:
-    _drop_output()
+    _drop(sys.stdout)
     sys.exit(_SIGPIPE)
 
 
@@ -112,5 +112,7 @@ def _stop() -> NoReturn:
 
 
 def _print_error(message: str) -> None:
-    with suppress(OSError):  # standard error is closed; the exit status remains
+    try:
         click.echo(f"backattn: {message}", err=True)
+    except OSError:  # standard error is full or closed; the exit status remains
+        _drop(sys.stderr)
