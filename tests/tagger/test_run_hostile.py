@@ -182,25 +182,26 @@ def test_a_shape_that_the_weights_do_not_have_takes_no_memory(run: Path, key: st
     assert "its files do not fit together" in refusal(lambda: load_run(run))
 
 
-@pytest.mark.parametrize("tag", ["B-x\nfake\tO", "", "B", "X-PER", "B-", "B-a b", "O\nO"])
-def test_a_tag_that_would_forge_lines_is_named(run: Path, tag: str) -> None:
-    """Tags are written between lines and columns, of which others make corpora."""
+def replace_last_tag(run: Path, tag: str) -> None:
+    """Put another tag in the place of the last one, in both files of a run that hold its tags."""
     tensors, about = read_tensors(run / "weights.safetensors")
     vocabulary = json.loads((run / "vocabulary.json").read_text("utf-8"))
     about["shape"]["tags"][-1] = vocabulary["tags"][-1] = tag
     write_tensors(run / "weights.safetensors", tensors, about)
     (run / "vocabulary.json").write_text(json.dumps(vocabulary), "utf-8")
+
+
+@pytest.mark.parametrize("tag", ["B-x\nfake\tO", "", "B", "X-PER", "B-", "B-a b", "O\nO"])
+def test_a_tag_that_would_forge_lines_is_named(run: Path, tag: str) -> None:
+    """Tags are written between lines and columns, of which others make corpora."""
+    replace_last_tag(run, tag)
     assert "together (ValueError: a tag is not of BIOES)" in refusal(lambda: load_run(run))
 
 
 @pytest.mark.parametrize("tag", ["B-Q", "O"])
 def test_tags_without_which_a_sentence_has_none_are_refused(run: Path, tag: str) -> None:
     """Its entities would have the probability NaN, which is no JSON."""
-    tensors, about = read_tensors(run / "weights.safetensors")
-    vocabulary = json.loads((run / "vocabulary.json").read_text("utf-8"))
-    about["shape"]["tags"][-1] = vocabulary["tags"][-1] = tag
-    write_tensors(run / "weights.safetensors", tensors, about)
-    (run / "vocabulary.json").write_text(json.dumps(vocabulary), "utf-8")
+    replace_last_tag(run, tag)
     assert "expected O and the four of each type, once" in refusal(lambda: load_run(run))
 
 
