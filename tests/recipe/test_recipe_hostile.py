@@ -232,6 +232,7 @@ test = { path = "c" }
         ("corpus.groups={'a\x1b'=1}", r"--set"),
         ("corpus.format.types." + "a." * 50000 + "b=1", ": nested too deep; found {'a': {"),
         ("a." * 50000 + "b=1", ": nested too deep; found {"),
+        (".".join("'\x05" + name * 99 for name in "abcdef") + "='\0'", ": expected text, found "),
         ("x" * 10**6, "expected KEY=VALUE"),
         ("tagger.epochs=" + "9" * 10**5, "tagger.epochs: expected a whole number from 1 to 100,000; found"),
         (

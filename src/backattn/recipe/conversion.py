@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from backattn.common.errors import RecipeError
-from backattn.common.safe_text import plain, quoted
+from backattn.common.safe_text import plain, quoted, shortened
 from backattn.recipe.keys import fields_of, in_words, kinds_of, recipe_keys, type_at
 from backattn.recipe.schema import Recipe
 
@@ -128,10 +128,10 @@ def _value(table: Any, steps: Sequence[str]) -> Any:
 def _check_values(value: Any, where: str, key: str, depth: int = 0) -> None:
     """Refuse values that no recipe holds: NUL (illegal in paths), half a surrogate pair, deep nesting."""
     if depth > _DEEPEST:
-        raise RecipeError(f"{where}: {key[:100]}: nested too deep; found {quoted(value)}")
+        raise RecipeError(f"{where}: {key}: nested too deep; found {quoted(value)}")
     if isinstance(value, Mapping):
         for name, item in value.items():
-            dotted = f"{key}.{plain(str(name))}".lstrip(".")
+            dotted = shortened(f"{key}.{plain(str(name))}".lstrip("."))
             _check_values(name, where, dotted, _DEEPEST)
             _check_values(item, where, dotted, depth + 1)
     elif isinstance(value, list | tuple):
