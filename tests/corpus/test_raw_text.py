@@ -1,6 +1,7 @@
 """Raw text: the tokens of a text slice it exactly and are those of Moses; sentences end where they should."""
 
 import time
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
@@ -69,6 +70,27 @@ def test_a_name_loses_its_full_stop() -> None:
 def test_letters_keep_their_marks_and_emoji_stay_whole() -> None:
     text = "Cafe\u0301 👩‍🚀👍🏽 ❤️!"
     assert [token for token, _, _ in tokenise(text, "fr")] == ["Cafe\u0301", "👩‍🚀", "👍🏽", "❤️", "!"]
+    # A letter that has no form of one character.
+    assert [token for token, _, _ in tokenise("Jo\u0323\u0301ba, lo\u0323", "yo")] == [
+        "Jo\u0323\u0301ba",
+        ",",
+        "lo\u0323",
+    ]
+
+
+LETTERS = st.text("aZéüøåñřßØÅ", min_size=1, max_size=4) | st.sampled_from(
+    ["München", "Nguyễn", "Йошкар", "."]
+)
+
+
+@given(text=st.lists(LETTERS | st.sampled_from([*" -.'’/", ", "]), max_size=8).map("".join))
+@example(text="Décio aus München.")
+@example(text="Herr André-Müller, É.-U. l'été")
+@settings(max_examples=examples(100))
+def test_letters_and_their_marks_may_stand_apart(text: str) -> None:
+    """Decomposed text (NFD) has the words of composed text (NFC), as its characters spell them."""
+    composed = [unicodedata.normalize("NFD", token) for token, _, _ in tokenise(text, "de")]
+    assert [token for token, _, _ in tokenise(unicodedata.normalize("NFD", text), "de")] == composed
 
 
 def test_chinese_is_split_into_characters() -> None:

@@ -59,17 +59,41 @@ def tokenise(text: str, language: str, unit: Unit | None = None) -> list[RawToke
     chunks = [(found[0], found.start()) for found in _WORD.finditer(text)]
     if not chunks:
         return []
-    words = _moses_words([chunk for chunk, _ in chunks], base_language(language))
+    words = _moses_words([_composed(chunk) for chunk, _ in chunks], base_language(language))
     return [
         RawToken(word, start, start + len(word))
-        for (_, place), own in zip(chunks, words, strict=True)
-        for word, start in zip(own, _starts(own, place), strict=True)
+        for (chunk, place), own in zip(chunks, words, strict=True)
+        for word, start in _placed(_as_written(chunk, own), place)
     ]
 
 
-def _starts(words: Sequence[str], place: int) -> Iterator[int]:
+def _composed(chunk: str) -> str:
+    """A chunk with its letters and their marks in one character each (NFC), where that makes it shorter.
+
+    Moses cuts words behind a mark that is a character of its own, as in the names of files of macOS.
+    """
+    composed = unicodedata.normalize("NFC", chunk)
+    return composed if len(composed) < len(chunk) else chunk
+
+
+def _as_written(chunk: str, words: Sequence[str]) -> Sequence[str]:
+    """The words of a chunk's composed form in the chunk's own characters."""
+    if "".join(words) == chunk:
+        return words
+    found, place = [], 0
     for word in words:
-        yield place
+        ends = range(place + len(word), len(chunk) + 1)
+        end = next((end for end in ends if unicodedata.normalize("NFC", chunk[place:end]) == word), None)
+        if end is None:
+            return [chunk]
+        found.append(chunk[place:end])
+        place = end
+    return found if place == len(chunk) else [chunk]
+
+
+def _placed(words: Sequence[str], place: int) -> Iterator[tuple[str, int]]:
+    for word in words:
+        yield word, place
         place += len(word)
 
 
@@ -111,7 +135,7 @@ def _glued(words: Sequence[str]) -> list[str]:
     """Join words that Moses has cut inside a letter with its marks, or inside an emoji."""
     glued: list[str] = []
     for word in words:
-        if glued and (_continues(word[0]) or glued[-1][-1] in _JOINERS):
+        if glued and (_continues(word[0]) or glued[-1][-1] in _JOINERS or _cut_at_mark(glued[-1], word)):
             glued[-1] += word
         else:
             glued.append(word)
@@ -119,11 +143,17 @@ def _glued(words: Sequence[str]) -> list[str]:
 
 
 def _continues(character: str) -> bool:
-    return (
-        character in _JOINERS
-        or ord(character) in _SKIN_TONES
-        or unicodedata.category(character).startswith("M")
-    )
+    return character in _JOINERS or ord(character) in _SKIN_TONES or _is_mark(character)
+
+
+def _cut_at_mark(before: str, word: str) -> bool:
+    """Whether two words are one, cut behind a letter and its mark, two characters in decomposed text."""
+    letter = next((character for character in reversed(before) if not _is_mark(character)), "")
+    return _is_mark(before[-1]) and letter.isalpha() and word[0].isalnum()
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
 
 
 def split_sentences(text: str, language: str) -> list[tuple[int, int]]:
