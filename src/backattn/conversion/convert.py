@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,13 @@ from backattn.corpus import Sentence
 from backattn.corpus.formats import parse_file
 from backattn.corpus.jsonl import json_lines
 from backattn.corpus.labelled import DOCSTART
+from backattn.corpus.labelled_lines import labelled_lines
 from backattn.corpus.spans import spans
-from backattn.corpus.tags import from_bioes
+from backattn.corpus.tags import OUTSIDE, from_bioes, is_tag
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
 
+# The column of CoNLL-U that holds KEY=VALUE.
+_MISC = 9
 COLUMN_ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob")
 JSON_ENDINGS = (".jsonl",)
 
@@ -75,8 +79,10 @@ def convert_file(
     found = kind or guess_kind(path)
     source = _read(path, found, options)
     if not source.sentences:
+        count = source.rejected
+        left_out = f", {count:,} texts that are not annotated, or not accepted" if count else ""
         raise CorpusError(
-            f"{path}: found no sentence (as {found}); is the kind the right one? Say --from KIND"
+            f"{path}: found no sentence (as {found}){left_out}; is the kind the right one? Say --from KIND"
         )
     write_whole_text(
         out,
@@ -127,7 +133,7 @@ def _read(path: Path, kind: Kind, options: Options) -> Source:
                 path, [(s, ColumnFormat(scheme=s, comment="#", docstart=DOCSTART)) for s in SCHEMES]
             )
         case "conllu":
-            return _first_scheme(path, _conllu_formats())
+            return _first_scheme(path, _conllu_formats(path))
 
 
 def _token_fields(path: Path) -> tuple[str, str]:
@@ -141,12 +147,23 @@ def _token_fields(path: Path) -> tuple[str, str]:
     return fields
 
 
-def _conllu_formats() -> Iterable[tuple[str, ConlluFormat]]:
-    """The places where tags are: column 2 (Universal NER), the last column, or MISC."""
-    for tag, key in ((2, ""), (-1, ""), (9, "NER")):
+def _conllu_formats(path: Path) -> Iterable[tuple[str, ConlluFormat]]:
+    """The places where tags are: column 2 (Universal NER), the last column, or MISC by one of its keys."""
+    for tag, key in ((2, ""), (-1, ""), *((_MISC, key) for key in _misc_keys(path))):
         where = f"MISC by the key {key}" if key else f"column {tag}"
         for scheme in SCHEMES:
             yield f"{scheme}, in {where}", ConlluFormat(scheme=scheme, tag=tag, tag_key=key)
+
+
+def _misc_keys(path: Path) -> list[str]:
+    """The keys of MISC that have tags, that of the most entities first: NER, NE, name or any other."""
+    entities = Counter[str]()
+    for _, line in labelled_lines(path, "a CoNLL-U file"):
+        for pair in "".join(line.split("\t")[_MISC : _MISC + 1]).split("|"):
+            key, _, value = pair.partition("=")
+            if key and any(is_tag(value, scheme) for scheme in SCHEMES):
+                entities[key] += value != OUTSIDE
+    return [key for key, _ in entities.most_common()]
 
 
 def _first_scheme(path: Path, formats: Iterable[tuple[str, CorpusFormat]]) -> Source:

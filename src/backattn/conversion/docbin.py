@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backattn.common.errors import CorpusError
-from backattn.common.safe_text import error_text
+from backattn.common.safe_text import error_text, quoted
 from backattn.conversion.source import Options, Source, check_type, need, read_bytes
 from backattn.corpus import Sentence
 from backattn.corpus.labelled import LONGEST_TOKEN, MOST_BYTES, unfit
@@ -26,8 +26,8 @@ from backattn.corpus.tags import is_type
 # Ratio of packed numbers that repeat; a bomb has a thousand.
 _MOST_UNPACKED = 200
 _NEVER_TOO_MUCH = 1 << 24
-# spaCy's ENT_IOB: 0 missing, 1 inside, 2 outside, 3 begin.
-_INSIDE, _BEGIN = 1, 3
+# spaCy's ENT_IOB: 0 missing, 1 inside, 2 outside, 3 begin (without a type: outside by order).
+_MISSING, _INSIDE, _BEGIN = 0, 1, 3
 
 
 class _DocBin(msgspec.Struct):
@@ -54,7 +54,13 @@ def read_docbin(path: Path, options: Options) -> Source:
     try:
         content = msgspec.msgpack.decode(_unpacked(path), type=_DocBin)
         columns, spaces, lengths = _arrays(content)
-        places = {name: content.attrs.index(IDS[name]) for name in ("ORTH", "ENT_IOB", "ENT_TYPE")}
+        names = ("ORTH", "ENT_IOB", "ENT_TYPE")
+        if missing := [name for name in names if IDS[name] not in content.attrs]:
+            raise CorpusError(
+                f"{path}: holds no {' and no '.join(missing)}, expected the entities of its tokens; write it "
+                "with these among the attrs of DocBin"
+            )
+        places = {name: content.attrs.index(IDS[name]) for name in names}
         starts = content.attrs.index(IDS["SENT_START"]) if IDS["SENT_START"] in content.attrs else None
         store = StringStore(content.strings)
         words, kinds = (
@@ -67,6 +73,9 @@ def read_docbin(path: Path, options: Options) -> Source:
     for number, length in enumerate(lengths.tolist(), 1):
         rows = slice(begin, begin + length)
         begin += length
+        if not iob[rows].any():  # nobody has said what is an entity there
+            source.rejected += length > 0
+            continue
         ids = columns[rows, starts] if starts is not None else np.zeros(length, np.uint64)
         document = _Document(f"{path}: document {number}", words[rows], kinds[rows], iob[rows].tolist())
         source.sentences += document.sentences(spaces[rows].tolist(), ids.tolist(), options.language or "en")
@@ -122,6 +131,12 @@ class _Document:
                     raise CorpusError(f"{self._where}: found the type {kind!r}, expected one without blanks")
                 check_type(self._where, kind)
                 spans.append(Span(place, place + 1, kind))
+            elif code == _MISSING and self._words[place].strip():
+                raise CorpusError(
+                    f"{self._where}: token {place + 1}, {quoted(self._words[place])}, is not annotated, "
+                    'expected all tokens or none; say doc.set_ents(doc.ents, default="outside") where the '
+                    "others are no entities, or leave the document out"
+                )
         return spans
 
     def sentences(self, spaces: list[bool], starts: list[int], language: str) -> list[Sentence]:

@@ -29,6 +29,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _HEAD = 1 << 16
 # The first bytes of zlib's output.
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+# A list of objects; a token of a column file may be a bracket.
+_OBJECTS = re.compile(r"\s*\[\s*\{\s*\"")
 # A comment of CoNLL-U, or the first token or range of its first sentence.
 _CONLLU = re.compile(r"(?:#[^\n]*\n)*1(?:-[0-9]+)?\t[^\t\n]+\t")
 
@@ -56,7 +58,7 @@ def guess_kind(path: Path) -> Kind:
     begin = text.lstrip()[:1]
     if path.suffix == ".gz":
         return "jsonl" if ".json" in path.name else "conllu" if ".conllu" in path.name else "columns"
-    if begin == "[" and path.suffix == ".json":
+    if (begin == "[" and path.suffix == ".json") or _OBJECTS.match(text):
         return "label-studio"
     if begin == "{":
         return _guess_json(path)
