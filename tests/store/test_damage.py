@@ -317,10 +317,31 @@ def soft_link_to_itself(file: h5py.File) -> None:
     file["vectors"] = h5py.SoftLink("/vectors")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [external, external_link, huge, compressed, foreign_filter, recursive_group, soft_link_to_itself],
-)
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((5, 3), "float16")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "vectors", (5, 3))
+    file.create_virtual_dataset("vectors", layout)
+
+
+def huge_fill(file: h5py.File) -> None:
+    file.create_dataset("vectors", (10**12, 3), "float16", chunks=(2**20, 3), fillvalue=7)
+
+
+def texts_of_any_length(file: h5py.File) -> None:
+    file.create_dataset("vectors", data=["Ana" * 1000] * 5, dtype=h5py.string_dtype())
+
+
+def references(file: h5py.File) -> None:
+    file.create_dataset("vectors", data=[file["keys"].ref, file.ref], dtype=h5py.ref_dtype)
+
+
+TRAPS = [
+    external, external_link, huge, compressed, foreign_filter, recursive_group, soft_link_to_itself, virtual,
+    huge_fill, texts_of_any_length, references,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", TRAPS)
 def test_traps_for_the_hdf5_library_are_never_stepped_on(
     tmp_path: Path, change: Callable[[h5py.File], None]
 ) -> None:
@@ -338,6 +359,31 @@ def test_traps_for_the_hdf5_library_are_never_stepped_on(
         return
     for key, entry in make_entries([2, 0, 3]).items():
         np.testing.assert_array_equal(reader[key]["vectors"], entry["vectors"])
+
+
+def test_files_of_the_hdf5_library_are_refused_without_it(tmp_path: Path) -> None:
+    """Made anew, they have no seal. The library, which would load a filter from HDF5_PLUGIN_PATH, is not even
+    imported."""
+    for change in TRAPS:
+        with h5py.File(tmp_path / f"{change.__name__}.h5", "w") as file:
+            file.create_dataset("keys", data=np.zeros((3, 32), "uint8"))
+            change(file)
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from backattn.common.errors import StoreError\n"
+        "from backattn.store.reader import StoreReader\n"
+        "for path in sys.argv[1:]:\n"
+        "    begin = time.monotonic()\n"
+        "    try: StoreReader(Path(path))\n"
+        "    except StoreError as error: print(time.monotonic() - begin < 1, error)\n"
+        "assert 'h5py' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, sorted(tmp_path.glob("*.h5")))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(TRAPS)
+    assert all(line.startswith("True ") and "delete it, then `backattn features`" in line for line in lines)
 
 
 def test_huge_claims_take_no_memory(tmp_path: Path) -> None:
