@@ -297,6 +297,33 @@ def test_bombs_are_refused_before_they_take_memory(tmp_path: Path) -> None:
     assert made.num_rows == 2
 
 
+def number(value: int) -> bytes:
+    """A whole number of 64 bits as Parquet's metadata write it (Thrift, compact)."""
+    rest, found = ((value << 1) ^ (value >> 63)) & (2**64 - 1), []
+    while rest > 127:
+        found.append(128 | rest & 127)
+        rest >>= 7
+    return bytes([*found, rest])
+
+
+@pytest.mark.parametrize("claim", [10**12, -5, 76, 78])
+@pytest.mark.parametrize("more", [{}, {"use_dictionary": False}, {"data_page_version": "2.0"}])
+def test_rows_and_values_that_the_metadata_claim(tmp_path: Path, more: Any, claim: int) -> None:
+    """Each number of rows or values: refused, or all rows are read. All of them: a file of so many."""
+    made = table([["B-PER"]] * 77, tokens=[["Ana"]] * 77, id=[["x"]] * 77).select(["tokens", "ner_tags"])
+    path = parquet(tmp_path, made, **more)
+    data = path.read_bytes()
+    size = int.from_bytes(data[-8:-4], "little")
+    fields = data[-8 - size : -8].split(b"\x16" + number(77))
+    assert len(fields) > 4  # of the file, of the group, of each column
+    for changed in (*({place} for place in range(1, len(fields))), set(range(1, len(fields)))):
+        parts = [b"\x16" + number(claim if place in changed else 77) + f for place, f in enumerate(fields)]
+        footer = b"".join(parts)[len(b"\x16" + number(77)) :]
+        path.write_bytes(data[: -8 - size] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+        with bounded(5, 512), suppress(BackattnError):
+            assert len(convert(path)) in ({77} if len(changed) == 1 else {77, claim})
+
+
 def test_compressed_buffers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pa = pytest.importorskip("pyarrow", reason="pyarrow makes the file (backattn[convert])")
     zeros = pa.table({"tokens": pa.array([["\1" * 200_000_000]]), "ner_tags": pa.array([["O"]])})

@@ -64,6 +64,10 @@ def read_parquet(path: Path, options: Options) -> Source:
         for group in range(metadata.num_row_groups):
             batches = _batches(encoded, file, group, chosen)
             number = _add(path, batches, chosen, names, rows, number)
+        if number != metadata.num_rows:
+            raise CorpusError(
+                f"{path}: damaged (promises {metadata.num_rows:,} rows, {number:,} follow); save it again"
+            )
     return rows.source
 
 
