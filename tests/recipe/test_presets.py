@@ -95,6 +95,32 @@ def test_a_preset_that_is_none(home: Path) -> None:
     assert "'papers' is not 'paper'" in out.replace("one of ", "")
 
 
+@pytest.mark.parametrize(("options", "message"), [
+    (["--preset", "paper", "--preset", "can"], "found paper, can, expected one; give what"),
+    (["--preset", ""], "Invalid value for '--preset': '' is not one of"),
+    (["--preset", "PAPER"], "'PAPER' is not one of 'paper', 'can'"),
+    (["--preset", "pa\x1b[1mper"], "'pa\\x1b[1mper' is not one of"),
+    (["--preset", "paper", "--set", "preset=can"], "preset: unknown key"),
+    (["--preset", "paper", "--set", "tagger.hidden=x"], "tagger.hidden: expected a whole number"),
+    (["--preset", "can", "--set", "translator.kind=given"], "translator.kind: given is planned"),
+])  # fmt: skip
+def test_odd_presets_are_refused(home: Path, options: list[str], message: str) -> None:
+    status, out = run("corpus", "toy", *options)
+    assert (status, message in out, "\x1b" in out) == (2, True, False), out
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_beside_recipes_that_need_less(home: Path, preset: str) -> None:
+    """It has settings of T also where the recipe has no T, and of no translator alone."""
+    path = home / "pipelines/toy.toml"
+    text = path.read_text()
+    path.write_text(text.replace('kind = "fairseq"\ncheckpoint = "toy/translator"', 'kind = "copy"'))
+    assert "there is no store yet" in run("check", "toy", "--preset", preset)[1]
+    path.write_text(text[: text.index("[english]")] + text[text.index("[transfer]") :])
+    status, out = run("check", "toy", "--preset", preset)
+    assert (status, "names no [english], which T needs" in out) == (0, True)
+
+
 @pytest.mark.parametrize("preset", [None, *PRESETS])
 def test_the_next_command_names_the_preset_and_reads_as_the_command_before_it(preset: str | None) -> None:
     seen: list[tuple[str, tuple[str, ...]]] = []

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from backattn.common.errors import RecipeError
-from backattn.common.safe_text import printable, quoted
+from backattn.common.safe_text import listed, printable, quoted
 from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.recipe import Recipe, available_recipes, load_recipe
@@ -50,8 +50,10 @@ def _device(ctx: click.Context, option: click.Parameter, value: str) -> str:
     return value
 
 
-def _keep_preset(ctx: click.Context, option: click.Parameter, name: str | None) -> None:
-    ctx.meta[_PRESET] = preset_overrides(name) if name else ()
+def _keep_preset(ctx: click.Context, option: click.Parameter, names: tuple[str, ...]) -> None:
+    if len(names) > 1:  # click would take the last and say nothing
+        raise click.BadParameter(f"found {listed(names)}, expected one; give what differs from it by --set")
+    ctx.meta[_PRESET] = preset_overrides(names[0]) if names else ()
 
 
 def _after_preset(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,7 +62,8 @@ def _after_preset(ctx: click.Context, option: click.Parameter, values: tuple[str
 
 # Eager, so that it is read before --set, which it becomes a part of.
 preset_option = click.option(
-    "--preset", type=click.Choice(list(PRESETS)), expose_value=False, is_eager=True, callback=_keep_preset,
+    "--preset", type=click.Choice(list(PRESETS)), multiple=True, expose_value=False, is_eager=True,
+    callback=_keep_preset,
     help="A fixed list of settings of the recipe, applied before --set. paper: section 3.2 of the paper to "
     "the letter; can: our reading of the abstract of CAN.",
 )  # fmt: skip

@@ -1,7 +1,10 @@
 """Training fastText vectors: one text and seed, one file; gensim's own vectors; kills, refusals, coverage."""
 
+import gzip
 import json
+import os
 import random
+import re
 from collections import Counter
 from itertools import combinations, product
 from pathlib import Path
@@ -26,6 +29,7 @@ from backattn.training.vectors import gensim_trainer
 from backattn.training.vectors import train as module
 from backattn.training.vectors.gensim_trainer import Vectors
 from backattn.training.vectors.train import VectorsReport, coverage, train_vectors
+from bounds import bounded
 from fakes import make_corpus
 from users_folder import run
 
@@ -278,6 +282,59 @@ def test_text_that_is_not_there_is_refused(
         train(write_recipe(tmp_path, **changes), tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
     assert not (tmp_path / "vectors.work").exists()
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ("a pipe", r"more\.txt: cannot be read \(not a regular file\)"),
+        ("a link to a device", r"more\.txt: cannot be read \(not a regular file\)"),
+        ("a link to itself", r"more\.txt: cannot be read \(Too many levels"),
+        ("a folder", r"more\.txt: cannot be read \(Is a directory\)"),
+        ("a line without end", r"more\.txt:1: more than 16 MiB on a line"),
+        ("a program", r"more\.txt:1: byte 2 of the line is not UTF-8"),
+        ("latin letters", r"more\.txt:2: byte 2 of the line is not UTF-8"),
+        ("a packed file", r"more\.txt: expected text, found a file packed by gzip"),
+        ("holes", r"more\.txt: 1,099,511,627,776 bytes, of which only 0 were written"),
+    ],
+)
+def test_what_is_no_text_is_refused_at_once(tmp_path: Path, attack: str, message: str) -> None:
+    recipe = write_recipe(tmp_path)
+    path = tmp_path / "more.txt"
+    path.unlink()
+    if attack == "a pipe":
+        os.mkfifo(path)
+    elif attack.startswith("a link"):
+        path.symlink_to("/dev/zero" if "device" in attack else path)
+    elif attack == "a folder":
+        path.mkdir()
+    elif attack == "holes":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    else:
+        data = {
+            "a line without end": b"rot " * (1 << 23),
+            "a program": b"\x7f\xfeELF\2\1",
+            "latin letters": b"rot\nk\xf6ln\n",
+            "a packed file": gzip.compress(b"rot\n"),
+        }
+        path.write_bytes(data[attack])
+    with bounded(5, 256), pytest.raises((BackattnError, OSError)) as error:
+        train(recipe, tmp_path / "vectors")
+    said = str(error.value) if isinstance(error.value, BackattnError) else f"{path}: {error.value.strerror}"
+    assert re.search(message, said)
+    assert not (tmp_path / "vectors").exists()
+
+
+def test_long_lines_and_nothing_are_text(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    purpose = module.Purpose(corpus=make_corpus(["a b"]), language="de", unit="word", key="k")
+    training = recipe.embeddings.fasttext.training  # type: ignore[union-attr]
+    for content, kept in (("x" * 1_000_000 + "\n", 1), ("." * 1_000_000, 1), ("", 0), ("\0" * 1_000_000, 0)):
+        (tmp_path / "more.txt").write_text(content)
+        with bounded(20, 512):
+            found = module._read(recipe, training, purpose, progress=False)  # type: ignore[arg-type]
+        assert found.files[0].kept == kept
 
 
 def test_a_zero_in_a_token_and_a_very_long_sentence_are_trained_on(tmp_path: Path) -> None:
