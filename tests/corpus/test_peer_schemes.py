@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from backattn.common.errors import BackattnError
+from backattn.corpus.detection import detect
 from backattn.corpus.documents import Document, joined
 from backattn.corpus.formats import parse_column_file
 from backattn.corpus.input_raw import TextSplitter
+from backattn.corpus.labelled import LabelledFile
 from backattn.corpus.scoring import Counts, score
 from backattn.corpus.spans import Span, predicted_spans, spans
 from backattn.corpus.tags import TagError, from_bioes, to_bioes
@@ -115,6 +117,12 @@ def test_other_numbers_of_tags_are_refused() -> None:
 # Column files of flair (tests/test_datasets.py, tests/resources), doccano's and nervaluate's readers of CoNLL
 
 
+def shown(file: LabelledFile) -> str:
+    """The sentences of a file as ``token/tag``."""
+    tagged = [zip(s.tokens, from_bioes(s.tags, "IOB2"), strict=True) for s in file.sentences]
+    return " | ".join(" ".join(map("/".join, pairs)) for pairs in tagged)
+
+
 @pytest.mark.parametrize(("content", "format", "expected"), [
     case("flair load_sequence_labeling_data", "Ana _ _ B-PER\nva _ _ O\n\nLugo _ _ B-LOC", ColumnFormat(),
          "Ana/B-PER va/O | Lugo/B-LOC"),
@@ -149,11 +157,46 @@ def test_column_files(tmp_path: Path, content: str, format: ColumnFormat, expect
         with pytest.raises(BackattnError, match=expected):
             parse_column_file(path, format)
         return
-    found = [
-        " ".join(map("/".join, zip(s.tokens, from_bioes(s.tags, "IOB2"), strict=True)))
-        for s in parse_column_file(path, format).sentences
-    ]
-    assert " | ".join(found) == expected
+    assert shown(parse_column_file(path, format)) == expected
+
+
+# The same kinds of files where nobody has said their form: what `backattn init` makes of them
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    case("flair load_sequence_labeling_data", "Ana _ _ B-PER\nva _ _ O\n\nLugo _ _ B-LOC\nes _ _ O",
+         "Ana/B-PER va/O | Lugo/B-LOC es/O"),
+    case("flair sequence_labeling_whitespace_after", "Ana B-PER -\nva O +\n. O +\n", "Ana/B-PER va/O ./O"),
+    # flair is told to skip the first line.
+    case("flair column_corpus_options", "WORD\tTAG\nva\tO\nSan Juan\tB-LOC\n",
+         "a.txt:1: found no column of tags"),
+    case("flair span_labels, bare types", "-DOCSTART-\n\nver O\nRAB PART\n8. PART\nx O\ny O\n",
+         "ver/O RAB/B-PART 8./I-PART x/O y/O"),
+    case("flair load_conllu_plus_corpus",
+         "# global.columns = id form ner misc\n1\tAna\tB-PER\t_\n2\tva\tO\tX=Y\n", "Ana/B-PER va/O"),
+    case("spaCy name_ner_map",
+         "1\tAna\t_\tX\t_\t_\t0\tr\t_\tname=B-PER\n2\tva\t_\tX\t_\t_\t1\tx\t_\tname=O\n", "Ana/B-PER va/O"),
+    case("spaCy conllu_empty_heads_ner", "1\tAna\t_\tX\t_\t_\t_\tr\t_\t_\n2\tva\t_\tX\t_\t_\t_\tx\t_\t_\n",
+         "a.txt:1: found no column of tags"),
+    case("spaCy iob_to_docs", "Ana|B-PER va|O\nLugo|B-LOC .|O\n", "a.txt:1: found no column of tags"),
+    case("spaCy iob_to_biluo", "Ana U-PER\nva O\nSan B-LOC\nJuan L-LOC\n",
+         "Ana/B-PER va/O San/B-LOC Juan/I-LOC"),
+    case("seqeval iob1_tokens", "Ana I-PER\nva O\nGil I-PER\nLuz B-PER\n",
+         "Ana/B-PER va/O Gil/B-PER Luz/B-PER"),
+    case("seqeval ioe2_tokens", "Ana E-PER\nva O\nSan I-LOC\nJuan E-LOC\n",
+         "a.txt:1: found E-PER at the start"),
+    case("label-studio-converter, its CoNLL 2003", "-DOCSTART- -X- O\nAna -X- _ B-PER\nva -X- _ O\n",
+         "Ana/B-PER va/O"),
+    case("brat anntoconll, tags before tokens", "B-PER\t0\t3\tAna\nO\t4\t6\tva\n", "Ana/B-PER va/O"),
+])  # fmt: skip
+def test_forms_that_are_found(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(content, "utf-8")
+    if expected.startswith("a.txt:"):
+        with pytest.raises(BackattnError, match=expected):
+            detect([path], "es")
+    else:
+        assert shown(detect([path], "es").files[0]) == expected
 
 
 # Texts of flair (tests/test_tokenize_sentence.py): tokens, and where they begin

@@ -56,10 +56,10 @@ class TokenRows:
         if type(tag) is int and 0 <= tag < len(names):
             return names[tag]
         expected = f"a text or a number from 0 to {len(names) - 1}" if names else "a text"
-        raise CorpusError(
-            f"{where}: found the tag {quoted(tag)}, expected {expected}; say the tags of the numbers in "
-            "their order: --names O,B-PER,I-PER"
-        )
+        advice = "say the tags of the numbers in their order: --names O,B-PER,I-PER"
+        if isinstance(tag, list | dict):
+            advice = "write a tag for each token in the place of spans"
+        raise CorpusError(f"{where}: found the tag {quoted(tag)}, expected {expected}; {advice}")
 
     @property
     def source(self) -> Source:
