@@ -105,6 +105,21 @@ def test_places_slice_tokens_without_their_text(tokens: list[str]) -> None:
     assert document.text == " ".join(tokens)
 
 
+@pytest.mark.parametrize(("text", "tokens", "message"), [
+    ("Ana vive en Lugo", ["Ana", "vive", "Lugo"], "found ' en ' in no token, expected tokens of all"),
+    ("Anabel vive", ["Ana", "vive"], "found 'bel ' in no token"),
+    ("Ana vive.", ["Ana", "vive"], r"found '\.' in no token"),
+    ("Ana", [], "found 'Ana' in no token"),
+    ("Ana vive", ["vive", "Ana"], "found no 'Ana', token 2"),
+    ("Ana vive", ["Ana", "vive", "aquí"], "found no 'aquí', token 3"),
+])  # fmt: skip
+def test_tokens_are_all_of_their_text(text: str, tokens: list[str], message: str) -> None:
+    """Names in the rest would be lost in silence. spaCy, create_from_words_and_text, refuses the same."""
+    data = (json.dumps({"text": text, "tokens": tokens}) + "\n").encode()
+    with pytest.raises(CorpusError, match=f"text:1: {message}"):
+        list(read_json(io.BytesIO(data), form(), lambda: pytest.fail("nothing is to be split")))
+
+
 def test_characters_are_tokens_where_the_corpus_has_characters() -> None:
     splitter = TextSplitter("zh", "character")
     (document,) = read_text(io.BytesIO("王五 住在A城。".encode()), form("character"), splitter)

@@ -8,6 +8,7 @@ from backattn.common.errors import CorpusError
 from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK
 from backattn.corpus.labelled import LONGEST_SENTENCE, LONGEST_TOKEN
+from backattn.corpus.raw_text import tokenise
 from backattn.recipe import Unit
 
 Tokens = tuple[str, ...]
@@ -52,9 +53,9 @@ def found_in(text: str, tokens: Sequence[str], where: str) -> TokenisedSentence:
     """Find the places of tokens in their text, one after the other.
 
     :param where: file and line, for messages.
-    :raises CorpusError: the text does not hold them in this order.
+    :raises CorpusError: the text does not hold them in this order, or more than them and blanks.
     """
-    places, place = [], 0
+    places, between, place = [], [], 0
     for number, token in enumerate(tokens, 1):
         begin = text.find(token, place)
         if begin < 0:
@@ -63,8 +64,15 @@ def found_in(text: str, tokens: Sequence[str], where: str) -> TokenisedSentence:
                 "text; expected the tokens of this very text, in their order; mend them, or leave one of the "
                 "two out"
             )
+        between.append(text[place:begin])
         place = begin + len(token)
         places.append((begin, place))
+    for rest in (*between, text[place:]):
+        if rest.strip() and tokenise(rest, "", "character"):  # no name in it would be found
+            raise CorpusError(
+                f"{where}: found {quoted(rest)} in no token, expected tokens of all the text; mend them, or "
+                "leave one of the two out"
+            )
     return TokenisedSentence(tuple(tokens), tuple(places))
 
 

@@ -142,7 +142,8 @@ def read_json(source: BinaryIO, form: InputForm, splitter: Callable[[], TextSpli
         if text is None:
             yield joined(tokens, form.unit) if tokens else Document("")
         else:
-            yield Document(text, (found_in(text, tokens, where),) if tokens else ())
+            found = found_in(text, tokens, where)
+            yield Document(text, (found,) if tokens else ())
 
 
 def _object(line: str, where: str, fields: JsonlFormat) -> tuple[str | None, Sequence[str] | None]:
