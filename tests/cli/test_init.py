@@ -61,8 +61,8 @@ def test_what_was_found_is_shown_and_the_next_command_works(home: Path) -> None:
     ):
         assert line in out.split("\n")
     command = err.strip().split("\n")[-1].removeprefix("next: ").partition(" (")[0].split()
-    assert command == ["backattn", "train", "my", "--inputs", "words"]
-    small = ["--seeds", "1", "--set", "tagger.epochs=1", "--set", "tagger.hidden=4"]
+    assert command == ["backattn", "train", "my", "--inputs", "words", "--seeds", "1"]
+    small = ["--set", "tagger.epochs=1", "--set", "tagger.hidden=4"]
     status, _, err = run(*command[1:], *small)
     assert status == 0
     assert "\nnext: backattn report my --set tagger.epochs=1 --set tagger.hidden=4" in f"\n{err}"
@@ -396,7 +396,7 @@ def test_online_the_hub_is_asked_and_its_commit_pinned(
     assert load_recipe("my").english_tagger.hub == "flair/ner-english"
     assert err == (
         "next: backattn features my --sentences 100 (a trial; then all), or without models: "
-        "backattn train my --inputs words\n"
+        "backattn train my --inputs words --seeds 1\n"
     )
 
 

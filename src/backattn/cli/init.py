@@ -61,7 +61,7 @@ def _say_next(recipe: Recipe) -> None:
     from backattn.training.training_plan import missing_data, trainings, untrained
 
     name, missing = recipe.name, missing_models(recipe)
-    words = f"backattn train {name} --inputs words"
+    words = f"backattn train {name} --inputs words --seeds 1"
     if all(isinstance(error, NotFetchedError) for error in missing.values()):
         say_next(f"backattn features {name} --sentences 100 (a trial; then all), or without models: {words}")
         return

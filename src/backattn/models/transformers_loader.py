@@ -21,6 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from backattn.common.errors import ModelError, is_environment_error
+from backattn.common.interrupts import interrupts_held
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import error_text, listed, quoted
 from backattn.models.plain_pickle import load_plain
@@ -105,7 +106,8 @@ def read_weights(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with open_regular(path), safe_open(path, "pt") as file:
+    # Held: torch.asarray, by which tensors are read, makes a KeyboardInterrupt a ValueError.
+    with interrupts_held(), open_regular(path), safe_open(path, "pt") as file:
         framework = (file.metadata() or {}).get("format", "pt")
         if framework not in ("pt", "mlx"):  # other frameworks store some weights in another order
             raise ModelError(

@@ -5,10 +5,8 @@ sealed, synced and renamed. A process killed at any moment leaves the old file o
 """
 
 import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from io import FileIO
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from backattn.common.atomic_files import new_partial
 from backattn.common.digests import canonical_json
 from backattn.common.errors import StoreError
+from backattn.common.interrupts import interrupts_to
 from backattn.common.safe_text import error_text
 from backattn.store.digests import array_digest, new_digest
 from backattn.store.layout import FORMAT_VERSION, INDEX, KEY_BYTES, KEYS, Column, Entry, Header, Origin
@@ -114,27 +113,14 @@ class _Disk(FileIO):
         if self._failure is not None:
             raise self._failure
 
-    @contextmanager
-    def keeping_interrupts(self) -> Iterator[None]:
+    def keeping_interrupts(self) -> AbstractContextManager[None]:
         """Keep Ctrl-C as a failure, instead of raising it inside of the HDF5 library.
 
         Raised there it is lost, or becomes a TypeError.
         """
-        # Other threads never receive it, and a handler that a program has set itself is left alone.
-        ours = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if not ours:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._interrupted)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return interrupts_to(self._interrupted)
 
-    def _interrupted(self, *_: object) -> None:
+    def _interrupted(self) -> None:
         self._failure = self._failure or KeyboardInterrupt()
 
 

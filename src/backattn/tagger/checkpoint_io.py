@@ -11,6 +11,7 @@ from torch import Tensor
 
 from backattn.common.atomic_files import is_file, write_whole
 from backattn.common.errors import MissingError, ModelError, is_environment_error
+from backattn.common.interrupts import interrupts_held
 from backattn.common.json_files import parse
 from backattn.common.regular_files import open_regular
 from backattn.common.safe_text import named_error_text
@@ -33,7 +34,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not is_file(path):
         raise MissingError(f"{path}: missing; {ADVICE}")
     try:
-        with open_regular(path), safe_open(path, framework="pt") as file:
+        # Held: torch.asarray, by which tensors are read, makes a KeyboardInterrupt a ValueError.
+        with interrupts_held(), open_regular(path), safe_open(path, framework="pt") as file:
             about = parse((file.metadata() or {}).get("about", "{}"))
             if not isinstance(about, dict):
                 raise ValueError("its description is not a table")
