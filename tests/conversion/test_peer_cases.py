@@ -173,6 +173,8 @@ EMOJI = "👩‍❤️‍👩 Ana 🎊 Lugo"
          Refused("the fields text, frumble, which are of no known")),
     case("doccano classification jsonl", {"text": TEXT, "label": ["good"]}, Refused("the span 'good'")),
     case("doccano json_parser read", [{"text": TEXT, "label": []}], PLAIN),
+    case("doccano json_parser read, with spans", [{"text": TEXT, "label": BOTH}],
+         Refused("a span of doccano; write an object on each line .*, and say --from doccano")),
     case("doccano issue 2264, letters and marks",
          {"text": NFD, "label": [at(NFD, "De\u0301cio", "PER"), at(NFD, "Me\u0301rida", "LOC")]},
          "De\u0301cio/B-PER vive/O en/O Me\u0301rida/B-LOC ./O"),

@@ -242,6 +242,11 @@ def _studio_span(where: str, text: str, result: Any, left_out: Counter[str]) -> 
             span = TextSpan(start, end, kind)
         case {"labels": [_, _, *_] as kinds}:
             raise CorpusError(f"{where}: found a span with the labels {quoted(kinds)}, expected one; mend it")
+        case [int(), int(), str()]:
+            raise CorpusError(
+                f"{where}: found {quoted(value)}, a span of doccano; write an object on each line (JSON "
+                "lines), and say --from doccano"
+            )
         case _:
             raise CorpusError(
                 f"{where}: found {quoted(value)}, expected a span with start, end (whole numbers) and "
