@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sacremoses import MosesTokenizer
 
 from backattn.corpus.raw_text import split_sentences, tokenise, unit_of
+from bounds import bounded
 from examples import examples
 
 LANGUAGES = ("es", "de", "fr", "fi", "zh", "xx", "zh_CN")
@@ -91,6 +92,12 @@ def test_letters_and_their_marks_may_stand_apart(text: str) -> None:
     """Decomposed text (NFD) has the words of composed text (NFC), as its characters spell them."""
     composed = [unicodedata.normalize("NFD", token) for token, _, _ in tokenise(text, "de")]
     assert [token for token, _, _ in tokenise(unicodedata.normalize("NFD", text), "de")] == composed
+
+
+@pytest.mark.parametrize("text", ["e\u0301" * 40_000, "e\u0301a." * 20_000, "Mu\u0308nchen," * 8_000])
+def test_a_long_word_of_letters_and_marks_takes_time_by_its_length(text: str) -> None:
+    with bounded(10, 512):
+        assert tokenise(text, "de") == [(text, 0, len(text))]
 
 
 def test_chinese_is_split_into_characters() -> None:

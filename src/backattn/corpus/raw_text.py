@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from backattn.common.writing import base_language, writes_blanks
@@ -24,6 +25,8 @@ _WORD = re.compile("[^\\s\0-\x1f\x7f-\x9f\u200b\ufeff]+")
 _LONGEST_WORD = 1000
 # A joiner holds an emoji together, or letters of Persian and Hindi.
 _JOINERS = "\u200c\u200d"
+# Vowels and final consonants, which follow the first consonant of a syllable in decomposed Korean.
+_LATER_JAMO = range(0x1160, 0x1200)
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 _CLOSING = "\"'»”’)\\]}」』）"
 # The end of a sentence: its mark and closing quotes, before white space. Chinese needs no space.
@@ -72,23 +75,32 @@ def _composed(chunk: str) -> str:
 
     Moses cuts words behind a mark that is a character of its own, as in the names of files of macOS.
     """
-    composed = unicodedata.normalize("NFC", chunk)
+    if unicodedata.is_normalized("NFC", chunk):
+        return chunk
+    composed = "".join(unicodedata.normalize("NFC", letter) for letter in _letters(chunk))
     return composed if len(composed) < len(chunk) else chunk
 
 
+def _letters(text: str) -> Iterator[str]:
+    """The characters of a text, each with the marks that follow it, and the jamo of a Korean syllable."""
+    start = 0
+    for place in range(1, len(text) + 1):
+        if place == len(text) or not (_is_mark(text[place]) or ord(text[place]) in _LATER_JAMO):
+            yield text[start:place]
+            start = place
+
+
 def _as_written(chunk: str, words: Sequence[str]) -> Sequence[str]:
-    """The words of a chunk's composed form in the chunk's own characters."""
+    """The words of a chunk's composed form in the chunk's own characters; none ends inside a letter."""
     if "".join(words) == chunk:
         return words
-    found, place = [], 0
-    for word in words:
-        ends = range(place + len(word), len(chunk) + 1)
-        end = next((end for end in ends if unicodedata.normalize("NFC", chunk[place:end]) == word), None)
-        if end is None:
-            return [chunk]
-        found.append(chunk[place:end])
-        place = end
-    return found if place == len(chunk) else [chunk]
+    ends, composed, written = {0: 0}, 0, 0  # of letters: place in the composed form -> place in the chunk
+    for letter in _letters(chunk):
+        composed += len(unicodedata.normalize("NFC", letter))
+        written += len(letter)
+        ends[composed] = written
+    places = [ends[end] for end in accumulate(map(len, words), initial=0) if end in ends]
+    return [chunk[start:end] for start, end in pairwise(places)]
 
 
 def _placed(words: Sequence[str], place: int) -> Iterator[tuple[str, int]]:
