@@ -97,6 +97,19 @@ def test_what_another_recipe_has_trained_is_not_replaced(tmp_path: Path) -> None
     assert trained("pt", 4)
 
 
+def test_what_no_training_has_left_in_a_folder_stays(tmp_path: Path) -> None:
+    train(work_of(tmp_path))
+    note = tmp_path / "model" / "my notes"
+    note.mkdir()
+    again = dataclasses.replace(work_of(tmp_path, epochs=3), replace=True)
+    with pytest.raises(RecipeError, match=r"model: holds my notes, which no training has left, and is not"):
+        train(again)
+    assert note.is_dir()
+    assert not train(work_of(tmp_path))  # nothing to do
+    note.rename(tmp_path / "notes")
+    assert train(again)
+
+
 def test_a_finished_model_is_replaced_only_where_that_is_said(tmp_path: Path) -> None:
     """Hours of work, and the runs that have learnt from it."""
     train(work_of(tmp_path))

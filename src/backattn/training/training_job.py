@@ -187,7 +187,7 @@ class TrainingJob:
         """Refuse folders that are not this training's to replace or to work in.
 
         :raises RecipeError: the work folder belongs to another training or to none, or the finished folder to
-            another recipe or to another program.
+            another recipe or to another program, or holds what no training has left.
         """
         finished = read_manifest(self.folder) if is_file(self.folder / MANIFEST) else None
         if finished is not None and not {"files", "versions"} <= finished.keys():
@@ -201,6 +201,14 @@ class TrainingJob:
                 f"{self.folder}: was trained by recipe {quoted(owner)}, and is not replaced by that of "
                 f"{self.lang}; name another folder in this recipe's checkpoint, or move that one away"
             )
+        if finished is not None:
+            written = finished["files"] if isinstance(finished["files"], Mapping) else ()
+            own = {MANIFEST, *written}
+            if others := sorted(path.name for path in self.folder.iterdir() if path.name not in own):
+                raise RecipeError(
+                    f"{self.folder}: holds {listed(others)}, which no training has left, and is not "
+                    "replaced; move that away, or name another folder in this recipe's checkpoint"
+                )
         if self._is_strange():
             raise RecipeError(
                 f"{self.path}: is no work folder of a training, and this training would work there; move it "
