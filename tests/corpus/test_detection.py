@@ -278,6 +278,12 @@ def test_digits_of_places_in_words_are_no_part_of_tokens(tmp_path: Path) -> None
     assert not years.format.segmentation_digit
 
 
+def test_a_word_may_be_the_name_of_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("Tag\tO\nAna\tPER\n\n" + "Ana\tPER\nva\tO\n\n" * 9)
+    assert detect([path]).files[0].sentences[0].tokens == ("Tag", "Ana")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -287,6 +293,10 @@ def test_digits_of_places_in_words_are_no_part_of_tokens(tmp_path: Path) -> None
             "0.txt:1: found 1 column ('Ana'), expected a token and its tag on each line, in columns",
         ),
         ("Ana NN\nva VB\n", "0.txt:1: found no column of tags (column 0 has Ana, va; column 1 has NN, VB), "),
+        ("Word Tag\nAna B-PER\nva O\n", "0.txt:1: found 'Word Tag', the names of columns, expected a token"),
+        # Its tag would be a type of its own.
+        ("#\nWORD\tNER\n\n" + "Ana\tPER\nva\tO\n\n" * 40, r"0.txt:2: found 'WORD\tNER', the names of"),
+        ("word ner pos\n" + "Ana B-PER N\nva O V\n\n" * 40, "0.txt:1: found 'word ner pos', the names of"),
         ("", "0.txt:1: found no token, expected a token a line"),
         ("\n\n \n", "0.txt:1: found no token, expected a token a line"),
         ("# x\n", "0.txt:1: found no column of tags (column 0 has #; column 1 has x), expected"),

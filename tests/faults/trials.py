@@ -29,8 +29,10 @@ from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.run import RunFolder, read_json, read_run
 from faults.workshop import CHECK, NOTES, STAGE_ONE, TRAIN, Lost, Outcome, Workshop, copy
 
-# What a training, or a long `features`, says where no terminal is.
-_PROGRESS = re.compile(r".*epoch \d+/\d+: .*|words[^ ]*(: finished, .*)?|[a-z]+: \d+ of \d+ sentences")
+# What a training, or a long `features`, says where no terminal is, and after the work, before it ends.
+_PROGRESS = re.compile(
+    r".*epoch \d+/\d+: .*|words[^ ]*(: finished, .*)?|[a-z]+: \d+ of \d+ sentences|next: .*"
+)
 # What torch logs by itself, and its library of processors, when no file can be opened any more.
 _OF_TORCH = re.compile(r"W\d{4} [\d:.]+ \d+ torch/|Error in cpuinfo: ")
 

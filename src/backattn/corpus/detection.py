@@ -56,6 +56,8 @@ _BYTE_ORDER_MARKS = {  # the longer one first: it begins as the shorter one does
 # Ids of CoNLL-U that are no tokens, and the column of its KEY=VALUE.
 _NO_TOKEN_ID = re.compile(r"[0-9]+[-.][0-9]+")
 _MISC = 9
+# What a line that names the columns says of that of the tags.
+_HEADINGS = frozenset({"label", "labels", "ner", "ner_tag", "ner_tags", "tag", "tags"})
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,35 @@ def _columns(paths: Sequence[Path], heads: Sequence[list[str]]) -> tuple[_Lines,
             return lines, keyed[1]
         if roles := find_roles(lines.table):
             refuse_other_spelling(paths[0], lines.table, roles)
+            _refuse_headings(paths, heads, lines.tabs, roles.tag)
             return lines, roles
     if not found:
         raise _ragged(paths, heads)
+    _refuse_headings(paths, heads, found[0].tabs)
     raise CorpusError(
         f"{paths[0]}:1: found no column of tags ({found[0].table.shown()}), expected one with O and "
         "tags such as B-PER, B or PER; mend the file, or convert it (`backattn convert`)"
     )
+
+
+def _refuse_headings(
+    paths: Sequence[Path], heads: Sequence[list[str]], tabs: bool, tag: int | None = None
+) -> None:
+    """Refuse a first line that names the columns: read as a token, its tag would be a type.
+
+    :param tag: the column of tags, where it is known.
+    :raises CorpusError: names file and line.
+    """
+    for path, head in zip(paths, heads, strict=True):
+        lines = ((n, line) for n, line in enumerate(head, 1) if line.strip(" \t") and line[0] != "#")
+        number, line = next(lines, (1, ""))
+        row = split_at_tabs(line) if tabs else split_columns(line)
+        names = row[1:] if tag is None else row[tag : tag + 1]
+        if any(name.lower() in _HEADINGS for name in names):
+            raise CorpusError(
+                f"{path}:{number}: found {quoted(shortened(line, 40))}, the names of columns, expected a "
+                "token and its tag; remove the line"
+            )
 
 
 def _split(heads: Sequence[list[str]], tabs: bool) -> _Lines | None:
