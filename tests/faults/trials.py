@@ -34,7 +34,7 @@ _PROGRESS = re.compile(
     r".*epoch \d+/\d+: .*|words[^ ]*(: finished, .*)?|[a-z]+: \d+ of \d+ sentences|next: .*"
 )
 # What torch logs by itself, and its library of processors, when no file can be opened any more.
-_OF_TORCH = re.compile(r"W\d{4} [\d:.]+ \d+ torch/|Error in cpuinfo: ")
+_OF_TORCH = re.compile(r"W\d{4} [\d:.]+ \d+ (\S*/)?torch/|Error in cpuinfo: ")
 
 # Of a store's attributes, what does not name the run that computed it.
 OF_THE_RUN = {ORIGIN.name, ORIGIN.offsets}
