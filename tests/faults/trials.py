@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
 import torch
 
 from backattn.common.atomic_files import PARTIAL
@@ -104,12 +105,14 @@ class Trials:
         stop: tuple[float, int] | None = None,
         statuses: frozenset[int],
         mend: Callable[[], object] = lambda: None,
+        rounded: bool = False,
     ) -> "After":
         """One fault in the cache as it is.
 
         :param before, stop: the fault, as for :meth:`Workshop.command`.
         :param statuses: how the command may end because of it; above 0, it says why in one line.
         :param mend: takes the fault away.
+        :param rounded: a translator's weights may differ from those of the reference by rounding.
         :raises Lost: names the fault, and the promise that was broken.
         """
         had = facts(self.cache) & self.reference.facts
@@ -125,7 +128,7 @@ class Trials:
             self._check()
             if gone := had - facts(self.cache):
                 raise Lost(f"{len(gone)} finished things are gone, such as {min(gone)}")
-            seconds = self._compare()
+            seconds = self._compare(rounded=rounded)
         except Exception as error:
             said = f"{outcome.notes}{outcome.err}".strip()[-2000:]
             raise Lost(f"{self.job.name}: {place}: {error}\n{said}\n{listing(self.cache)}") from error
@@ -141,13 +144,14 @@ class Trials:
         except Exception as error:
             raise Lost(f"{self.job.name}: {place}: {error}\n{listing(self.cache)}") from error
 
-    def _compare(self) -> float:
+    def _compare(self, *, rounded: bool = False) -> float:
         """Bring a copy to its end (the cache stays for the next fault) and compare; gives the seconds."""
         seconds = self._end(copy(self.cache, self.spare))
         found, wanted = result(self.spare), self.reference.result
         if found != wanted:
             differing = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
-            raise Lost(f"another result than that of a run that nothing befell: {differing}")
+            if not (rounded and all(is_rounded(found.get(n), wanted.get(n)) for n in differing)):
+                raise Lost(f"another result than that of a run that nothing befell: {differing}")
         return seconds
 
     def _check(self) -> None:
@@ -227,6 +231,14 @@ def result(cache: Path) -> dict[str, Any]:
         elif path.name != "training.json":
             found[name] = path.read_bytes() if path.is_file() else None
     return found
+
+
+def is_rounded(found: Any, wanted: Any) -> bool:
+    """Whether the weights of two translators differ by no more than rounding does: 0.0001, as measured."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict) or found.keys() != wanted.keys():
+        return False
+    pairs = [[np.frombuffer(side[key], np.float32) for side in (found, wanted)] for key in wanted]
+    return all(one.shape == other.shape and np.abs(one - other).max() < 3e-4 for one, other in pairs)
 
 
 def listing(cache: Path) -> str:
