@@ -285,6 +285,15 @@ def test_a_recipe_that_has_the_features_needs_only_the_commands(
     assert 'tagger.embeddings=["charlm", "bert"]' in supply("CharLM+BERT+BiLSTM+CRF", recipe)
 
 
+def test_a_recipe_of_frozen_features_alone_says_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without word vectors of its own, as in the paper's settings, it is no recipe where they are left out."""
+    charlm = ["embeddings.charlm.hub=zh"]
+    frozen = [*charlm, 'tagger.embeddings=["charlm"]', "tagger.word_dimensions=0"]
+    provide_models(home, monkeypatch)
+    for model in ("BiLSTM+CRF", "CharLM+BiLSTM+CRF", "BAN Embedding+BiLSTM+CRF"):
+        assert supply(model, load_recipe("zh", frozen)) == supply(model, load_recipe("zh", charlm))
+
+
 def test_no_runs_at_all_says_what_the_recipe_needs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(home, translator='hub = "transformer.x"')
     provide_models(home, monkeypatch)

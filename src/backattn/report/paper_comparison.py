@@ -12,7 +12,15 @@ from msgspec import structs
 
 from backattn.common.atomic_files import is_file
 from backattn.common.errors import BackattnError
-from backattn.recipe import EmbeddingName, PaperRecipe, PaperRow, PaperSentences, Recipe, data_path
+from backattn.recipe import (
+    EmbeddingName,
+    PaperRecipe,
+    PaperRow,
+    PaperSentences,
+    Recipe,
+    TaggerRecipe,
+    data_path,
+)
 from backattn.report.comparison import OVERALL, Row, Table, base_of, difference_to
 from backattn.report.significance import Difference
 from backattn.report.text_tables import (
@@ -265,7 +273,8 @@ def missing_inputs(recipe: Recipe) -> str:
 
 def _missing_models(recipe: Recipe, embeddings: Sequence[EmbeddingName]) -> tuple[list[str], bool]:
     """Return how to get each missing model without a training, and whether other models have a training."""
-    selected = structs.replace(recipe, tagger=structs.replace(recipe.tagger, embeddings=tuple(embeddings)))
+    # Of the tagger only the embeddings decide what is trained; the recipe's other keys may not go with these.
+    selected = structs.replace(recipe, tagger=TaggerRecipe(embeddings=tuple(embeddings)))
     try:
         found = trainings(selected)
         return list(map(str, untrained(selected, found))), any(one.state() == "to train" for one in found)

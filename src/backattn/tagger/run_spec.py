@@ -112,7 +112,9 @@ def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
                 f"tagger.fusion: {recipe.fusion} for the inputs transfer, where T stands alone before "
                 "the CRF; expected output: train them by themselves with --set tagger.fusion=output"
             )
-        return replace(recipe, embeddings=())
+        # No word features are read: 0 word dimensions, legal beside embeddings alone, mean nothing here.
+        dimensions = recipe.word_dimensions or TaggerRecipe().word_dimensions
+        return replace(recipe, embeddings=(), word_dimensions=dimensions)
     return recipe
 
 
