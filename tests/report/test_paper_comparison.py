@@ -286,7 +286,7 @@ def test_a_recipe_that_has_the_features_needs_only_the_commands(
 
 
 def test_a_recipe_of_frozen_features_alone_says_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without word vectors of its own, as in the paper's settings, it is no recipe where they are left out."""
+    """Without word vectors of its own, as in the paper's settings, it is no recipe if they are left out."""
     charlm = ["embeddings.charlm.hub=zh"]
     frozen = [*charlm, 'tagger.embeddings=["charlm"]', "tagger.word_dimensions=0"]
     provide_models(home, monkeypatch)
