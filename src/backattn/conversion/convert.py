@@ -3,8 +3,9 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from backattn.common.atomic_files import write_whole_text
@@ -18,6 +19,7 @@ from backattn.conversion.rows import SCHEMES, read_token_lines
 from backattn.conversion.source import Options, Source, first
 from backattn.conversion.tables import TAGS, TOKENS, read_parquet, read_saved_dataset
 from backattn.corpus import Sentence
+from backattn.corpus.conllu import MISC, misc_pairs
 from backattn.corpus.formats import parse_file
 from backattn.corpus.jsonl import json_lines
 from backattn.corpus.labelled import DOCSTART
@@ -26,8 +28,6 @@ from backattn.corpus.spans import spans
 from backattn.corpus.tags import OUTSIDE, from_bioes, is_tag
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
 
-# The column of CoNLL-U that holds KEY=VALUE.
-_MISC = 9
 COLUMN_ENDINGS = (".tsv", ".txt", ".conll", ".bio", ".iob")
 JSON_ENDINGS = (".jsonl",)
 
@@ -148,22 +148,24 @@ def _token_fields(path: Path) -> tuple[str, str]:
 
 
 def _conllu_formats(path: Path) -> Iterable[tuple[str, ConlluFormat]]:
-    """The places where tags are: column 2 (Universal NER), the last column, or MISC by one of its keys."""
-    for tag, key in ((2, ""), (-1, ""), *((_MISC, key) for key in _misc_keys(path))):
+    """The places where tags are: column 2 (Universal NER), the last column, or MISC by one of its keys.
+
+    The file is searched for keys only where no column fits.
+    """
+    for tag, key in chain(((2, ""), (-1, "")), ((MISC, key) for key in _misc_keys(path))):
         where = f"MISC by the key {key}" if key else f"column {tag}"
         for scheme in SCHEMES:
             yield f"{scheme}, in {where}", ConlluFormat(scheme=scheme, tag=tag, tag_key=key)
 
 
-def _misc_keys(path: Path) -> list[str]:
-    """The keys of MISC that have tags, that of the most entities first: NER, NE, name or any other."""
+def _misc_keys(path: Path) -> Iterator[str]:
+    """Yield the keys of MISC that have tags, that of the most entities first: NER, NE, name or any other."""
     entities = Counter[str]()
     for _, line in labelled_lines(path, "a CoNLL-U file"):
-        for pair in "".join(line.split("\t")[_MISC : _MISC + 1]).split("|"):
-            key, _, value = pair.partition("=")
+        for key, value in misc_pairs("".join(line.split("\t")[MISC : MISC + 1])):
             if key and any(is_tag(value, scheme) for scheme in SCHEMES):
                 entities[key] += value != OUTSIDE
-    return [key for key, _ in entities.most_common()]
+    yield from (key for key, _ in entities.most_common())
 
 
 def _first_scheme(path: Path, formats: Iterable[tuple[str, CorpusFormat]]) -> Source:

@@ -23,6 +23,8 @@ from backattn.corpus.labelled_lines import labelled_lines, whole_digest
 from backattn.corpus.tags import OUTSIDE
 from backattn.recipe import ConlluFormat
 
+# Column of CoNLL-U that holds KEY=VALUE|KEY=VALUE; the last.
+MISC = 9
 _TOKEN_ID = re.compile("[0-9]{1,9}")
 _RANGE = re.compile("[0-9]{1,9}-[0-9]{1,9}")
 _EMPTY_NODE = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
@@ -145,5 +147,11 @@ class ConlluRows:
 
 def misc_tag(column: str, key: str) -> str:
     """The value of a key in the column MISC (``KEY=VALUE|KEY=VALUE``); O where it has none."""
-    pairs = (pair.partition("=") for pair in column.split("|"))
-    return next((value for name, _, value in pairs if name == key), OUTSIDE)
+    return next((value for name, value in misc_pairs(column) if name == key), OUTSIDE)
+
+
+def misc_pairs(column: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys and values of the column MISC; a key without ``=`` has an empty value."""
+    for pair in column.split("|"):
+        key, _, value = pair.partition("=")
+        yield key, value

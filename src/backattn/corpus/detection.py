@@ -33,7 +33,7 @@ from backattn.corpus.column_roles import (
     refuse_other_spelling,
     role_notes,
 )
-from backattn.corpus.conllu import misc_tag
+from backattn.corpus.conllu import MISC, misc_pairs, misc_tag
 from backattn.corpus.formats import parse_file, split_at_tabs, split_columns
 from backattn.corpus.jsonl_detection import jsonl_formats
 from backattn.corpus.labelled import DOCSTART, MOST_BYTES, LabelledFile
@@ -53,9 +53,8 @@ _BYTE_ORDER_MARKS = {  # the longer one first: it begins as the shorter one does
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
-# Ids of CoNLL-U that are no tokens, and the column of its KEY=VALUE.
+# Ids of CoNLL-U that are no tokens.
 _NO_TOKEN_ID = re.compile(r"[0-9]+[-.][0-9]+")
-_MISC = 9
 # What a line that names the columns says of that of the tags.
 _HEADINGS = frozenset({"label", "labels", "ner", "ner_tag", "ner_tags", "tag", "tags"})
 
@@ -314,16 +313,16 @@ def _misc_tags(table: Table) -> tuple[str, Roles, Table] | None:
     Gives the key, the roles, and the table with the values of the key in their column.
     """
     plain = find_roles(table)
-    if len(table.names) != _MISC + 1 or (plain and plain.kind != "outside"):
+    if len(table.names) != MISC + 1 or (plain and plain.kind != "outside"):
         return None
-    keys = Counter(pair.partition("=")[0] for column in table.column(_MISC) for pair in column.split("|"))
+    keys = Counter(key for column in table.column(MISC) for key, _ in misc_pairs(column))
     for key, _ in keys.most_common():
         sentences = tuple(
-            tuple([*row[:_MISC], misc_tag(row[_MISC], key)] for row in rows) for rows in table.sentences
+            tuple([*row[:MISC], misc_tag(row[MISC], key)] for row in rows) for rows in table.sentences
         )
         filled = Table(sentences, table.names)
         roles = find_roles(filled)
-        if key and roles and roles.kind == "prefixed" and roles.tag == _MISC:
+        if key and roles and roles.kind == "prefixed" and roles.tag == MISC:
             return key, roles, filled
     return None
 
