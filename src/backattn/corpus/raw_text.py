@@ -62,23 +62,47 @@ def tokenise(text: str, language: str, unit: Unit | None = None) -> list[RawToke
     chunks = [(found[0], found.start()) for found in _WORD.finditer(text)]
     if not chunks:
         return []
-    words = _moses_words([_composed(chunk) for chunk, _ in chunks], base_language(language))
+    composed = [_Composed.of(chunk) for chunk, _ in chunks]
+    words = _moses_words([one.text for one in composed], base_language(language))
     return [
         RawToken(word, start, start + len(word))
-        for (chunk, place), own in zip(chunks, words, strict=True)
-        for word, start in _placed(_as_written(chunk, own), place)
+        for (_, place), one, own in zip(chunks, composed, words, strict=True)
+        for word, start in _placed(one.as_written(own), place)
     ]
 
 
-def _composed(chunk: str) -> str:
+class _Composed(NamedTuple):
     """A chunk with its letters and their marks in one character each (NFC), where that makes it shorter.
 
     Moses cuts words behind a mark that is a character of its own, as in the names of files of macOS.
     """
-    if unicodedata.is_normalized("NFC", chunk):
-        return chunk
-    composed = "".join(unicodedata.normalize("NFC", letter) for letter in _letters(chunk))
-    return composed if len(composed) < len(chunk) else chunk
+
+    chunk: str
+    text: str
+    letters: Sequence[tuple[str, str]] = ()  # as written, composed; empty where the text is the chunk
+
+    @classmethod
+    def of(cls, chunk: str) -> "_Composed":
+        """Compose a chunk."""
+        if unicodedata.is_normalized("NFC", chunk):
+            return cls(chunk, chunk)
+        letters = [(letter, unicodedata.normalize("NFC", letter)) for letter in _letters(chunk)]
+        text = "".join(composed for _, composed in letters)
+        return cls(chunk, text, letters) if len(text) < len(chunk) else cls(chunk, chunk)
+
+    def as_written(self, words: Sequence[str]) -> Sequence[str]:
+        """The words of the text in the chunk's own characters; none ends inside a letter."""
+        if not self.letters:
+            return words
+        ends = dict(  # of letters: place in the text -> place in the chunk
+            zip(
+                accumulate((len(composed) for _, composed in self.letters), initial=0),
+                accumulate((len(written) for written, _ in self.letters), initial=0),
+                strict=True,
+            )
+        )
+        places = [ends[end] for end in accumulate(map(len, words), initial=0) if end in ends]
+        return [self.chunk[start:end] for start, end in pairwise(places)]
 
 
 def _letters(text: str) -> Iterator[str]:
@@ -88,19 +112,6 @@ def _letters(text: str) -> Iterator[str]:
         if place == len(text) or not (_is_mark(text[place]) or ord(text[place]) in _LATER_JAMO):
             yield text[start:place]
             start = place
-
-
-def _as_written(chunk: str, words: Sequence[str]) -> Sequence[str]:
-    """The words of a chunk's composed form in the chunk's own characters; none ends inside a letter."""
-    if "".join(words) == chunk:
-        return words
-    ends, composed, written = {0: 0}, 0, 0  # of letters: place in the composed form -> place in the chunk
-    for letter in _letters(chunk):
-        composed += len(unicodedata.normalize("NFC", letter))
-        written += len(letter)
-        ends[composed] = written
-    places = [ends[end] for end in accumulate(map(len, words), initial=0) if end in ends]
-    return [chunk[start:end] for start, end in pairwise(places)]
 
 
 def _placed(words: Sequence[str], place: int) -> Iterator[tuple[str, int]]:
