@@ -47,6 +47,16 @@ def is_own_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
+def entries_below(folder: Path) -> Iterator[str]:
+    """Yield the files, links and empty folders below a folder, as paths with slashes; no link is followed."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*files, *links):
+            yield Path(parent, name).relative_to(folder).as_posix()
+        if not folders and not files and parent != str(folder):
+            yield Path(parent).relative_to(folder).as_posix()
+
+
 def make_own_folder(folder: Path) -> None:
     """Make a folder of a cache, where it is not there.
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import structs
 
 from backattn.common.atomic_files import (
+    entries_below,
     is_own_file,
     new_partial_folder,
     publish_folder,
@@ -171,19 +172,12 @@ def _refuse_target(run: Path, folder: Path, *, replace: bool) -> None:
         written = {*read_manifest(folder).files, PACKAGE, CARD}
     except ModelError as error:
         raise RecipeError(f"{folder}: is no packaged run, and is not replaced ({error})") from None
-    foreign = min((name for name in _everything(folder) if name not in written), default="")
+    foreign = min((name for name in entries_below(folder) if name not in written), default="")
     if foreign:
         raise RecipeError(
             f"{folder}: holds {quoted(foreign)}, which no package does, and is not replaced; move that away, "
             "or name another folder"
         )
-
-
-def _everything(folder: Path) -> Iterator[str]:
-    """Files and links below a folder, as paths with slashes."""
-    for parent, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        yield from (Path(parent, name).relative_to(folder).as_posix() for name in (*files, *links))
 
 
 def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:

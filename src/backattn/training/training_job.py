@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from backattn.common.atomic_files import (
     discard_folder,
+    entries_below,
     is_file,
     is_own_folder,
     is_partial,
@@ -204,7 +205,7 @@ class TrainingJob:
         if finished is not None:
             written = finished["files"] if isinstance(finished["files"], Mapping) else ()
             own = {MANIFEST, *written}
-            if others := sorted(path.name for path in self.folder.iterdir() if path.name not in own):
+            if others := sorted(name for name in entries_below(self.folder) if name not in own):
                 raise RecipeError(
                     f"{self.folder}: holds {listed(others)}, which no training has left, and is not "
                     "replaced; move that away, or name another folder in this recipe's checkpoint"
