@@ -58,20 +58,31 @@ class ErrorHandlingGroup(click.Group):
         except BrokenPipeError:  # of a help text
             _end_for_pipe()
 
-    def main(self, *arguments: Any, **named: Any) -> Any:
+    def main(self, *arguments: Any, standalone_mode: bool = True, **named: Any) -> Any:
         """Run the command line with printable output, help texts included."""
         if os.environ.get("_BACKATTN_COMPLETE"):  # click writes the completion scripts of shells as bytes
             return super().main(*arguments, **named)
         with printable_output():
-            return self._main(*arguments, **named)
+            named["standalone_mode"] = False
+            if not standalone_mode:
+                return super().main(*arguments, **named)
+            sys.exit(self._status(*arguments, **named))
 
-    def _main(self, *arguments: Any, **named: Any) -> Any:
+    def _status(self, *arguments: Any, **named: Any) -> int:
+        """Run the command line; return its exit status.
+
+        Click itself would end with "Aborted!" and status 1 where Ctrl-C comes between its own lines.
+        """
         try:
             try:
-                return super().main(*arguments, **named)
+                status: int | None = super().main(*arguments, **named)
+            except click.ClickException as error:
+                error.show()
+                status = error.exit_code
             finally:
                 sys.stdout.flush()  # what fails here would fail when Python ends, with a traceback
-        except KeyboardInterrupt:
+            return status or 0
+        except (KeyboardInterrupt, click.Abort):
             _stop()
         except BrokenPipeError:
             _end_for_pipe()
