@@ -261,7 +261,7 @@ def test_the_command_says_what_it_has_done(tmp_path: Path) -> None:
     assert (status, "running text, which is split into tokens by its language" in said) == (2, True)
     status, said = run(file, out, "--source", "es")
     assert status == 0
-    assert "read as doccano (told from its content; --from says another)" in said
+    assert "read as doccano (detected from its content; --from sets another)" in said
     assert 'wrote 1 sentences, 6 tokens, 2 entities; read it with corpus.format kind = "columns"' in said
     status, said = run(file, out, "--source", "es")
     assert (status, "is there already; say --replace to write over it" in said) == (2, True)
