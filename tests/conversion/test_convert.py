@@ -239,7 +239,9 @@ def test_a_brat_folder_holds_files_alone(tmp_path: Path, attack: str) -> None:
         text.mkdir()
     elif attack == "empty":
         (folder / "one.ann").unlink()
-    with pytest.raises(BackattnError, match=r"one\.txt: expected a file \(and no link\)|without \.ann files"):
+    with pytest.raises(
+        BackattnError, match=r"one\.txt: expected a file there \(not a link\)|without \.ann files"
+    ):
         convert(folder)
 
 
