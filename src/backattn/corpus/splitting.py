@@ -1,6 +1,6 @@
 """Split one file into train, dev and test: by documents or sentences, the same way each time.
 
-Equal sentences stay on one side: no sentence of the training may be in the test. The lines of the file are
+Equal sentences stay on one side: no training sentence may be in the test. The lines of the file are
 kept as they are, so that its format fits the parts.
 """
 

@@ -127,8 +127,7 @@ def _is_bare_type(kind: str) -> bool:
 def other_spelling(types: Collection[str]) -> dict[str, str]:
     """Find tags in another spelling (``B_PER``, ``PER-B``, ``b-PER``) that were read as bare types.
 
-    They are tags if all have such a prefix, and either one type has B and another prefix, or all begin with
-    B.
+    They are tags if all have such a prefix, and either a type has B and another prefix, or all begin with B.
 
     :return: tag -> its spelling here; empty if these are types.
     """
