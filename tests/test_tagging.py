@@ -135,7 +135,7 @@ def test_a_run_on_links_cannot_tag_new_text(run: Run, tmp_path: Path) -> None:
 def test_vectors_that_are_gone_are_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "toy.vec").unlink()
     with pytest.raises(
-        MissingError, match=r"toy\.vec: .*; the run needs the very file that it has learnt from"
+        MissingError, match=r"toy\.vec: .*; the run needs exactly the file that it was trained with"
     ):
         tag(run, "anna singt\n")
 

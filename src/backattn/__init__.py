@@ -24,7 +24,7 @@ __all__ = ["BackattnError", "Entity", "Tagger", "__version__", "features", "load
 
 
 def __getattr__(name: str) -> Any:
-    """The names of the API, which import torch, when they are first used."""
+    """Import a name of the API when it is first used: its modules import torch."""
     if name == "features":  # the package of that name, which can be called
         return import_module("backattn.features")
     if name in __all__:

@@ -24,7 +24,7 @@ _BATCH = 256
 class Entity(NamedTuple):
     """An entity that was found.
 
-    :param text: its text; of tokens, with a blank between words.
+    :param text: its text; for a list of tokens, the tokens joined by blanks (characters: by nothing).
     :param type: its type, as in the corpus of the run.
     :param start: where it begins: ``text[start:end]`` is the entity in a text, ``tokens[start:end]`` in a
         list of tokens.
@@ -89,10 +89,10 @@ class Tagger:
         Texts are split into sentences and words (Chinese: characters). Many are best given at once: they are
         tagged in batches, and equal sentences are computed once.
 
-        :raises CorpusError: it is something else, or a token is none.
+        :raises CorpusError: the argument is of another type, or a token is empty or holds a line feed or tab.
         :raises MissingError: a model of stage one is missing.
-        :raises ModelError: a model is damaged, or a pickle that nobody vouches for.
-        :raises StaleError: another model than the run's lies at its path.
+        :raises ModelError: a model is damaged, or is a pickle that nobody vouches for.
+        :raises StaleError: the file at a model's path is not the model that the run was trained with.
 
         >>> import backattn
         >>> tagger = backattn.load("es", best=True)
@@ -150,7 +150,7 @@ def load(
 ) -> Tagger:
     """Load a finished run.
 
-    :param run: folder of the run, or its name where only one below the cache has it.
+    :param run: folder of the run, or its name if that is unique below the cache.
     :param best: ``run`` is a LANG; take its run with the best dev F1.
     :param device: ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
     :param tokenizer: what splits raw text into words: ``moses``, or ``spacy``.
@@ -158,8 +158,8 @@ def load(
     :param trust: open flair models whatever their sha256. They are pickles, which can run code.
     :param trust_sha256: sha256 of flair models that may be opened.
     :raises MissingError: there is no such run.
-    :raises ModelError: a file of it is damaged.
-    :raises RecipeError: an argument is wrong, or the run is of a version with other recipes.
+    :raises ModelError: a file of the run is damaged.
+    :raises RecipeError: an argument is wrong, or a version with other recipe keys made the run.
 
     >>> import backattn
     >>> backattn.load("es", best=True).types

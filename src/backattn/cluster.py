@@ -1,12 +1,12 @@
-"""Have tasks computed by actors of a Ray cluster. The only importer of ray.
+"""Compute tasks in actors of a Ray cluster. The only importer of ray.
 
 Each actor holds what its tasks need (models, a corpus), on one GPU or on some CPUs. This process, the driver,
-hands out the tasks, and it is the only one that writes: an actor returns bytes, and whoever asked checks them
-as a file is checked. So the nodes need no common file system.
+hands out the tasks, and it is the only one that writes: an actor returns bytes, and the caller checks them as
+it would check a file. So the nodes need no common file system.
 
-Only core actors are used, and not ray.data, which takes twice the processor time for the same shards. An
-actor is never restarted by Ray (``max_restarts=0``), which waits for ever where no node is left: a dead one
-is replaced here, and its task is handed out again.
+Only core actors are used, and not ray.data, which takes twice the processor time for the same shards. Ray
+never restarts an actor (``max_restarts=0``), since it would wait for ever where no node is left: this module
+replaces a dead actor and hands its task out again.
 """
 
 import json
@@ -21,7 +21,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-# Ray reports its use to its makers otherwise. Read when ray is imported.
+# Otherwise Ray sends usage statistics to its makers. It reads the variable when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
@@ -37,15 +37,15 @@ from backattn.common.safe_text import one_line, plain, quoted
 from backattn.common.version import __version__
 from backattn.recipe import cache_root, data_path
 
-# A cluster of this machine alone, which ends with the command.
+# Address of a cluster of this machine alone, which ends with the command.
 _OWN = "local"
 # Bytes of results that the cluster may hold for this process at a time.
 _IN_FLIGHT = 1 << 30
 _TICK = 1.0
 _CONNECTING_SECONDS = 20.0
-# So long a cluster may take to find a place for an actor, while no other one works.
+# Time that a cluster may take to place an actor while no other actor works.
 _PLACING_SECONDS = 120.0
-# Begin of an answer that is the text of an error; a result begins otherwise.
+# Prefix of an answer that is the text of an error; no result begins with it.
 _ERROR = b"error\n"
 _ERROR_LINE = re.compile(r"[\w.]+(Error|Exception): ")
 
@@ -55,27 +55,27 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """Names the task; deaths of actors are counted by it."""
+        """Name of the task, by which deaths of actors are counted."""
 
     @property
     def size(self) -> int:
-        """What the bytes of its result grow with."""
+        """Size of the task, in any unit to which the bytes of its result are proportional."""
 
     def packed(self) -> Any:
         """Copy the task for another machine; called each time it is handed out."""
 
 
 AnyTask = TypeVar("AnyTask", bound=Task)
-# Computes a task; the bytes do not begin with ``error``.
+# Computes a task; the bytes must not begin with _ERROR.
 Compute = Callable[[Any], bytes]
 
 
 @dataclass(frozen=True)
 class Answer(Generic[AnyTask]):
-    """What became of a task.
+    """The outcome of a task: its result or its error.
 
     :param node: the node and process that computed it, for messages.
-    :param error: why there is no result.
+    :param error: the reason why there is no result; None where there is one.
     """
 
     task: AnyTask
@@ -112,7 +112,7 @@ class Cluster:
         A task that fails, or at which several actors died, does not stop the others.
 
         :param load: makes the function that computes a task, once in each actor; it is pickled.
-        :param tasks: emptied meanwhile; whoever takes the answers may put more in.
+        :param tasks: a queue that this method empties; the caller may add tasks while it takes the answers.
         :raises BackattnError: an actor cannot load; actors die again and again; there is no room for one.
         """
         run = _Run(self, load, tasks)
@@ -130,41 +130,43 @@ class Cluster:
 def open_cluster(
     address: str | None, device: str, workers: int | None, threads: int | None
 ) -> Iterator[Cluster]:
-    """Connect to a cluster, and leave it.
+    """Connect to a cluster for a block, then disconnect.
 
     :param address: HOST:PORT of its head; None starts one of this machine alone, and ends it.
     :param device: as of ``--device``; ``auto`` takes GPUs where a node has one.
-    :param workers: number of actors; None for all that have room: one for each GPU, or for so many CPUs.
-    :param threads: of each actor; None for one.
+    :param workers: number of actors; None for as many as have room: one for each GPU, else one for each
+        ``threads`` CPUs.
+    :param threads: CPU threads of each actor; None for one.
     :raises MissingError: no cluster answers there.
-    :raises RecipeError: it lacks what the options want, or the address is of another form.
+    :raises RecipeError: the cluster lacks what the options ask for, or the address is not HOST:PORT.
     """
     with connected(address or _OWN):
         resources = ray.cluster_resources()
         gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
         if device.startswith("cuda") and not gpus:
-            raise RecipeError(f"--device {device}: no node of the Ray cluster has a GPU")
+            raise RecipeError(f"--device {device}: no node of the Ray cluster has a GPU; leave --device out")
         threads = threads or 1
         workers = workers or gpus or int(resources.get("CPU", 0) // threads)
         if not workers:
-            raise RecipeError(f"--threads {threads}: the Ray cluster has fewer CPUs")
+            raise RecipeError(f"--threads {threads}: the Ray cluster has fewer CPUs; give a smaller number")
         yield Cluster(workers, threads, "cuda" if gpus else "cpu")
 
 
 class _Job(JobConfig):  # type: ignore[misc]
-    """A job whose workers look for modules where their own node has them, and nowhere else.
+    """A job whose workers import modules only from the places of their own node.
 
-    Ray would put the current folder of this process before all others there, which may be a stranger's.
+    Otherwise Ray puts the current folder of this process first in their search path, and that folder may hold
+    a stranger's files.
     """
 
     def _runtime_env_has_working_dir(self) -> bool:
-        """Say that Ray has carried the folder to the nodes itself; it adds none then."""
+        """Claim that Ray has copied the folder to the nodes: it then adds no folder to the search path."""
         return True
 
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Connect to a cluster, and leave it; one of this machine alone is started for ``local``, and ended.
+    """Connect to a cluster for a block; ``local`` starts one of this machine alone, and ends it afterwards.
 
     :param address: always passed on: without it, Ray would follow a file that a dead cluster left behind.
     :raises MissingError: no cluster answers there.
@@ -179,7 +181,7 @@ def connected(address: str) -> Iterator[None]:
         ray.init(address=address, job_config=_Job(), log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise _no_cluster(address, error) from None
-    # Ray prints what befalls its processes, from a thread, where answers belong.
+    # A thread of Ray prints events of its processes to standard output, which is for answers.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
             yield
@@ -190,7 +192,7 @@ def connected(address: str) -> Iterator[None]:
 def _require_listener(address: str) -> None:
     """Refuse an address where nothing listens: Ray itself would try for minutes.
 
-    :raises RecipeError: it is none of the form HOST:PORT.
+    :raises RecipeError: it is not of the form HOST:PORT.
     """
     host, colon, port = address.rpartition(":")
     if address == _OWN:
@@ -218,7 +220,7 @@ def _no_cluster(address: str, error: Exception) -> MissingError:
 
 @dataclass(frozen=True)
 class _Worker:
-    """An actor, and what it was asked last: ``place``, ``load`` or ``compute``.
+    """An actor, and the method of it that was called last: ``place``, ``load`` or ``compute``.
 
     :param node: where it runs; empty until it is known.
     """
@@ -232,7 +234,7 @@ class _Worker:
 
 @dataclass
 class _Run(Generic[AnyTask]):
-    """The state of a run: actors that are idle, and those that owe an answer, by its reference."""
+    """The state of :meth:`Cluster.run`: idle actors, and busy ones by the reference of their answer."""
 
     cluster: Cluster
     load: Callable[[], Compute]
@@ -240,13 +242,13 @@ class _Run(Generic[AnyTask]):
     idle: list[_Worker] = field(default_factory=list)
     busy: dict[Any, _Worker] = field(default_factory=dict)
     deaths: Counter[str] = field(default_factory=Counter)
-    # Deaths since the last result, and the most bytes of a result for one of its task's size.
+    # Deaths since the last result, and the most bytes of a result divided by the size of its task.
     in_a_row: int = 0
     bytes_per_size: float = 0.0
 
     @property
     def unfinished(self) -> bool:
-        """Whether answers are still to come; an actor for which there is no place is not waited for."""
+        """Whether tasks wait or are being computed; an actor that is still starting does not count."""
         return bool(self.waiting) or any(worker.task is not None for worker in self.busy.values())
 
     def start_actor(self) -> None:
@@ -258,7 +260,7 @@ class _Run(Generic[AnyTask]):
         self.busy[actor.place.remote()] = _Worker(actor, "place", time.monotonic())
 
     def hand_out(self) -> None:
-        """Give tasks to idle actors, as long as their results have room."""
+        """Give tasks to idle actors, as long as the cluster has memory for the results."""
         while self.waiting and self.idle:
             task = self.waiting[0]
             held = sum(worker.task.size for worker in self.busy.values() if worker.task is not None)
@@ -270,7 +272,7 @@ class _Run(Generic[AnyTask]):
             self.busy[answer] = _Worker(worker.actor, "compute", time.monotonic(), task, worker.node)
 
     def take_answers(self) -> Iterator[Answer[AnyTask]]:
-        """Wait for an answer of an actor, and act on it; yields it if it is that to a task."""
+        """Wait for an answer of an actor and act on it; yield it if it answers a task."""
         ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=_TICK, fetch_local=False)
         if not ready:
             self._refuse_endless_waiting()
@@ -278,7 +280,9 @@ class _Run(Generic[AnyTask]):
             worker = self.busy.pop(reference)
             try:
                 data = ray.get(reference)
-            except RayTaskError as error:  # not in our code, which tells its errors: the node lacks a module
+            except (
+                RayTaskError
+            ) as error:  # our code returns its errors, so this is another: a module is missing
                 raise _failure(worker, str(error.cause)) from None
             except RayError as error:  # the actor is dead, or its answer was lost with its node
                 yield from self._bury(worker, error)
@@ -307,7 +311,7 @@ class _Run(Generic[AnyTask]):
             yield Answer(worker.task, worker.node, b"" if error else data, error)
 
     def _bury(self, worker: _Worker, death: RayError) -> Iterator[Answer[AnyTask]]:
-        """Replace a dead actor; its task is handed out again, once the new one, or another, is ready."""
+        """Replace a dead actor; its task is handed out again to the next actor that is ready."""
         ray.kill(worker.actor)
         failure = _failure(worker, f"workers die again and again: {death}")
         self.in_a_row += 1
@@ -343,35 +347,38 @@ def _failure(worker: _Worker, reason: str) -> BackattnError:
 
 
 def _reason(text: str) -> str:
-    """One line of an error of Ray: of a traceback the last one."""
+    """Reduce an error of Ray to one line: the last one of a traceback, else the first."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
     return lines[-1] if _ERROR_LINE.match(lines[-1]) else lines[0].rstrip(".")
 
 
 def _error_of(data: Any, worker: _Worker) -> BackattnError | None:
-    """Return the error that an answer tells; None if it is none.
+    """Return the error that an answer holds; None if it is a result.
 
-    :raises BackattnError: it is no bytes.
+    :raises BackattnError: the answer is not bytes.
     """
     if type(data) is not bytes:
         raise _failure(worker, f"answered with {type(data).__name__}, expected bytes")
     if not data.startswith(_ERROR):
         return None
     kind, _, message = data[len(_ERROR) :].decode("utf-8", "replace").partition("\n")
-    told = f"{message} (on the node {worker.node})"
-    return StaleError(told) if kind == "StaleError" else BackattnError(told)
+    located = f"{message} (on the node {worker.node})"
+    return StaleError(located) if kind == "StaleError" else BackattnError(located)
 
 
 def _refuse_another_version(data: bytes) -> str:
-    """Return the node of an actor, if it runs the package that runs here.
+    """Return the node of an actor, if it runs the same version of the package as this process.
 
     :raises BackattnError: it runs another version, or another commit.
     """
     try:
-        told = json.loads(data)
-        node, version, commit = (str(told[name]) for name in ("node", "version", "commit"))
+        place = json.loads(data)
+        node, version, commit = (str(place[name]) for name in ("node", "version", "commit"))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise BackattnError("an actor of the Ray cluster says nothing sensible of its place") from None
+        raise BackattnError(
+            "an actor of the Ray cluster described its node in an unknown form; install the same backattn on "
+            "every node, then run the same command again"
+        ) from None
     own = package_commit()
     if version != __version__ or (commit and own and commit != own):
         raise BackattnError(
@@ -382,7 +389,7 @@ def _refuse_another_version(data: bytes) -> str:
 
 
 def _folders() -> dict[str, str]:
-    """Where models, stores and data lie here, for nodes whose own environment does not say."""
+    """Return the folders of this process by environment variable, for nodes that do not set them."""
     return {
         "BACKATTN_CACHE": os.path.abspath(cache_root()),
         "BACKATTN_DATA": os.path.abspath(data_path("")),
@@ -390,24 +397,24 @@ def _folders() -> dict[str, str]:
 
 
 class _Actor:
-    """What runs on a node. Its methods return bytes: the answer, or the text of an error."""
+    """The actor that runs on a node. Its methods return bytes: the answer, or the text of an error."""
 
     def __init__(self, folders: dict[str, str]) -> None:
         for name, value in folders.items():
             os.environ.setdefault(name, value)
 
     def place(self) -> bytes:
-        """Where this runs, and what."""
+        """Return the node and process of this actor, and the version and commit of the package."""
         node = f"{ray.util.get_node_ip_address()}, process {os.getpid()}"
-        told = {"node": node, "version": __version__, "commit": package_commit()}
-        return json.dumps(told).encode()
+        about = {"node": node, "version": __version__, "commit": package_commit()}
+        return json.dumps(about).encode()
 
     def load(self, load: Callable[[], Compute], threads: int) -> bytes:
         """Load what the tasks need."""
         try:
             self._threads, self._compute = threads, load()
         except Exception as error:
-            return _told(error)
+            return _error_bytes(error)
         return b""
 
     def compute(self, task: Any) -> bytes:
@@ -416,11 +423,11 @@ class _Actor:
             with threads_of_torch(self._threads):
                 return self._compute(task)
         except Exception as error:
-            return _told(error)
+            return _error_bytes(error)
 
 
-def _told(error: Exception) -> bytes:
-    """The text of an error, whose object only its own class could unpickle."""
+def _error_bytes(error: Exception) -> bytes:
+    """Encode an error as text: to unpickle the object, the driver would need its class."""
     text = str(error) if isinstance(error, BackattnError) else f"{type(error).__name__}: {error}"
     if out_of_memory(error):
         text = f"out of memory ({text}); use smaller batches, or fewer workers a node"

@@ -1,4 +1,4 @@
-"""``backattn evaluate``: score a finished run on other labelled files, with new text through both stages."""
+"""``backattn evaluate``: run other labelled files through both stages, and score a finished run on them."""
 
 from collections.abc import Sequence
 from pathlib import Path

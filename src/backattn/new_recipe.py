@@ -42,10 +42,10 @@ from backattn.recipe.writing import Value, to_toml
 
 _TAGGER = "english/tagger.safetensors"
 _PUBLIC_TAGGER = "flair/ner-english"
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")  # of the file that is split, which its parts get
-_SHOWN = 3  # tokens
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")  # of the file that is split; its parts get the same
+_SHOWN = 3  # tokens shown as an example
 _COMMENTS = {
-    "corpus.format.type": "of all entities: the tags of the file have no types",
+    "corpus.format.type": "the type of all entities: the tags of the file have none",
     "corpus.format.orphans": "an I- that continues no entity begins one",
     "corpus.unit": "a token is one character",
     "transfer.normalise": 'better on dev than "none", the paper\'s eq. 5',
@@ -57,7 +57,7 @@ _COMMENTS = {
 class NewRecipe:
     """A recipe that was written, and what it was made of.
 
-    :param parts: of the one file that was split; None where there were three.
+    :param parts: the parts of the one file that was split; None where three files were given.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class NewRecipe:
         }
 
     def to_text(self) -> str:
-        """What was found, with the first sentence that has an entity, and what could be otherwise."""
+        """What was found, the first sentence that has an entity, the notes and the warnings."""
         rows = list(self._rows())
         width = max(len(name) for name, _ in rows)
         example = self.statistics.example
@@ -116,7 +116,7 @@ class NewRecipe:
 
 
 def _form_rows(detected: Detected) -> Iterator[tuple[str, str]]:
-    """The form, and where tokens and tags are."""
+    """Yield rows about the form of the files and the places of tokens and tags."""
     format = detected.format
     sentences = [s for file in detected.files for s in file.sentences[:_SHOWN]]
     shown = listed(list(dict.fromkeys(token for s in sentences for token in s.tokens))[:_SHOWN])
@@ -156,10 +156,10 @@ def write_recipe(
 
     :param files: train, dev and test; or one, which is split and written below ``data/NAME``.
     :param source: code of their language; empty where it is not known.
-    :param percents: of the sentences of one file, for train, dev and test.
+    :param percents: shares of the sentences of one file for train, dev and test; empty for three files.
     :param online: take a public model where the hub has one.
     :param replace: write over a recipe, and over the files of a split.
-    :raises RecipeError: the name, the paths or the options are not valid, or there is such a recipe.
+    :raises RecipeError: the name, the paths or the options are not valid, or the recipe exists.
     :raises CorpusError: the files are of another form; names file and line.
     :raises MissingError: a file cannot be read, or the hub does not answer.
     """
@@ -184,9 +184,9 @@ def write_recipe(
 
 
 def _new_path(name: str, replace: bool) -> Path:
-    """The path of the recipe.
+    """Return the path of the new recipe.
 
-    :raises RecipeError: the name is not valid, or a recipe has it.
+    :raises RecipeError: the name is not valid, or another recipe has it.
     """
     if not NAME.fullmatch(name) or name.endswith(".toml"):
         raise RecipeError(
@@ -194,7 +194,7 @@ def _new_path(name: str, replace: bool) -> Path:
         )
     path = PIPELINES / f"{name}.toml"
     if os.path.lexists(path) and not replace:
-        raise RecipeError(f"{path}: there is such a recipe; choose another name, or pass --replace")
+        raise RecipeError(f"{path}: exists already; choose another name, or pass --replace")
     if is_file(PACKAGED / path.name) and not os.path.lexists(path) and not replace:
         raise RecipeError(
             f"NAME {name}: the package has a recipe of this name, which {path} would hide; choose another "
@@ -234,7 +234,7 @@ def _check_targets(targets: Sequence[Path], files: Sequence[Path], replace: bool
                     f"{target}: a part would be written over the file that is split; move it elsewhere first"
                 )
             if not replace:
-                raise RecipeError(f"{target}: there is such a file; choose another name, or pass --replace")
+                raise RecipeError(f"{target}: exists already; choose another name, or pass --replace")
 
 
 def _parts(file: Path, detected: Detected, percents: Sequence[int]) -> Parts:
@@ -250,15 +250,15 @@ def _parts(file: Path, detected: Detected, percents: Sequence[int]) -> Parts:
 
 
 def _suffix(file: Path) -> str:
-    """The end of the name of the parts of a file, which are not packed."""
+    """Return the suffix of the parts of a file, which are not compressed."""
     suffix = (file.with_suffix("") if file.suffix == ".gz" else file).suffix
     return suffix if _SUFFIX.fullmatch(suffix) and suffix != ".gz" else ".txt"
 
 
 def _part_files(file: Path, detected: Detected, parts: Parts) -> list[bytes]:
-    """The bytes of each part of a file: its lines as they are, so that its format reads the parts.
+    """Return the bytes of each part of a file: its lines unchanged, so that the format of the file fits them.
 
-    :raises CorpusError: a part is not read as it was in the whole file.
+    :raises CorpusError: the sentences of a part differ when it is read alone.
     """
     (contents,) = detected.files
     encoding = detected.format.encoding if isinstance(detected.format, ColumnFormat) else "utf-8"
@@ -272,7 +272,8 @@ def _part_files(file: Path, detected: Detected, parts: Parts) -> list[bytes]:
             copy.write_bytes(part)
             if parse_file(copy, detected.format).sentences != sentences:
                 raise CorpusError(
-                    f"{file}: the {split} part alone is read otherwise than in the file; name three files"
+                    f"{file}: the {split} part, read alone, gives other sentences than in the whole file; "
+                    "split the file yourself, and name three files"
                 )
     return made
 
@@ -285,9 +286,9 @@ def _corpus(detected: Detected, parts: Parts | None) -> Corpus:
 
 
 def _recipe_path(file: Path) -> str:
-    """A file as a recipe names it: below ``data/`` if it lies there, else by its whole path.
+    """Return the path of a file as a recipe names it: below ``data/`` if it lies there, else the whole path.
 
-    :raises RecipeError: a recipe would read another path in its place.
+    :raises RecipeError: no text in a recipe leads to this file.
     """
     whole = os.path.abspath(file)
     if re.search(r"\$\{\w+\}|[\ud800-\udfff]", whole):
@@ -335,7 +336,7 @@ def _recipe_text(
 
 
 def _english(online: bool) -> tuple[Mapping[str, Value], str]:
-    """The table of the English tagger, and the comment above it."""
+    """Return the table of the English tagger, and the comment above it."""
     if online and not is_file(model_path(_TAGGER)):
         trust = "A public model, a pickle: `features` asks for --trust-sha256 or --trust."
         return {"kind": "flair", "hub": _PUBLIC_TAGGER}, trust
@@ -343,5 +344,5 @@ def _english(online: bool) -> tuple[Mapping[str, Value], str]:
 
 
 def _checked(name: str, path: Path, text: str) -> Recipe:
-    """The recipe of a text that is not written yet."""
+    """Parse and check the text of a recipe before it is written."""
     return from_json({"name": name, **tomllib.loads(text)}, str(path))

@@ -155,9 +155,7 @@ def test_a_recipe_is_written_over_only_with_replace(home: Path) -> None:
     text = Path("pipelines/my.toml").read_text("utf-8")
     status, _, err = run("init", "my", *FILES, "--source", "es")
     assert (status, Path("pipelines/my.toml").read_text("utf-8")) == (2, text)
-    assert err == (
-        "backattn: pipelines/my.toml: there is such a recipe; choose another name, or pass --replace\n"
-    )
+    assert err == ("backattn: pipelines/my.toml: exists already; choose another name, or pass --replace\n")
     # A link is replaced, not followed.
     Path("victim").write_text("mine")
     Path("pipelines/my.toml").unlink()
@@ -180,7 +178,7 @@ def test_one_file_is_split_and_its_parts_are_kept(home: Path) -> None:
     parts = {split: Path(f"data/my/{split}.conll").read_bytes() for split in SPLITS}
     Path("pipelines/my.toml").unlink()
     status, _, err = run("init", "my", str(source), "--split", "80,10,10")
-    assert (status, "data/my/train.conll: there is such a file; " in err) == (2, True)
+    assert (status, "data/my/train.conll: exists already; " in err) == (2, True)
     assert run("init", "my", str(source), "--split", "80,10,10", "--replace")[0] == 0
     assert parts == {split: Path(f"data/my/{split}.conll").read_bytes() for split in SPLITS}
 

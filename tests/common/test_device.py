@@ -107,5 +107,5 @@ def test_float32_takes_the_place_of_bfloat16_and_that_is_said_once(
     assert not takes_bfloat16("bfloat16", "cpu")
     assert not takes_bfloat16("bfloat16", "cpu")
     assert capsys.readouterr().err == (
-        'backattn: float32 is computed where precision = "bfloat16": torch has no kernels for that here\n'
+        "backattn: computing in float32 instead of bfloat16 (precision): torch has no bfloat16 kernels here\n"
     )

@@ -188,10 +188,10 @@ EMOJI = "👩‍❤️‍👩 Ana 🎊 Lugo"
          "Ana/O Gil/O vive/O en/O Lugo/B-LOC ./I-LOC"),
     # GLiNER's own form of training data, which counts tokens.
     case("GLiNER data_processing", {"tokenized_text": ["Ana", "va"], "ner": [[0, 0, "PER"]]},
-         Refused("expected two lists of one")),
+         Refused("expected two lists of equal")),
     case("GLiNER data_processing, as many entities as tokens",
          {"tokenized_text": ["Ana"], "ner": [[0, 0, "PER"]]},
-         Refused(r"the tag \[0, 0, 'PER'\], expected a text; write a tag for each token")),
+         Refused(r"the tag \[0, 0, 'PER'\], expected a text; write one tag for each token")),
 ])  # fmt: skip
 def test_exports_of_doccano(tmp_path: Path, row: Any, expected: Expected) -> None:
     check(write(tmp_path, "a.jsonl", row), expected)

@@ -159,8 +159,8 @@ source = "es"
 
 @pytest.mark.parametrize(("keys", "message"), [
     ('kind = "jsonl"\ntext = "text"', "corpus.format.language: expected a language code .* beside text"),
-    ('kind = "jsonl"\nlanguage = "de"', "corpus.format.language: text is split by it, but text is empty"),
-    ('kind = "jsonl"\ntext = "t"\nlanguage = "de"\nnames = ["O"]', "corpus.format.names: are of tags"),
+    ('kind = "jsonl"\nlanguage = "de"', "corpus.format.language: splits text, but text is empty"),
+    ('kind = "jsonl"\ntext = "t"\nlanguage = "de"\nnames = ["O"]', "corpus.format.names: spell tags"),
     ('kind = "jsonl"\nlanguage = "../x"', "corpus.format.language: expected a language code"),
     ('kind = "jsonl"\nseparator = "tab"', r'separator: unknown key beside kind = \'jsonl\'.*spans'),
     ('kind = "conllu"\ndocstart = "x"', "docstart: unknown key beside kind = 'conllu'"),

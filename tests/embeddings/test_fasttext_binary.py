@@ -130,7 +130,7 @@ def test_the_first_bytes_tell_the_formats_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 13}, "version 13 of fastText's binary format, expected 12"),
+        ({"version": 13}, "version 13 of fastText's binary format, expected 11 or 12"),
         ({"width": 0}, "its header has width 0, which cannot be"),
         ({"width": -3}, "its header has width -3"),
         ({"width": 2**31 - 1}, "its header has width 2147483647"),

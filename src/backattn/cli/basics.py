@@ -64,7 +64,7 @@ def sample() -> None:
 @threads_option
 def demo(threads: int | None) -> None:
     """Run both stages on the embedded sample, with models trained for it; a few minutes on two cores."""
-    without = "without them `backattn sample` and `backattn train sample --inputs words` run"
+    without = "without these packages, `backattn sample` and `backattn train sample --inputs words` still run"
     require_extras(f"the demo trains models ({without})", ["flair", "fairseq"])
     from backattn.demo.run import run_demo
 

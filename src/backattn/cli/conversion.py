@@ -15,14 +15,16 @@ from backattn.conversion.kinds import KINDS
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--from", "kind", type=click.Choice(KINDS), help="Kind of FILE; default: told from its content."
+    "--from", "kind", type=click.Choice(KINDS), help="Kind of FILE; default: detected from its content."
 )
 @click.option("--source", default="", metavar="XX", help="Language code of running text, to split it.")
 @click.option(
     "--overlap", type=click.Choice(["refuse", "longest"]), default="refuse", show_default=True,
-    help="For entities that overlap, are nested or have gaps: keep the longest, and count the others.",
+    help="Entities that overlap, are nested or have gaps: refuse the file, or keep the longest of them.",
 )  # fmt: skip
-@click.option("--names", default="", metavar="O,B-PER,...", help="The tags that numbers stand for, from 0.")
+@click.option(
+    "--names", default="", metavar="O,B-PER,...", help="The tags that the numbers 0, 1, ... stand for."
+)
 @click.option("--replace", is_flag=True, help="Write over OUT if it is there.")
 @json_option
 def convert(
@@ -38,9 +40,9 @@ def convert(
 
     done = convert_file(file, out, kind=kind, options=make_options(source, overlap, names), replace=replace)
     form = f", {done.form}" if done.form else ""
-    told = " (told from its content; --from says another)" if done.guessed else ""
+    how = " (detected from its content; --from sets another)" if done.guessed else ""
     lines = [
-        f"{printable(str(file))}: read as {done.kind}{form}{told}",
+        f"{printable(str(file))}: read as {done.kind}{form}{how}",
         f"{printable(str(out))}: wrote {done.sentences:,} sentences, {done.tokens:,} tokens, "
         f"{done.entities:,} entities; read it with corpus.format "
         + ('kind = "jsonl"' if out.suffix == ".jsonl" else 'kind = "columns", separator = "tab"'),

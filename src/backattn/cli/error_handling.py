@@ -80,7 +80,7 @@ class ErrorHandlingGroup(click.Group):
                 error.show()
                 status = error.exit_code
             finally:
-                sys.stdout.flush()  # what fails here would fail when Python ends, with a traceback
+                sys.stdout.flush()  # a failure on exit, instead of here, would print a traceback
             return status or 0
         except (KeyboardInterrupt, click.Abort):
             _stop()
@@ -107,7 +107,7 @@ def _usage_on_one_line() -> Iterator[None]:
 
 
 def _drop(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere: Python writes it at its end, and would end with status 120."""
+    """Discard what a stream still holds: Python would write it on exit, fail, and exit with status 120."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -1,4 +1,4 @@
-"""The command that writes a recipe for one's own files."""
+"""The command that writes a recipe for the user's own files."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def init(
 
 
 def _say_next(recipe: Recipe) -> None:
-    """Say the first of the commands that can run here, and what the others lack."""
+    """Print the next command that can run here, and what is missing for the better ones."""
     from backattn.common.errors import NotFetchedError
     from backattn.models.model_digests import missing_models
     from backattn.training.training_plan import missing_data, trainings, untrained

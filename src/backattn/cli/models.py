@@ -93,7 +93,7 @@ def models(
 
 
 def _sources(found: Sequence["Training"]) -> Iterator[str]:
-    """Where the missing data files of trainings come from, and how few are enough."""
+    """Yield lines that say where missing training files come from, and which one is enough to begin with."""
     from backattn.training.training_plan import missing_data
 
     lacking = [training.kind for training in found if missing_data([training])]

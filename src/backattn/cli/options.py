@@ -43,7 +43,7 @@ def _digests(ctx: click.Context, option: click.Parameter, values: tuple[str, ...
 
 
 def _device(ctx: click.Context, option: click.Parameter, value: str) -> str:
-    """Refuse a word that is no device before anything is read; whether there is such a device, torch says."""
+    """Refuse a malformed device name before anything is read. Only torch knows whether the device exists."""
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
         meant = "did you mean cuda? " if "gpu" in value.lower() else ""
         raise RecipeError(f"--device {quoted(value)}: {meant}expected cpu, cuda, cuda:N or auto")
@@ -60,7 +60,7 @@ def _after_preset(ctx: click.Context, option: click.Parameter, values: tuple[str
     return (*ctx.meta.get(_PRESET, ()), *values)
 
 
-# Eager, so that it is read before --set, which it becomes a part of.
+# Eager: it is read before --set, whose callback puts the settings of the preset in front.
 preset_option = click.option(
     "--preset", type=click.Choice(list(PRESETS)), multiple=True, expose_value=False, is_eager=True,
     callback=_keep_preset,
@@ -96,7 +96,7 @@ address_option = click.option(
 
 
 def engine_options(command: _F) -> _F:
-    """Add the options that say who computes shards, and which."""
+    """Add the options that say where shards are computed, and which of them."""
     for option in reversed(_engine_options):
         command = option(command)
     return command
@@ -132,7 +132,7 @@ def load(lang: str, overrides: tuple[str, ...]) -> tuple[Recipe, Corpus]:
 
 
 def tell_disagreements(recipe: Recipe) -> None:
-    """Say on standard error which files of a recipe are named after another language than its source."""
+    """Print on standard error the files of a recipe whose names suggest another language than its source."""
     from backattn.models.source_language import source_disagreements
 
     for line in source_disagreements(recipe):
@@ -145,12 +145,12 @@ def answer(value: Any, text: str, as_json: bool) -> None:
 
 
 def say_next(command: str) -> None:
-    """Say on standard error which command comes next."""
+    """Print on standard error which command comes next."""
     click.echo(printable(f"next: {command}"), err=True)
 
 
 def with_overrides(lang: str, overrides: tuple[str, ...]) -> str:
-    """LANG, ``--preset`` and ``--set`` as they are typed in a shell."""
+    """Return LANG, ``--preset`` and ``--set`` as the user would type them in a shell."""
     preset = ""
     for name in PRESETS:  # _after_preset puts the settings of a preset in front of those of --set
         settings = preset_overrides(name)

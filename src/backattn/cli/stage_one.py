@@ -41,13 +41,15 @@ _COUNTS = {
 @click.command()
 @recipe_options
 @only_option
-@click.option("--dry-run", is_flag=True, help="Only print what would be computed, and for how long.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only print what would be computed, and how long it would take."
+)
 @device_option
 @engine_options
 @click.option("--online", is_flag=True, help="Fetch the hubs' newest models, even where older ones are here.")
 @click.option(
     "--sentences", type=click.IntRange(1), metavar="N",
-    help="Only the first N sentences of each split: a trial. The stores go on with the others later.",
+    help="Only the first N sentences of each split: a trial. A later run adds the others to the stores.",
 )  # fmt: skip
 @trust_options
 @json_option
@@ -87,8 +89,8 @@ def features(
         absent = absent_parts(recipe) if dry_run and part != "embeddings" else []
         lines = [*(time.to_text() for time in times), *(f"missing: {line}" for line in absent)]
         text = "\n".join([_status_lines(lang, statuses), *map(printable, lines)])
-        told = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
-        answer(told, text, as_json)
+        value = {"stages": plain(statuses), "estimates": plain(tuple(times)), "missing": absent}
+        answer(value, text, as_json)
         if statuses and not dry_run and not as_json:
             _say_next(make_plan(recipe, data, part) if sentences else None, lang, overrides, device)
         return
@@ -101,8 +103,8 @@ def features(
     if options.collect:
         made = collect_features(plan).stores
     else:
-        with open_computing(options, device) as (computing, named):
-            found = make_features(recipe, plan, device=named, vouchers=vouchers, computing=computing)
+        with open_computing(options, device) as (computing, chosen):
+            found = make_features(recipe, plan, device=chosen, vouchers=vouchers, computing=computing)
         made = found.stores
         waiting = list(waiting_lines(lang, made))
         for line in waiting:
@@ -121,9 +123,9 @@ def features(
 
 
 def _say_next(plan: "Plan | None", lang: str, overrides: tuple[str, ...], device: str) -> None:
-    """Say the command after `features`: the rest of the corpus, with its time, or `train`.
+    """Print the command after `features`: the same for the rest of the corpus, with its time, or `train`.
 
-    :param plan: of the whole corpus after a trial; None where the whole was asked for.
+    :param plan: the plan of the whole corpus after a trial; None where the run was no trial.
     """
     from backattn.features.check import check as check_plan
     from backattn.features.estimate import estimate
@@ -252,7 +254,7 @@ def _status_lines(lang: str, statuses: Sequence[Any]) -> str:
 
 @contextmanager
 def _naming_missing_data(recipe: Recipe, dry_run: bool) -> Iterator[None]:
-    """Where corpus or models are missing, name in a dry run the files that trainings will miss, too."""
+    """In a dry run, when the corpus or a model is missing, also name the files that trainings would lack."""
     try:
         yield
     except MissingError:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.command()
 @recipe_options
 @click.option(
-    "--inputs", show_default="words,words+transfer; words alone while stage one cannot be made",
+    "--inputs", show_default="words,words+transfer; words alone while stage one cannot be run",
     help="Comma-separated: words, words+transfer (BAN), transfer, random.",
 )  # fmt: skip
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Comma-separated numbers.")
@@ -59,8 +59,8 @@ def train(
 ) -> None:  # fmt: skip
     """Stage two: train taggers on the cached features. A killed training goes on.
 
-    Without --inputs, words alone are trained as long as stage one was never made and lacks a model.
-    A run that fails does not stop the others. What is unusual about the corpus is told first, as by
+    Without --inputs, only words are trained while stage one was never run and lacks a model.
+    A run that fails does not stop the others. Warnings about the corpus are printed first, as by
     `backattn corpus`. The results depend on --threads, but not on --jobs.
     """
     from backattn.experiments.grid import parse_grid
@@ -100,7 +100,7 @@ def train(
 def _ray_cluster(
     address: str | None, device: str, workers: int | None, threads: int
 ) -> "Callable[[], AbstractContextManager[Cluster]]":
-    """Give what opens a cluster, which costs seconds, where something is to be trained."""
+    """Return a function that opens the cluster: that takes seconds, and only training needs it."""
     require_extras("--engine ray", ["ray"])
     from backattn.cluster import open_cluster
 
@@ -118,8 +118,8 @@ def _ray_cluster(
 )  # fmt: skip
 @click.option(
     "--with", "systems", multiple=True, metavar="NAME=FILE",
-    help="Another system's predictions of the test split, a token a line in its order, the predicted tag in "
-    "the last column. A NAME given again is another seed. May be repeated.",
+    help="Another system's predictions of the test split: one token a line, in the order of the split, the "
+    "predicted tag in the last column. The same NAME again is another seed. May be repeated.",
 )  # fmt: skip
 @json_option
 def report(
@@ -172,7 +172,7 @@ best_option = click.option("--best", is_flag=True, help="RUN is a LANG: take its
 
 
 def _chosen(run: Path, best: bool) -> Path:
-    """The folder of RUN; says which one --best takes."""
+    """Return the folder of RUN; print the one that --best takes."""
     from backattn.report.run_list import chosen_run
 
     found = chosen_run(run, cache_root(), best=best)
@@ -256,7 +256,7 @@ def _output(output: str | None, as_json: bool) -> str:
 
 
 def _refuse_beside(option: str, value: str, *fitting: str, **others: Any) -> None:
-    """Refuse options that mean something with other values of an option."""
+    """Refuse options that apply only to other values of ``option``."""
     for name, given in others.items():
         if given and value not in fitting:
             raise click.UsageError(
@@ -323,7 +323,9 @@ def package(run: Path, best: bool, folder: Path, models: Any, replace: bool, as_
 @click.command()
 @recipe_options
 @click.argument("sentences", metavar="[SENTENCE...]", nargs=-1)
-@click.option("--run", type=_RunPath(), help="Show the predictions of this run, and of the same without T.")
+@click.option(
+    "--run", type=_RunPath(), help="Show the predictions of this run, and of its base: the same without T."
+)
 @click.option("--most", type=click.IntRange(1), default=30, show_default=True,
               help="Without SENTENCE: sentences of each kind in the list.")  # fmt: skip
 @json_option
@@ -335,7 +337,8 @@ def inspect(
 
     SENTENCE is a place in the corpus such as test:12 (from 1), or the exact tokens separated by spaces.
     Without any, writes a page that lists the sentences of dev and test that T mends, breaks or changes.
-    Predictions are of the best run with T on dev and of its base, unless --run names one of them.
+    Predictions are those of the run with T that is best on dev, and of its base (the same without T), unless
+    --run names one of the two.
     """
     from backattn.report.sentence_list import inspect as inspect_sentences
 

@@ -178,7 +178,7 @@ def remove_files(folder: Path, names: str) -> None:
 
 
 def _entries(folder: Path, end: re.Pattern[str], begin: str = "") -> list[Path]:
-    """The entries whose names are ``begin`` and what the pattern matches; sorted."""
+    """List the entries whose names are ``begin`` followed by a match of ``end``, sorted."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -215,7 +215,7 @@ def publish_folder(finished: Path, folder: Path) -> None:
 def new_partial_folder(folder: Path) -> Iterator[Path]:
     """Make a folder beside ``folder``, to be filled and published; it is removed when the block fails.
 
-    Its process holds a lock on it: one without was left by a killed process, and is removed first.
+    Its process holds a lock on it. Unlocked folders were left by killed processes, and are removed first.
     """
     for path in _entries(folder.parent, _PARTIAL_END, f".{folder.name}"):
         _remove_leftover_folder(path)

@@ -13,12 +13,12 @@ def batches(
 ) -> Iterator[list[int]]:
     """Sort sequences by length, longest first, and cut them where a batch with its padding would be too big.
 
-    :param lengths: of all sequences; their unit (tokens, pieces, characters) is that of ``max_padded``.
+    :param lengths: length of each sequence, in the unit of ``max_padded`` (tokens, pieces, characters).
     :param max_padded: length of a batch's longest sequence times the size of the batch. A longer sequence
         is a batch of its own.
     :param max_sequences: size of a batch; None for no other limit.
-    :param characters: of all sequences, where a batch holds them as well, padded; None where it does not.
-    :param max_characters: the limit on these, counted as ``max_padded``.
+    :param characters: characters of each sequence, if a batch holds padded characters too; else None.
+    :param max_characters: limit on the padded characters of a batch.
     :return: positions in ``lengths``. Equal lengths keep their order.
     """
     batch: list[int] = []

@@ -76,7 +76,7 @@ def has_bfloat16(device: str) -> bool:
 @functools.cache
 def _say_float32() -> None:
     if multiprocessing.parent_process() is None:  # a parent has printed it already
-        message = 'float32 is computed where precision = "bfloat16": torch has no kernels for that here'
+        message = "computing in float32 instead of bfloat16 (precision): torch has no bfloat16 kernels here"
         print(f"backattn: {message}", file=sys.stderr)
 
 

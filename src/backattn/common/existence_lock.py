@@ -1,8 +1,8 @@
 """A lock for file systems without flock: whoever creates the file holds it, and removes it at the end.
 
-The file names its holder. That of a dead process on this host is taken over; whether a process of another
-host lives cannot be seen, so the user decides. Every holder writes a number of its own, so that no content
-ever comes back: what was read of a dead holder stays true.
+The file names its holder. The file of a dead process on this host is taken over; whether a process of another
+host is alive cannot be seen, so the user decides. Every holder writes a random number, so that no two files
+have equal content: a file that reads as that of a dead holder is still the dead holder's.
 
 Only one process may remove the file of a dead holder, or a slow one would remove the file of the next
 holder. The right to remove it is a lock of the same kind beside it, named after the dead holder's content.
@@ -28,7 +28,7 @@ _HOLDER = re.compile(
     rb"process (?P<pid>[1-9]\d{0,9}) on (?P<host>[^\n,]*)"
     rb", started (?P<start>\d*) after boot (?P<boot>[\w-]*) in (?P<space>[\w:\[\]]*), number [0-9a-f]{16}\n"
 )
-# The line of a lock of the kernel's, whose process may have left the file behind.
+# Content of a lock file of :mod:`~backattn.common.file_lock`, which its process may have left behind.
 _KERNEL_HOLDER = re.compile(rb"process (?P<pid>[1-9]\d{0,9}) on (?P<host>[^\n,]*)\n?\0*")
 # Seconds in which the creator of an empty file writes its name into it.
 _WRITTEN = 1.0
@@ -36,11 +36,11 @@ _WRITTEN = 1.0
 
 @dataclass(frozen=True)
 class _Process:
-    """A process, as it can be told from those that had or will have its number.
+    """A process, with what distinguishes it from earlier and later processes of the same number.
 
-    :param start: in the kernel's ticks after boot; empty where that is not known.
+    :param start: start time in the kernel's ticks after boot; empty where it is not known.
     :param boot: id of the boot.
-    :param space: the namespace of process numbers: containers on one host may share its name.
+    :param space: the namespace of process numbers: containers with one host name have several.
     """
 
     pid: int
@@ -51,7 +51,7 @@ class _Process:
 
 
 def take(path: Path) -> bytes:
-    """Create the lock file at ``path``, after that of a dead process was removed.
+    """Create the lock file at ``path``; remove that of a dead process first.
 
     :return: its content, for :func:`release`.
     :raises BusyError: another process holds it, or may hold it.
@@ -86,7 +86,7 @@ def is_holder(content: bytes) -> bool:
 
 
 def no_lock(path: Path, found: str) -> StoreError:
-    """Make the error of a path at which something else lies than a lock file."""
+    """Make the error for a path at which something other than a lock file lies."""
     return StoreError(f"{path}: is {found}, expected a lock file; move it away, then run again")
 
 
@@ -153,7 +153,7 @@ def _require_dead(path: Path, content: bytes) -> None:
 
 
 def _place(process: _Process) -> tuple[str, str]:
-    """A process number means one process in it."""
+    """Return the boot and the namespace within which a process number is unique."""
     return process.boot, process.space
 
 

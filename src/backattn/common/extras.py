@@ -8,7 +8,7 @@ from backattn.common.errors import MissingError
 
 Extra = Literal["transformers", "flair", "fairseq", "vectors", "ray"]
 
-# What a command of the extra imports by itself; these bring the rest along.
+# The packages that our code imports for an extra; pip installs what they need themselves.
 PACKAGES: dict[Extra, tuple[str, ...]] = {
     "transformers": ("transformers", "huggingface_hub", "sentencepiece"),
     "flair": ("flair",),
@@ -25,7 +25,7 @@ def require_extras(what: str, extras: Iterable[Extra | None]) -> None:
     """Refuse work whose packages are not installed, before hours of other work; imports none of them.
 
     :param what: what needs them, as the beginning of a message: "the translator".
-    :param extras: that bring the packages; None for work that needs none.
+    :param extras: extras that bring its packages; None for work that needs none.
     :raises MissingError: names a package that is missing, and the line that installs the extras.
     """
     absent: dict[Extra, str] = {}

@@ -101,7 +101,7 @@ def _acquire(path: Path, file: FileIO, made: bool) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        if made:  # it would be a lock of the other kind
+        if made:  # with BACKATTN_LOCK=file, a file that exists counts as locked
             path.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: its file system has no locks ({error.strerror}); set BACKATTN_LOCK=file for every "

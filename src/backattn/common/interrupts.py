@@ -29,7 +29,7 @@ def interrupts_to(handler: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Raise the KeyboardInterrupt of a Ctrl-C in the block when the block has ended.
+    """Delay the KeyboardInterrupt of a Ctrl-C until the block has ended.
 
     :raises KeyboardInterrupt: in the place of any other exception of the block.
     """

@@ -18,10 +18,10 @@ def log_line(line: str, progress: bool) -> None:
 
 
 def time_left(begin: float, done: float, total: float) -> str:
-    """How long the rest of a work takes if it goes on as before.
+    """Say how long the rest of the work takes at the pace so far.
 
-    :param begin: when it began, by ``time.monotonic``.
-    :param done, total: amounts of it, in any unit; something is done.
+    :param begin: when the work began, by ``time.monotonic``.
+    :param done, total: amounts of work, in any unit; ``done`` is not 0.
     """
     return f"{_duration((time.monotonic() - begin) * (total - done) / done)} left"
 

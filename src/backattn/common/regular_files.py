@@ -7,10 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-# What is read whole is no larger: the largest taggers have half of it.
+# Most bytes of a file that is read as a whole; the largest taggers have half of them.
 MOST_BYTES = 1 << 32
-# A file that is larger must have been written: at least one byte of so many, the others may be holes, which
-# some tools make of zeros.
+# In a file larger than _SMALL, at least one byte in _HOLES must have been written; the others may be holes,
+# which some tools make of zeros.
 _SMALL = 1 << 30
 _HOLES = 16
 
@@ -22,7 +22,7 @@ def open_regular(path: Path) -> BinaryIO:
     regular and of that size, but may have endless content.
 
     :raises OSError: there is none, or it is a pipe, a device, a socket or a folder; or it is large and
-        nearly all of it was never written: a few bytes of an archive may become a terabyte so.
+        nearly all holes: a few bytes of an archive can unpack to such a file of a terabyte.
     """
     # Checked before it is opened, since opening a device may have effects; and afterwards, since another file
     # may have taken its place (O_NONBLOCK keeps the open from waiting for a pipe).
@@ -42,7 +42,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
-    """All bytes of a regular file.
+    """Read all bytes of a regular file.
 
     :raises OSError: as :func:`open_regular`; or there are more than ``most``.
     """
@@ -51,7 +51,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         if size > most:
             raise OSError(errno.EFBIG, f"{size:,} bytes, expected at most {most:,}", str(path))
         file.seek(0)
-        return file.read(size)  # of `most` bytes, Python would take the memory first
+        return file.read(size)  # read(most) would allocate `most` bytes first
 
 
 def _require_written(path: Path, descriptor: int, size: int) -> None:

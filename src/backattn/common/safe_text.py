@@ -66,12 +66,12 @@ def shortened(text: str, longest: int = 3 * _LONGEST_VALUE) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """The message of another library's exception on one line, shortened; its class if it has none."""
+    """Return the message of another library's exception on one line, shortened; its class if it has none."""
     return shortened(" ".join(str(error).split()) or type(error).__name__)
 
 
 def named_error_text(error: BaseException) -> str:
-    """The class and the message of another library's exception, as :func:`error_text`."""
+    """Return the class and the message of another library's exception, as :func:`error_text` does."""
     return shortened(f"{type(error).__name__}: {error_text(error)}")
 
 

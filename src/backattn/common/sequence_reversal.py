@@ -11,14 +11,14 @@ from torch.nn import functional
 
 
 def reversal_indices(lengths: Tensor, m: int) -> Tensor:
-    """Positions that reverse each sentence and leave its padding in place. *Shape:* (b, m)"""
+    """Compute the indices that reverse each sentence and leave its padding in place. *Shape:* (b, m)"""
     position = torch.arange(m, device=lengths.device)
     end = lengths.unsqueeze(1)
     return torch.where(position < end, end - 1 - position, position)
 
 
 def gather_steps(values: Tensor, indices: Tensor) -> Tensor:
-    """(b, m, w) -> (b, m, w) with the tokens of each sentence in the order of the indices (b, m).
+    """Reorder the tokens of each sentence by the indices (b, m). (b, m, w) -> (b, m, w)
 
     Whole rows are looked up, as word vectors are: three times as fast as ``gather``, forward and backward.
     """
@@ -28,7 +28,7 @@ def gather_steps(values: Tensor, indices: Tensor) -> Tensor:
 
 
 def run_reversed(lstm: nn.LSTM, inputs: Tensor, indices: Tensor) -> Tensor:
-    """States of a one-direction LSTM that reads each sentence from its last token. (b, m, w) -> (b, m, h)
+    """Run a one-direction LSTM over each sentence from its last token to its first. (b, m, w) -> (b, m, h)
 
     :param lstm: batch first.
     :param indices: of :func:`reversal_indices`. *Shape:* (b, m)

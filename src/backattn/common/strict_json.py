@@ -1,4 +1,4 @@
-"""Parse JSON that others wrote, and refuse what Python's parser would let pass."""
+"""Parse JSON of unknown origin, and refuse what Python's parser would accept."""
 
 from typing import Any, NoReturn
 

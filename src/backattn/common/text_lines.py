@@ -20,7 +20,7 @@ LONGEST_LINE = 1 << 24
 _MOST_UNPACKED = 50
 _NEVER_TOO_MUCH = 1 << 24
 _BLOCK = 1 << 20
-_PACKED_BYTES = 4  # that tell a packed file
+_PACKED_BYTES = 4  # the first bytes of a file, which show whether it is compressed
 
 
 def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -30,7 +30,7 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
     :param remedy: what to do if the file cannot be read, for the message.
     :raises MissingError: the file cannot be read.
     :raises CorpusError: a line is not UTF-8, or longer than any sentence (names file and line), or the file
-        unpacks to far more than text does; or it is packed, and its name does not say so.
+        unpacks to far more than text does, or is compressed although its name does not end in ``.gz``.
     """
     try:
         plain = open_regular(path)
@@ -43,7 +43,8 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         if found := packed_form(path, start):
             plain.close()
             raise CorpusError(f"{path}: expected text, found {found}")
-    # The buffer holds what may pass unpacked, so that a bomb is noticed before its first line takes memory.
+    # The buffer is larger than the size that always passes: a bomb is refused while the buffer is filled,
+    # before its first line takes memory.
     with plain, BufferedReader(_Unpacked(path, plain), _NEVER_TOO_MUCH + 1) if packed else plain as file:
         for number, raw in _numbered(path, file):
             try:
@@ -57,7 +58,7 @@ def text_lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
 
 
 def unpacked(path: Path, packed: bytes, most: int) -> bytes:
-    """The contents of a gzip file.
+    """Unpack the contents of a gzip file.
 
     :param path: the file, for messages.
     :param packed: its bytes.
@@ -77,10 +78,10 @@ def unpacked(path: Path, packed: bytes, most: int) -> bytes:
 
 
 class _Unpacked(RawIOBase):
-    """The contents of a gzip file, whose size is compared to what was read of the file.
+    """A stream of the contents of a gzip file that refuses decompression bombs.
 
     :param path: the file, for messages.
-    :raises CorpusError: while reading: so few bytes have given so many that no text packs so well.
+    :raises CorpusError: while reading, when more bytes were unpacked than text of this packed size can have.
     """
 
     def __init__(self, path: Path, packed: BinaryIO) -> None:
@@ -119,7 +120,10 @@ def _numbered(path: Path, file: BinaryIO | BufferedReader) -> Iterator[tuple[int
 
 
 def packed_form(path: Path, data: bytes) -> str:
-    """What a packed file is, and what to do, by its first bytes; empty for any other, and for a ``.gz``."""
+    """Say by its first bytes what kind of compressed file this is, and what to do; empty for any other file.
+
+    A gzip file whose name ends in ``.gz`` is read as it is: empty, too.
+    """
     if data.startswith(b"\x1f\x8b") and path.suffix == ".dz":
         return (
             "a dictionary of dictd, packed by gzip; convert it to lines of a headword, a tab and its English "

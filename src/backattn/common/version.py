@@ -13,12 +13,12 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
 
 @cache  # each takes a millisecond, and each store asks for ten
 def _version(package: str) -> str:
-    """Version of a package; empty where it is not installed."""
+    """Return the version of a package; empty where it is not installed."""
     try:
         return platform.python_version() if package == "python" else version(package)
     except PackageNotFoundError:
         return ""
 
 
-# Without a version when it runs from a source tree that was never installed.
+# The package has no version when it runs from a source tree that was never installed.
 __version__ = package_versions(["backattn"]).get("backattn", "0+unknown")

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-# Codes of three letters whose language Moses has rules for, and which it knows by two.
+# Three-letter codes of the languages for which Moses has rules -> the two-letter codes that it knows.
 _TWO_LETTERS = {
     "cat": "ca", "ces": "cs", "cze": "cs", "deu": "de", "ger": "de", "ell": "el", "gre": "el", "eng": "en",
     "spa": "es", "est": "et", "fin": "fi", "fra": "fr", "fre": "fr", "gle": "ga", "hun": "hu", "isl": "is",
@@ -17,7 +17,7 @@ _UNSPACED = frozenset({
     "zh", "yue", "wuu", "nan", "hak", "gan", "hsn", "cdo", "cjy", "lzh", "ja", "th", "tha", "lo", "lao",
     "km", "khm", "my", "mya", "bur", "bo", "bod", "tib", "dz", "dzo",
 })  # fmt: skip
-# First words of the Unicode names of characters of their scripts.
+# Scripts of these languages, by the first word of the Unicode names of their characters.
 _UNSPACED_SCRIPTS = frozenset({
     "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO", "KHMER",
     "MYANMAR", "TIBETAN",
@@ -25,23 +25,24 @@ _UNSPACED_SCRIPTS = frozenset({
 
 
 def base_language(code: str) -> str:
-    """The language of a code that may name a region or a script, in two letters where Moses has rules for it:
-    ``zh`` of ``zh-CN`` and of ``zho_Hans``.
+    """Return the language of a code without region and script: ``zh`` for ``zh-CN`` and for ``zho_Hans``.
+
+    A language for which Moses has rules gets the two letters by which Moses knows it.
     """
     language = re.split("[-_]", code)[0].lower()
     return _TWO_LETTERS.get(language, language)
 
 
 def writes_blanks(code: str) -> bool:
-    """Whether a language separates words by blanks.
+    """Return whether a language separates words by blanks.
 
-    :param code: of two or three letters, with a region or a script or without.
+    :param code: language code of two or three letters, with or without a region or a script.
     """
     return base_language(code) not in _UNSPACED
 
 
 def is_spaced(character: str) -> bool:
-    """Whether a character is part of words, and of a script that separates them by blanks."""
+    """Return whether a character is part of words of a script that separates words by blanks."""
     # Letters, numbers and marks: a word of many scripts ends in a vowel sign.
     if unicodedata.category(character)[0] not in "LNM":
         return False
@@ -49,10 +50,10 @@ def is_spaced(character: str) -> bool:
 
 
 def blank_between(left: str, right: str) -> bool:
-    """Whether two tokens are written with a blank between them in a text of a language without blanks.
+    """Return whether a text of a language without blanks has a blank between two tokens.
 
-    Words of scripts that have blanks are: ``New York`` within Chinese, and ``2010 12``. Two single characters
-    are not, for a corpus of characters has cut a word there.
+    It has one between words of scripts with blanks: ``New York`` within Chinese, and ``2010 12``. It has none
+    between two single characters: a corpus of characters has cut a word there.
     """
     if len(left) == len(right) == 1:
         return False
@@ -60,7 +61,7 @@ def blank_between(left: str, right: str) -> bool:
 
 
 def join_unspaced(tokens: Sequence[str]) -> str:
-    """The text of tokens of a language without blanks; between words of other scripts there is one."""
+    """Join tokens of a language without blanks; words of scripts with blanks get a blank between them."""
     return "".join(
         (" " if number and blank_between(tokens[number - 1], token) else "") + token
         for number, token in enumerate(tokens)

@@ -1,5 +1,5 @@
-"""Convert labelled files of other tools to column files or JSON lines, which a corpus is read from.
+"""Convert labelled files of other tools to column files or JSON lines, from which a corpus is read.
 
-Each module reads one kind of file; :mod:`~backattn.conversion.convert` chooses it, and writes the result. A
-library of the field is imported by its own module alone, and only for its own kind.
+Each module reads one kind of file; :mod:`~backattn.conversion.convert` chooses it, and writes the result.
+Only the module of a kind imports the library that the kind needs (spaCy, pyarrow), when it reads a file.
 """

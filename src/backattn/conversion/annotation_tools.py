@@ -37,7 +37,7 @@ def read_doccano(path: Path, options: Options) -> Source:
 
 
 def _doccano_spans(where: str, row: Mapping[str, Any]) -> str:
-    """The field of the spans: the one that holds some, or the first that is there."""
+    """Return the name of the field of the spans: the one that is not empty, else the first that is there."""
     filled = [name for name in _DOCCANO_SPANS if row.get(name)]
     if len(filled) > 1:
         raise CorpusError(
@@ -49,7 +49,7 @@ def _doccano_spans(where: str, row: Mapping[str, Any]) -> str:
 def read_prodigy(path: Path, options: Options) -> Source:
     """Read JSON lines of Prodigy: text with ``spans``, and perhaps its own ``tokens``.
 
-    Only accepted texts are taken; a line without an answer is one of an annotated corpus.
+    Only accepted texts are read. A line without ``answer`` counts as accepted.
 
     :raises CorpusError: a line is not of this form, or a span does not fit; names file and line.
     """
@@ -77,7 +77,7 @@ def read_prodigy(path: Path, options: Options) -> Source:
 
 
 def _tokens(where: str, text: str, value: Any) -> list[RawToken]:
-    """Prodigy's tokens, without those of blanks alone."""
+    """Return Prodigy's tokens without those that consist of blanks."""
     tokens, place = [], 0
     for item in value if isinstance(value, list) else [value]:
         match item:
@@ -116,7 +116,7 @@ def _check_blank(where: str, text: str, start: int, end: int) -> None:
 def read_label_studio(path: Path, options: Options) -> Source:
     """Read a JSON or JSON-MIN export of Label Studio.
 
-    Its offsets may count UTF-16 units, as browsers do: the text that it writes beside them decides.
+    Its offsets may count UTF-16 units, as browsers do: the words of the span, which it repeats, decide.
 
     :raises CorpusError: a task is not of this form, has several annotations, or a span does not fit; names
         file and task.
@@ -139,7 +139,7 @@ def read_label_studio(path: Path, options: Options) -> Source:
 
 
 def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tuple[str, list[Any]]]:
-    """The text of a task and its results, if it was annotated."""
+    """Yield the text of a task and its results, if it was annotated."""
     if "annotations" not in task:  # JSON-MIN
         fields = [name for name, value in task.items() if _holds_spans(value)]
         if len(fields) > 1:
@@ -177,9 +177,9 @@ def _annotated(where: str, task: dict[str, Any], source: Source) -> Iterator[tup
 
 
 def _refuse_other_texts(where: str, task: Mapping[str, Any], results: list[Any]) -> None:
-    """Refuse spans of JSON-MIN that may be of another text of the task than ``text``: they do not say.
+    """Refuse spans that may belong to another text of the task than ``text``: JSON-MIN does not say to which.
 
-    :raises CorpusError: another text has the words of a span at its place.
+    :raises CorpusError: another text has the words of a span at the span's offsets.
     """
     others = {name: value for name, value in task.items() if name != "text" and isinstance(value, str)}
     for result in results:
@@ -195,9 +195,9 @@ def _refuse_other_texts(where: str, task: Mapping[str, Any], results: list[Any])
 
 
 def _check_one_text(where: str, name: str, texts: Mapping[str, str], results: list[Any]) -> None:
-    """Check that all spans of a task with several texts are of the one that is read.
+    """Check that all spans of a task with several texts belong to the text that is read.
 
-    :raises CorpusError: one names another text, or does not say its words.
+    :raises CorpusError: a span names another text, or gives neither the name nor its words.
     """
     for result in results:
         if not isinstance(result, dict) or result.get("type", "labels") != "labels":
@@ -208,23 +208,24 @@ def _check_one_text(where: str, name: str, texts: Mapping[str, str], results: li
                 f"{where}: found a span of {quoted(target)} beside the text {quoted(name)}, expected spans "
                 f"of one text; export each text as a task of its own, named {plain(name)}"
             )
-        told = "to_name" in result and target == name  # to_name is a tag, which may be named otherwise
-        if isinstance(value, dict) and not told and not isinstance(value.get("text"), str):
+        # to_name names a tag of the labelling configuration, not always the key of the text.
+        named = "to_name" in result and target == name
+        if isinstance(value, dict) and not named and not isinstance(value.get("text"), str):
             raise CorpusError(
-                f"{where}: found several texts, and a span that does not say of which it is, expected "
+                f"{where}: found several texts, and a span that does not say to which it belongs, expected "
                 "to_name or text in it; export it again"
             )
 
 
 def _holds_spans(value: Any) -> bool:
-    """Whether a field of JSON-MIN is a list of spans."""
+    """Return whether a field of JSON-MIN is a list of spans."""
     return isinstance(value, list) and any(
         isinstance(item, dict) and ("labels" in item or {"start", "end"} <= item.keys()) for item in value
     )
 
 
 def _studio_span(where: str, text: str, result: Any, left_out: Counter[str]) -> Iterator[TextSpan]:
-    """The span of a result; none where the result is no span (a choice, a relation), which is counted."""
+    """Yield the span of a result; count a result that is no span (a choice, a relation) in ``left_out``."""
     value = result.get("value", result) if isinstance(result, dict) else result
     kind = result.get("type", "labels") if isinstance(result, dict) else "labels"
     if kind != "labels":
@@ -266,13 +267,13 @@ def _studio_span(where: str, text: str, result: Any, left_out: Counter[str]) -> 
 
 
 def _in_utf_16(text: str, start: int, end: int, shown: str) -> bool:
-    """Whether a text has these words at a place that counts UTF-16 units."""
+    """Return whether a text has the words ``shown`` at offsets that count UTF-16 units."""
     units = text.encode("utf-16-le", "surrogatepass")
     return start >= 0 and units[2 * start : 2 * end] == shown.encode("utf-16-le", "surrogatepass")
 
 
 def _renamed(span: Any, **names: str) -> Any:
-    """A span with its fields under our names."""
+    """Rename fields of a span to our names."""
     if not isinstance(span, dict):
         return span
     return {**span, **{ours: span[theirs] for ours, theirs in names.items() if theirs in span}}

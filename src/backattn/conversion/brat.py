@@ -18,9 +18,9 @@ _OTHERS = "REAMN#*"
 
 
 def read_brat(path: Path, options: Options) -> Source:
-    """Read a folder of BRAT, in the order of its file names, or one text of it.
+    """Read a folder of BRAT, in the order of its file names, or a single text.
 
-    :raises MissingError: there is no text, or one without its ``.ann``.
+    :raises MissingError: there is no text, or a text or its ``.ann`` is missing.
     :raises CorpusError: an annotation does not fit its text; names file and line.
     """
     source = Source()
@@ -29,8 +29,8 @@ def read_brat(path: Path, options: Options) -> Source:
         for part in (text_path, text_path.with_suffix(".ann")):
             if not is_own_file(part):
                 raise MissingError(
-                    f"{part}: expected a file (and no link) there, since BRAT has a .txt and an .ann of each "
-                    "text; put it there, or take the other one away"
+                    f"{part}: expected a file there (not a link), since BRAT has a .txt and an .ann for each "
+                    "text; put it there, or remove the other one"
                 )
         text = read_text(text_path, "a text of BRAT").removesuffix("\ufeff")
         size += len(text)
@@ -42,7 +42,7 @@ def read_brat(path: Path, options: Options) -> Source:
 
 
 def _texts(path: Path) -> list[Path]:
-    """The texts of a folder; or the one that a file belongs to."""
+    """Return the ``.txt`` files of a folder; for a file, the one that it belongs to."""
     if not path.is_dir():
         return [path.with_suffix(".txt")]
     with os.scandir(path) as entries:
@@ -86,7 +86,7 @@ def _annotations(path: Path, text: str, options: Options, source: Source) -> lis
 
 
 def _joined(text: str, parts: list[TextSpan]) -> list[TextSpan]:
-    """Join the parts between which there are only blanks: BRAT splits an entity at the end of a line."""
+    """Join parts with only blanks between them: BRAT splits an entity at the end of a line."""
     joined = parts[:1]
     for part in parts[1:]:
         last = joined[-1]
@@ -98,9 +98,9 @@ def _joined(text: str, parts: list[TextSpan]) -> list[TextSpan]:
 
 
 def _check_shown(where: str, found: list[str], shown: str | None) -> None:
-    """Check offsets against the text that BRAT writes beside them."""
+    """Check the text at the offsets against the text that BRAT writes beside them."""
     if shown is not None and "".join("".join(found).split()) != "".join(shown.split()):
         raise CorpusError(
             f"{where}: found {quoted(' '.join(found))} at its offsets, expected {quoted(shown)} as the line "
-            "says; put the very text there that was annotated (line ends count)"
+            "says; put the text there exactly as it was annotated (line ends count)"
         )

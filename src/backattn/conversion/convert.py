@@ -34,14 +34,14 @@ JSON_ENDINGS = (".jsonl",)
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion has done.
+    """The outcome of a conversion.
 
     :param kind: kind of the file.
-    :param guessed: whether the kind was told from the content.
-    :param form: what else was found out about its form.
-    :param sentences, tokens, entities: numbers of what was written.
-    :param overlapping: spans that were left out, since they overlapped a longer one.
-    :param rejected: texts that were left out, since the annotator has not accepted them.
+    :param guessed: whether the kind was detected from the content.
+    :param form: what else was detected, such as the tag scheme, in words.
+    :param sentences, tokens, entities: how many of them were written.
+    :param overlapping: number of spans that were left out because they overlapped a longer one.
+    :param rejected: number of texts that were left out because the annotator had not accepted them.
     """
 
     kind: Kind
@@ -59,9 +59,9 @@ def convert_file(
 ) -> Conversion:
     """Convert a file, and write the result in IOB2: a column file or JSON lines, by the ending of ``out``.
 
-    :param kind: of the file; None to tell it from the content.
-    :param replace: whether ``out`` may be there already.
-    :raises BackattnError: the file does not fit its kind, a library is missing, or ``out`` is there.
+    :param kind: kind of the file; None to detect it from the content.
+    :param replace: overwrite ``out`` if it exists.
+    :raises BackattnError: the file does not fit its kind, a library is missing, or ``out`` exists.
     """
     if out.suffix not in (*COLUMN_ENDINGS, *JSON_ENDINGS):
         raise RecipeError(
@@ -70,9 +70,7 @@ def convert_file(
         )
     if os.path.lexists(out):
         if _is_read(path, out, kind):
-            raise RecipeError(
-                f"{out}: is there already, and belongs to {path}, which is read; name another file"
-            )
+            raise RecipeError(f"{out}: is there already, and is part of the input {path}; name another file")
         if not replace or out.is_dir():
             advice = "say --replace to write over it" if out.is_file() else "name another file"
             raise RecipeError(f"{out}: is there already; {advice}")
@@ -101,7 +99,7 @@ def convert_file(
 
 
 def _is_read(path: Path, out: Path, kind: Kind | None) -> bool:
-    """Whether ``out``, which is there, is read: in a folder, or one of BRAT's two files of a text."""
+    """Return whether the existing ``out`` is part of the input: in its folder, or BRAT's .txt or .ann."""
     if path.is_dir():
         return out.parent.resolve().is_relative_to(path.resolve())
     beside = [path]
@@ -148,9 +146,9 @@ def _token_fields(path: Path) -> tuple[str, str]:
 
 
 def _conllu_formats(path: Path) -> Iterable[tuple[str, ConlluFormat]]:
-    """The places where tags are: column 2 (Universal NER), the last column, or MISC by one of its keys.
+    """Yield formats to try: tags in column 2 (Universal NER), in the last column, or under a key of MISC.
 
-    The file is searched for keys only where no column fits.
+    MISC is searched for keys only if no column fits.
     """
     for tag, key in chain(((2, ""), (-1, "")), ((MISC, key) for key in _misc_keys(path))):
         where = f"MISC by the key {key}" if key else f"column {tag}"
@@ -159,7 +157,7 @@ def _conllu_formats(path: Path) -> Iterable[tuple[str, ConlluFormat]]:
 
 
 def _misc_keys(path: Path) -> Iterator[str]:
-    """Yield the keys of MISC that have tags, that of the most entities first: NER, NE, name or any other."""
+    """Yield the keys of MISC whose values are tags (NER, NE, name or any other), most entities first."""
     entities = Counter[str]()
     for _, line in labelled_lines(path, "a CoNLL-U file"):
         for key, value in misc_pairs("".join(line.split("\t")[MISC : MISC + 1])):
@@ -169,9 +167,10 @@ def _misc_keys(path: Path) -> Iterator[str]:
 
 
 def _first_scheme(path: Path, formats: Iterable[tuple[str, CorpusFormat]]) -> Source:
-    """Read a file of columns by the first format that it fits: a tag scheme, and a place of the tag.
+    """Read a file of columns by the first format that it fits.
 
-    :raises CorpusError: it fits none; the error is that of the first.
+    :param formats: a description and the format, in the order of trial.
+    :raises CorpusError: the file fits none; the error is that of the first format.
     """
     problem: CorpusError | None = None
     for name, format in formats:

@@ -1,7 +1,8 @@
 """Read spaCy's DocBin (``.spacy``): tokens, entities and, where there are some, sentences.
 
-A DocBin is msgpack, packed by zlib. spaCy would unpack it whatever its size, and its msgpack may hold
-pickles. So the columns of numbers are read here, and spaCy's string store turns them into texts.
+A DocBin is msgpack, compressed by zlib. spaCy would unpack it whatever its size, and would load pickles that
+the msgpack may hold. So this module reads the columns of numbers itself, and uses only spaCy's string store,
+which turns them into texts.
 """
 
 import itertools
@@ -23,10 +24,10 @@ from backattn.corpus.raw_text import split_sentences
 from backattn.corpus.spans import Span, from_spans
 from backattn.corpus.tags import is_type
 
-# Ratio of packed numbers that repeat; a bomb has a thousand.
+# Largest ratio of unpacked to packed bytes, for numbers that repeat; a decompression bomb has a thousand.
 _MOST_UNPACKED = 200
 _NEVER_TOO_MUCH = 1 << 24
-# spaCy's ENT_IOB: 0 missing, 1 inside, 2 outside, 3 begin (without a type: outside by order).
+# spaCy's ENT_IOB: 0 missing, 1 inside, 2 outside, 3 begin (without a type: marked as outside).
 _MISSING, _INSIDE, _BEGIN = 0, 1, 3
 
 
@@ -73,7 +74,7 @@ def read_docbin(path: Path, options: Options) -> Source:
     for number, length in enumerate(lengths.tolist(), 1):
         rows = slice(begin, begin + length)
         begin += length
-        if not iob[rows].any():  # nobody has said what is an entity there
+        if not iob[rows].any():  # the document was never annotated
             source.rejected += length > 0
             continue
         ids = columns[rows, starts] if starts is not None else np.zeros(length, np.uint64)
@@ -83,9 +84,9 @@ def read_docbin(path: Path, options: Options) -> Source:
 
 
 def _unpacked(path: Path) -> bytes:
-    """The msgpack of a DocBin.
+    """Read a file and unpack the msgpack of its DocBin.
 
-    :raises CorpusError: it is not packed by zlib, or unpacks to far more than tokens do.
+    :raises CorpusError: it is not zlib, or unpacks to far more than tokens do.
     """
     packed = read_bytes(path, "a DocBin")
     most = min(MOST_BYTES, max(_NEVER_TOO_MUCH, _MOST_UNPACKED * len(packed)))
@@ -102,9 +103,9 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _arrays(content: _DocBin) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The numbers of each token, whether a blank follows it, and the number of tokens of each document.
+    """Return attributes of each token, whether a blank follows it, and the lengths of the documents.
 
-    :raises ValueError: they do not agree.
+    :raises ValueError: their lengths do not agree.
     """
     columns = np.frombuffer(content.tokens, np.uint64).reshape(-1, len(content.attrs))
     spaces = np.frombuffer(content.spaces, np.bool_)
@@ -140,7 +141,7 @@ class _Document:
         return spans
 
     def sentences(self, spaces: list[bool], starts: list[int], language: str) -> list[Sentence]:
-        """The sentences; tokens of blanks alone are left out."""
+        """Split the document into sentences; leave out tokens that consist of blanks."""
         inside = {place for span in self._entities for place in range(span.start + 1, span.end)}
         borders = self._marked(starts) if any(starts) else self._split(spaces, language)
         bounds = sorted({0, len(self._words), *borders} - inside)
@@ -159,9 +160,9 @@ class _Document:
         return found
 
     def _fit(self, place: int) -> bool:
-        """Whether a token is no blank.
+        """Return whether a token is more than blanks.
 
-        :raises CorpusError: it holds what no token may.
+        :raises CorpusError: it is too long, or holds a character that no token may hold.
         """
         word = self._words[place].strip()
         problem = unfit(word) or ("more characters than a word" if len(word) > LONGEST_TOKEN else "")
@@ -173,7 +174,7 @@ class _Document:
         return {place for place, start in enumerate(starts) if start == 1}
 
     def _split(self, spaces: list[bool], language: str) -> set[int]:
-        """The first tokens of the sentences of the text."""
+        """Return the first tokens of the sentences, as our own splitter finds them in the text."""
         text = "".join(word + " " * space for word, space in zip(self._words, spaces, strict=True))
         begins = [begin for begin, _ in split_sentences(text, language)]
         places = np.cumsum([0, *(len(w) + s for w, s in zip(self._words, spaces, strict=True))])

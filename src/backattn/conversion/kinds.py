@@ -29,17 +29,17 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _HEAD = 1 << 16
 # The first bytes of zlib's output.
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-# A list of objects; a token of a column file may be a bracket.
+# The beginning of a list of objects; a bracket alone may be a token of a column file.
 _OBJECTS = re.compile(r"\s*\[\s*\{\s*\"")
 # A comment of CoNLL-U, or the first token or range of its first sentence.
 _CONLLU = re.compile(r"(?:#[^\n]*\n)*1(?:-[0-9]+)?\t[^\t\n]+\t")
 
 
 def guess_kind(path: Path) -> Kind:
-    """The kind of a file or folder.
+    """Detect the kind of a file or folder.
 
     :raises MissingError: it cannot be read.
-    :raises CorpusError: its kind cannot be told.
+    :raises CorpusError: it looks like none of the kinds.
     """
     if path.is_dir():
         return _guess_folder(path)
@@ -89,7 +89,7 @@ def _guess_folder(path: Path) -> Kind:
 
 
 def _guess_json(path: Path) -> Kind:
-    """The kind of JSON lines, by the fields of the first."""
+    """Detect the kind of JSON lines by the fields of the first line."""
     _, row = next(json_lines(path), (0, {}))
     if first(row, TOKENS) and first(row, TAGS):
         return "jsonl"

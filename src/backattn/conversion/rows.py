@@ -1,4 +1,4 @@
-"""Make sentences of rows of tokens and tags, whose scheme is not known: the first that they all fit."""
+"""Make sentences of rows of tokens and tags; their scheme is the first one that all tags fit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ class TokenRows:
     def add(self, where: str, tokens: Any, tags: Any, names: Sequence[str] = ()) -> None:
         """Add a row; one without tokens is left out.
 
-        :param names: the tags that numbers stand for, where the file says them.
-        :raises CorpusError: they are no lists of one length, or a token or tag is not legal.
+        :param names: the tags that numbers stand for, if the file has them; else the options name them.
+        :raises CorpusError: tokens and tags are not lists of equal length, or a token or tag is not legal.
         """
         if not isinstance(tokens, list) or not isinstance(tags, list) or len(tokens) != len(tags):
             raise CorpusError(
                 f"{where}: found tokens {quoted(tokens)} and tags {quoted(tags)}, expected two lists of "
-                "one length"
+                "equal length; mend the row"
             )
         for token in tokens:
             if (
@@ -56,16 +56,16 @@ class TokenRows:
         if type(tag) is int and 0 <= tag < len(names):
             return names[tag]
         expected = f"a text or a number from 0 to {len(names) - 1}" if names else "a text"
-        advice = "say the tags of the numbers in their order: --names O,B-PER,I-PER"
+        advice = "name the tags of the numbers in their order: --names O,B-PER,I-PER"
         if isinstance(tag, list | dict):
-            advice = "write a tag for each token in the place of spans"
+            advice = "write one tag for each token instead of spans"
         raise CorpusError(f"{where}: found the tag {quoted(tag)}, expected {expected}; {advice}")
 
     @property
     def source(self) -> Source:
-        """The sentences, by the first scheme that fits all tags.
+        """The sentences, read by the first scheme that all tags fit.
 
-        :raises CorpusError: none does; names the row that does not fit the first scheme.
+        :raises CorpusError: they fit none; names the row that does not fit the first scheme.
         """
         problem: CorpusError | None = None
         for scheme in SCHEMES:

@@ -1,4 +1,4 @@
-"""What the readers of all kinds of files share: their options and what they return."""
+"""Options, results and checks that the readers of all kinds of files share."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ LONGEST_TYPE = 1000
 class Options:
     """How to read a file.
 
-    :param language: language code of raw text; empty where it was not said.
+    :param language: language code of raw text; empty if the user gave none.
     :param overlap: what to do with spans that overlap.
     :param names: the tags that numbers stand for, from 0.
     """
@@ -33,7 +33,7 @@ class Options:
 
 
 def make_options(language: str, overlap: Overlap, names: str) -> Options:
-    """The options of a command line.
+    """Check the options of a command line and build :class:`Options`.
 
     :param names: tags, separated by commas.
     :raises RecipeError: the language is no language code, or a tag is there twice.
@@ -51,11 +51,11 @@ def make_options(language: str, overlap: Overlap, names: str) -> Options:
 
 @dataclass
 class Source:
-    """The sentences of a file, and what was left out.
+    """The sentences of a file, and counts of what was left out.
 
-    :param overlapping: number of spans, or parts of discontinuous ones, that a longer one has displaced.
+    :param overlapping: number of spans, or parts of discontinuous ones, left out for a longer one.
     :param rejected: number of texts that the annotator has rejected or skipped.
-    :param form: what was found out about the form of the file, for the user.
+    :param form: what was detected about the form of the file, for the user.
     """
 
     sentences: list[Sentence] = field(default_factory=list)
@@ -73,8 +73,8 @@ class Source:
         check_text(where, text, spans)
         if not options.language:
             raise RecipeError(
-                f"{where}: found running text, which is split into tokens by its language; say it: --source "
-                "XX (a code such as de)"
+                f"{where}: found running text, which is split into tokens by the rules of its language; "
+                "name it: --source XX (a code such as de)"
             )
         try:
             aligned = align_text(text, spans, options.language, options.overlap)
@@ -87,7 +87,7 @@ class Source:
 def check_text(where: str, text: str, spans: Iterable[TextSpan]) -> None:
     """Check a text for NUL characters, and the types of its spans.
 
-    :raises CorpusError: it has one, or a type is no name; names the place.
+    :raises CorpusError: it has one, or a type is not a name; names the place.
     """
     if "\0" in text:
         place = text.index("\0")
@@ -97,9 +97,9 @@ def check_text(where: str, text: str, spans: Iterable[TextSpan]) -> None:
 
 
 def check_type(where: str, kind: str) -> None:
-    """Check that a type is not the sign for no entity, and not longer than any name.
+    """Check that a type is not ``O``, which stands for no entity, and not longer than any name.
 
-    :raises CorpusError: it is; names the place.
+    :raises CorpusError: it is either; names the place.
     """
     if kind == OUTSIDE:
         raise CorpusError(
@@ -125,7 +125,7 @@ def need(package: str, error: ModuleNotFoundError) -> NoReturn:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
     :raises MissingError: it cannot be read, or is larger than any corpus.
     """
@@ -136,7 +136,7 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file in UTF-8, its line ends as they are, since offsets count them.
+    """Read the text of a file in UTF-8. Line ends stay as they are, since offsets count them.
 
     :raises MissingError: it cannot be read.
     :raises CorpusError: it is not UTF-8.
@@ -150,6 +150,6 @@ def read_text(path: Path, what: str) -> str:
 
 
 def first(items: Iterable[str], known: Iterable[str]) -> str:
-    """The first of the known names that is among the items; empty if none is."""
+    """Return the first of the known names that is among the items; empty if none is."""
     there = set(items)
     return next((name for name in known if name in there), "")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 TOKENS = ("tokens", "words", "tokenized_text")
 TAGS = ("ner_tags", "tags", "labels", "ner")
-# Rows that are made Python values at a time.
+# Rows that are converted to Python values at a time.
 _ROWS = 256
-# Values of a column of one file; with their offsets and codes they take some bytes each.
+# Most values in one part of a file; with their offsets and codes they take some bytes each.
 _MOST_VALUES = 100_000_000
-# Bytes of memory beyond what the process has and the file is.
+# Bytes of memory that reading may take beyond what the process has and the largest file takes.
 _MEMORY = 6 << 30
 
 
@@ -58,7 +58,7 @@ def read_parquet(path: Path, options: Options) -> Source:
                 sum(chunk.num_values for chunk in chunks),
                 sum(chunk.total_uncompressed_size for chunk in chunks),
             )
-        # Encoded by a dictionary, a text that repeats takes memory once.
+        # Read with dictionary encoding, a repeated text takes memory once.
         encoded = parquet.ParquetFile(path, read_dictionary=[leaves[place] for place in needed])
         names, number = _names(schema, chosen[1]), 0
         for group in range(metadata.num_row_groups):
@@ -72,10 +72,10 @@ def read_parquet(path: Path, options: Options) -> Source:
 
 
 def _batches(encoded: Any, file: Any, group: int, chosen: tuple[str, str]) -> list["pa.RecordBatch"]:
-    """The rows of a row group in small parts.
+    """Read the rows of a row group in small batches.
 
-    :param encoded, file: the file, opened to read texts as numbers of a dictionary, and as texts. A column
-        whose dictionary was given up halfway cannot be read as the first.
+    :param encoded, file: the file, opened to read texts as dictionary indices, and as plain texts. A column
+        whose writer gave up its dictionary halfway can only be read as plain texts.
     """
     import pyarrow as pa
 
@@ -106,7 +106,7 @@ def read_saved_dataset(path: Path, options: Options) -> Source:
 
             def batches(reader: Any = reader, places: Sequence[int] = places) -> Iterator["pa.RecordBatch"]:
                 for batch in reader:
-                    batch.validate(full=True)  # offsets of a broken file lead out of it
+                    batch.validate(full=True)  # offsets of a damaged file may point outside of it
                     for begin in range(0, batch.num_rows, _ROWS):
                         yield batch.select(places).slice(begin, _ROWS)
 
@@ -115,9 +115,10 @@ def read_saved_dataset(path: Path, options: Options) -> Source:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """The Arrow files that a saved data set lists.
+    """Return the Arrow files that a saved data set lists.
 
-    :raises CorpusError: one lies elsewhere.
+    :raises MissingError: a file is missing.
+    :raises CorpusError: the list is damaged or empty, or names a file outside of the folder.
     """
     try:
         state = parse_strictly(read_text(folder / "state.json", "the state of a saved data set"))
@@ -133,15 +134,15 @@ def _data_files(folder: Path) -> list[Path]:
             )
         if not is_own_file(folder / name):
             raise MissingError(
-                f"{folder / name}: expected a file (and no link) there; save the data set again"
+                f"{folder / name}: expected a file there (not a link); save the data set again"
             )
     return [folder / name for name in names]
 
 
 def _columns(path: Path, schema: "pa.Schema") -> tuple[str, str]:
-    """The names of the columns of tokens and of tags.
+    """Find the names of the columns of tokens and of tags.
 
-    :raises CorpusError: one is missing, or there are several.
+    :raises CorpusError: one is missing, or two columns have its name.
     """
     found = first(schema.names, TOKENS), first(schema.names, TAGS)
     for name, known in zip(found, (TOKENS, TAGS), strict=True):
@@ -154,7 +155,7 @@ def _columns(path: Path, schema: "pa.Schema") -> tuple[str, str]:
 
 
 def _names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
-    """The tags that numbers stand for, where `datasets` has noted them (ClassLabel)."""
+    """Return the tags that numbers stand for, if `datasets` has stored them (ClassLabel); else nothing."""
     try:
         features = parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         feature = features[column]
@@ -176,8 +177,8 @@ def _add(
 ) -> int:
     """Add the rows of batches.
 
-    :param number: of the rows before.
-    :returns: the number of rows with these.
+    :param number: number of rows that were added before.
+    :returns: number of rows that were added, these included.
     """
     for batch in batches:
         columns = [batch.column(batch.schema.get_field_index(name)) for name in chosen]
@@ -201,7 +202,7 @@ def _values(column: "pa.Array") -> int:
 
 
 def _characters(column: "pa.Array") -> int:
-    """Bytes of the texts of a column of lists, once they are Python's."""
+    """Count the bytes of the texts of a column of lists, as plain texts."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -219,7 +220,7 @@ def _characters(column: "pa.Array") -> int:
 
 @contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
-    """Report what pyarrow says about a damaged file as such."""
+    """Report pyarrow's errors about a file as a damaged file."""
     import pyarrow as pa
 
     try:
@@ -233,7 +234,7 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     except (pa.ArrowException, ValueError, KeyError, IndexError) as error:
         raise CorpusError(f"{path}: damaged ({error_text(error)}); save it again") from None
     except OSError as error:
-        if error.errno is None:  # of pyarrow itself, about what is in the file
+        if error.errno is None:  # pyarrow's own error, about the contents of the file
             raise CorpusError(f"{path}: damaged ({error_text(error)}); save it again") from None
         raise MissingError(f"{path}: cannot be read ({error.strerror}); put it back") from None
 
@@ -244,7 +245,7 @@ def _limited_memory() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)
     try:
         used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         used = 1 << 40
     limit = used + _MEMORY + MOST_BYTES
     hard = before[1]

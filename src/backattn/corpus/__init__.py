@@ -1,9 +1,9 @@
-"""Sentences, corpora and their entities: what both stages share.
+"""Sentences, corpora and their entities, which both stages share.
 
 :mod:`~backattn.corpus.formats` reads files of all kinds, :mod:`~backattn.corpus.tags` converts every tag
 scheme to BIOES, :mod:`~backattn.corpus.spans` finds the entities, :mod:`~backattn.corpus.scoring` computes
 F1, :mod:`~backattn.corpus.statistics` counts (the paper's Table 1), and
-:mod:`~backattn.corpus.statistics_warnings` says what is unusual.
+:mod:`~backattn.corpus.statistics_warnings` warns about likely mistakes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,8 @@ class Corpus:
         them; they are not sentences, though the paper's Table 1 counts them for German.
     :param orphans: split -> number of tags that the format's ``orphans = "begin"`` corrected.
     :param comments: split -> number of comment lines that were passed over.
-    :param no_tokens: split -> what else is no token (multiword ranges, empty nodes of CoNLL-U) -> how many.
+    :param no_tokens: split -> kind of other lines that are no tokens (multiword ranges, empty nodes of
+        CoNLL-U) -> their number.
     :param sha256: split -> digest of the file that it was read from.
     """
 
@@ -84,7 +85,7 @@ class Corpus:
 
 
 def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
-    """At most ``limit`` items in their order, spread evenly over all of them; 0 takes all."""
+    """Select at most ``limit`` items in their order, spread evenly over all of them; 0 selects all."""
     if limit < 0:
         raise ValueError(f"a limit is 0 or more, not {limit}")
     if not limit or len(items) <= limit:
@@ -93,12 +94,12 @@ def evenly_spread(items: Sequence[_T], limit: int) -> list[_T]:
 
 
 def first_sentences(corpus: Corpus, count: int) -> Corpus:
-    """A corpus of the first sentences of each split."""
+    """Return a corpus of the first sentences of each split."""
     train, dev, test = (sentences[:count] for _, sentences in corpus.splits())
     return replace(corpus, train=train, dev=dev, test=test)
 
 
 def nested_sample(sentences: Sequence[Sentence], size: int) -> tuple[Sentence, ...]:
-    """A sample that every larger sample contains: the sentences of the smallest keys, in file order."""
+    """Draw a sample that every larger sample contains: the sentences of the smallest keys, in file order."""
     by_key = sorted(range(len(sentences)), key=lambda i: (sentences[i].key, i))
     return tuple(sentences[i] for i in sorted(by_key[:size]))

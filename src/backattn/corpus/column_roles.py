@@ -1,4 +1,4 @@
-"""Tell the columns of a table: which one holds the tokens, and which one the tags."""
+"""Find the columns of a table that hold the tokens and the tags."""
 
 import re
 from collections import Counter
@@ -14,15 +14,16 @@ from backattn.recipe import Scheme
 
 # Schemes with prefixes. Where a file fits several, all read the same entities in it.
 PREFIXED: tuple[Scheme, ...] = ("IOB2", "BIOES", "BILOU", "BMES", "BMEWO")
-# Name of the type that entities get whose tags have none.
+# Type of entities whose tags have no type.
 NO_TYPE = "ENTITY"
-# Types of a column of chunks, which CoNLL-2000 and CoNLL-2003 have before that of the entities.
+# Types of a column of chunks, which CoNLL-2000 and CoNLL-2003 have before the column of entities.
 _CHUNKS = frozenset(("NP", "VP", "PP", "ADVP", "SBAR", "ADJP", "PRT", "CONJP", "INTJ", "LST", "UCP", "PC"))
 _NUMBER = re.compile(r"[0-9]+([-.][0-9]+)?")
-# Of the different values of the richest column: a column of tokens, or of their lemmas, has no fewer.
+# Share of the different values of the richest column: a column of tokens, or of their lemmas, has no fewer.
 _RICH = 0.5
-_SHOWN = 3  # values that a line names
-# The kinds of a column of tags, the surest first.
+_SHOWN = 3  # values that a message names
+# The kinds of a column of tags, the most certain first: with prefix and type (B-PER), prefix alone (B), type
+# alone (PER), O alone.
 Kind = Literal["prefixed", "untyped", "bare", "outside"]
 _KINDS: tuple[Kind, ...] = ("prefixed", "untyped", "bare", "outside")
 
@@ -32,31 +33,31 @@ class Table:
     """The token rows of the beginnings of all files.
 
     :param sentences: the rows of each sentence, split into columns.
-    :param names: what the columns are called in the recipe: their numbers, or the fields of JSON.
+    :param names: names of the columns in the recipe: their numbers, or the fields of JSON.
     """
 
     sentences: tuple[tuple[Sequence[str], ...], ...]
     names: tuple[str, ...]
 
     def column(self, place: int) -> list[str]:
-        """The values of a column, in the order of the files."""
+        """Return the values of a column, in the order of the files."""
         return [row[place] for sentence in self.sentences for row in sentence]
 
     def shown(self) -> str:
-        """The columns with their first values, for messages."""
+        """Describe the columns by their first values, for messages."""
         return "; ".join(
             f"{self.named(place)} has {some(self.column(place))}" for place in range(len(self.names))[:8]
         )
 
     def named(self, place: int) -> str:
-        """``column 1``, or ``the field "words"``."""
+        """Return ``column 1``, or ``the field "words"``."""
         name = self.names[place]
         return f"the field {name}" if name.startswith('"') else f"column {name}"
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns of a table that matter, by their places.
+    """The places of the columns of tokens and tags.
 
     :param others: other columns that hold tags of the same kind.
     :param twins: other columns that could hold the tokens.
@@ -70,7 +71,7 @@ class Roles:
 
 
 def find_roles(table: Table) -> Roles | None:
-    """The columns of the token and of the tag; None where no column holds tags."""
+    """Find the columns of the token and of the tag; None if no column holds tags."""
     values = [Counter(table.column(place)) for place in range(len(table.names))]
     kinds = [_kind_of(found) for found in values]
     kind = next((kind for kind in _KINDS if kind in kinds), None)
@@ -80,7 +81,8 @@ def find_roles(table: Table) -> Roles | None:
     entities = {place: values[place].total() - values[place][OUTSIDE] for place in places}
     chunks = [place for place in places if {split_tag(tag)[1] for tag in values[place]} <= {*_CHUNKS, ""}]
     named = [place for place in places if place not in chunks] if kind == "prefixed" else places
-    # Of several layers, the outer one has the most entities. Bare words that are no tags stand before them.
+    # Of several layers of tags, the outer one has the most entities. Columns of other bare words (parts of
+    # speech) stand before the tags.
     of_layers = max(named or places, key=lambda place: (entities[place], place))
     tag = of_layers if kind in ("prefixed", "untyped") else places[-1]
     tokens = _token_columns(table, values, {place for place, found in enumerate(kinds) if found == kind})
@@ -104,7 +106,7 @@ def refuse_other_spelling(path: Path, table: Table, roles: Roles) -> None:
 
 
 def _kind_of(values: Counter[str]) -> Kind | None:
-    """What kind of tags a column holds, if it holds tags."""
+    """Return the kind of tags that a column holds; None if it does not hold tags."""
     entities = values.keys() - {OUTSIDE}
     if not entities:
         return "outside"
@@ -112,13 +114,13 @@ def _kind_of(values: Counter[str]) -> Kind | None:
         return "prefixed"
     if any(all(is_tag(tag, scheme, NO_TYPE) for tag in entities) for scheme in PREFIXED):
         return "untyped"
-    # Words are as legal as types; types are few, and come again.
+    # Any word could be a type; but types are few, and each occurs often.
     bare = OUTSIDE in values and len(entities) <= MOST_TYPES and 2 * len(entities) <= values.total()
     return "bare" if bare and all(is_tag(tag, "IO") for tag in entities) else None
 
 
 def _token_columns(table: Table, values: Sequence[Counter[str]], tags: set[int]) -> list[int]:
-    """The columns that could hold tokens, the likeliest first: not ids or tags, and with many values."""
+    """List the columns that could hold tokens, the likeliest first: not ids or tags, and with many values."""
     words = [
         place
         for place in range(len(table.names))
@@ -129,7 +131,7 @@ def _token_columns(table: Table, values: Sequence[Counter[str]], tags: set[int])
 
 
 def allowed_schemes(table: Table, roles: Roles) -> list[Scheme]:
-    """The schemes that have all tags of the column of tags."""
+    """List the schemes that have all tags of the column of tags."""
     kind = NO_TYPE if roles.kind == "untyped" else ""
     tags = set(table.column(roles.tag))
     schemes: Iterable[Scheme] = ("IO",) if roles.kind == "bare" else PREFIXED
@@ -137,7 +139,7 @@ def allowed_schemes(table: Table, roles: Roles) -> list[Scheme]:
 
 
 def begins_by_b(table: Table, roles: Roles) -> bool:
-    """Whether an entity begins with B- where IOB1 has I-: no entity of its type is before it."""
+    """Return whether an entity begins with B- where IOB1 has I-: no entity of its type precedes it."""
     for sentence in table.sentences:
         before = ("", "")
         for row in sentence:
@@ -149,7 +151,7 @@ def begins_by_b(table: Table, roles: Roles) -> bool:
 
 
 def role_notes(table: Table, roles: Roles, token_key: str, tag_key: str) -> Iterator[str]:
-    """What could be otherwise, a line each.
+    """Yield a line for each other column that could be meant.
 
     :param token_key, tag_key: keys of the recipe's format.
     """
@@ -167,16 +169,16 @@ def role_notes(table: Table, roles: Roles, token_key: str, tag_key: str) -> Iter
 
 
 def some(values: Iterable[str]) -> str:
-    """The first different values of a column, for messages."""
+    """List the first different values of a column, for messages."""
     return listed(list(dict.fromkeys(values))[:_SHOWN])
 
 
 def labellings(table: Table, roles: Roles) -> Iterator[dict[str, str]]:
-    """Values of the keys scheme, type and orphans of a format that the tags allow, the likeliest first."""
+    """Yield the values of scheme, type and orphans that the tags allow, the likeliest first."""
     kind = {"type": NO_TYPE} if roles.kind == "untyped" else {}
     for scheme in allowed_schemes(table, roles):
         yield {"scheme": scheme, **kind}
-        if scheme == "IOB2":  # an I- that continues nothing: by rule, or by mistake
+        if scheme == "IOB2":  # an I- that continues no entity is legal in IOB1, and a mistake in IOB2
             if begins_by_b(table, roles):
                 yield {"scheme": scheme, "orphans": "begin", **kind}
             else:

@@ -1,7 +1,7 @@
 """Read CoNLL-U files, and those of Universal NER (``.iob2``): the tag in a column, or in MISC by its key.
 
 Only lines whose id is a whole number are tokens. Comments, multiword ranges (``2-3``) and empty nodes
-(``4.1``) are counted. Ids count from 1 in each sentence, so that two sentences are never read as one.
+(``4.1``) are counted. Ids must count from 1 in each sentence, so that two sentences are never read as one.
 """
 
 import re
@@ -23,7 +23,7 @@ from backattn.corpus.labelled_lines import labelled_lines, whole_digest
 from backattn.corpus.tags import OUTSIDE
 from backattn.recipe import ConlluFormat
 
-# Column of CoNLL-U that holds KEY=VALUE|KEY=VALUE; the last.
+# Place of the last column of CoNLL-U, which holds KEY=VALUE|KEY=VALUE.
 MISC = 9
 _TOKEN_ID = re.compile("[0-9]{1,9}")
 _RANGE = re.compile("[0-9]{1,9}-[0-9]{1,9}")
@@ -63,12 +63,12 @@ def _sentences(rows: "ConlluRows", lines: Iterable[tuple[int, str]]) -> Iterator
 
 
 class ConlluRows:
-    """Reader of the token lines of CoNLL-U; counts what is no token.
+    """Reader of the token lines of CoNLL-U; counts the other lines.
 
     Files of a corpus and new text are both read through it.
 
     :param path: the file, for messages.
-    :param tagged: whether there must be a column of the tag.
+    :param tagged: whether the column of the tag must exist.
     :ivar last_line: number of the last line of the sentence that was yielded last.
     """
 
@@ -82,7 +82,7 @@ class ConlluRows:
         self._columns = 0  # of the first line; the others must have as many
 
     def read(self, lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, list[str]]]]:
-        """Yield the sentences: for each token the number of its line, and its columns.
+        """Yield the sentences: a list with the line number and the columns of each token.
 
         :raises CorpusError: a line is not CoNLL-U; names file and line.
         """
@@ -112,7 +112,7 @@ class ConlluRows:
             yield rows
 
     def _token_columns(self, columns: list[str], number: int, expected: int) -> list[str]:
-        """The columns of a token's line; empty for a range or an empty node."""
+        """Check a line; return its columns if it is a token, else (range, empty node) an empty list."""
         if len(columns) != self._columns:
             self._check_columns(columns, number)
         if _RANGE.fullmatch(columns[0]):
@@ -146,7 +146,7 @@ class ConlluRows:
 
 
 def misc_tag(column: str, key: str) -> str:
-    """The value of a key in the column MISC (``KEY=VALUE|KEY=VALUE``); O where it has none."""
+    """Return the value of a key in the column MISC (``KEY=VALUE|KEY=VALUE``); O if the key is missing."""
     return next((value for name, value in misc_pairs(column) if name == key), OUTSIDE)
 
 

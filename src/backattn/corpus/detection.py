@@ -1,7 +1,7 @@
-"""Find the form of a corpus by looking at its files: columns, scheme, encoding, comments, unit.
+"""Detect the format of a corpus from its files: columns, scheme, encoding, comments, unit.
 
-The beginnings of the files suggest formats; the first one by which the whole files can be read is returned. A
-note names each choice that could be another one, with the key of the recipe that changes it.
+The beginnings of the files suggest formats; the first format that reads the whole files is returned. A note
+names each uncertain choice, with the key of the recipe that changes it.
 """
 
 import codecs
@@ -44,9 +44,9 @@ from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, Unit
 # Bytes of a file in which its columns are found.
 _HEAD = 1 << 20
 _BLOCK = 1 << 20
-# Fewer rows do not tell digits of places in words from digits.
+# Fewer rows than this do not show whether final digits are segmentation digits.
 _ENOUGH = 5
-# Tokens by which the unit is found, and the share of single characters among them.
+# Tokens from which the unit is found, and the share of single characters that makes it "character".
 _SAMPLE = 100_000
 _SINGLE = 0.98
 _BYTE_ORDER_MARKS = {  # the longer one first: it begins as the shorter one does
@@ -55,17 +55,17 @@ _BYTE_ORDER_MARKS = {  # the longer one first: it begins as the shorter one does
 }
 # Ids of CoNLL-U that are no tokens.
 _NO_TOKEN_ID = re.compile(r"[0-9]+[-.][0-9]+")
-# What a line that names the columns says of that of the tags.
+# Names of the column of tags in a heading line.
 _HEADINGS = frozenset({"label", "labels", "ner", "ner_tag", "ner_tags", "tag", "tags"})
 
 
 @dataclass(frozen=True)
 class Detected:
-    """The form of files.
+    """The detected form of a corpus.
 
-    :param format: by which they were read.
+    :param format: the format by which the files were read.
     :param files: their contents, in the order in which they were given.
-    :param notes: what could be otherwise, with the key of the recipe that changes it; a line each.
+    :param notes: a line for each uncertain choice, with the key of the recipe that changes it.
     """
 
     format: CorpusFormat
@@ -79,7 +79,7 @@ class _Lines:
     """The rows of the heads of all files.
 
     :param tabs: whether columns are separated by tabs, not blanks.
-    :param hashes: the columns of lines that begin with ``#``, which may be comments or tokens.
+    :param hashes: the columns of each line that begins with ``#``: a comment or a token.
     :param counted: whether the first column counts the tokens of each sentence from 1, as in CoNLL-U.
     """
 
@@ -90,7 +90,7 @@ class _Lines:
 
 
 def detect(paths: Sequence[Path], language: str = "") -> Detected:
-    """Find the form of the files of a corpus, and read them.
+    """Detect the format of the files of a corpus, and read them.
 
     :param language: code of their language; empty where it is not known.
     :raises MissingError: a file cannot be read.
@@ -107,7 +107,7 @@ def detect(paths: Sequence[Path], language: str = "") -> Detected:
         heads = [_lines(path, text) for path, text in zip(paths, texts, strict=True)]
         lines, roles = _columns(paths, heads)
         columns = list(_column_formats(lines, roles, encoding, docstart, signs))
-        # What CoNLL-U has not; its own tags, among its features, no other form has.
+        # CoNLL-U has none of these. It is tried first: only its readers find tags in the column MISC.
         other = encoding != "utf-8" or docstart or any(one.segmentation_digit for one in columns)
         conllu = [] if other else list(_conllu_formats(lines, roles))
         found, files = _read(paths, [*conllu, *columns])
@@ -124,7 +124,7 @@ def detect(paths: Sequence[Path], language: str = "") -> Detected:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file, unpacked.
+    """Read the first bytes of a file, unpacked.
 
     :raises MissingError: the file cannot be read.
     :raises CorpusError: it is of another form.
@@ -147,7 +147,7 @@ def _head(path: Path) -> bytes:
 
 
 def _text(data: bytes, encoding: str) -> str:
-    """The text of a head without its last line, which may be cut, unless the file ends there."""
+    """Decode a head without its last line, which may be cut off, unless the file ends there."""
     text = codecs.getincrementaldecoder(encoding)("replace").decode(data).removeprefix(BYTE_ORDER_MARK)
     return text.rpartition("\n")[0] if len(data) == _HEAD else text
 
@@ -161,7 +161,7 @@ def _is_json_lines(text: str) -> bool:
 
 
 def _lines(path: Path, text: str) -> list[str]:
-    """The lines of a head.
+    """Split a head into lines.
 
     :raises CorpusError: the text is of another form.
     """
@@ -171,7 +171,7 @@ def _lines(path: Path, text: str) -> list[str]:
 
 
 def _survey(paths: Sequence[Path], heads: Sequence[bytes]) -> tuple[str, bool, bool]:
-    """The encoding of files, and whether one has document separators, and lines that begin with ``#``."""
+    """Find the encoding of files, and whether any has document separators or lines that begin with ``#``."""
     for encoding, marks in _BYTE_ORDER_MARKS.items():
         if all(head.startswith(marks) for head in heads):
             return encoding, any(DOCSTART in head.decode(encoding, "replace") for head in heads), True
@@ -187,7 +187,7 @@ def _survey(paths: Sequence[Path], heads: Sequence[bytes]) -> tuple[str, bool, b
                 utf8 = utf8 and decoder.decode(block, final=not block) is not None
             except UnicodeDecodeError:
                 utf8 = False
-    # The bytes 0x80 to 0x9f are signs in Windows' encoding, and invisible in the other one.
+    # The bytes 0x80 to 0x9f are visible characters in cp1252, and control characters in ISO 8859-1.
     return ("utf-8" if utf8 else "iso-8859-1" if western else "cp1252"), docstart, signs
 
 
@@ -245,7 +245,7 @@ def _refuse_headings(
 
 
 def _split(heads: Sequence[list[str]], tabs: bool) -> _Lines | None:
-    """The rows of the heads; None where they have no or different numbers of columns."""
+    """Split the heads into rows; None if rows have different numbers of columns, or only one."""
     split = split_at_tabs if tabs else split_columns
     sentences: list[tuple[list[str], ...]] = []
     hashes = []
@@ -274,7 +274,7 @@ def _split(heads: Sequence[list[str]], tabs: bool) -> _Lines | None:
 
 
 def _ragged(paths: Sequence[Path], heads: Sequence[list[str]]) -> CorpusError:
-    """The error for lines whose columns cannot be told."""
+    """Make the error for lines with different numbers of columns."""
     lines = [
         (f"{path}:{number}", line)
         for path, head in zip(paths, heads, strict=True)
@@ -297,7 +297,7 @@ def _ragged(paths: Sequence[Path], heads: Sequence[list[str]]) -> CorpusError:
 
 
 def _conllu_formats(lines: _Lines, roles: Roles) -> Iterator[ConlluFormat]:
-    """The formats of CoNLL-U that the heads allow, the likeliest first; none without ids from 1."""
+    """Yield the formats of CoNLL-U that the heads allow, the likeliest first; none without ids from 1."""
     if not lines.counted:
         return
     keyed = _misc_tags(lines.table)
@@ -308,9 +308,10 @@ def _conllu_formats(lines: _Lines, roles: Roles) -> Iterator[ConlluFormat]:
 
 
 def _misc_tags(table: Table) -> tuple[str, Roles, Table] | None:
-    """The key of the tags among the KEY=VALUE of CoNLL-U's last column, where no column is of tags.
+    """Find the key of the tags in MISC, CoNLL-U's last column, if no other column holds tags.
 
-    Gives the key, the roles, and the table with the values of the key in their column.
+    :return: the key, the roles, and the table with the values of the key in place of MISC; None if no key
+        has tags.
     """
     plain = find_roles(table)
     if len(table.names) != MISC + 1 or (plain and plain.kind != "outside"):
@@ -330,7 +331,7 @@ def _misc_tags(table: Table) -> tuple[str, Roles, Table] | None:
 def _column_formats(
     lines: _Lines, roles: Roles, encoding: str, docstart: bool, signs: bool
 ) -> Iterator[ColumnFormat]:
-    """The formats of columns that the heads allow, the likeliest first.
+    """Yield the column formats that the heads allow, the likeliest first.
 
     :param docstart, signs: as of :func:`_survey`.
     """
@@ -353,11 +354,11 @@ def _column_formats(
 
 
 def _has_comments(lines: _Lines, roles: Roles, format: ColumnFormat) -> bool:
-    """Whether one of the lines that begin with ``#`` is no token line."""
+    """Return whether a line that begins with ``#`` is a comment, not a token."""
     tags = set(lines.table.column(roles.tag))
     for row in lines.hashes:
         tag = row[roles.tag] if len(row) == len(lines.table.names) else ""
-        # A word may be a bare type, but a comment has no tabs.
+        # The last word of a comment could be a bare type; but a comment has no tabs.
         known = tag in tags or lines.tabs or format.scheme != "IO"
         if not (known and is_tag(tag, format.scheme, format.type)):
             return True
@@ -365,7 +366,7 @@ def _has_comments(lines: _Lines, roles: Roles, format: ColumnFormat) -> bool:
 
 
 def _has_digits(table: Table, token: int) -> bool:
-    """Whether each token ends in the digit of its place in a word, as those of Weibo do."""
+    """Return whether each token ends in a segmentation digit, its place in a word, as in Weibo."""
     count = 0
     for sentence in table.sentences:
         expected = {"0"}
@@ -381,9 +382,9 @@ def _has_digits(table: Table, token: int) -> bool:
 def _read(
     paths: Sequence[Path], formats: Sequence[CorpusFormat]
 ) -> tuple[CorpusFormat, tuple[LabelledFile, ...]]:
-    """Read the files by the first format that reads all.
+    """Read the files by the first format that fits all of them.
 
-    :raises CorpusError: none does: the error of the one that came farthest.
+    :raises CorpusError: no format fits; the error is that of the format that came farthest.
     """
     farthest, place = None, (-1, -1)
     for format in formats:
@@ -402,7 +403,7 @@ def _read(
 
 
 def _unit(files: Sequence[LabelledFile], language: str) -> Unit:
-    """Whether the tokens are characters: nearly all of scripts without blanks are single ones."""
+    """Find the unit: character, if nearly all tokens of scripts without blanks are single characters."""
     if language and writes_blanks(language):
         return "word"
     sample = [token for file in files for sentence in file.sentences for token in sentence.tokens][:_SAMPLE]

@@ -14,7 +14,7 @@ from backattn.recipe import Unit
 Tokens = tuple[str, ...]
 # The document separator of CoNLL-2003.
 DOCSTART = "-DOCSTART-"
-# They would end a line or a column of the output.
+# Characters that would end a line or a column of the output, and NUL.
 _NOT_IN_TOKENS = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", "\0": "a NUL character"}
 
 
@@ -27,9 +27,9 @@ class TokenisedSentence(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A line of text or of tokens, a JSON object, or a sentence in columns.
+    """A unit of input: a line of text or of tokens, a JSON object, or a sentence in columns.
 
-    :param text: without its line end; ``text[start:end]`` is the token for each of its places.
+    :param text: the text without its line end; ``text[start:end]`` is the token for each of the places.
     :param sentences: none for a blank line.
     :param separator: the line separates documents (``-DOCSTART-``) and is nothing to tag.
     """
@@ -40,7 +40,7 @@ class Document:
 
 
 def joined(tokens: Sequence[str], unit: Unit) -> Document:
-    """The document of a sentence whose text is not known: words with blanks between, or characters."""
+    """Make a document of tokens without a text: words joined by blanks, or characters joined by nothing."""
     between = "" if unit == "character" else " "
     places, place = [], 0
     for token in tokens:
@@ -53,7 +53,7 @@ def found_in(text: str, tokens: Sequence[str], where: str) -> TokenisedSentence:
     """Find the places of tokens in their text, one after the other.
 
     :param where: file and line, for messages.
-    :raises CorpusError: the text does not hold them in this order, or more than them and blanks.
+    :raises CorpusError: the text does not hold them in this order, or holds more than them and blanks.
     """
     places, between, place = [], [], 0
     for number, token in enumerate(tokens, 1):
@@ -61,8 +61,8 @@ def found_in(text: str, tokens: Sequence[str], where: str) -> TokenisedSentence:
         if begin < 0:
             raise CorpusError(
                 f"{where}: found no {quoted(token)}, token {number:,}, behind the tokens before it in the "
-                "text; expected the tokens of this very text, in their order; mend them, or leave one of the "
-                "two out"
+                "text; expected the tokens of this text, in their order; mend them, or leave out text or "
+                "tokens"
             )
         between.append(text[place:begin])
         place = begin + len(token)
@@ -71,16 +71,17 @@ def found_in(text: str, tokens: Sequence[str], where: str) -> TokenisedSentence:
         if rest.strip() and tokenise(rest, "", "character"):  # no name in it would be found
             raise CorpusError(
                 f"{where}: found {quoted(rest)} in no token, expected tokens of all the text; mend them, or "
-                "leave one of the two out"
+                "leave out text or tokens"
             )
     return TokenisedSentence(tuple(tokens), tuple(places))
 
 
 def check_tokens(tokens: Sequence[str], where: str) -> None:
-    """Refuse what is no token, or no sentence.
+    """Check the tokens of a sentence.
 
     :param where: file and line, for messages.
-    :raises CorpusError: a token is blank, too long, or has a character that ends lines or columns.
+    :raises CorpusError: there are too many; or a token is blank, too long, or has a character that ends lines
+        or columns, or a byte order mark.
     """
     if len(tokens) > LONGEST_SENTENCE:
         raise CorpusError(
@@ -95,7 +96,7 @@ def check_tokens(tokens: Sequence[str], where: str) -> None:
     for token in tokens:
         if not token.strip(" \t"):
             raise CorpusError(f"{where}: found {quoted(token)} as a token, expected some text; mend the line")
-        # Invisible, it would make another token of the same word; most often, files were joined.
+        # It is invisible, and makes another token of the same word; mostly it comes from joining files.
         if BYTE_ORDER_MARK in token:
             raise CorpusError(
                 f"{where}: found a byte order mark (U+FEFF), expected it at the head of the file alone; take "
@@ -107,11 +108,11 @@ def check_tokens(tokens: Sequence[str], where: str) -> None:
 
 
 def check_characters(tokens: Iterable[str], unit: Unit, where: str) -> None:
-    """Refuse tokens of several letters where a token is one character.
+    """Refuse tokens of several letters if the unit is a character.
 
     :param where: file and line, for messages.
-    :raises CorpusError: there is one.
+    :raises CorpusError: a token has several letters.
     """
     for token in tokens:
         if unit == "character" and sum(map(str.isalpha, token)) > 1:
-            raise CorpusError(f"{where}: found {quoted(token)} as a token, expected one character")
+            raise CorpusError(f"{where}: found {quoted(token)} as a token, expected one character; split it")

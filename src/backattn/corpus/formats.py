@@ -1,10 +1,10 @@
-"""Read the files of a corpus; here those in columns, which have a token a line.
+"""Read the files of a corpus of any format; this module itself reads column files, with one token a line.
 
-These are CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like and other files.
+Such are CoNLL-2003, CoNLL-2002, Weibo, OntoNotes-like and other files.
 
 A file is decoded as a whole and split at line feeds alone, so that the other separators of Unicode (U+2028,
 U+0085, ...) may be part of a token. A line that does not fit the format is refused with file and line. Every
-line is a token but blank lines, and comments and document separators, which are counted.
+line is a token, except blank lines, and comments and document separators, which are counted.
 """
 
 import codecs
@@ -52,7 +52,7 @@ from backattn.recipe import (
 )
 
 _BLANKS = " \t"
-# Python has these text encodings too, but no corpus is written in them, and decoding them may give lone
+# Python has these text encodings, too; but no corpus is written in them, and decoding them may give lone
 # surrogates or resolve escapes, or take time that grows with the square of a line's length.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
 
@@ -77,7 +77,7 @@ def read_corpus(recipe: CorpusRecipe) -> Corpus:
 
 
 def corpus_of(files: Mapping[str, LabelledFile]) -> Corpus:
-    """The corpus of three files that were read, by the names of the splits."""
+    """Build a corpus from three files that were read, by the names of the splits."""
     return Corpus(
         **{split: file.sentences for split, file in files.items()},
         documents={split: file.documents for split, file in files.items()},
@@ -89,7 +89,7 @@ def corpus_of(files: Mapping[str, LabelledFile]) -> Corpus:
 
 
 def parse_file(path: Path, format: CorpusFormat) -> LabelledFile:
-    """Read a labelled file of the kind that its format says.
+    """Read a labelled file by its format.
 
     :raises MissingError: there is no such file.
     :raises CorpusError: the file does not fit the format; names file and line.
@@ -105,7 +105,7 @@ def parse_file(path: Path, format: CorpusFormat) -> LabelledFile:
 
 
 def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
-    """The sentences of one column file, tags in BIOES.
+    """Read the sentences of one column file, with tags in BIOES.
 
     :raises MissingError: there is no such file.
     :raises CorpusError: the file does not fit the format; names file and line.
@@ -115,7 +115,7 @@ def read_column_file(path: Path, format: ColumnFormat) -> list[Sentence]:
 
 
 def parse_column_file(path: Path, format: ColumnFormat) -> LabelledFile:
-    """Read a column file, which may be packed by gzip (``.gz``), and count what is no token.
+    """Read a column file, which may be packed by gzip (``.gz``), and count the lines that are no tokens.
 
     Raises as :func:`read_column_file`.
     """
@@ -196,9 +196,9 @@ class ColumnRows:
 
     Files of a corpus and new text in columns are both read through it.
 
-    :param name: of the file, for messages.
-    :param types: the bare types of the file, by which comments are told from tokens; needed for the scheme IO
-        alone, where any word could be a tag.
+    :param name: name of the file, for messages.
+    :param types: the bare types of the file, which distinguish comments from tokens; only the scheme IO needs
+        them, in which any word could be a tag.
     """
 
     def __init__(self, name: str, format: ColumnFormat, types: Collection[str] = ()) -> None:
@@ -208,7 +208,7 @@ class ColumnRows:
         self.documents = 0
         self.comments = 0
         self._types = types
-        # Of the first line that is surely no comment: its number of columns, and whether one holds a tag.
+        # Number of columns of the first line that cannot be a comment, and whether it has a tag.
         self._columns = 0
         self._tagged = False
 
@@ -220,7 +220,7 @@ class ColumnRows:
             empty node of CoNLL-U, or a comment in the middle of a sentence.
         """
         ids: list[str] = []  # the first column of each row of the sentence
-        comment = 0  # number of a comment line inside of the sentence
+        comment = 0  # line number of the first comment inside the sentence
         mark, docstart, place = self.format.comment, self.format.docstart, self.format.token
         split = self.split
         for number, line in self._with_look_ahead(iter(numbered)):
@@ -250,7 +250,7 @@ class ColumnRows:
             yield Row(number, "", [])
 
     def _ends_sentence(self, line: str, columns: list[str]) -> bool:
-        """Whether a line is blank, or separates documents (by tabs or blanks), which is counted."""
+        """Return whether a line is blank, or separates documents; count the separators."""
         docstart = self.format.docstart
         if docstart and docstart in line and (docstart in columns or split_columns(line)[:1] == [docstart]):
             self.documents += 1
@@ -258,7 +258,7 @@ class ColumnRows:
         return not line.strip(_BLANKS)
 
     def _with_look_ahead(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-        """The lines again, after the first that is surely no comment has shown the columns of a token."""
+        """Yield the lines, after reading ahead to the first that cannot be a comment, for its columns."""
         ahead: list[tuple[int, str]] = []
         characters = 0
         for number, line in lines if self.format.comment else ():
@@ -274,8 +274,10 @@ class ColumnRows:
         return chain(ahead, lines)
 
     def _is_comment(self, columns: list[str], *, head: bool) -> bool:
-        """Whether a line that begins like a comment is one: it has not the columns and the tag of a token, or
-        is one field at the head of a sentence."""
+        """Return whether a line that begins like a comment is one.
+
+        It is one if it lacks the columns or the tag of a token, or is one field at the head of a sentence.
+        """
         if head and len(columns) == 1:
             return True
         if self._columns and len(columns) != self._columns:
@@ -283,7 +285,7 @@ class ColumnRows:
         return (self._tagged or not self._columns) and not self._has_tag(columns)
 
     def _has_tag(self, columns: list[str]) -> bool:
-        """Whether the columns hold a token and a tag of the scheme."""
+        """Return whether the columns hold a token and a tag of the scheme."""
         token, tag = places(self.format, len(columns))
         if token == tag or not (0 <= token < len(columns) and 0 <= tag < len(columns)):
             return False
@@ -292,7 +294,7 @@ class ColumnRows:
         return known and is_tag(found, self.format.scheme, self.format.type)
 
     def _check_id(self, found: str, previous: str, number: int) -> None:
-        """Refuse a row of CoNLL-U that is no token."""
+        """Refuse a range or an empty node of CoNLL-U."""
         row = _NO_TOKEN_ID.fullmatch(found)
         if row and previous.isdecimal() and int(row[1]) == int(previous[:6]) + (row[2] == "-"):
             what = "a range of tokens" if row[2] == "-" else "an empty node"
@@ -315,7 +317,7 @@ class ColumnRows:
 
 
 def _start_again(ids: list[str], following: str) -> bool:
-    """Whether an id begins another sentence than the ids before it, which count from 0 or 1."""
+    """Return whether an id begins a new sentence: it equals the first id, 0 or 1, of this one."""
     return following == ids[0] in ("0", "1") and (len(ids) == 1 or ids[-1] != following)
 
 
@@ -352,7 +354,7 @@ class _Reader:
                 rows = []
 
     def _bare_types(self, lines: list[str]) -> set[str]:
-        """The types on lines that cannot be comments."""
+        """Collect the types on lines that cannot be comments."""
         sure = (line for line in lines if not line.startswith(self.format.comment))
         return {tag for line in sure for tag in self.rows.split(line)[self.format.tag :][:1]}
 
@@ -420,7 +422,7 @@ class _Reader:
             return "mend the tag, or take type out of the recipe's format if tags have their types"
         if is_tag(tag, self.format.scheme, "any"):
             return 'name the type of all entities in the recipe\'s format (type = "PER"), or mend the tag'
-        # A tag of IO may be anything.
+        # IO comes last: nearly any text is a tag of IO.
         others = [scheme for scheme in schemes_of(tag) if scheme != "IO"] or schemes_of(tag)
         such = f" ({listed([*others])} {'has' if len(others) == 1 else 'have'} such tags)" if others else ""
         return f"mend the tag, or the format's scheme{such} and tag column in the recipe"
@@ -458,7 +460,7 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
     for character, found, expected, advice in (
         ("\r", "a carriage return inside the line", f"{lines}, in {encoding}", convert),
         ("\0", "a NUL character", f"{lines}, in {encoding}", convert),
-        # Invisible, it would make another token of the same word; most often, files were joined.
+        # It is invisible, and makes another token of the same word; mostly it comes from joining files.
         (BYTE_ORDER_MARK, "a byte order mark (U+FEFF)", "it at the head of the file alone", no_marks),
     ):
         position = text.find(character)

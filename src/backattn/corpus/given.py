@@ -1,4 +1,4 @@
-"""Texts and tokens that a Python program gives: told apart, and checked like those of a file."""
+"""Check the texts, tokens and options that a Python program passes, as those of a file are checked."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def given_texts(value: Any) -> list[str] | None:
-    """The texts of a list of str; None where it is a list of lists.
+    """Check a list of texts; return None for a list of lists, which are tokens.
 
     :raises CorpusError: it is neither, or a text cannot be written as UTF-8.
     """
@@ -29,10 +29,10 @@ def given_texts(value: Any) -> list[str] | None:
 
 
 def given_tokens(value: Any, *, empty: bool = False) -> list[Tokens]:
-    """The sentences of a list of lists of tokens.
+    """Check the sentences of a list of lists of tokens.
 
     :param empty: whether a sentence may have no token.
-    :raises CorpusError: it is something else, or one of its tokens is not legal.
+    :raises CorpusError: the value is something else, or a token is not legal.
     """
     expected = "expected a list of lists of str, each the tokens of a sentence"
     found = []
@@ -50,16 +50,16 @@ def given_tokens(value: Any, *, empty: bool = False) -> list[Tokens]:
 
 
 def _listed(value: Any, expected: str) -> Sequence[Any]:
-    """Refuse a str, whose characters would be read as its items, and what is no sequence of known length."""
+    """Require a list or a tuple; the characters of a str would be read as its items."""
     if not isinstance(value, list | tuple):
         raise CorpusError(f"found {quoted(value)} of type {type(value).__name__}, {expected}")
     return value
 
 
 def named_digests(values: Any) -> frozenset[str]:
-    """The sha256 of models that may be opened, in lower case.
+    """Check the sha256 of models that may be opened; return them in lower case.
 
-    :raises RecipeError: it is no list of the digits of such digests.
+    :raises RecipeError: the value is not a list of sha256 digests.
     """
     listed: Iterable[Any] = (
         [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
@@ -74,9 +74,9 @@ def named_digests(values: Any) -> frozenset[str]:
 
 
 def check_switches(**switches: object) -> None:
-    """Refuse what is no truth value: ``trust="no"`` would trust.
+    """Require truth values: ``trust="no"`` would count as true.
 
-    :raises RecipeError: one is something else.
+    :raises RecipeError: a value is not True or False.
     """
     for name, value in switches.items():
         if not isinstance(value, bool):

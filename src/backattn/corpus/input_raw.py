@@ -1,7 +1,7 @@
 """Read new text to tag that is not tokenised, and JSON lines: tokens with their places in the text.
 
-A line end, with or without a carriage return, is no part of a line's text. In the text of a JSON object, line
-feeds and carriage returns are blanks, and count as characters of the text.
+A line end, with or without a carriage return, is not part of a line's text. In the text of a JSON object,
+line feeds and carriage returns are blanks, and count as characters of the text.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,9 +30,9 @@ class TextSplitter:
     """Splits raw text into sentences of tokens.
 
     :param language: source language of the run, for the rules of words and sentences.
-    :param unit: of the run's corpus; a character is one in any language.
-    :param tokenizer: what splits words.
-    :param split: into sentences; otherwise each line is one.
+    :param unit: unit of the run's corpus; ``character`` needs no rules of a language.
+    :param tokenizer: the tokenizer that splits words.
+    :param split: split text into sentences; otherwise each line is one.
     :raises MissingError: the package that splits is not installed.
     :raises RecipeError: spaCy does not know the language.
     """
@@ -54,7 +54,7 @@ class TextSplitter:
             ) from None
 
     def sentences(self, text: str, where: str) -> tuple[TokenisedSentence, ...]:
-        """The sentences of a text, each with at least one token.
+        """Split a text into sentences, each with at least one token.
 
         :param where: file and line, for messages.
         :raises CorpusError: a token or a sentence is too long.
@@ -120,11 +120,13 @@ def read_text(source: BinaryIO, form: InputForm, splitter: TextSplitter) -> Iter
 
 
 def read_json(source: BinaryIO, form: InputForm, splitter: Callable[[], TextSplitter]) -> Iterator[Document]:
-    """Yield the objects of JSON lines that hold ``text``, ``tokens`` (one sentence), or both; others keys are
-    ignored, and so are blank lines.
+    """Yield the objects of JSON lines that hold ``text``, ``tokens`` (one sentence), or both.
 
-    :param splitter: makes what splits text without tokens, when there is some.
-    :raises CorpusError: a line cannot be read, is no such object, or its tokens are not those of its text.
+    Other keys and blank lines are ignored.
+
+    :param splitter: makes the splitter; called when the first text without tokens comes.
+    :raises CorpusError: a line cannot be read or is not such an object, or its tokens are not those of its
+        text.
     """
     made: TextSplitter | None = None
     for number, line in numbered_lines(source, form.name):
@@ -147,9 +149,9 @@ def read_json(source: BinaryIO, form: InputForm, splitter: Callable[[], TextSpli
 
 
 def _object(line: str, where: str, fields: JsonlFormat) -> tuple[str | None, Sequence[str] | None]:
-    """The text and the tokens of an object, of which one may be missing.
+    """Read the text and the tokens of an object; one of them may be missing, None.
 
-    :param fields: of the run's corpus: its names come first, before those that `tag` writes.
+    :param fields: format of the run's corpus: its names of fields come before those that `tag` writes.
     """
     names = [dict.fromkeys(filter(None, pair)) for pair in ((fields.text, "text"), (fields.tokens, "tokens"))]
     spelled = [" or ".join(f'"{plain(name)}"' for name in own) for own in names]
@@ -177,7 +179,7 @@ def check_text(text: str, where: str) -> None:
     """Refuse a text or token that a line of a UTF-8 file could not hold.
 
     :param where: file and line, for messages.
-    :raises CorpusError: it has a NUL character, or half of one outside of the basic plane.
+    :raises CorpusError: it has a NUL character or a lone surrogate.
     """
     if "\0" in text:
         raise CorpusError(f"{where}: found a NUL character in {quoted(text)}; take it out")

@@ -1,7 +1,7 @@
 """Read new text to tag: tokens, a sentence a line; columns as in the files of a run's corpus; or CoNLL-U.
 
 A file does not say which form it has, and each can be read as another. Text that is clearly of another form
-is refused, mostly by its first lines, so that no tag is tagged as a word and no word is lost.
+is refused, mostly by its first lines, so that no tag is read as a word and no word is lost.
 :mod:`backattn.corpus.input_raw` reads text that is not tokenised, and JSON lines.
 """
 
@@ -39,21 +39,21 @@ from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, JsonlForma
 _BLANKS = " \t"
 # Consecutive lines that look like another form before the text is refused; fewer may be a coincidence.
 _CONSECUTIVE = 5
-# Lines with a tab and a tag behind it: a sentence hardly ends so.
+# Lines that end in a tab and a tag before the text is refused: a sentence hardly ends so.
 _TABBED = 2
 # Bytes. A longer line is not text: a device, or a file without line feeds.
 _LONGEST_LINE = 1 << 22
-# How long a pipe may wait for a program that writes to it.
+# How long to wait for a program that writes to a pipe.
 _WRITER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class InputForm:
-    """What is known of an input: where it comes from, and how the run's corpus was read.
+    """The form of an input: its name, and the unit, format and types of the run's corpus.
 
-    :param name: of the file, for messages.
+    :param name: name of the file, for messages.
     :param unit: whether a token is a word, or one character.
-    :param format: of the run's corpus: columns, comments, separators, names of fields.
+    :param format: format of the run's corpus: columns, comments, separators, names of fields.
     :param types: the entity types of tags, by which columns of tags are recognised.
     :param tell: prints a line for the user.
     """
@@ -66,21 +66,21 @@ class InputForm:
 
     @property
     def columns(self) -> ColumnFormat:
-        """How columns are read: as in the run's corpus, or as by default where that has none."""
+        """The format by which columns are read: that of the run's corpus, else the default."""
         return self.format if isinstance(self.format, ColumnFormat) else ColumnFormat()
 
     @property
     def conllu(self) -> ConlluFormat:
-        """How CoNLL-U is read."""
+        """The format by which CoNLL-U is read: that of the run's corpus, else the default."""
         return self.format if isinstance(self.format, ConlluFormat) else ConlluFormat()
 
     @property
     def fields(self) -> JsonlFormat:
-        """How JSON lines are read."""
+        """The format by which JSON lines are read: that of the run's corpus, else the default."""
         return self.format if isinstance(self.format, JsonlFormat) else JsonlFormat()
 
     def characters(self, tokens: Sequence[str], where: str) -> Sequence[str]:
-        """Tokens, or their characters where the words of the run's corpus are split into them.
+        """Split tokens into characters if the format of the run's corpus does; else check and return them.
 
         :param where: file and line, for messages.
         :raises CorpusError: a token should be one character, and has several letters.
@@ -95,7 +95,7 @@ class InputForm:
 def open_input(file: Path | None) -> Iterator[BinaryIO]:
     """Open a file, or standard input (None), to tag; ``.gz`` is unpacked as it is read.
 
-    A pipe is waited for a while: it may be that of ``tag RUN <(command)``.
+    For a pipe, this waits a few seconds for its writer: it may be that of ``tag RUN <(command)``.
 
     :raises MissingError: it cannot be read, is a device, which might never end, or a pipe without a writer.
     """
@@ -119,10 +119,10 @@ def open_input(file: Path | None) -> Iterator[BinaryIO]:
 
 
 def _open_pipe(file: Path) -> BinaryIO:
-    """Open a pipe, in a thread, since that waits for a program that writes to it.
+    """Open a pipe in a thread: the call blocks until a program opens the pipe for writing.
 
-    :raises MissingError: there is none.
-    :raises OSError: it cannot be opened.
+    :raises MissingError: no program does so in time.
+    :raises OSError: the pipe cannot be opened.
     """
     found: list[BinaryIO | OSError] = []
 
@@ -179,7 +179,7 @@ def _raw_lines(source: BinaryIO, name: str) -> Iterator[bytes]:
         yield from iter(lambda: source.readline(_LONGEST_LINE + 1), b"")
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise CorpusError(f"{name}: not whole, or not packed by gzip; fetch it again") from None
-    except OSError as error:  # unsaid, it would be taken for one of the output
+    except OSError as error:  # unconverted, it would be reported as an error of the output
         raise MissingError(f"{name}: cannot be read ({error.strerror}); name a text file") from None
 
 
@@ -198,7 +198,7 @@ def text_lines(source: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
 
 
 def is_docstart(line: str, format: ColumnFormat) -> bool:
-    """Whether a line separates documents."""
+    """Return whether a line separates documents."""
     return line.split(None, 1)[:1] in ([DOCSTART], [format.docstart])
 
 
@@ -227,10 +227,10 @@ def read_tokens(source: BinaryIO, form: InputForm) -> Iterator[Document]:
 
 
 class ColumnSuspicion:
-    """Watches lines of text for those of a column file.
+    """Detects lines of a column file in text, and refuses them.
 
-    It refuses five lines in a row that have a tag; two that have a tab and a tag; lines that all have one, if
-    one is an entity's; and lines of one token each with empty lines between.
+    It refuses five lines in a row that end in a tag; two lines that end in a tab and a tag; an input of which
+    every line ends in a tag, one of them of an entity; and lines of one token each with empty lines between.
     """
 
     def __init__(self, form: InputForm) -> None:
@@ -241,7 +241,7 @@ class ColumnSuspicion:
     def look(self, number: int, line: str, words: list[str], tokens: int) -> None:
         """Look at a line.
 
-        :param words: what stands between its blanks.
+        :param words: the texts between its blanks.
         :param tokens: number of its tokens.
         """
         self._number = number
@@ -271,12 +271,12 @@ class ColumnSuspicion:
 
 
 def columns_instead(found: str, expected: str) -> CorpusError:
-    """The error of a column file that was given as text."""
+    """Make the error for a column file that was given as text."""
     return CorpusError(f"{found}, expected {expected}; is it a file of columns? Then say --input columns")
 
 
 def tag_of(words: list[str], form: InputForm) -> str | None:
-    """The tag in the corpus' tag column or in the last column; None where neither holds one."""
+    """Return the tag in the tag column of the corpus, else in the last column; None if neither holds one."""
     if len(words) < 2:
         return None
     column = form.columns.tag
@@ -285,7 +285,7 @@ def tag_of(words: list[str], form: InputForm) -> str | None:
 
 
 def is_tag(word: str, types: Collection[str]) -> bool:
-    """Whether a word is O, or a prefix of any scheme and one of the types."""
+    """Return whether a word is O, or a prefix of any scheme with one of the types."""
     prefix, kind = split_tag(word)
     return word == OUTSIDE or (prefix in tuple("BIESMLUW") and kind in types)
 
@@ -293,9 +293,9 @@ def is_tag(word: str, types: Collection[str]) -> bool:
 def read_columns(source: BinaryIO, form: InputForm) -> Iterator[Document]:
     """Yield the sentences of text with a token a line and an empty line between sentences.
 
-    As in the run's corpus: the separator of columns, the token's column (a line of one column is the token),
-    comments, which are counted, and document separators. Other columns are ignored. A segmentation digit is
-    removed where there is one.
+    The format of the run's corpus gives the separator, the column of the token (a line of one column is the
+    token), comments, which are counted, and document separators. Other columns are ignored. A segmentation
+    digit is removed if the format has it.
 
     :raises CorpusError: a line cannot be read, the number of columns differs from the lines before, the
         token's column does not exist or holds tags, the lines look like sentences, or a token has several
@@ -307,7 +307,7 @@ def read_columns(source: BinaryIO, form: InputForm) -> Iterator[Document]:
     separators = 0
     for row in rows.read(text_lines(source, form.name)):
         if row.columns:
-            # A separator stands before this row if no row of its sentence has been seen.
+            # New separators can only stand before the first row of a sentence, so before this row.
             for _ in range(separators, rows.documents):
                 yield Document(format.docstart, separator=True)
             separators = rows.documents
@@ -325,7 +325,7 @@ def read_columns(source: BinaryIO, form: InputForm) -> Iterator[Document]:
 
 
 class _Columns:
-    """Takes the tokens from the rows of columns, and watches for other forms and for the wrong column."""
+    """Takes the tokens from rows of columns; refuses other forms of text, and a wrong column of tokens."""
 
     def __init__(self, form: InputForm) -> None:
         self._form, self._format = form, form.columns
@@ -334,7 +334,7 @@ class _Columns:
         self._ids = self._id = 0  # rows whose token is an id of CoNLL-U, and the last of these
 
     def tokens(self, row: Row) -> Sequence[str]:
-        """The token of a row; its characters, where the corpus' words are split into them."""
+        """Return the token of a row, or its characters if the format splits words."""
         number, line, cells = row
         self._number = number
         where = f"{self._form.name}:{number}"
@@ -366,7 +366,7 @@ class _Columns:
         return token if self._format.split_characters else [token]
 
     def _look_for_tags(self, token: str, where: str) -> None:
-        """Refuse a column of tokens that holds nothing but tags, in the first rows or in all."""
+        """Refuse a column of tokens that holds only tags in the first rows."""
         if self._columns > 1 and is_tag(token, self._form.types):
             self._tags += 1
             self._entities += token != OUTSIDE
@@ -374,7 +374,7 @@ class _Columns:
             raise self._tagged(where)
 
     def _look_for_ids(self, token: str, where: str) -> None:
-        """Refuse a column of tokens that holds the ids of CoNLL-U alone, in the first rows or in all."""
+        """Refuse a column of tokens that holds only ids of CoNLL-U in the first rows."""
         if self._columns > 2 and token in ("1", str(self._id + 1)):
             self._ids, self._id = self._ids + 1, int(token)
         if self._ids == self._read == _CONSECUTIVE:
@@ -407,7 +407,7 @@ class _Columns:
 
 
 def read_conllu(source: BinaryIO, form: InputForm) -> Iterator[Document]:
-    """Yield the sentences of CoNLL-U, with tags or without, which are not read.
+    """Yield the sentences of CoNLL-U; tags are not read, and may be missing.
 
     The token is in the column of the run's corpus, if that is CoNLL-U. Comments, multiword ranges and empty
     nodes are counted.

@@ -77,7 +77,7 @@ def _of_tokens(maker: SentenceMaker, format: JsonlFormat, row: dict[str, Any], n
 
 
 def _spelled(maker: SentenceMaker, format: JsonlFormat, tag: Any, number: int) -> str:
-    """A tag as text; numbers are looked up in the format's names."""
+    """Return a tag as text; look a number up in the format's names."""
     if isinstance(tag, str) and not format.names:
         return tag
     if type(tag) is int and format.names:

@@ -23,10 +23,10 @@ from backattn.corpus.column_roles import (
 from backattn.corpus.jsonl import json_lines
 from backattn.recipe import JsonlFormat
 
-# Lines of a file in which its fields are found, and characters after which no further one is read.
+# Most lines of a file in which fields are looked for, and characters after which no further line is read.
 _HEAD = 2000
 _ENOUGH = 1 << 22
-# What no recipe can hold.
+# Characters that no text of a recipe can hold.
 _NO_NAME = re.compile("[\0\ud800-\udfff]")
 _OFFSETS = {"start", "end", "label"}
 
@@ -34,9 +34,9 @@ Row = dict[str, Any]
 
 
 def jsonl_formats(paths: Sequence[Path], language: str) -> tuple[list[JsonlFormat], list[str]]:
-    """The formats that the first lines allow, the likeliest first, and what could be otherwise.
+    """Find the formats that the first lines allow, the likeliest first, and notes on uncertain choices.
 
-    :param language: of running text, which is split by its rules; empty where it is not known.
+    :param language: language of running text, by whose rules it is split; empty where it is not known.
     :raises CorpusError: no fields of tokens and tags, or of text and spans, are found.
     """
     rows = [row for path in paths for row in _first_rows(path)]
@@ -71,7 +71,7 @@ def _of_tokens(table: Table, fields: Sequence[str], roles: Roles) -> tuple[list[
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    """Fields that are lists of texts of the same lengths on all lines, the most of them first."""
+    """Yield groups of fields that hold lists of texts of equal lengths on every line, the largest first."""
     found: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
     for name in rows[0]:
         values = [row.get(name) for row in rows]
@@ -82,7 +82,7 @@ def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def _of_text(path: Path, rows: Sequence[Row], language: str) -> JsonlFormat:
-    """The format of lines with running text and spans.
+    """Find the format of lines with running text and spans.
 
     :raises CorpusError: there are no such fields, or the language is not known.
     """

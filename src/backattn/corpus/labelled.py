@@ -1,4 +1,4 @@
-"""Make sentences of the tokens and tags of a labelled file: the rules that files of all forms share."""
+"""Make sentences from the tokens and tags of a labelled file, by the rules that all file formats share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,21 +11,21 @@ from backattn.corpus import Sentence
 from backattn.corpus.tags import MOST_TYPES, OUTSIDE, TagError, is_type, to_bioes, with_type
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat
 
-# Some sixty million tokens; in memory they take twenty times as much.
+# Bytes of a file: some sixty million tokens, which take twenty times as much memory.
 MOST_BYTES = 1 << 30
-# Characters of a token: a word takes the memory of its longest neighbour, and time by the square of its own.
+# Characters of a token: a batch pads its words to the longest one, and time grows with its square.
 LONGEST_TOKEN = 10_000
 # Tokens. A file whose sentences are longer than this on average has lost the ends of its sentences. A single
 # sentence may be longer: CoNLL-2002 has one of 1,238 tokens.
 LONGEST_MEAN = 1000
-# Tokens of any sentence: A takes memory by their square, of so many 400 MB.
+# Tokens of any sentence: the memory of A grows with their square, to 400 MB for so many.
 LONGEST_SENTENCE = 10_000
 # The document separator of CoNLL-2003.
 DOCSTART = "-DOCSTART-"
 # IOB2 and its other name.
 IOB2 = ("IOB2", "BIO")
 _BLANKS = " \t"
-# What no token holds: the ends of lines and columns, and what nobody can see.
+# Characters that no token holds: ends of lines and columns, and invisible ones.
 _NO_TEXT = {
     "\n": "a line feed", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL character",
     BYTE_ORDER_MARK: "a byte order mark (U+FEFF)",
@@ -40,9 +40,10 @@ class LabelledFile:
     :param documents: number of document separators (``-DOCSTART-``).
     :param orphans: number of I- tags without an entity to continue, which were read as the beginning of one.
     :param comments: number of comment lines that were passed over.
-    :param no_tokens: what else is no token -> how many (multiword ranges and empty nodes of CoNLL-U).
+    :param no_tokens: kind of other lines that are no tokens (multiword ranges, empty nodes of CoNLL-U) ->
+        their number.
     :param sha256: digest of the file's bytes.
-    :param document_of: for each sentence, the number of separators before it; empty where a form has none.
+    :param document_of: for each sentence, the number of separators before it; empty if the format has none.
     :param ends: for each sentence, the number of its last line; sentences of one line (a text of JSON lines)
         have the same.
     """
@@ -58,7 +59,7 @@ class LabelledFile:
 
 
 class SentenceMaker:
-    """Makes sentences of tokens and tags by the keys that the formats of all kinds share; counts orphans.
+    """Makes sentences from tokens and tags by the recipe keys that all formats share; counts orphans.
 
     :param path: the file, for messages.
     :ivar ends: the last line of each sentence so far.
@@ -101,10 +102,10 @@ class SentenceMaker:
         numbers: Sequence[int],
         advice: Callable[[TagError], str] | None = None,
     ) -> Sentence:
-        """Convert the tags of a sentence to BIOES; its types and units become those that the format says.
+        """Make a sentence: convert its tags to BIOES, then apply the format's types and split_characters.
 
-        :param numbers: the line of each token.
-        :param advice: what to do about an illegal tag.
+        :param numbers: the line number of each token.
+        :param advice: returns what to do about an illegal tag, for the message.
         :raises CorpusError: a tag violates the scheme, or has a type that the format does not list.
         """
         format, mending = self.format, self.format.orphans == "begin"
@@ -120,7 +121,7 @@ class SentenceMaker:
         return self.finished(tokens, converted, numbers)
 
     def finished(self, tokens: Sequence[str], tags: tuple[str, ...], numbers: Sequence[int]) -> Sentence:
-        """A sentence of tags in BIOES, with its types and units as the format says.
+        """Make a sentence of tags in BIOES: apply the format's types and split_characters.
 
         :raises CorpusError: a tag has a type that the format does not list, or the sentence is too long.
         """
@@ -155,18 +156,18 @@ class SentenceMaker:
         return tuple(renamed)
 
     def error(self, number: int, found: str, expected: str, advice: str) -> CorpusError:
-        """The error for a line."""
+        """Make the error for a line."""
         return CorpusError(f"{self.path}:{number}: found {found}, expected {expected}; {advice}")
 
 
 def places(format: ColumnFormat | ConlluFormat, count: int) -> tuple[int, int]:
-    """The columns of the token and of the tag among so many columns, counted from 0; they may not exist."""
+    """Resolve the columns of the token and of the tag among ``count`` columns, from 0; they may not exist."""
     token, tag = (place + count if place < 0 else place for place in (format.token, format.tag))
     return token, tag
 
 
 def unfit(token: str) -> str:
-    """What a token holds that no token of a corpus does; empty for a token that is fit."""
+    """Return a description of what makes a token illegal; empty for a legal token."""
     for character, name in _NO_TEXT.items():
         if character in token:
             return name
@@ -176,7 +177,7 @@ def unfit(token: str) -> str:
 
 
 def check_labels(path: Path, format: CorpusFormat) -> None:
-    """Check the keys of a format that all kinds share.
+    """Check the keys that all formats share.
 
     :raises RecipeError: they contradict each other, or a type is not valid.
     """
@@ -203,7 +204,7 @@ def check_labels(path: Path, format: CorpusFormat) -> None:
 def check_sentences(path: Path, sentences: Sequence[Sentence]) -> None:
     """Check the sentences of a whole file.
 
-    :raises CorpusError: there are none, the ends of sentences are missing, or what was read as tags is not.
+    :raises CorpusError: there are none, the ends of sentences are missing, or the tags are not tags.
     """
     if not sentences:
         raise CorpusError(
@@ -237,7 +238,7 @@ def characters(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, ..
 
 
 def _rename(tag: str, types: Mapping[str, str]) -> str:
-    """A BIOES tag with its type replaced; O where the new type is empty.
+    """Replace the type of a BIOES tag; O if the new type is empty.
 
     :raises KeyError: the type is not among ``types``.
     """
@@ -248,5 +249,5 @@ def _rename(tag: str, types: Mapping[str, str]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """``1 column``, ``2 columns``."""
+    """Return ``1 column``, ``2 columns``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

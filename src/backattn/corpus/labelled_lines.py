@@ -15,7 +15,7 @@ def labelled_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
 
     :param form: what the file should be, for messages.
     :raises MissingError: there is no such file.
-    :raises CorpusError: it is packed and its name does not say so, too large, not text in UTF-8, or a line
+    :raises CorpusError: it is compressed without the suffix ``.gz``, too large or not UTF-8 text, or a line
         holds a carriage return, a NUL character, or a byte order mark that is not the file's first character.
     """
     if not is_file(path):  # reading a pipe or a device may never end
@@ -37,7 +37,7 @@ def labelled_lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
 
 
 def whole_digest(path: Path) -> str:
-    """The sha256 of the file's bytes.
+    """Return the sha256 of the file's bytes.
 
     :raises MissingError: it cannot be read.
     """

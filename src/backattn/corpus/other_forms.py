@@ -1,6 +1,6 @@
-"""Recognise files of other forms where a column file is expected, by what they begin with.
+"""Recognise, by their beginning, files of other forms where a column file is expected.
 
-Nothing here reads such a file. Each pattern is one that no legal line of a column file has.
+This module does not convert such files. No legal line of a column file matches its patterns.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from backattn.common.json_files import parse
 from backattn.common.text_lines import packed_form
 
-# Characters of a first line that is looked at.
+# Most characters of a first line that is parsed.
 _LONGEST_LINE = 1 << 24
 _JSON_OVER_LINES = re.compile(r'\s*(\[\s*)?\{[ \t\r]*\n\s*"(?:[^"\\\n]|\\.)*"\s*:')
 # T1 <tab> PER 0 8 <tab> Ana Ruiz
@@ -19,7 +19,7 @@ _CONVERT = "run `backattn convert FILE OUT`, which makes a column file of it"
 
 
 def other_form(text: str) -> str:
-    """What a text is that is no column file, and what to do; empty for any other text."""
+    """Say which other form a text has, and what to do; empty if it may be a column file."""
     first = re.search(r"\S.*", text)
     line = first.group() if first else ""
     if isinstance(_json(line), dict):
@@ -34,22 +34,22 @@ def other_form(text: str) -> str:
 
 
 def other_binary(path: Path, data: bytes) -> str:
-    """What a file of no text is, and what to do, by its first bytes; empty for any other."""
+    """Say which binary form a file has, and what to do; empty if it may be text."""
     if data.startswith(b"PAR1") and data.endswith(b"PAR1"):
         return f"a Parquet file; {_CONVERT}"
     return packed_form(path, data)
 
 
 def of_brat(path: Path) -> str:
-    """What a text or a folder of BRAT is, and what to do; empty for any other."""
-    # os.path, unlike Path, takes a name that is too long for one of no file.
+    """Say that a file or a folder is of BRAT, and what to do; empty if it is not."""
+    # For a name that is too long, os.path says that there is no such file; Path raises an error.
     if any(path.glob("*.ann")) if os.path.isdir(path) else os.path.isfile(path.with_suffix(".ann")):
         return f"text of BRAT, with its entities in .ann files; {_CONVERT.replace('FILE', 'FOLDER')}"
     return ""
 
 
 def _json(line: str) -> object:
-    """The value of a line of JSON; None for any other."""
+    """Parse a line of JSON; None for any other line."""
     if line[:1] not in ("{", "[") or len(line) > _LONGEST_LINE:
         return None
     try:

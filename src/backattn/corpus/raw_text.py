@@ -1,7 +1,7 @@
 """Split raw text into sentences and tokens, each with its exact place in the text.
 
-Words are those of Moses (sacremoses), as the translators of stage one read them. Moses changes text here and
-there; its words are therefore looked up in the text again, so that ``text[start:end]`` is the token, always.
+Words are those of Moses (sacremoses), as the translators of stage one read them. Moses sometimes changes
+text; its words are therefore looked up in the text again, so that ``text[start:end]`` is always the token.
 """
 
 import re
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # which no reader can see.
 _BLANK = re.compile("[\\s\0-\x1f\x7f-\x9f\u200b\ufeff]")
 _WORD = re.compile("[^\\s\0-\x1f\x7f-\x9f\u200b\ufeff]+")
-# Characters. Moses gets no longer word: none has one, and its patterns may take time by the square.
+# Most characters of a word that Moses gets: real words are shorter, and the time of its patterns may grow
+# with the square of the length.
 _LONGEST_WORD = 1000
 # A joiner holds an emoji together, or letters of Persian and Hindi.
 _JOINERS = "\u200c\u200d"
@@ -30,7 +31,8 @@ _LATER_JAMO = range(0x1160, 0x1200)
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 _CLOSING = "\"'»”’)\\]}」』）"
 # The end of a sentence: its mark and closing quotes, before white space. Chinese needs no space.
-# Possessive, and from the first mark of a row alone: a page of dots takes no time.
+# The quantifiers are possessive, and a match begins only at the first mark of several: a page of dots would
+# take long otherwise.
 _SENTENCE_END = re.compile(
     f"(?<![.!?…؟۔।])[.!?…؟۔।]++[{_CLOSING}]*+(?=\\s)|(?<![。！？])[。！？]++[{_CLOSING}]*+"
 )
@@ -46,12 +48,12 @@ class RawToken(NamedTuple):
 
 
 def unit_of(language: str) -> Unit:
-    """The unit that a language is split into: characters where it is written without spaces, else words."""
+    """Return the unit of a language: characters if it is written without spaces, else words."""
     return "word" if writes_blanks(language) else "character"
 
 
 def tokenise(text: str, language: str, unit: Unit | None = None) -> list[RawToken]:
-    """Split text into tokens, in order; what is not in one is blank.
+    """Split text into tokens, in order; everything between them is blank.
 
     :param language: language code, for Moses; one that it does not know is split as English is.
     :param unit: words, or single characters as in the Weibo corpus; None: as :func:`unit_of` the language.
@@ -72,9 +74,9 @@ def tokenise(text: str, language: str, unit: Unit | None = None) -> list[RawToke
 
 
 class _Composed(NamedTuple):
-    """A chunk with its letters and their marks in one character each (NFC), where that makes it shorter.
+    """A chunk whose letters are composed with their marks (NFC), if that makes it shorter.
 
-    Moses cuts words behind a mark that is a character of its own, as in the names of files of macOS.
+    Moses cuts words behind a mark that is a character of its own, as in file names of macOS.
     """
 
     chunk: str
@@ -91,7 +93,7 @@ class _Composed(NamedTuple):
         return cls(chunk, text, letters) if len(text) < len(chunk) else cls(chunk, chunk)
 
     def as_written(self, words: Sequence[str]) -> Sequence[str]:
-        """The words of the text in the chunk's own characters; none ends inside a letter."""
+        """Convert words of the composed text to the characters of the chunk; no word ends inside a letter."""
         if not self.letters:
             return words
         ends = dict(  # of letters: place in the text -> place in the chunk
@@ -106,7 +108,7 @@ class _Composed(NamedTuple):
 
 
 def _letters(text: str) -> Iterator[str]:
-    """The characters of a text, each with the marks that follow it, and the jamo of a Korean syllable."""
+    """Yield the characters of a text, each with the marks that follow it; a Korean syllable as a whole."""
     start = 0
     for place in range(1, len(text) + 1):
         if place == len(text) or not (_is_mark(text[place]) or ord(text[place]) in _LATER_JAMO):
@@ -121,10 +123,10 @@ def _placed(words: Sequence[str], place: int) -> Iterator[tuple[str, int]]:
 
 
 def _moses_words(chunks: Sequence[str], language: str) -> list[list[str]]:
-    """The words of each of the chunks that stand between blanks.
+    """Split each chunk, the text between two blanks, into words.
 
-    The chunks are given to Moses together, since a full stop depends on the next word; and one by one where
-    the words together are not the text. A chunk that Moses changes even so stays whole.
+    Moses gets the chunks together, since its treatment of a full stop depends on the next word. If its words
+    do not add up to the text, it gets them one by one, and a chunk that it still changes stays whole.
     """
     moses = _tokeniser(language)
     if max(map(len, chunks)) <= _LONGEST_WORD:
@@ -139,7 +141,7 @@ def _moses_words(chunks: Sequence[str], language: str) -> list[list[str]]:
 
 
 def _divided(chunks: Sequence[str], words: Sequence[str]) -> list[list[str]] | None:
-    """Words by the chunk that they are part of; None where they are not the chunks' text."""
+    """Group words by the chunk that they are part of; None if they do not add up to the chunks."""
     rest, divided = iter(words), []
     for chunk in chunks:
         own: list[str] = []
@@ -170,7 +172,7 @@ def _continues(character: str) -> bool:
 
 
 def _cut_at_mark(before: str, word: str) -> bool:
-    """Whether two words are one, cut behind a letter and its mark, two characters in decomposed text."""
+    """Return whether two words are one that was cut behind a letter and its mark, in decomposed text."""
     letter = next((character for character in reversed(before) if not _is_mark(character)), "")
     return _is_mark(before[-1]) and letter.isalpha() and word[0].isalnum()
 
@@ -180,10 +182,10 @@ def _is_mark(character: str) -> bool:
 
 
 def split_sentences(text: str, language: str) -> list[tuple[int, int]]:
-    """The places (start, end) of the sentences of a text, without the blanks around them.
+    """Find the places (start, end) of the sentences of a text, without the blanks around them.
 
-    A line feed ends a sentence, and so does ``.``, ``!`` or ``?`` before a blank and a word that does not
-    begin with a small letter, but for the full stop of an abbreviation that Moses knows, or of an initial.
+    A line feed ends a sentence. So does ``.``, ``!`` or ``?`` before a blank and a word that does not begin
+    with a small letter; except for the full stop of an abbreviation that Moses knows, or of an initial.
     """
     prefixes = _prefixes(base_language(language)) if unit_of(language) == "word" else frozenset()
     found, start = [], 0
@@ -226,7 +228,7 @@ def _ends_sentence(line: str, mark: re.Match[str], prefixes: frozenset[str]) -> 
 
 @lru_cache
 def _tokeniser(language: str) -> "MosesTokenizer":
-    from sacremoses import MosesTokenizer  # of stage one's packages: the corpus is read without it
+    from sacremoses import MosesTokenizer  # a package of stage one: reading a corpus does not need it
 
     return MosesTokenizer(language)
 

@@ -1,7 +1,7 @@
 """Precision, recall and F1 of predicted tags, with a signature that names what the number depends on.
 
-The only importer of seqeval, which checks every score: its IOBES table is that of ``mode="strict",
-scheme=IOBES``; its strict mode without a scheme scores leniently without a warning.
+The only importer of seqeval, which checks every score with the entities of ``mode="strict", scheme=IOBES``.
+(Its strict mode without a scheme scores leniently, and gives no warning.)
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from backattn.corpus.spans import Span, predicted_spans
 from backattn.corpus.tags import MOST_TYPES, parse_tag
 
 _MOST_ENTITIES = 1 << 40  # sums of larger counts could overflow
-_FILES = 3  # of a corpus; each may have types of its own
+_FILES = 3  # files of a corpus, each of which may have types of its own
 # The entities of one sentence.
 Entities = AbstractSet[Span]
 
@@ -37,7 +37,7 @@ class Counts:
 
     @property
     def support(self) -> int:
-        """Entities in gold."""
+        """Number of gold entities."""
         return self.tp + self.fn
 
     @property
@@ -83,7 +83,7 @@ class Score:
         return total(self.groups[name])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: the counts, which :meth:`from_json` reads, and the measures, for readers."""
+        """Return plain JSON values: the counts, which :meth:`from_json` reads, and the measures."""
         return {
             "overall": _measures(self.overall),
             "groups": {name: _measures(self.group(name)) for name in self.groups},
@@ -147,23 +147,23 @@ def score(
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """The sum of counts."""
+    """Sum counts."""
     return sum(counts, Counts())
 
 
 def entities(sentences: Iterable[Sequence[str]]) -> list[Entities]:
-    """The entities of each sentence's BIOES tags, legal or not (see :func:`.spans.predicted_spans`)."""
+    """Find the entities of each sentence's BIOES tags, legal or not (see :func:`.spans.predicted_spans`)."""
     return [frozenset(predicted_spans(tags)) for tags in sentences]
 
 
 def count(gold: Sequence[Entities], predicted: Sequence[Entities]) -> Counts:
-    """Counts over all sentences and types."""
+    """Count over all sentences and types."""
     right = sum(len(truth & guess) for truth, guess in zip(gold, predicted, strict=True))
     return Counts(right, sum(map(len, predicted)) - right, sum(map(len, gold)) - right)
 
 
 def count_types(gold: Sequence[Entities], predicted: Sequence[Entities]) -> dict[str, Counts]:
-    """Counts of each type over all sentences, sorted by type."""
+    """Count each type over all sentences; the result is sorted by type."""
     tp, fp, fn = Counter[str](), Counter[str](), Counter[str]()
     for truth, guess in zip(gold, predicted, strict=True):
         tp.update(entity.type for entity in truth & guess)
@@ -181,9 +181,9 @@ def _ending(sentences: Sequence[Entities], suffix: str) -> list[Entities]:
 
 
 def _seqeval_agrees(sentences: Sequence[Sequence[str]], found: Sequence[Entities]) -> bool:
-    """Whether seqeval finds the same entities; it does not where types begin or end with a hyphen.
+    """Return whether seqeval finds the same entities; it does not where types begin or end with a hyphen.
 
-    It takes thirty times longer than :func:`entities`: too long for the score on dev after every epoch.
+    seqeval takes thirty times longer than :func:`entities`: too long for the score on dev after every epoch.
     """
     theirs = SeqevalEntities([list(tags) for tags in sentences], IOBES).entities
     return found == [{Span(entity.start, entity.end, entity.tag) for entity in row} for row in theirs]

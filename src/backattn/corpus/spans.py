@@ -15,7 +15,7 @@ class Span(NamedTuple):  # not a dataclass: dev is scored after every epoch, and
 
 
 def spans(tags: Sequence[str]) -> tuple[Span, ...]:
-    """The entities of one sentence's legal BIOES tags, in order.
+    """Find the entities of one sentence's legal BIOES tags, in order.
 
     :raises TagError: the tags are not legal BIOES.
     """
@@ -24,11 +24,11 @@ def spans(tags: Sequence[str]) -> tuple[Span, ...]:
 
 
 def predicted_spans(tags: Sequence[str]) -> tuple[Span, ...]:
-    """The entities of one sentence's tags, which may be illegal BIOES, in order.
+    """Find the entities of one sentence's tags, which may be illegal BIOES, in order.
 
-    An entity is one ``S-X``, or ``B-X``, any number of ``I-X`` and ``E-X`` side by side, all of the same type
-    X as it is spelled. No other tag belongs to an entity. This is seqeval's strict mode with its scheme
-    IOBES, but for types that begin or end with a hyphen: seqeval strips it.
+    An entity is one ``S-X``; or ``B-X``, any number of ``I-X``, and ``E-X`` side by side, all of exactly the
+    same type X. No other tag belongs to an entity. This equals seqeval's strict mode with its scheme IOBES,
+    except for types that begin or end with a hyphen, which seqeval strips.
     """
     found = []
     start, open_type = 0, ""
@@ -53,7 +53,7 @@ def predicted_spans(tags: Sequence[str]) -> tuple[Span, ...]:
 
 
 def from_spans(entities: Sequence[Span], length: int) -> tuple[str, ...]:
-    """The inverse of :func:`spans` for a sentence of ``length`` tokens; entities must not overlap."""
+    """Make the BIOES tags of ``length`` tokens, the inverse of :func:`spans`; entities must not overlap."""
     tags = [OUTSIDE] * length
     for entity in entities:
         inside = [f"I-{entity.type}"] * (entity.end - entity.start)

@@ -1,7 +1,7 @@
 """Split one file into train, dev and test: by documents or sentences, the same way each time.
 
-Equal sentences stay on one side: what was seen in training must not be asked in a test. The lines of the file
-are kept as they are, so that the parts have its form.
+Equal sentences stay on one side: no training sentence may be in the test. The lines of the file are
+kept as they are, so that its format fits the parts.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from backattn.corpus import SPLITS, Sentence
 
-# Fewer groups of documents are too coarse.
+# With fewer groups of documents, the parts would miss their shares.
 _FEWEST_GROUPS = 20
 # Orders the groups; another one gives another split.
 _SEED = 1
@@ -36,12 +36,12 @@ def split_sentences(
     percents: Sequence[int],
     ends: Sequence[int] = (),
 ) -> Parts:
-    """Split sentences.
+    """Split sentences into train, dev and test.
 
-    Documents are kept whole unless that, with equal sentences of several documents, leaves few groups.
+    Documents are kept whole, unless there are few, or equal sentences join them into few groups.
 
     :param document_of: number of the document of each sentence.
-    :param percents: of the sentences, for train, dev and test.
+    :param percents: shares of the sentences for train, dev and test.
     :param ends: the last line of each sentence; those of one line stay together.
     """
     total = len(sentences)
@@ -58,11 +58,11 @@ def split_sentences(
 
 
 def split_lines(lines: Sequence[str], ends: Sequence[int], part_of: Sequence[int]) -> list[str]:
-    """The text of each part of a file: the lines of its sentences, with what stands before each.
+    """Return the text of each part of a file: the lines of its sentences.
 
-    Comments, empty lines and separators of documents go with the sentence that follows them.
+    Comments, empty lines and document separators go with the sentence that follows them.
 
-    :param lines: of the file, with their ends.
+    :param lines: lines of the file, with their line feeds.
     :param ends: the number of the last line of each sentence, from 1.
     :param part_of: the part of each sentence, from 0.
     """
@@ -75,7 +75,7 @@ def split_lines(lines: Sequence[str], ends: Sequence[int], part_of: Sequence[int
 
 
 def _groups(sentences: Sequence[Sentence], document_of: Sequence[int]) -> list[list[int]]:
-    """Places of the sentences that must stay together: of one document, or of documents with an equal one."""
+    """Group the sentences that must stay together: those of one document, and of documents that share one."""
     parent = list(range(len(sentences)))
 
     def root(place: int) -> int:
@@ -94,7 +94,7 @@ def _groups(sentences: Sequence[Sentence], document_of: Sequence[int]) -> list[l
 
 
 def _assign(sentences: Sequence[Sentence], groups: Sequence[list[int]], wanted: Sequence[float]) -> list[int]:
-    """The part of each sentence: each group, in the order of a digest, goes where most is missing."""
+    """Return the part of each sentence: each group, in the order of a digest, goes where most is missing."""
 
     def order(group: list[int]) -> bytes:
         least = min(sentences[place].key for place in group)
@@ -102,7 +102,7 @@ def _assign(sentences: Sequence[Sentence], groups: Sequence[list[int]], wanted: 
 
     missing, part_of = list(wanted), [0] * len(sentences)
     for group in sorted(groups, key=order):
-        # In its own measure: a small part gets its share throughout, not last.
+        # Relative to the share of a part, so that a small part is filled from the beginning, not last.
         part = max(range(len(missing)), key=lambda one: (missing[one] / wanted[one], missing[one]))
         missing[part] -= len(group)
         for place in group:

@@ -1,7 +1,7 @@
-"""Statistics of a corpus in the form of the paper's Table 1, and what shows that it was read wrongly.
+"""Count a corpus as in the paper's Table 1, and show whether it was read as meant.
 
-That is an example, the counts of numbers, of sentences without an entity, of comments and of sentences in two
-splits, and the warnings of :mod:`~backattn.corpus.statistics_warnings`.
+An example, the counts of numbers, of sentences without an entity, of comments and of sentences in two splits,
+and the warnings of :mod:`~backattn.corpus.statistics_warnings` show the latter.
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ from backattn.corpus.spans import spans
 from backattn.corpus.statistics_warnings import corpus_warnings, has_entity, is_number
 from backattn.corpus.tags import OUTSIDE, split_tag
 
-_SHOWN_TOKENS = 40  # of the example in the text
-_SHOWN_BEFORE = 10  # of these, tokens before its first entity
+_SHOWN_TOKENS = 40  # tokens of the example that are printed
+_SHOWN_BEFORE = 10  # of these, the tokens before its first entity
 _LONGEST_SHOWN = 40  # characters of a token
 
 
@@ -33,8 +33,9 @@ class SplitStatistics:
     :param comments: lines that were passed over as comments.
     :param numbers: tokens that are numbers; nearly all of them in a column of ids.
     :param without_entity: sentences without an entity.
-    :param also_in: each other split -> sentences of this one whose tokens are a sentence there too.
-    :param no_tokens: what else is no token (multiword ranges, empty nodes of CoNLL-U) -> how many.
+    :param also_in: each other split -> sentences of this one that are in it too, by their tokens.
+    :param no_tokens: kind of other lines that are no tokens (multiword ranges, empty nodes of CoNLL-U) ->
+        their number.
     """
 
     sentences: int
@@ -88,7 +89,7 @@ class CorpusStatistics:
     :param splits: name of a split -> its counts, in the order train, dev, test.
     :param unique: number of distinct token sequences in all splits: the sentences that stage one translates.
     :param example: None where no sentence has an entity.
-    :param warnings: what is unusual, one line each.
+    :param warnings: likely mistakes, one line each.
     """
 
     splits: Mapping[str, SplitStatistics]
@@ -97,7 +98,7 @@ class CorpusStatistics:
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The counts as plain JSON values."""
+        """Return the counts as plain JSON values."""
         return asdict(self)
 
     def to_text(self) -> str:

@@ -1,4 +1,4 @@
-"""What is unusual about a corpus and mostly a mistake: a line each, for ``corpus`` and before a training."""
+"""Warn about likely mistakes in a corpus, one line each, for ``corpus`` and before a training."""
 
 import codecs
 import re
@@ -10,28 +10,29 @@ from backattn.corpus import Corpus, Sentence, nested_sample
 from backattn.corpus.tags import OUTSIDE, other_spelling
 
 _NUMBER = re.compile(r"[+-]?\d[\d.,:/-]*")
-# A share of the tokens. In ordinary text some five in a hundred are numbers.
+# Share of tokens that are numbers above which to warn. In ordinary text it is some five in a hundred.
 _MOSTLY = 0.8
-# A share of the tokens. Text from the web has less than one in a thousand (Weibo 0.0007).
+# Share of tokens with U+FFFD above which to warn. Text from the web has less than one in a thousand (Weibo
+# 0.0007).
 _LOST = 0.01
 # Single-byte encodings in which files of UTF-8 are read by mistake.
-# Looked up here, since a codec is a module: loaded later, it may be out of reach (no file left to open,
-# another user by then).
+# Looked up on import: each codec is a module, which may not be loadable later (no file left to open, another
+# user by then).
 _MISTAKEN = tuple(map(codecs.lookup, ("latin-1", "cp1252", "iso-8859-15", "iso-8859-2", "cp1250", "cp1251")))
 
 
 def is_number(token: str) -> bool:
-    """Whether a token is a number, a date, or a range of ids (``1``, ``3.14``, ``2024-01-31``, ``2-3``)."""
+    """Return whether a token is a number, a date or a range of ids (``3.14``, ``2024-01-31``, ``2-3``)."""
     return _NUMBER.fullmatch(token) is not None
 
 
 def has_entity(sentence: Sentence) -> bool:
-    """Whether a token of the sentence belongs to an entity."""
+    """Return whether a token of the sentence belongs to an entity."""
     return any(tag != OUTSIDE for tag in sentence.tags)
 
 
 def corpus_warnings(corpus: Corpus) -> tuple[str, ...]:
-    """Say what is unusual about a corpus; nothing about an ordinary one."""
+    """List the likely mistakes in a corpus."""
     splits = [(name, sentences) for name, sentences in corpus.splits() if sentences]
     lines = [line for name, sentences in splits for line in _of_tokens(name, sentences)]
     lines += [
@@ -55,7 +56,7 @@ def corpus_warnings(corpus: Corpus) -> tuple[str, ...]:
 
 
 def sample_warnings(corpus: Corpus, sizes: Sequence[int]) -> tuple[str, ...]:
-    """Say which samples of the training sentences have no entity, though all of them together have one."""
+    """List the samples of the training sentences that have no entity, unless train has none at all."""
     if not any(map(has_entity, corpus.train)):
         return ()  # as corpus_warnings says
     return tuple(
@@ -93,7 +94,7 @@ def _of_tokens(split: str, sentences: Sequence[Sentence]) -> Iterator[str]:
 
 
 def _of_types(types: Iterable[str]) -> Iterator[str]:
-    """Warn where what was read as types are tags of a scheme in another spelling."""
+    """Warn if the types are tags of a scheme in another spelling."""
     if spelled := other_spelling(sorted({*types} - {""})):
         found, expected = listed([*spelled][:3]), listed([*spelled.values()][:3])
         yield (
@@ -103,7 +104,7 @@ def _of_types(types: Iterable[str]) -> Iterator[str]:
 
 
 def _read_anew(token: str) -> str:
-    """The text of a token that is UTF-8 read in a single-byte encoding; empty for any other."""
+    """Return the text of a token that is UTF-8 read in a single-byte encoding; empty for any other token."""
     for codec in _MISTAKEN:
         try:
             return codec.encode(token)[0].decode("utf-8")
@@ -122,7 +123,7 @@ def _no_entity(split: str) -> str:
 
 
 def _shared_with_train(split: str, sentences: Sequence[Sentence], train: Sequence[Sentence]) -> Iterator[str]:
-    """Warn where an entity to be found was seen in training; a greeting without one tells nothing."""
+    """Warn if sentences with entities are in train, too; a repeated greeting without them does no harm."""
     known = {sentence.key for sentence in train}
     shared = [sentence for sentence in sentences if sentence.key in known]
     if entities := sum(map(has_entity, shared)):

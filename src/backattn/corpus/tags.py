@@ -18,14 +18,14 @@ from backattn.common.safe_text import plain, quoted
 from backattn.recipe import Scheme
 
 OUTSIDE = "O"
-# Schemes that BIOES tags are written in: prefix -> prefix, where they differ.
+# Output schemes -> prefix of BIOES -> prefix of the scheme, where they differ.
 OutputScheme = Literal["BIOES", "IOB2", "BILOU"]
 _FROM_BIOES: dict[OutputScheme, dict[str, str]] = {
     "BIOES": {},
     "IOB2": {"S": "B", "E": "I"},
     "BILOU": {"S": "U", "E": "L"},
 }
-# Of entities in a file: a CRF takes memory by the square of its tags.
+# Entity types of a file: the memory of a CRF grows with the square of its tags.
 MOST_TYPES = 1000
 _TABLE_SIZE = 1 << 14  # a corpus needs a few hundred entries; a file of noise must not fill the memory
 
@@ -70,7 +70,7 @@ _TABLES: dict[Scheme, _Table] = {
 }
 
 
-# A prefix of a scheme before or after a type, by whatever sign.
+# A prefix of a scheme before or after a type, joined by any sign.
 _AFFIXED = re.compile(r"([BIESLUMW])[-_:./|=+](.+)|(.+)[-_:./|=+]([BIESLUMW])", re.IGNORECASE)
 
 
@@ -91,18 +91,18 @@ class TagError(ValueError):
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """``B-PER.NAM`` -> ``("B", "PER.NAM")``; ``O`` -> ``("O", "")``."""
+    """Split a tag: ``B-PER.NAM`` -> ``("B", "PER.NAM")``; ``O`` -> ``("O", "")``."""
     prefix, _, kind = tag.partition("-")
     return prefix, kind
 
 
 def is_type(kind: str) -> bool:
-    """Whether a text can be an entity type: not empty, no blank (which is a column that was not split)."""
+    """Return whether a text can be an entity type: not empty, no blank (which would be an unsplit column)."""
     return kind.split() == [kind]
 
 
 def parse_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
-    """Prefix and type of a tag.
+    """Split a tag into prefix and type, and check it.
 
     :raises ValueError: the tag is not of the scheme's form.
     """
@@ -115,19 +115,21 @@ def parse_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
 
 
 def _is_bare_type(kind: str) -> bool:
-    """Whether a tag of IO is a type: not one of another scheme, which would become a type like ``B-PER``,
-    nor another sign for O."""
+    """Return whether a tag of IO is a type.
+
+    A tag of another scheme (``B-PER``) is not, and neither is another sign for O.
+    """
     return (
         is_type(kind) and split_tag(kind)[0] not in ("B", "I") and kind != "o" and any(map(str.isalpha, kind))
     )
 
 
 def other_spelling(types: Collection[str]) -> dict[str, str]:
-    """Tags that were read as bare types since their prefix is written otherwise (``B_PER``, ``PER-B``,
-    ``b-PER``), each with its spelling here; empty where these are types.
+    """Find tags in another spelling (``B_PER``, ``PER-B``, ``b-PER``) that were read as bare types.
 
-    They are tags where all have such a prefix, and one type has that of a beginning and another one, or all
-    begin with B and a sign.
+    They are tags if all have such a prefix, and either a type has B and another prefix, or all begin with B.
+
+    :return: tag -> its spelling here; empty if these are types.
     """
     spelled = {}
     for kind in types:
@@ -141,9 +143,9 @@ def other_spelling(types: Collection[str]) -> dict[str, str]:
 
 
 def is_tag(tag: str, scheme: Scheme, kind: str = "") -> bool:
-    """Whether a text is a tag of a scheme.
+    """Return whether a text is a tag of a scheme.
 
-    :param kind: type of the entities where the tags have none.
+    :param kind: type of all entities, if the tags are prefixes without a type; else empty.
     """
     if kind:
         return tag == OUTSIDE or tag in _prefixes(_TABLES[scheme])
@@ -155,7 +157,7 @@ def is_tag(tag: str, scheme: Scheme, kind: str = "") -> bool:
 
 
 def schemes_of(tag: str) -> list[Scheme]:
-    """The schemes that have a tag, for messages."""
+    """List the schemes that have a tag, for messages."""
     return [scheme for scheme in _TABLES if scheme != "BIO" and is_tag(tag, scheme)]
 
 
@@ -204,7 +206,7 @@ def check_bioes(tags: Sequence[str]) -> None:
 
 
 def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
-    """The legal transitions between BIOES tags, and at the start and end of a sentence.
+    """Compute the legal transitions between BIOES tags, and at the start and end of a sentence.
 
     :param tags: the k tags, each once.
     :returns: ``[i, j]``: tag j may follow tag i; ``[k, j]``: a sentence may begin with j; ``[i, k]``: a
@@ -218,7 +220,7 @@ def legal_transitions(tags: Sequence[str]) -> NDArray[np.bool_]:
 
 @lru_cache(_TABLE_SIZE)
 def _convert(scheme: Scheme, previous: str, current: str, following: str) -> str:
-    """The BIOES tag of ``current`` between its neighbours.
+    """Convert the tag ``current`` between its neighbours to BIOES.
 
     :raises ValueError: a tag is malformed, or may not follow the one before it.
     """
@@ -239,7 +241,7 @@ def _forms(table: _Table) -> str:
 
 
 def _continues(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether the second of two adjacent tags continues the entity of the first."""
+    """Return whether the second of two adjacent tags continues the entity of the first."""
     return other[0] in table.inside and one[1] == other[1] and one[0] not in table.end
 
 
@@ -249,12 +251,12 @@ def _may_follow(table: _Table, one: tuple[str, str], other: tuple[str, str]) -> 
 
 
 def _unfinished(table: _Table, tag: tuple[str, str]) -> bool:
-    """Whether the entity of a tag needs another token."""
+    """Return whether the entity of a tag needs another token."""
     return table.marks_end and tag[0] != OUTSIDE and tag[0] not in table.end
 
 
 def _first_error(tags: Sequence[str], scheme: Scheme) -> TagError:
-    """The error for the first illegal tag of a sequence."""
+    """Make the error for the first illegal tag of a sequence."""
     table = _TABLES[scheme]
     for position, (previous, tag) in enumerate(pairwise([OUTSIDE, *tags, OUTSIDE])):
         try:

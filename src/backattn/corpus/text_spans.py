@@ -1,7 +1,7 @@
 """Align entities that are given by character offsets with the tokens of their text.
 
-Nothing is guessed: offsets that cut a token, lie outside of the text or overlap are refused; overlapping ones
-can be settled by taking the longest, and are counted then.
+Offsets that cut a token, lie outside of the text or overlap are refused. On request, the longest of
+overlapping entities is kept, and the others are counted.
 """
 
 import bisect
@@ -43,7 +43,7 @@ class Aligned:
 
 
 def align_text(text: str, spans: Sequence[TextSpan], language: str, overlap: Overlap = "refuse") -> Aligned:
-    """Split a text into sentences and tokens, and tag them with its entities. No sentence ends in an entity.
+    """Split a text into sentences and tokens, and tag them; no sentence ends inside an entity.
 
     :raises SpanError: a span does not fit the text, cuts a token, or overlaps another.
     """
@@ -66,7 +66,7 @@ def align_text(text: str, spans: Sequence[TextSpan], language: str, overlap: Ove
 def align_tokens(text: str, tokens: Sequence[RawToken], spans: Sequence[TextSpan]) -> Sentence:
     """Tag the tokens of a sentence with the entities in it, which do not overlap.
 
-    :raises SpanError: a span cuts a token or has none, or a token is too long or holds what no token may.
+    :raises SpanError: a span cuts a token or has none, or a token is too long or has an illegal character.
     """
     for token in tokens:
         if len(token.token) > LONGEST_TOKEN or (problem := unfit(token.token)):
@@ -93,9 +93,9 @@ def align_tokens(text: str, tokens: Sequence[RawToken], spans: Sequence[TextSpan
 
 
 def resolve(text: str, spans: Sequence[TextSpan], overlap: Overlap) -> list[TextSpan]:
-    """The spans of a text in order, none of which overlaps another.
+    """Order the spans of a text, and refuse or drop overlapping ones.
 
-    :param overlap: refuse spans that overlap, or keep the longest, of equals the first.
+    :param overlap: refuse spans that overlap, or keep the longest; of equally long ones, the first.
     :raises SpanError: a span lies outside of the text, has no type, or overlaps another.
     """
     for span in spans:
@@ -131,7 +131,7 @@ def check_span(text: str, span: TextSpan) -> None:
 
 
 def parse_spans(value: Any) -> list[TextSpan]:
-    """The spans of a JSON value: a list of tables with ``start``, ``end`` and ``label``, or of such lists.
+    """Read spans from a JSON value: a list of tables with ``start``, ``end`` and ``label``, or of such lists.
 
     :raises SpanError: the value is not of this form.
     """
@@ -152,7 +152,7 @@ def _parse_span(item: Any) -> TextSpan:
 
 
 def _whole_sentences(text: str, spans: Sequence[TextSpan], language: str) -> list[tuple[int, int]]:
-    """The places of the sentences, joined where an entity crosses the border between them."""
+    """Find the places of the sentences; join two if an entity crosses the border between them."""
     places: list[tuple[int, int]] = []
     ends = iter(sorted(spans, key=lambda span: span.end))
     reach, following = 0, next(ends, None)

@@ -79,7 +79,7 @@ _TOKENIZERS = {
 # A model_max_length above this means that none was set (transformers writes 10**30).
 _NO_LIMIT = 1 << 24
 
-# Pieces whose states are held before they become those of tokens: more than a shard of words has.
+# Most pieces whose states are held before they are pooled to tokens; a shard of words has fewer.
 _MOST_PIECES = 1 << 15
 
 Pieces = list[int]
@@ -137,7 +137,7 @@ class Bert:
         return cls(model, tokenizer, recipe, name=str(folder), device=device)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
-        """Vectors of sentences, in the given order. *Shape:* (m, width) each"""
+        """Embed sentences, in the given order. *Shape:* (m, width) each"""
         pieces = self._split(sorted({token for tokens in sentences for token in tokens}))
         found: list[NDArray[np.float32]] = []
         part: list[tuple[str, ...]] = []
@@ -154,7 +154,7 @@ class Bert:
     def _embed(
         self, sentences: Sequence[tuple[str, ...]], pieces: Mapping[str, Pieces]
     ) -> list[NDArray[np.float32]]:
-        """Vectors of sentences, from the states of all of their pieces. *Shape:* (m, width) each"""
+        """Pool the states of all pieces of sentences to their tokens. *Shape:* (m, width) each"""
         texts = [[piece for token in tokens for piece in pieces[token]] for tokens in sentences]
         windows = [
             (number, start)
@@ -175,7 +175,7 @@ class Bert:
         ]
 
     def _split(self, forms: list[str]) -> Mapping[str, Pieces]:
-        """The pieces of each word; a word that the tokenizer deletes is the unknown piece."""
+        """Split each word into pieces; a word that the tokenizer deletes becomes the unknown piece."""
         if not forms:
             return {}
         words = [[self._word_prefix + form] for form in forms]
@@ -191,13 +191,13 @@ class Bert:
     def _tokenize(self, text: Any, **how: Any) -> Any:
         """Call the tokenizer.
 
-        :raises ModelError: it fails, because parts of its files are first used here.
+        :raises ModelError: it fails; a damaged file may show only here.
         """
         with loader_errors_as_model_error(self._name), suppress_stderr():
             return self._tokenizer(text, **how)
 
     def _read(self, parts: list[Pieces]) -> Iterator[NDArray[np.float32]]:
-        """States of the pieces of each part, without special pieces. *Shape:* (pieces, width) each"""
+        """Compute the states of each part's pieces, without special ones. *Shape:* (pieces, width) each"""
         rows = [torch.tensor([*self._before, *part, *self._after]) for part in parts]
         padding = self._tokenizer.pad_token_id or 0
         # shape: (batch, longest)
@@ -222,7 +222,7 @@ class Bert:
             yield row[first : first + len(part)].copy()
 
     def _to_tokens(self, states: NDArray[np.float32], counts: list[int]) -> NDArray[np.float32]:
-        """The state of each token's first piece, or the mean over its pieces.
+        """Take the state of each token's first piece, or the mean over its pieces.
 
         :param states: *Shape:* (pieces, width)
         :param counts: pieces of each of the m tokens.
@@ -237,7 +237,10 @@ class Bert:
         return cast(NDArray[np.float32], vectors)
 
     def _check_model(self) -> None:
-        """:raises ModelError: the model is not an encoder, or its tokenizer does not fit it."""
+        """Check the kind of the model, its layers and its tokenizer.
+
+        :raises ModelError: the model is not an encoder, or its tokenizer or the recipe does not fit it.
+        """
         config = self._model.config
         if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
             raise ModelError(f"{self._name}: a {config.model_type} model, expected an encoder as BERT is one")
@@ -254,7 +257,7 @@ class Bert:
             )
 
     def _find_word_prefix(self) -> str:
-        """What to put before a word so that it is split as in running text: a space, or nothing.
+        """Find what must precede a word so that it is split as in running text: a space, or nothing.
 
         Some tokenizers (a ByteLevel after another step, a normaliser that writes spaces) ignore
         ``add_prefix_space``.
@@ -264,7 +267,7 @@ class Bert:
         return "" if text[-len(word) :] == word else " "
 
     def _special_pieces(self) -> tuple[Pieces, Pieces]:
-        """The pieces that are added before and after every text ([CLS] and [SEP] for BERT)."""
+        """Find the pieces that are added before and after every text ([CLS] and [SEP] for BERT)."""
         probe = self._tokenize("a")
         own = [place for place, part in enumerate(probe.sequence_ids(0)) if part is not None]
         if not own:
@@ -273,7 +276,7 @@ class Bert:
         return numbers[: own[0]], numbers[own[-1] + 1 :]
 
     def _window_content(self) -> int:
-        """Number of pieces of text in a window, without the special ones."""
+        """Return the number of pieces of text in a window, without the special ones."""
         most, wanted = self._most_pieces(), self._recipe.window
         special = len(self._before) + len(self._after)
         if wanted > most:
@@ -294,7 +297,7 @@ class Bert:
         return window - special
 
     def _most_pieces(self) -> int:
-        """Longest input of the model; RoBERTa-like models do not use the positions up to the padding id."""
+        """Return the longest input of the model; RoBERTa-like ones skip positions up to the padding id."""
         table = getattr(getattr(self._model, "embeddings", None), "position_embeddings", None)
         padding = getattr(table, "padding_idx", None)
         unused = 0 if padding is None else padding + 1
@@ -310,7 +313,7 @@ def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
     """
     if TOKENIZER in found.vocabulary_files:
         refuse_growth(folder / TOKENIZER)
-    kind: Any = _TOKENIZERS[found.tokenizer]  # whose types are not declared
+    kind: Any = _TOKENIZERS[found.tokenizer]  # Any: transformers does not declare its types
     with (
         loader_errors_as_model_error(folder),
         suppress_stderr(),
@@ -321,14 +324,16 @@ def _open_tokenizer(folder: Path, found: EncoderFolder) -> Any:
 
 
 def window_starts(length: int, window: int) -> list[int]:
-    """Starts of the windows over ``length`` pieces: every half window; the last one ends with the text."""
+    """Return the starts of windows over ``length`` pieces: every half window; the last ends with the text."""
     if length <= window:
         return [0]
     return [*range(0, length - window, window // 2), length - window]
 
 
 def join_windows(windows: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Join windows: each piece from the one where it is farthest from the nearer border, the earlier of two.
+    """Join windows: take each piece from the window in which it is farthest from the nearer border.
+
+    Of two such windows, the earlier one counts.
 
     :param windows: start -> states of equally many pieces; together they leave no gap.
         *Shape:* (window, width) each

@@ -1,4 +1,6 @@
-"""Contextual string embeddings of words (Akbik, Blythe and Vollgraf 2018). Only models of its hub need flair.
+"""Contextual string embeddings of words (Akbik, Blythe and Vollgraf 2018).
+
+Only models of flair's hub need the package flair.
 
 Two character language models read a sentence as one string, one forward, one backward; a word's vector is the
 state of the forward model after the word and that of the backward model before it (section 2.2 of the paper).
@@ -79,14 +81,14 @@ class CharLm:
         batch_tokens: int,
         device: str,
     ) -> "CharLm":
-        """Open the files of flair's hub of both directions (``es`` for es-forward, es-backward).
+        """Open the files of both directions from flair's hub (``es`` for es-forward, es-backward).
 
         :param paths: where they were fetched to, forward first.
         :param sha256: digests that the two files must have, forward first; empty for any.
         :param vouchers: which pickles may be opened; they can run code.
         :raises ModelError: no one vouches for them, a digest differs, or they are not language models.
         """
-        # Imported here, because models of the own training do not need flair.
+        # Imported here, because models that this project trained do not need flair.
         from backattn.embeddings.charlm_hub import convert_file
 
         names = [f"{name}-{direction}" for direction in DIRECTIONS]
@@ -121,7 +123,7 @@ class CharLm:
         return sum(model.width for model in self._models)
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
-        """Vectors of sentences of m >= 1 tokens each, in the given order. *Shape:* (m, width) each"""
+        """Embed sentences of m >= 1 tokens each, in the given order. *Shape:* (m, width) each"""
         found: dict[int, NDArray[np.float32]] = {}
         with torch.inference_mode():
             for batch in batches([sum(map(len, s)) + len(s) for s in sentences], self._batch_characters):
@@ -135,7 +137,7 @@ class CharLm:
 
 
 def local_files(folder: Path, advice: str) -> list[tuple[bytes, str]]:
-    """The bytes of a folder's ``forward.safetensors`` and ``backward.safetensors``, each with its path.
+    """Read a folder's ``forward.safetensors`` and ``backward.safetensors``: the bytes and path of each.
 
     :param advice: for the message of a missing file: what to do.
     :raises MissingError: one is not there.
@@ -191,7 +193,7 @@ class _LanguageModel:
             self._projection.to(device).requires_grad_(False)
 
     def states(self, sentences: Sequence[tuple[str, ...]]) -> Tensor:
-        """States of the words of a batch of sentences, longest first. *Shape:* (tokens, width)"""
+        """Compute the states of the words of a batch of sentences, longest first. *Shape:* (tokens, width)"""
         texts, places = zip(*map(self._text, sentences), strict=True)
         rows = torch.tensor([row for row, own in enumerate(places) for _ in own])
         columns = torch.tensor([place for own in places for place in own])
@@ -215,7 +217,7 @@ class _LanguageModel:
         return projected
 
     def _text(self, tokens: tuple[str, ...]) -> tuple[str, list[int]]:
-        """The model's input text, and the character position of each token's state."""
+        """Return the model's input text, and the character position of each token's state."""
         model = self._model
         if model.is_lower:
             tokens = tuple(token.lower() for token in tokens)
@@ -234,7 +236,7 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def _narrow_state(state: Tensor | tuple[Tensor, ...], count: int) -> Tensor | tuple[Tensor, ...]:
-    """The state of the first sentences of a batch."""
+    """Return the state of the first ``count`` sentences of a batch."""
     if isinstance(state, Tensor):
         return state[:, :count].contiguous()
     return tuple(part[:, :count].contiguous() for part in state)

@@ -1,4 +1,4 @@
-"""Fetch character language models of flair's hub, and convert them from and to this project's file format."""
+"""Fetch character language models of flair's hub; convert them to this project's file format and back."""
 
 import hashlib
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class _AddressProbe(FlairEmbeddings):
 
 
 def addresses() -> Mapping[str, str]:
-    """Names of the models of flair's hub -> addresses of their files."""
+    """Map the names of the models of flair's hub to the addresses of their files."""
     try:
         _AddressProbe("")
     except _HubAddresses as found:
@@ -55,7 +55,7 @@ def addresses() -> Mapping[str, str]:
 
 
 def convert_file(path: Path, name: str, sha256: str, vouchers: Vouchers) -> tuple[bytes, str]:
-    """Open a model of flair's hub: the bytes of the native format, and how it was opened, in words.
+    """Convert a model of flair's hub to the bytes of the native format; also say how it was opened.
 
     :param path: where :func:`fetch_file` has put it.
     :param name: with its direction (``es-forward``).
@@ -80,7 +80,7 @@ def convert_file(path: Path, name: str, sha256: str, vouchers: Vouchers) -> tupl
 
 
 def fetch_file(name: str) -> Path:
-    """Path of a model in flair's own cache, after a download if it is not there.
+    """Return the path of a model in flair's own cache; download it if it is not there.
 
     :param name: with its direction (``es-forward``).
     :raises MissingError: flair does not know the name, or it cannot be fetched.
@@ -111,7 +111,7 @@ def _unpickle(data: bytes) -> LanguageModel:
 
 
 def dump_model(model: LanguageModel, name: str, *, is_lower: bool = False) -> bytes:
-    """The native file of a language model; equal models give equal bytes.
+    """Convert a language model to the bytes of a native file; equal models give equal bytes.
 
     :param name: of the file, for messages.
     :param is_lower: it was trained on lower-cased text.
@@ -127,7 +127,7 @@ def dump_model(model: LanguageModel, name: str, *, is_lower: bool = False) -> by
 
 
 def load_model(data: bytes, name: str) -> LanguageModel:
-    """The inverse of :func:`dump_model`.
+    """Convert the bytes of a native file to a language model, the inverse of :func:`dump_model`.
 
     :raises ModelError: names the file and what is wrong in it.
     """
@@ -136,7 +136,7 @@ def load_model(data: bytes, name: str) -> LanguageModel:
 
 
 def open_embeddings(data: bytes, name: str) -> FlairEmbeddings:
-    """flair's embeddings with the language model of a native file, whose weights stay frozen in a training.
+    """Build flair's embeddings from a native file; their weights stay frozen in a training.
 
     :raises ModelError: names the file and what is wrong in it.
     """

@@ -55,17 +55,17 @@ class FastText:
             )
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
-        """Vectors of sentences, in the given order. *Shape:* (m, width) each"""
+        """Look up sentences, in the given order. *Shape:* (m, width) each"""
         with open_regular(self._path) as file:
             return by_form(sentences, self.width, lambda form: self._vector(file, form))
 
     def _vector(self, file: BinaryIO, form: str) -> NDArray[np.float32] | None:
-        """The vector of the first known spelling of a word; None where none is known."""
+        """Return the vector of the first known spelling of a word; None if none is known."""
         found = (self._find(file, known.encode("utf-8")) for known in lookup_forms(form))
         return next((vector for vector in found if vector is not None), None)
 
     def _find(self, file: BinaryIO, word: bytes) -> NDArray[np.float32] | None:
-        """The vector of exactly this word: the first, where a file has several."""
+        """Return the vector of exactly this word, the first if the file has several; None if it has none."""
         for number, start in self._words.places(word):
             file.seek(start)
             found, _, rest = file.readline().partition(b" ")
@@ -75,7 +75,7 @@ class FastText:
 
 
 class WordIndex:
-    """Where each word of a file lies, by hash: 24 bytes a word."""
+    """Index of the words of a file: hash -> offset, in 24 bytes a word."""
 
     def __init__(self) -> None:
         self._hashes, self._starts = array("q"), array("q")
@@ -89,7 +89,7 @@ class WordIndex:
         self._starts.append(start)
 
     def places(self, word: bytes) -> Iterator[tuple[int, int]]:
-        """Number, from 0, and offset of each word that has this one's hash, in the order of the file."""
+        """Yield number, from 0, and offset of each word with this word's hash, in the order of the file."""
         hashes, numbers = self._by_hash
         hashed = hash(word)
         place = int(np.searchsorted(hashes, hashed))
@@ -99,7 +99,7 @@ class WordIndex:
 
     @cached_property
     def _by_hash(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The hashes, sorted, and the number of the word of each."""
+        """The sorted hashes, and the number of the word of each."""
         found = np.array(self._hashes, np.int64)
         del self._hashes  # all words have been added
         order = np.argsort(found, kind="stable")
@@ -125,7 +125,7 @@ def by_form(
 
 
 def lookup_forms(token: str) -> Iterator[str]:
-    """The spellings under which a token is looked up, best first."""
+    """Yield the spellings under which a token is looked up, best first."""
     yield from normalised_forms(token)
     if (composed := unicodedata.normalize("NFC", token)) != token:
         yield from normalised_forms(composed)

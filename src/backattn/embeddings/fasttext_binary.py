@@ -41,7 +41,7 @@ _LINE_END = b"</s>"  # fastText's word at the end of a line, which has no n-gram
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the header of a file says.
+    """The sizes in the header of a file.
 
     :param buckets: number of rows that the n-grams share by hash.
     :param shortest, longest: characters of an n-gram; ``longest`` is 0 for a model without.
@@ -56,7 +56,7 @@ class _Layout:
 
 
 def open_fasttext(path: Path) -> "FastText | FastTextBinary":
-    """Open a file of fastText vectors, whose first bytes say whether it is in text or binary format.
+    """Open a file of fastText vectors in text or binary format, which its first bytes show.
 
     :raises MissingError: there is no such file.
     :raises CorpusError: it is in neither format, or damaged.
@@ -71,8 +71,8 @@ def open_fasttext(path: Path) -> "FastText | FastTextBinary":
 class FastTextBinary:
     """The vectors of a binary fastText model (an ``Embedder``).
 
-    A token is looked up in the vocabulary by its normalised forms, as in a text file; one that is not there
-    gets the mean of its n-grams, and zeros where it has none.
+    A token is looked up in the vocabulary by its normalised forms, as in a text file. A token out of the
+    vocabulary gets the mean of its n-grams, or zeros if it has none.
 
     :raises CorpusError: the file is damaged, quantised, or a classifier.
     """
@@ -94,7 +94,7 @@ class FastTextBinary:
         return self._layout.width
 
     def embed(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.float32]]:
-        """Vectors of sentences, in the given order. *Shape:* (m, width) each"""
+        """Look up sentences, in the given order. *Shape:* (m, width) each"""
         with open_regular(self._path) as file:
             return by_form(sentences, self.width, lambda form: self._vector(file, form))
 
@@ -115,7 +115,7 @@ class FastTextBinary:
         return mean.astype(np.float32)
 
     def _number(self, file: BinaryIO, form: str) -> tuple[int, bytes] | None:
-        """Number and spelling of the first form of a token that the vocabulary has."""
+        """Return the number and spelling of the first form of a token that the vocabulary has, else None."""
         for spelling in lookup_forms(form):
             word = spelling.encode("utf-8")
             for number, start in self._words.places(word):
@@ -142,7 +142,7 @@ class FastTextBinary:
         version, *settings, _ = self._unpack(file, _SETTINGS)
         width, buckets, shortest, longest = (settings[place] for place in (0, 8, 9, 10))
         if version not in _VERSIONS:
-            raise self._damaged(f"version {version} of fastText's binary format, expected {_VERSIONS[-1]}")
+            raise self._damaged(f"version {version} of fastText's binary format, expected 11 or 12")
         entries, words, labels, _, pruned = self._unpack(file, _COUNTS)
         if labels or settings[7] not in _MODELS:
             raise CorpusError(
@@ -168,7 +168,7 @@ class FastTextBinary:
         return _Layout(width, buckets, shortest, longest, words)
 
     def _read_words(self, file: BinaryIO) -> tuple[WordIndex, int]:
-        """Index the vocabulary; return also the offset of what follows."""
+        """Index the vocabulary; also return the offset of what follows it."""
         words = WordIndex()
         place, rest = file.tell(), b""
         while len(words) < self._layout.words:
@@ -213,8 +213,8 @@ class FastTextBinary:
 
     def _quantised(self) -> CorpusError:
         return CorpusError(
-            f"{self._path}: a quantised fastText model (.ftz), expected one with all numbers; fetch the .vec "
-            "or .bin file"
+            f"{self._path}: a quantised fastText model (.ftz), expected one with full vectors; fetch the "
+            ".vec or .bin file"
         )
 
 
@@ -235,7 +235,7 @@ def ngram_hashes(word: bytes, shortest: int, longest: int) -> Iterator[int]:
             if place + 1 < len(text) and _continues(text[place + 1]):
                 continue  # within a character
             length += 1
-            alone = length == 1 and (start == 0 or place + 1 == len(text))  # the mark of an end of the word
+            alone = length == 1 and (start == 0 or place + 1 == len(text))  # mark of a word's end
             if length >= shortest and not alone:
                 yield hashed
             if length == longest:
@@ -243,5 +243,5 @@ def ngram_hashes(word: bytes, shortest: int, longest: int) -> Iterator[int]:
 
 
 def _continues(byte: int) -> bool:
-    """Whether a byte of UTF-8 continues a character."""
+    """Return whether a byte of UTF-8 continues a character."""
     return byte & 0xC0 == 0x80

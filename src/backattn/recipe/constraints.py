@@ -1,6 +1,6 @@
 """Types of a recipe's values: ranges of numbers and patterns of texts.
 
-Each field of a table names one of these, so that a range belongs to a table and not to the name of a key.
+Each field of a table names one of these types; two keys of one name may have different ranges.
 """
 
 from typing import Annotated
@@ -38,7 +38,7 @@ Ending = Annotated[str, Meta(min_length=1, max_length=20)]
 # A language code is part of file names (dict.<source>.txt) and of fairseq's own command line.
 Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3}\Z")]
 OptionalLanguage = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8}){0,3})?\Z")]
-# A model without Back Attention beside its states, as `backattn report` names it.
+# Name in `backattn report` of a model whose BiLSTM states are not concatenated with T.
 PaperModel = Annotated[
     str, Meta(pattern=r"^(((fastText|CharLM|BERT)\+)*|(BAN|Random) Embedding\+)BiLSTM\+CRF\Z")
 ]

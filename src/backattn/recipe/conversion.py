@@ -23,7 +23,7 @@ _NOT_BUILT = {
     "translator.kind": ("given",),
     "english.kind": ("transformers", "spacy"),
 }
-# What a corpus' format is where its recipe does not say so.
+# Kind of a corpus.format that does not name its kind.
 _FORMAT_KIND = "columns"
 _DEEPEST = 16
 # TOML's own integers.
@@ -50,7 +50,7 @@ def convert(cls: type[_T], table: Any, where: str, key: str = "") -> _T:
 
 
 def replace_kinds(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> None:
-    """Drop keys that a ``kind`` of ``--set`` does not know from the tables of the file.
+    """Drop from the tables of the file the keys that a ``kind`` given by ``--set`` does not have.
 
     :param overrides: key and value of each ``--set``.
     """
@@ -65,7 +65,7 @@ def replace_kinds(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -
 
 
 def _with_format_kind(table: Any) -> Any:
-    """A recipe whose ``corpus.format`` says its kind: columns, where it does not."""
+    """Add the kind ``columns`` to a ``corpus.format`` that does not name its kind."""
     corpus = table.get("corpus") if isinstance(table, dict) else None
     part = corpus.get("format") if isinstance(corpus, dict) else None
     if not isinstance(corpus, dict) or not isinstance(part, dict) or "kind" in part:

@@ -7,7 +7,7 @@ from backattn.recipe.constraints import Natural, OptionalColumn, OptionalLanguag
 
 Scheme = Literal["IOB1", "IOB2", "BIO", "BIOES", "BILOU", "BMES", "BMEWO", "IO"]
 Unit = Literal["word", "character"]
-# Licence of a file or a model of which none is known.
+# Licence of a file or a model whose licence is not known.
 UNKNOWN = "unknown"
 
 
@@ -25,8 +25,8 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
     :param separator: separator of the columns.
     :param encoding: name of a Python codec.
     :param comment: skip and count lines that start with this text and are not tokens: they lack the columns
-        or the tag of a token line, or begin a sentence with a single field. Inside of a sentence, one ends it
-        where a first column of ids starts again, and is refused elsewhere. Empty for none.
+        or the tag of a token line, or begin a sentence with a single field. Inside a sentence, such a line
+        ends it if the ids of the first column start again after it; else it is refused. Empty for none.
     :param docstart: token of the lines that separate documents (``-DOCSTART-``), which are skipped; empty for
         none.
     :param segmentation_digit: remove the digit that ends each token (Weibo).
@@ -51,7 +51,7 @@ class ColumnFormat(Table, frozen=True, kw_only=True, tag_field="kind", tag="colu
 
 
 class _Labels(Table, frozen=True, kw_only=True):
-    """Keys that the formats of all kinds but columns take from here.
+    """Keys that the formats CoNLL-U and JSON lines share; column files have them too.
 
     :param scheme: tag scheme of the file; tags are converted to BIOES.
     :param type: entity type of a file whose tags are prefixes without a type (``B``, ``I``, ``O``); empty
@@ -110,9 +110,11 @@ class JsonlFormat(_Labels, frozen=True, kw_only=True, tag_field="kind", tag="jso
         if self.text and not self.language:
             raise ValueError("language: expected a language code such as de beside text, found none")
         if self.language and not self.text:
-            raise ValueError("language: text is split by it, but text is empty; name the field, or remove it")
+            raise ValueError(
+                "language: splits text, but text is empty; name the field of text, or remove language"
+            )
         if self.names and self.text:
-            raise ValueError("names: are of tags, but text has spans; remove names, or text")
+            raise ValueError("names: spell tags, but text has spans; remove names, or text")
 
 
 CorpusFormat = ColumnFormat | ConlluFormat | JsonlFormat
@@ -124,8 +126,8 @@ class CorpusRecipe(Table, frozen=True, kw_only=True):
     :param train, dev, test: path of this part, below ``data/`` or ``$BACKATTN_DATA``; may be packed by gzip
         (``.gz``).
     :param source: where to get the data; printed when a file is missing.
-    :param licence: an SPDX identifier (``CC-BY-SA-4.0``), or words (``research only``): what of it restricts
-        the use of a run is said by `backattn package`. Does not change the results, here as elsewhere.
+    :param licence: an SPDX identifier (``CC-BY-SA-4.0``), or words (``research only``); `backattn package`
+        says how it restricts the use of a run. No key of a licence changes the results.
     :param unit: whether a token is a word, or one character (Chinese).
     :param groups: extra scores: name -> suffix of the entity types that are counted (Weibo: NE = ".NAM").
     """

@@ -1,4 +1,4 @@
-"""Tables of a recipe that describe frozen embeddings, and the training of character language models."""
+"""Tables of a recipe that describe frozen embeddings, and the training of those that can be trained here."""
 
 from typing import Literal
 
@@ -32,8 +32,8 @@ class FastTextTraining(Table, frozen=True, kw_only=True):
     :param min_count: words that occur less often in the text have no vector of their own, only those of
         their n-grams.
     :param window: largest distance of two words of a skip-gram.
-    :param negatives: number of random words beside each word that is predicted.
-    :param shortest: number of characters of the shortest n-gram of a word; its two ends count.
+    :param negatives: number of negative samples (random words) for each word that is predicted.
+    :param shortest: number of characters of the shortest n-gram of a word; the marks of its two ends count.
     :param longest: number of characters of the longest n-gram.
     :param buckets: number of vectors that the n-grams share by hash; each takes 4 * dimensions bytes.
     :param learning_rate: learning rate at the beginning; it falls linearly towards 0.
@@ -142,8 +142,8 @@ class BertRecipe(Table, frozen=True, kw_only=True):
 
     :param checkpoint: folder of a transformers model (safetensors); empty when ``hub`` is given.
     :param hub: name on the hub (``bert-base-multilingual-cased``); empty when ``checkpoint`` is given.
-    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
-        that it was then is part of what is made with it.
+    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. Stores record
+        its commit.
     :param licence: licence of the model, as ``corpus.licence``.
     :param layers: states of the last layer, or the mean over the last four layers.
     :param pieces: vector of a token: that of its first subword piece, or the mean over its pieces.

@@ -179,7 +179,7 @@ def _keys_of_kinds(
 ) -> Iterator[Key]:
     """Yield the keys of a table with several kinds, each once, with the kinds that have it.
 
-    :param default: the kind that need not be said; empty for none.
+    :param default: the default kind; empty for none.
     """
     if f"{prefix}kind.".startswith(f"{below}." if below else ""):
         choices = " | ".join(map(json.dumps, kinds))

@@ -87,7 +87,7 @@ def available_recipes() -> list[str]:
 
 @dataclass(frozen=True)
 class KnownRecipe:
-    """A recipe that a command can be given by its name.
+    """A recipe that commands find by its name.
 
     :param about: the comment in its first line; empty where it begins otherwise.
     """
@@ -98,12 +98,12 @@ class KnownRecipe:
 
 
 def known_recipes() -> list[KnownRecipe]:
-    """Find the recipes with a corpus, by name."""
+    """Find the recipes with a corpus, sorted by name."""
     return list(_with_a_corpus(_paths()))
 
 
 def _paths() -> list[Path]:
-    """The files of recipes, by name; one of ``pipelines/`` hides the package's of that name."""
+    """List the files of recipes, sorted by name; one of ``pipelines/`` hides the package's of that name."""
     found = {path.stem: path for folder in (PACKAGED, PIPELINES) for path in folder.glob("*.toml")}
     return [path for _, path in sorted(found.items())]
 
@@ -129,7 +129,7 @@ def english_trained_by(checkpoint: str) -> str:
 
 
 def _with_a_corpus(paths: Iterable[Path]) -> Iterator[KnownRecipe]:
-    """Search without parsing: a recipe that cannot be read must not hide the others from a message."""
+    """Yield the recipes with a corpus, without parsing: a damaged recipe must not hide the others."""
     for path in paths:
         try:
             with open_regular(path) as file:
@@ -147,7 +147,7 @@ def as_json(part: Any) -> dict[str, Any]:
 
 
 def without_licences(value: Any) -> Any:
-    """Leave out the licences of plain JSON values: they decide no number."""
+    """Leave out the licences of plain JSON values: they do not affect results."""
     if isinstance(value, Mapping):
         return {key: without_licences(item) for key, item in value.items() if key != LICENCE}
     return [without_licences(item) for item in value] if isinstance(value, list) else value

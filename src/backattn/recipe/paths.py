@@ -41,7 +41,7 @@ def _variable(name: str, text: str) -> str:
         raise RecipeError(
             f"{plain(text)}: the environment variable {plain(name)} is not set; set it to a path"
         )
-    # JSON files and messages contain the path, and are text.
+    # JSON files and messages contain the path, and must be valid text.
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise RecipeError(
             f"{plain(text)}: the environment variable {plain(name)} is {quoted(value)}, not UTF-8; set it to "

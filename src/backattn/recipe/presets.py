@@ -1,12 +1,12 @@
 """Fixed lists of settings, which ``--preset NAME`` applies to any recipe, before ``--set``.
 
-A setting that the recipe has anyway is in the list too: a preset means the same beside every recipe.
+A list also names settings that equal the defaults, so that a preset means the same for every recipe.
 """
 
 from collections.abc import Mapping
 
-# Section 3.2 of Sun, Yi and Chen 2019 (arXiv:1906.01183) to the letter, and T as eq. 5 gives it. The
-# embeddings are the row's own: tagger.embeddings. What the paper leaves open is in docs/paper.md.
+# Section 3.2 of Sun, Yi and Chen 2019 (arXiv:1906.01183) to the letter, and T as eq. 5 gives it. The preset
+# does not set tagger.embeddings, which differ by row. docs/paper.md says what the paper leaves open.
 _PAPER: Mapping[str, str | float | bool] = {
     "transfer.states": "lstm",
     "transfer.source_states": False,
@@ -27,9 +27,9 @@ _PAPER: Mapping[str, str | float | bool] = {
     "tagger.precision": "float32",
 }
 # Our reading of the abstract of Lyu et al. 2024, "Converse Attention Knowledge Transfer for Low-Resource
-# Named Entity Recognition", whose text we have not seen: word representations of English, which are what the
-# English tagger's BiLSTM reads, stand beside those of the source, which are what ours reads. How it was
-# trained is not said there, so that the rest is the recipe's.
+# Named Entity Recognition", whose text we have not seen: the word representations of English (the input of
+# the English tagger's BiLSTM) are concatenated with those of the source (the input of our BiLSTM). The
+# abstract does not say how CAN was trained, so that all other settings are the recipe's.
 _CAN: Mapping[str, str | float | bool] = {
     "transfer.states": "embeddings",
     "transfer.source_states": False,
@@ -41,5 +41,5 @@ PRESETS: Mapping[str, Mapping[str, str | float | bool]] = {"paper": _PAPER, "can
 
 
 def preset_overrides(name: str) -> tuple[str, ...]:
-    """The settings of a preset as the texts of ``--set``."""
+    """Return the settings of a preset as the texts of ``--set``."""
     return tuple(f"{key}={str(value).lower()}" for key, value in PRESETS[name].items())

@@ -91,8 +91,8 @@ class FairseqRecipe(ModelTranslator, frozen=True, kw_only=True, tag="fairseq"):
 class TransformersRecipe(ModelTranslator, frozen=True, kw_only=True, tag="transformers"):
     """A Marian model of transformers (opus-mt).
 
-    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. The commit
-        that it was then is part of what is made with it.
+    :param revision: commit, tag or branch on the hub; empty for the newest that was fetched. Stores record
+        its commit.
     """
 
     revision: str = ""
@@ -110,7 +110,7 @@ class DictionaryRecipe(Table, frozen=True, kw_only=True, tag_field="kind", tag="
         English translation on a line.
     :param licence: licence of the file, as ``corpus.licence``.
     :param source: language code of the source side; it says whether there are blanks between words.
-    :param endings: endings that are taken off a word without an entry, the first that leaves a headword
+    :param endings: endings to strip from a word without an entry: the first that leaves a headword
         (``["ene", "et", "s"]`` finds ``hus`` for ``husene``).
     """
 
@@ -214,16 +214,16 @@ class TransferRecipe(Table, frozen=True, kw_only=True):
 
 
 class TaggerRecipe(Table, frozen=True, kw_only=True):
-    """The BiLSTM-CRF of stage two (section 3.2 of the paper). Where the defaults differ from the paper, the
-    preset ``paper`` does not (`backattn train LANG --preset paper`).
+    """The BiLSTM-CRF of stage two (section 3.2 of the paper). Some defaults differ from the paper; `backattn
+    train LANG --preset paper` sets these to the paper's values.
 
     :param embeddings: frozen embeddings, concatenated with the trained word vectors; each needs its table
         ``[embeddings.NAME]``.
     :param fusion: where T is concatenated: ``output``, with the states of the BiLSTM (BAN, eq. 7); ``input``,
         with the word features (our reading of the abstract of CAN, which augments the representations
         themselves); ``both``; ``gate``, with the states, after a learnt gate for each token.
-    :param standardise: scale T and the frozen embeddings: one mean for each dimension and one scale, of the
-        training sample; ``false`` reads them as stage one computed them.
+    :param standardise: subtract the mean of each dimension from T and the frozen embeddings, and scale all
+        dimensions alike, by the training sample; ``false`` reads them as stage one computed them.
     :param word_dimensions: width of the word vectors trained from scratch; 0 for none, which needs
         ``embeddings``, or a ``fusion`` that brings T to the input: T alone as the embedding (Table 5 of the
         paper).
@@ -238,8 +238,8 @@ class TaggerRecipe(Table, frozen=True, kw_only=True):
         rate is reduced.
     :param anneal: factor by which the learning rate is reduced.
     :param batch: sentences of a batch.
-    :param epochs: number of epochs; the one with the best dev F1 is kept, of equals the last.
-    :param sentences: number of training sentences, a sample that lies within every larger one; or all.
+    :param epochs: number of epochs; the one with the best dev F1 is kept, of equally good ones the last.
+    :param sentences: number of training sentences, a sample that every larger sample contains; or all.
     :param precision: number format of the BiLSTM in a training step. ``bfloat16`` (autocast) changes the
         results within the noise of seeds and is up to twice as fast where the processor has it; elsewhere
         float32 is used.
@@ -285,7 +285,7 @@ class ProjectionRecipe(Table, frozen=True, kw_only=True):
 
 
 class PaperSentences(Table, frozen=True, kw_only=True):
-    """Sentences of each part of the corpus, in Table 1 of the paper."""
+    """Number of sentences of each split in Table 1 of the paper."""
 
     train: Positive
     dev: Positive
@@ -372,7 +372,7 @@ class Recipe(Table, frozen=True, kw_only=True):
 
     @property
     def parallel_text(self) -> tuple[ParallelFile, ...]:
-        """The files of pairs that its own translator is trained on; empty where it trains none."""
+        """The files of pairs that the recipe trains its translator on; empty if it trains none."""
         training = self.translator.training if isinstance(self.translator, FairseqRecipe) else None
         return training.parallel if training else ()
 

@@ -16,7 +16,7 @@ class BackTranslation(Table, frozen=True, kw_only=True):
     """Back-translation (Sennrich, Haddow and Birch 2016, arXiv:1511.06709): English text is translated into
     the foreign language, which gives more training pairs.
 
-    The translator out of English is trained on the same pairs, with the same settings but for these.
+    The translator out of English is trained on the same pairs, with the same settings except those below.
 
     :param parallel: sentence pairs of any languages, of which the English sides are taken; with
         ``english = 0`` plain text, one sentence a line.
@@ -109,7 +109,7 @@ class EnglishTraining(Table, frozen=True, kw_only=True):
     :param optimizer: name of the optimizer.
     :param learning_rate: learning rate of the first epoch; it falls linearly to a tenth in the last one.
     :param batch: sentences of a batch.
-    :param epochs: number of epochs; the one with the best dev F1 is kept, of equals the last.
+    :param epochs: number of epochs; the one with the best dev F1 is kept, of equally good ones the last.
     :param seed: seed of the random numbers.
     """
 

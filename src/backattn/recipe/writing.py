@@ -1,19 +1,19 @@
-"""Write a recipe as TOML. What comes from outside is quoted, so that it stays a value."""
+"""Write a recipe as TOML. Values from outside are quoted, so that they stay values."""
 
 from collections.abc import Mapping, Sequence
 
-# A value of a recipe that is written.
+# A value that can be written to a recipe.
 Value = str | bool | int | float | Sequence[str]
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def to_toml(about: str, tables: Mapping[str, Mapping[str, Value]], comments: Mapping[str, str]) -> str:
-    """The text of a recipe.
+    """Format a recipe as TOML.
 
     :param about: the comment in its first line.
     :param tables: name of a table -> its keys and values, in the order of the file.
     :param comments: dotted key -> comment behind it; name of a table -> comment above its keys. These, the
-        names and ``about`` are the program's own words: nothing quotes them.
+        names and ``about`` are the program's own words, and are not quoted.
     """
     lines = [f"# {about}"]
     for name, table in tables.items():
@@ -37,7 +37,7 @@ def _written(value: Value) -> str:
 
 
 def _character(character: str) -> str:
-    """A character of a TOML string; escaped where a reader could not see it, or TOML does not allow it."""
+    """Escape a character of a TOML string if it is invisible or TOML does not allow it."""
     if character in _ESCAPED:
         return _ESCAPED[character]
     return character if character.isprintable() else f"\\U{ord(character):08x}"

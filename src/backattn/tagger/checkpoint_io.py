@@ -26,7 +26,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of :func:`write_tensors`.
+    """Read a file of :func:`write_tensors`: the tensors and the metadata.
 
     :raises MissingError: there is no such file.
     :raises ModelError: it is damaged.
@@ -34,7 +34,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not is_file(path):
         raise MissingError(f"{path}: missing; {ADVICE}")
     try:
-        # Held: torch.asarray, by which tensors are read, makes a KeyboardInterrupt a ValueError.
+        # Ctrl-C is delayed: torch.asarray, which reads tensors, turns a KeyboardInterrupt into a ValueError.
         with interrupts_held(), open_regular(path), safe_open(path, framework="pt") as file:
             about = parse((file.metadata() or {}).get("about", "{}"))
             if not isinstance(about, dict):

@@ -1,8 +1,8 @@
 """Linear-chain CRF over BIOES tags (eq. 8). The only importer of torchcrf.
 
-``torchcrf.CRF`` holds the parameters and is the oracle of the tests. The sums are computed here: it takes
-``.item()`` for each token, and autograd follows each operation of its loops over time. That costs half of
-the step on a CPU and far more on a GPU.
+``torchcrf.CRF`` holds the parameters, and the tests compare with it. The sums are computed here: torchcrf
+calls ``.item()`` for each token, and autograd records each operation of its loops over time. That takes half
+of a training step on a CPU, and far more on a GPU.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from backattn.corpus.tags import legal_transitions
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# Numbers of float64 at a time: 32 MiB.
+# Scores of pairs of tags that are held at a time, in float64: 32 MiB.
 _MOST_PAIRS = 1 << 22
 # Less than any score.
 _LOWEST = -1e300
@@ -30,8 +30,8 @@ _LOWEST = -1e300
 class BioesCrf(nn.Module):
     """A CRF whose decoder never gives a tag sequence that BIOES forbids.
 
-    Training is not constrained (as in the paper): gold is legal anyway, and a constraint in the
-    normaliser would hide from the emissions what they get wrong.
+    Training is not constrained (as in the paper): gold is legal anyway, and a normaliser over legal paths
+    alone would not penalise emissions that favour illegal ones.
 
     :param tags: the k tags; with all four tags of every type and O, a legal path of any length exists.
     """
@@ -50,7 +50,7 @@ class BioesCrf(nn.Module):
         self.register_buffer("allowed_last", legal[:-1, -1], persistent=False)
 
     def log_likelihood(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """log p(tags | sentence).
+        """Compute log p(tags | sentence).
 
         :param emissions: *Shape:* (b, m, k), float32; what lies beyond a sentence's length is ignored.
         :param tags: gold tag numbers, any valid number on padding. *Shape:* (b, m)
@@ -65,7 +65,7 @@ class BioesCrf(nn.Module):
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """The best legal tag sequence of each sentence (Viterbi).
+        """Find the best legal tag sequence of each sentence (Viterbi).
 
         :param emissions, lengths: as for :meth:`log_likelihood`.
         :returns: tag numbers; 0 on padding. *Shape:* (b, m)
@@ -81,28 +81,28 @@ class BioesCrf(nn.Module):
         for emission in others:
             # shape: (k, 1, b) + (k, k, 1) -> (k, b)
             scores.append((scores[-1].unsqueeze(1) + transitions.unsqueeze(2)).amax(0) + emission)
-        # The way back is many small steps: on a GPU each would cost more than one copy of everything.
+        # Tracing back takes many small steps: on a GPU, each would take longer than copying all scores.
         best_scores = torch.stack(scores).transpose(1, 2).contiguous().cpu().numpy()
         tags = _trace_back(best_scores, transitions.T.cpu().numpy(), end.cpu().numpy(), lengths.cpu().numpy())
         return torch.from_numpy(tags).to(emissions.device)
 
     @torch.no_grad()
     def span_probabilities(self, emissions: Tensor, lengths: Tensor, tags: Tensor, spans: Tensor) -> Tensor:
-        """The marginal probability of entities: the share of legal tag sequences that hold this very one.
+        """Compute the marginal probability of entities: that of all legal tag sequences with this entity.
 
-        The sum over all ways to the span's first tag, times the span's own tags, times the sum over all ways
-        from its last tag, over the sum over all legal sequences. In float64, by logarithms: what is
-        forbidden has probability 0, whatever its score.
+        It is the sum over all paths to the span's first tag, times the score of the span's own tags, times
+        the sum over all paths from its last tag, divided by the sum over all legal paths. It is computed in
+        logarithms of float64; an illegal path has probability 0, whatever its score.
 
         :param emissions, lengths: as for :meth:`log_likelihood`.
         :param tags: the BIOES tags of the entities, any number elsewhere. *Shape:* (b, m)
         :param spans: sentence, first token and last token of each entity. *Shape:* (s, 3)
         :returns: *Shape:* (s,), float64
         """
-        # Many small steps of one token each, which numpy takes several times as fast as torch.
+        # numpy is several times as fast as torch on many small steps of one token each.
         found = np.empty(len(spans))
         rows, first, last = spans.cpu().numpy().T
-        # Sentences with an entity, as many at a time as the sums over pairs of tags have room for.
+        # Only sentences with an entity, as many at a time as the bound on pairs of tags allows.
         most = max(1, _MOST_PAIRS // (2 * emissions.shape[2] ** 2))
         with_entities = np.unique(rows)
         for begin in range(0, len(with_entities), most):
@@ -123,10 +123,10 @@ class BioesCrf(nn.Module):
         start = chain.start_transitions.double().masked_fill(~self.allowed_first, forbidden)
         end = chain.end_transitions.double().masked_fill(~self.allowed_last, forbidden)
         order = reversal_indices(lengths, emissions.shape[1])
-        # As they are, and with each sentence reversed. shape: (m, 2, b, k)
+        # The emissions as they are, and with each sentence reversed. shape: (m, 2, b, k)
         both = torch.stack([emissions, gather_steps(emissions, order)]).permute(2, 0, 1, 3)
         emitted: Doubles = both.double().contiguous().cpu().numpy()
-        sums = _sums_over_ways(
+        sums = _sums_over_paths(
             torch.stack([start, end]).cpu().numpy(),
             torch.stack([transitions, transitions.T]).cpu().numpy(),
             emitted,
@@ -135,7 +135,7 @@ class BioesCrf(nn.Module):
         sentences = np.arange(len(lasts))
         to_the_end = sums[lasts, 0, sentences] + emitted[lasts, 0, sentences] + end.cpu().numpy()
         everything = np.logaddexp.reduce(to_the_end, axis=1)
-        # The scores of the steps between a span's own tags, added up. shape: (b, m)
+        # Transition and emission scores of the given tags, then their cumulative sums. shape: (b, m)
         steps = np.zeros(own_tags.shape)
         steps[:, 1:] = chain.transitions.double().cpu().numpy()[own_tags[:, :-1], own_tags[:, 1:]]
         own_emissions = np.take_along_axis(emitted[:, 0], own_tags.T[..., None], 2)[..., 0].T
@@ -148,37 +148,37 @@ class BioesCrf(nn.Module):
         return scores
 
 
-def _sums_over_ways(first: Doubles, transitions: Doubles, emissions: Doubles) -> Doubles:
-    """Logarithm of the sum over all ways to each tag of each token, without the token's own emission.
+def _sums_over_paths(first: Doubles, transitions: Doubles, emissions: Doubles) -> Doubles:
+    """Compute the log-sum over all paths to each tag of each token, without the token's own emission.
 
     :param first: scores of a first tag, in both directions. *Shape:* (2, k)
     :param transitions: from the row's tag to the column's. *Shape:* (2, k, k)
     :param emissions: *Shape:* (m, 2, b, k)
-    :returns: -inf where there is no legal way. *Shape:* (m, 2, b, k)
+    :returns: -inf where there is no legal path. *Shape:* (m, 2, b, k)
     """
     sums = np.empty_like(emissions)
     sums[0] = first[:, np.newaxis]
     steps = transitions[:, np.newaxis]
-    with np.errstate(divide="ignore"):  # the logarithm of 0 is meant
+    with np.errstate(divide="ignore"):  # log(0) = -inf is intended
         for position in range(1, len(sums)):
             # shape: (2, b, k, 1) + (2, 1, k, k)
-            ways = (sums[position - 1] + emissions[position - 1])[..., np.newaxis] + steps
-            # shape: (2, b, 1, k); finite, or no way would take none from none
-            highest = ways.max(2, keepdims=True, initial=_LOWEST)
-            ways -= highest
-            np.exp(ways, out=ways)
-            np.add(np.log(ways.sum(2)), highest[:, :, 0], out=sums[position])
+            paths = (sums[position - 1] + emissions[position - 1])[..., np.newaxis] + steps
+            # shape: (2, b, 1, k); finite: where no path is legal, -inf minus -inf would be NaN
+            highest = paths.max(2, keepdims=True, initial=_LOWEST)
+            paths -= highest
+            np.exp(paths, out=paths)
+            np.add(np.log(paths.sum(2)), highest[:, :, 0], out=sums[position])
     return sums
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """Score of the gold tags less the log of the sum over all tag sequences.
+    """Score of the gold tags minus the log-sum over all tag sequences.
 
-    Its gradient is what was observed less what is expected, and the forward-backward algorithm gives what
-    is expected without autograd's help. The sums over all ways from the left and over all ways from the right
-    are one batch of 2b sentences, of which the second half is reversed: one loop over m for both. A
-    step is one small matrix product of exponentials; in float64, brought to sum 1 at each step, they
-    stay in range until a score stands out by 700.
+    The gradient is the observed counts of tags and transitions minus the expected ones, which the
+    forward-backward algorithm gives without autograd. The sums from the left and from the right are one batch
+    of 2b sentences, of which the second half is reversed: one loop over m for both. A step is one small
+    matrix product of exponentials. In float64, and normalised to sum 1 at each step, they stay in range
+    unless a score exceeds the others by 700.
     """
 
     @staticmethod
@@ -193,7 +193,7 @@ class _LogLikelihood(torch.autograd.Function):
     ) -> Tensor:
         """(b, m, k), (k, k), (k,), (k,), (b, m), (b,) -> (b,)"""
         order = reversal_indices(lengths, emissions.shape[1])
-        # Taken away from the scores so that no exponential is above 1, and given back at the end.
+        # Subtracted from the scores, so that no exponential is above 1, and added back at the end.
         # shape: (b, m, 1) and ()
         highest, steepest = emissions.amax(2, keepdim=True).double(), transitions.max().double()
         emitted = (emissions - highest).exp()
@@ -204,7 +204,7 @@ class _LogLikelihood(torch.autograd.Function):
             torch.stack([transition, transition.T]),
             torch.stack([emitted, gather_steps(emitted, order)]),
         )
-        # The sums over all ways to a tag without its own emission, and with it. shape: (2, b, k)
+        # The sums over all paths to a tag, without its own emission and with it. shape: (2, b, k)
         prediction = ends.unsqueeze(1).expand(-1, len(lengths), -1)
         predicted, updated, totals = [], [], []
         for emission in both_emissions.unbind(2):
@@ -230,7 +230,7 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Observed less expected: each tag at each token, and each pair of tags over all tokens."""
+        """Observed minus expected: each tag at each token, and each pair of tags over all tokens."""
         left_prediction, left, right, transition, gold, inside, sentences, lengths = ctx.saved_tensors
         k = len(transition)
         # shape: (b, m, 1)
@@ -255,7 +255,7 @@ def _path_score(
     inside: Tensor,
     lengths: Tensor,
 ) -> Tensor:
-    """Score of the given tags. *Shape:* (b,)"""
+    """Compute the score of the given tags. *Shape:* (b,)"""
     # shape: (b, m)
     emitted = emissions.gather(2, gold.unsqueeze(2)).squeeze(2)
     # shape: (b, m - 1)
@@ -270,7 +270,7 @@ def _path_score(
 def _trace_back(scores: Floats, into: Floats, end: Floats, lengths: Ints) -> Ints:
     """Trace back the best paths of a batch from the last token.
 
-    :param scores: of the best way to each tag of each token. *Shape:* (m, b, k)
+    :param scores: score of the best path to each tag of each token. *Shape:* (m, b, k)
     :param into: transitions into the row's tag from the column's. *Shape:* (k, k)
     :param end: transitions from a last tag to the end. *Shape:* (k,)
     :param lengths: tokens of each sentence. *Shape:* (b,)
@@ -283,7 +283,7 @@ def _trace_back(scores: Floats, into: Floats, end: Floats, lengths: Ints) -> Int
     tags = np.empty((m, b), dtype=np.int64)
     tags[-1] = tag = best_last
     for position in range(m - 2, -1, -1):
-        # A sentence that ends here, or further left, still waits with its last tag.
+        # A sentence that ends here or further left keeps its last tag.
         tags[position] = tag = np.where(position < last, (scores[position] + into[tag]).argmax(1), best_last)
     tags[np.arange(m)[:, None] > last] = 0
     return np.ascontiguousarray(tags.T)

@@ -16,13 +16,13 @@ from backattn.tagger.frozen_features import RowSource, Sources
 from backattn.tagger.vocabulary import TaggerVocabulary
 
 # Training shuffles all sentences, then sorts by length inside pools of this many batches: little padding,
-# and still another batch for every sentence in every epoch.
+# and still other batches in every epoch.
 _POOL_BATCHES = 32
 # Prediction cuts batches by tokens, padding included; the size does not change the result.
 _PREDICTION_TOKENS = 2048
-# Characters of the spellings of a batch, padding included, up to which they are one tensor, as in nearly all
-# batches; and of one of several tensors: smaller, so that few words are padded to a long one. The numbers of
-# a token do not depend on them.
+# Most characters of a batch's different tokens, padding included, that are one tensor, as in nearly all
+# batches. More are cut into tensors of at most _SPELLED_IN_PARTS: it is smaller, so that few tokens are
+# padded to a long one. Neither changes the vectors of a token.
 _SPELLED_CHARACTERS = 1 << 16
 _SPELLED_IN_PARTS = 1 << 14
 
@@ -71,16 +71,16 @@ class Batch:
 class Encoded:
     """Encoded sentences, with every different token (form) encoded once.
 
-    The numbers of all sentences stand one after the other in one array: an array for each sentence would take
-    more memory than what is in it.
+    The numbers of all sentences stand one after the other in one array: an array object for each sentence
+    would take more memory than its numbers.
 
     :param tokens: the sentences.
     :param lengths: tokens of each sentence. *Shape:* (sentences,) int64
     :param words: word number of each form. *Shape:* (forms,) int32
     :param characters: character numbers of all forms, one form after the other. *Shape:* (characters,) int32
-    :param spelled: characters of each form. *Shape:* (forms,) int64
+    :param spelled: number of characters of each form. *Shape:* (forms,) int64
     :param forms: the form of each token of all sentences. *Shape:* (tokens,) int32
-    :param tags: its gold tag number. *Shape:* (tokens,) int32
+    :param tags: the gold tag number of each token; None when there is no gold. *Shape:* (tokens,) int32
     """
 
     tokens: tuple[tuple[str, ...], ...]
@@ -110,7 +110,7 @@ class Encoded:
         place = np.arange(lengths.max())
         # shape: (b, m), True on tokens and False on padding
         real = place < lengths[:, None]
-        # Where the tokens of the batch stand among all, in the order of real's True, shape: (its tokens,)
+        # Places of the batch's tokens among all tokens, in the order of the True values of `real`.
         where = (self._begins[indices][:, None] + place)[real]
         forms, positions = np.unique(self.forms[where], return_inverse=True)
         parts = self._parts(forms)
@@ -129,7 +129,7 @@ class Encoded:
         )
 
     def _parts(self, forms: NDArray[np.integer[Any]]) -> list[Ints]:
-        """Cut forms, by their places, into parts whose spellings are one tensor each; nearly always one."""
+        """Cut forms into parts whose characters are one tensor each, nearly always one part, as places."""
         lengths = self.spelled[forms]
         if lengths.max() * len(lengths) <= _SPELLED_CHARACTERS:
             return [np.arange(len(forms))]
@@ -143,7 +143,7 @@ class Encoded:
         return _padded(self.characters[(self._form_begins[forms][:, None] + place)[real]], real)
 
     def rows(self, indices: Ints, source: RowSource) -> Tensor:
-        """Vectors of these sentences from a source, padded with zeros. *Shape:* (b, m, width)"""
+        """Read the vectors of these sentences from a source; pad with zeros. *Shape:* (b, m, width)"""
         padded = torch.zeros(len(indices), int(self.lengths[indices].max()), source.width)
         for row, index in zip(padded.numpy(), indices, strict=True):
             rows = source.rows(self.tokens[index])
@@ -176,10 +176,10 @@ def encode(
 
 
 def training_order(lengths: Ints, batch: int, generator: np.random.Generator) -> list[Ints]:
-    """Cut an epoch into shuffled batches of sentences of like length; every sentence comes once.
+    """Cut an epoch into shuffled batches of sentences of similar length; every sentence comes once.
 
-    Not by :mod:`backattn.common.batching`: a step of the optimizer takes a number of sentences, not of
-    tokens, and which ones come together is random.
+    :mod:`backattn.common.batching` does not fit: a step of the optimizer takes a number of sentences, not of
+    tokens, and batches are drawn at random.
     """
     order = generator.permutation(len(lengths))
     pool = batch * _POOL_BATCHES
@@ -197,7 +197,7 @@ def prediction_order(lengths: Ints, tokens: int = _PREDICTION_TOKENS) -> list[In
 
 
 def _padded(values: NDArray[np.integer[Any]], real: NDArray[np.bool_]) -> Tensor:
-    """(tokens,) -> (b, m): the values one after the other where a token is, 0 on padding."""
+    """Write the values, one after the other, where a token is, and 0 on padding. (tokens,) -> (b, m)"""
     padded = np.zeros(real.shape, dtype=np.int64)
     padded[real] = values
     return torch.from_numpy(padded)

@@ -1,4 +1,4 @@
-"""Sources of the vectors that stage two reads and does not learn: T, and frozen word features."""
+"""Sources of the vectors that stage two reads but does not train: T, and frozen word features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class StoredRows:
     def rows(self, tokens: tuple[str, ...]) -> Rows:
         """The vectors of a sentence. *Shape:* (m, width)
 
-        :raises StaleError: the store does not hold this sentence, or with another shape.
+        :raises StaleError: the store does not hold this sentence, or holds vectors of another shape.
         """
         remedy = "run `backattn features LANG` with this recipe, then train again"
         start = " ".join(tokens[:6])
@@ -94,7 +94,7 @@ class RandomRows:
 
 @dataclass(frozen=True)
 class Sources:
-    """All vectors of a sentence that the network reads and does not learn.
+    """All sources of vectors that the network reads but does not train.
 
     :param transfer: T, or random rows in its place; None for words alone.
     :param embeddings: frozen word features by name, in the order in which the BiLSTM reads them.

@@ -22,12 +22,12 @@ _WINDOW = 3
 # Characters of a word that are convolved at once; the maximum over all parts is that over the word.
 _MOST_CONVOLVED = 4096
 Fusion = Literal["output", "input", "both", "gate"]
-# Where T goes in: beside the features that the BiLSTM reads, and beside its states.
+# Where T is concatenated: with the features that the BiLSTM reads, and with its states.
 _AT_INPUT = ("input", "both")
 _AT_OUTPUT = ("output", "both", "gate")
-# T among the frozen features.
+# Name of T among the frozen features.
 TRANSFER = "transfer"
-# A gate that knows nothing yet lets a quarter of T through, sigmoid(-1).
+# Initial bias of the gate: at first it lets a quarter of T through, sigmoid(-1).
 _GATE_BIAS = -1.0
 
 
@@ -35,14 +35,14 @@ _GATE_BIAS = -1.0
 class NetworkShape:
     """Sizes and choices that determine the parameters of the network.
 
-    :param words: word numbers; 0 leaves the words and the BiLSTM out (inputs ``transfer``).
+    :param words: size of the vocabulary; 0 leaves the words and the BiLSTM out (inputs ``transfer``).
     :param word_dimensions: width of a word vector; 0 for none.
-    :param alphabet: character numbers.
+    :param alphabet: number of characters, padding and the unknown character included.
     :param characters, character_dimensions: encoder of a word's characters and the width of its result.
     :param embeddings: width of each kind of frozen features, by name.
     :param hidden: h, width of one direction of the BiLSTM.
     :param transfer: d; 0 leaves T out (inputs ``words``).
-    :param fusion: where T goes in (``fusion`` of the recipe).
+    :param fusion: where T is concatenated (``fusion`` of the recipe).
     :param tags: the k tags.
     :param word_dropout: dropout on all that the BiLSTM reads (0.1 in section 3.2).
     :param dropout: dropout on r, the linear layer's whole input (0.5 in section 3.2).
@@ -63,7 +63,7 @@ class NetworkShape:
 
 
 class Tagger(nn.Module):
-    """BiLSTM-CRF with the transfer vectors beside the inputs of the BiLSTM, its states, or both.
+    """BiLSTM-CRF with the transfer vectors at the input of the BiLSTM, beside its states, or both.
 
     :param reduced: run the training step of the BiLSTM in bfloat16 (autocast); the weights, the CRF and all
         of prediction stay in float32.
@@ -86,7 +86,7 @@ class Tagger(nn.Module):
         self.gate = Gate(width) if shape.transfer and shape.fusion == "gate" else None
 
     def loss(self, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the gold tags, summed over tokens, averaged over sentences.
+        """Compute the negative log-likelihood of the gold tags, summed over tokens, averaged over sentences.
 
         :returns: *Shape:* ()
         """
@@ -94,11 +94,11 @@ class Tagger(nn.Module):
         return -self.crf.log_likelihood(self.emissions(batch), batch.tags, batch.lengths).mean()
 
     def decode(self, batch: Batch) -> Tensor:
-        """The best legal tags; 0 on padding. *Shape:* (b, m)"""
+        """Decode the best legal tags; 0 on padding. *Shape:* (b, m)"""
         return self.crf.decode(self.emissions(batch), batch.lengths)
 
     def emissions(self, batch: Batch) -> Tensor:
-        """A score for each tag of each token. *Shape:* (b, m, k)"""
+        """Compute a score for each tag of each token. *Shape:* (b, m, k)"""
         parts = []
         if self.words is not None and self.bilstm is not None:
             given = batch.embeddings
@@ -126,13 +126,13 @@ class Tagger(nn.Module):
 class WordEncoder(nn.Module):
     """Concatenate word vectors, encoded characters, and frozen vectors.
 
-    Each different token is encoded once. Everything is dropped out alike: with frozen features too, the
-    BiLSTM must not lean on one of its inputs.
+    Each different token is encoded once. Dropout applies to all of them alike, so that the BiLSTM does not
+    rely on one of its inputs.
 
-    :param beside: width of all that is given.
+    :param beside: total width of the frozen vectors that :meth:`forward` gets.
     """
 
-    rare: Tensor  # shape: (words,) bool: words that training has once
+    rare: Tensor  # shape: (words,) bool: words that occur once in training
 
     def __init__(self, shape: NetworkShape, beside: int = 0) -> None:
         super().__init__()
@@ -144,23 +144,23 @@ class WordEncoder(nn.Module):
         self.width = shape.word_dimensions + characters + beside
 
     def forward(self, batch: Batch, beside: Sequence[Tensor] = ()) -> Tensor:
-        """Features of each token.
+        """Compute the features of each token.
 
-        :param beside: frozen features, and T where the fusion wants it here. *Shape:* (b, m, e) each
+        :param beside: frozen features, and T if the fusion puts it here. *Shape:* (b, m, e) each
         :returns: *Shape:* (b, m, w)
         """
-        # Of each different token, shape: (u, ...) each
+        # Features of each different token, shape: (u, ...) each
         parts = []
         if self.embedding is not None:
             parts.append(self.embedding(self._words(batch.words)))
         if self.characters is not None:
             parts.append(torch.cat([self.characters(part) for part in batch.characters]))
-        # Of each token, shape: (b, m, ...) each
+        # Features of each token, shape: (b, m, ...) each
         tokens = [functional.embedding(batch.positions, _joined(parts))] if parts else []
         return drop(_joined([*tokens, *beside]), self.dropout, self.training)
 
     def _words(self, words: Tensor) -> Tensor:
-        """In training, a word that occurs once teaches the unknown word every other time."""
+        """In training, replace words that occur once by the unknown word in half of the cases."""
         if not self.training:
             return words
         coin = torch.rand(words.shape, device=words.device) < 0.5
@@ -170,8 +170,8 @@ class WordEncoder(nn.Module):
 class CharacterCnn(nn.Module):
     """The maximum of a convolution over a word's characters.
 
-    An alphabet is small, so what each character adds from each place of the window is computed once for a
-    batch and then looked up: a third of the time of convolving every word.
+    An alphabet is small, so the contribution of each character at each place of the window is computed once
+    for a batch and then looked up: a third of the time of convolving every word.
     """
 
     def __init__(self, alphabet: int, width: int) -> None:
@@ -181,11 +181,11 @@ class CharacterCnn(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         """(u, c) character numbers -> (u, width)."""
-        # The vectors of all characters, by way of the embedding: the padding's must not learn.
+        # The vectors of all characters, through the embedding, so that padding gets no gradient.
         alphabet = self.embedding(torch.arange(self.embedding.num_embeddings, device=characters.device))
         # shape: (alphabet, width) each
         left, middle, right = torch.einsum("ae,wep->paw", alphabet, self.convolution.weight)
-        # Padding must not win, or a word would depend on the longest word of its batch.
+        # Padding must not win the maximum, or a word would depend on the longest word of its batch.
         padding = torch.tensor(PADDING_CHARACTER, device=characters.device)
         middle = (middle + self.convolution.bias).index_fill(0, padding, float("-inf"))
         around = functional.pad(characters, (1, 1), value=PADDING_CHARACTER)
@@ -243,10 +243,10 @@ class BiLstm(nn.Module):
 class Gate(nn.Module):
     """Scale T by a gate at each token: g * T with g = sigmoid(W [r^s ; T] + b).
 
-    One number a token: where the translation or the alignment went wrong, all of T is wrong, and which of
-    its directions are of use is the linear layer's to learn. A gate of each direction would have d (2h + d)
-    weights, half a million, which is most of the network, to be learnt from a thousand sentences. W begins
-    at zero: at first every token is treated alike.
+    The gate is one number for each token: where the translation or the alignment is wrong, all of T is wrong,
+    and the linear layer learns which dimensions are useful. A gate for each dimension would have d (2h + d)
+    weights: half a million, most of the network, to be learnt from a thousand sentences. W begins at zero, so
+    that at first every token is treated alike.
     """
 
     def __init__(self, width: int) -> None:
@@ -261,12 +261,12 @@ class Gate(nn.Module):
 
 
 class Standardise(nn.Module):
-    """T less its mean, over one common deviation: (T - mean) * scale, both fixed from the training set.
+    """Centre T and bring it to one common scale: (T - mean) * scale, both fixed from the training sample.
 
     T comes from a frozen model at whatever scale its states have, while r^s begins small. Unscaled, T
     takes most of the gradient, whose norm is clipped, and the BiLSTM hardly learns (figures beside
-    ``TRANSFER_DEVIATION``). One scale for all d keeps their relations: a direction that hardly varies
-    is not blown up to noise. Frozen features beside the word vectors are standardised in the same way.
+    ``TRANSFER_DEVIATION``). One scale for all d dimensions keeps their relations: a dimension that hardly
+    varies is not blown up to noise. Frozen features beside the word vectors are standardised in the same way.
     Unfitted (``tagger.standardise = false``) it changes nothing.
     """
 
@@ -284,7 +284,7 @@ class Standardise(nn.Module):
 
 
 def drop(inputs: Tensor, share: float, training: bool) -> Tensor:
-    """Dropout: the given share of values becomes 0, the others grow so that the mean stays.
+    """Dropout: set the given share of values to 0, and scale the others up so that the mean stays.
 
     On a CPU torch draws a number for every value, which takes longer than the CRF; four 16-bit draws
     from each 64-bit number (shares in steps of 1/65536) are three times as fast.
@@ -325,6 +325,6 @@ def _character_embedding(alphabet: int) -> nn.Embedding:
     embedding = nn.Embedding(alphabet, _CHARACTER_WIDTH, padding_idx=PADDING_CHARACTER)
     bound = (3 / _CHARACTER_WIDTH) ** 0.5
     nn.init.uniform_(embedding.weight, -bound, bound)
-    # Training never shows the unknown character, so it must say nothing.
+    # The unknown character never occurs in training, so its vector must not be random.
     embedding.weight.data[[PADDING_CHARACTER, UNKNOWN_CHARACTER]] = 0
     return embedding

@@ -24,7 +24,7 @@ class Annealing:
     waited: int = 0
 
     def after(self, loss: float, *, patience: int, factor: float) -> "Annealing":
-        """The state after an epoch: ``patience`` epochs without a lower loss multiply the rate."""
+        """Return the state after an epoch; ``patience`` epochs without a lower loss multiply the rate."""
         if self.best_loss is None or loss < self.best_loss:
             return Annealing(self.rate, loss)
         if self.waited + 1 < patience:

@@ -53,7 +53,7 @@ class ScoredSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a tagger finds in a sentence: its BIOES tags and their entities, in order."""
+    """The predicted BIOES tags of a sentence and their entities, in order."""
 
     tags: tuple[str, ...]
     entities: tuple[ScoredSpan, ...] = ()
@@ -95,8 +95,8 @@ def _check_fit(
     if pairs != (len(shape.tags), len(shape.tags)) or shape.tags != vocabulary.tags:
         raise ValueError(f"{pairs} transitions, {len(shape.tags)} and {len(vocabulary.tags)} tags")
     if not all(tag == OUTSIDE or (tag[:2] in _PREFIXES and is_type(tag[2:])) for tag in shape.tags):
-        raise ValueError("a tag is not of BIOES")  # it would be written between lines and columns
-    # Without one of them some sentences have no legal tags, and entities no probability.
+        raise ValueError("a tag is not of BIOES")  # a line feed or a tab in it would break the output
+    # Without the full set of tags, some sentences have no legal path, and entities no probability.
     full = {OUTSIDE, *(prefix + tag[2:] for tag in shape.tags if tag != OUTSIDE for prefix in _PREFIXES)}
     if sorted(full) != sorted(shape.tags):
         raise ValueError(f"{len(shape.tags)} tags, expected O and the four of each type, once")
@@ -119,8 +119,8 @@ def _check_fit(
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Leaves ``torch.nn.init`` out: without memory there is nothing to initialise, and for the first value
-    that torch would draw there it imports its compiler, which takes seconds."""
+    """Skips ``torch.nn.init``: meta tensors have no values, and to draw one, torch would import its compiler,
+    which takes seconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
@@ -151,7 +151,7 @@ def predict_scored(
     transfer: StoredFeatures | None = None,
     embeddings: Mapping[str, StoredFeatures] = MappingProxyType({}),
 ) -> list[Prediction]:
-    """The tags of :func:`predict`, and their entities with their probabilities under the CRF."""
+    """Tag sentences as :func:`predict`; also return the entities with their probabilities under the CRF."""
     sources, vocabulary = _sources(model, transfer, embeddings), model.vocabulary
     encoded = encode(sentences, vocabulary)
     crf, device = model.network.crf, model.network.linear.weight.device

@@ -33,8 +33,8 @@ FROZEN_DEVIATION = 0.3
 class Setup:
     """Constants of a training, and its network.
 
-    :param corpus: with the training sample instead of all training sentences.
-    :param sources: vectors that the network reads and does not learn.
+    :param corpus: the corpus, with the training sample instead of all training sentences.
+    :param sources: sources of the vectors that the network reads but does not train.
     """
 
     corpus: Corpus

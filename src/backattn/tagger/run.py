@@ -1,4 +1,4 @@
-"""The folder of a run: its files, written so that a kill costs at most one epoch; the finished run in it.
+"""The folder of a run, whose files are written so that a kill costs at most one epoch; and the finished run.
 
 ``run.json`` is written last: where it exists, the run is complete. No pickle anywhere. This module does not
 import torch, so that finished runs are read quickly; tensors are read by
@@ -96,8 +96,8 @@ class Run:
 
     :param folder: folder of its files.
     :param request: everything that decides its numbers (inputs, seed, tagger recipe, corpus, stores).
-    :param best_epoch: the epoch with the best F1 on dev, of equals the last, from 1; weights and scores
-        are of this epoch.
+    :param best_epoch: the epoch with the best F1 on dev, from 1; of equally good ones, the last. Weights and
+        scores are those of this epoch.
     :param history: one row for each epoch, as in ``epochs.jsonl``.
     :param environment: versions, device and threads, for the record.
     :param seconds: time spent in epochs, over all processes that worked on the run.
@@ -139,13 +139,12 @@ class Run:
 
     @property
     def learnt_nothing(self) -> bool:
-        """Whether F1 is 0 on dev or on test, though it has entities."""
+        """Whether F1 is 0 on dev or on test although that split has entities."""
         return any(counts.support and not counts.tp for counts in (self.dev.overall, self.test.overall))
 
     @property
     def failure(self) -> str:
-        """That the run has learnt nothing, and what may help, in one line; empty where it has learnt
-        something."""
+        """A line that says that the run has learnt nothing, and what may help; else empty."""
         scores = {"dev": self.dev.overall, "test": self.test.overall}
         missed = {
             split: counts.support for split, counts in scores.items() if counts.support and not counts.tp
@@ -164,7 +163,7 @@ class Run:
 
 
 def trained_for(epochs: int, sentences: int) -> str:
-    """How long a training was, in words."""
+    """Describe the length of a training in words."""
     return (
         f"{epochs} epoch{'s' if epochs > 1 else ''} on {sentences:,} sentence{'s' if sentences > 1 else ''}"
     )

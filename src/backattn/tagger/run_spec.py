@@ -23,9 +23,9 @@ _NAMES = {"fasttext": "fastText", "charlm": "CharLM", "bert": "BERT"}
 class RunSpec:
     """Specification of one run. Two runs with equal :attr:`request` are the same run.
 
-    :param recipe: of the tagger; keys that the inputs do not read are reset by :attr:`tagger`.
-    :param identity: JSON facts that decide the numbers and are not known here; ``corpus``, the digest of the
-        corpus, is required.
+    :param recipe: recipe of the tagger; :attr:`tagger` resets the keys that the inputs do not read.
+    :param identity: further JSON facts that decide the numbers, from the caller; ``corpus``, the digest of
+        the corpus, is required.
     :param transfer: the store of T; not read for ``words``, and only its width for ``random``.
     :param embeddings: stores of frozen features by name; those that the recipe does not name are not read.
     :param groups: named scores, as for :func:`~backattn.corpus.scoring.score`.
@@ -112,7 +112,7 @@ def effective_recipe(inputs: Inputs, recipe: TaggerRecipe) -> TaggerRecipe:
                 f"tagger.fusion: {recipe.fusion} for the inputs transfer, where T stands alone before "
                 "the CRF; expected output: train them by themselves with --set tagger.fusion=output"
             )
-        # No word features are read: 0 word dimensions, legal beside embeddings alone, mean nothing here.
+        # No word features are read, and 0 word dimensions are legal only beside embeddings: take the default.
         dimensions = recipe.word_dimensions or TaggerRecipe().word_dimensions
         return replace(recipe, embeddings=(), word_dimensions=dimensions)
     return recipe

@@ -35,7 +35,7 @@ from backattn.tagger.preparation import Setup, prepare
 from backattn.tagger.run import ADVICE, Run, RunFolder, check_request, finished_run
 from backattn.tagger.run_spec import RunSpec, model_name
 
-# Between two lines of progress where no bar is drawn.
+# Time between two lines of progress where no bar is drawn.
 _LOG_SECONDS = 60
 # As in stage one: no monitor thread for the progress bar.
 tqdm.monitor_interval = 0
@@ -67,9 +67,9 @@ def train_for(
     threads: int = 1,
     progress: bool = False,
 ) -> Run | None:
-    """Train as :func:`train_run` does, but stop after the epoch that ends after so many seconds.
+    """Train as :func:`train_run` does, but stop after the first epoch that ends later than ``seconds``.
 
-    :return: None if epochs are left; another call goes on.
+    :return: the run; None if epochs are left, which another call continues.
     """
     bound_kernel_caches()
     return_big_blocks()
@@ -111,7 +111,7 @@ class _Training:
         self.dev_gold = entities(sentence.tags for sentence in setup.corpus.dev)
 
     def run(self, seconds: float, progress: bool) -> Run | None:
-        """Train to the last epoch and write the run; or stop, None, when the time is over."""
+        """Train to the last epoch and write the run; return None if the time is over before."""
         state = self._resume()
         sentences = len(self.setup.train)
         total = self.recipe.epochs * sentences
@@ -160,9 +160,8 @@ class _Training:
         setup = self.setup
         predicted = decode(self.network, setup.vocabulary, setup.dev, setup.sources)
         f1 = count(self.dev_gold, entities(predicted)).f1
-        better = (
-            f1 >= state.best_f1
-        )  # of equals the later one: a dev that tells nothing must not keep the first
+        # Of equally good epochs the last: a dev split on which F1 stays 0 must not keep the first epoch.
+        better = f1 >= state.best_f1
         row = {
             "epoch": epoch,
             "loss": loss,
@@ -180,7 +179,7 @@ class _Training:
         return state
 
     def _epoch(self, epoch: int, rate: float, bar: "tqdm[Any]") -> float:
-        """One pass over the training sample; returns the mean loss per sentence."""
+        """Train one epoch; return the mean loss per sentence."""
         seed = _epoch_seed(self.spec.seed, epoch)
         torch.manual_seed(seed)
         train, network = self.setup.train, self.network.train()

@@ -35,31 +35,31 @@ class TaggerVocabulary:
 
     @property
     def n_words(self) -> int:
-        """Word numbers in use, the unknown word included."""
+        """Number of words, the unknown word included."""
         return len(self.words) + 1
 
     @property
     def n_characters(self) -> int:
-        """Character numbers in use, padding and the unknown character included."""
+        """Number of characters, padding and the unknown character included."""
         return len(self.characters) + _FIRST_CHARACTER
 
     def word(self, token: str) -> int:
-        """Number of a token, by its best known spelling."""
+        """Return the number of a token, by the first of its normalised forms that is known."""
         return next((self._words[form] for form in normalised_forms(token) if form in self._words), UNKNOWN)
 
     def spell(self, token: str) -> list[int]:
-        """Numbers of a token's characters."""
+        """Return the numbers of a token's characters."""
         return [self._characters.get(character, UNKNOWN_CHARACTER) for character in token]
 
     def tag(self, tag: str) -> int:
-        """Number of a tag.
+        """Return the number of a tag.
 
         :raises KeyError: no training sentence has its entity type.
         """
         return self._tags[tag]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {name: list(value) for name, value in asdict(self).items()}
 
     @classmethod
@@ -92,7 +92,7 @@ def build_vocabulary(sample: Sequence[Sentence]) -> TaggerVocabulary:
 
 
 def singletons(vocabulary: TaggerVocabulary, sample: Sequence[Sentence]) -> NDArray[np.bool_]:
-    """Mask of the words that occur exactly once in the sample; training replaces some by the unknown word.
+    """Mask the words that occur exactly once in the sample; training replaces some by the unknown word.
 
     :returns: *Shape:* (n_words,)
     """

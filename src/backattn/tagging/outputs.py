@@ -1,4 +1,4 @@
-"""Write tagged documents: columns, JSON lines, a line an entity, or text with its entities marked."""
+"""Format tagged documents: columns, JSON lines, one line for each entity, or text with marked entities."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ Output = Literal["columns", "jsonl", "spans", "color"]
 OUTPUTS = get_args(Output)
 OUTPUT_SCHEMES = get_args(OutputScheme)
 
-# Bold: cyan, yellow, green, magenta, blue, red; types take them in turn.
+# ANSI codes of cyan, yellow, green, magenta, blue and red; types take them in turn.
 _COLOURS = (36, 33, 32, 35, 34, 31)
 # Digits of a score.
 _DIGITS = 6
@@ -46,7 +46,7 @@ class TaggedDocument:
 
 
 def columns(tagged: TaggedDocument, scheme: OutputScheme = "BIOES") -> str:
-    """Token and tag in two columns, and an empty line after each sentence and for each blank line."""
+    """Format tokens and tags in two columns, with an empty line after each sentence and for a blank line."""
     document = tagged.document
     if document.separator:
         return f"{document.text.split()[0]}\t{OUTSIDE}\n\n"
@@ -59,7 +59,7 @@ def columns(tagged: TaggedDocument, scheme: OutputScheme = "BIOES") -> str:
 
 
 def json_line(tagged: TaggedDocument) -> str:
-    """One JSON object: the text, its tokens, and its entities with their places in the text."""
+    """Format one JSON object: the text, its tokens, and its entities with their places in the text."""
     document = tagged.document
     value = {
         "text": document.text,
@@ -73,7 +73,7 @@ def json_line(tagged: TaggedDocument) -> str:
 
 
 def spans(tagged: TaggedDocument, number: int) -> str:
-    """A line for each entity: number of its document, start, end, type, score, and its text, escaped."""
+    """Format a line for each entity: number of the document, start, end, type, score, and text, escaped."""
     text = tagged.document.text
     return "".join(
         f"{number}\t{e.start}\t{e.end}\t{printable(e.type)}\t{e.score}\t{printable(text[e.start : e.end])}\n"
@@ -82,9 +82,9 @@ def spans(tagged: TaggedDocument, number: int) -> str:
 
 
 def marked(tagged: TaggedDocument, types: Sequence[str], *, ansi: bool) -> str:
-    """The text with its entities in brackets, as in ``[Ana Ruiz PER] vive``; everything is escaped.
+    """Format the text with its entities in brackets, as in ``[Ana Ruiz PER] vive``; everything is escaped.
 
-    :param types: all types that may occur, in an order that decides their colours.
+    :param types: all types that may occur; their order decides their colours.
     :param ansi: put the brackets in colours, for a terminal.
     """
     text, place, parts = tagged.document.text, 0, []

@@ -58,9 +58,9 @@ def tag_text(
 
     Models of stage one are loaded after the first batch was read, so that a wrong file is refused at once.
 
-    :param name: of the source, for messages.
+    :param name: name of the source, for messages.
     :param tell: prints a line for the user.
-    :raises CorpusError: the text is not of the form that it should have; names file and line.
+    :raises CorpusError: the text does not have the form ``options.input``; names file and line.
     """
     tagger = TextTagger(run, device=device, vouchers=vouchers)
     corpus = tagger.recipe.corpus
@@ -68,18 +68,18 @@ def tag_text(
     write = _writer(options, sorted(tagger.types))
     number = 0
     for tagged in tag_documents(tagger, read(source, form, tagger, options), options.batch):
-        if tagger.failure and not number:  # here, since a run whose models are refused is told in one line
+        if tagger.failure and not number:  # not before: where models are refused, that is the only line
             tell(f"backattn: {printable(str(run))}: {tagger.failure}")
         for document in tagged:
             number += 1
             out.write(write(document, number))
         out.flush()
-    if not number:  # files of the kernel (/proc) are read as empty ones
+    if not number:  # files of the kernel (/proc) are read as empty, too
         tell(f"{name}: is empty; nothing was tagged")
 
 
 def read(source: BinaryIO, form: InputForm, tagger: TextTagger, options: TextOptions) -> Iterator[Document]:
-    """The documents of an input."""
+    """Read the documents of an input."""
 
     def splitter() -> TextSplitter:
         language = tagger.recipe.translator.source

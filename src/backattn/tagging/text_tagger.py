@@ -30,7 +30,7 @@ class TextTagger:
     Sentences that the run's stores hold are taken from there.
 
     :param run: folder of the run, or of a packaged run, whose models are its own and which reads no store.
-    :param vouchers: of models that are pickles. The run may come from a stranger, so it vouches for none.
+    :param vouchers: which pickles may be opened. The run may come from a stranger, so it vouches for none.
     :raises MissingError: the run is missing.
     :raises ModelError: the run is damaged.
     """
@@ -53,13 +53,13 @@ class TextTagger:
         self._fetch()
         stages = self._refuse_other_models(self._folder)
         require_usable([*stages.values()], self.recipe, self._vouchers)
-        if self._package:  # a store of the user's cache is none of a stranger's business
+        if self._package:  # a stranger's package must not read a store of the user's cache
             no_store = self._folder / MODELS / "no store"
             return {name: replace(stage, path=no_store) for name, stage in stages.items()}
         return stages
 
     def _fetch(self) -> None:
-        """Fetch the models of hubs that the run has read and that are not on this machine."""
+        """Fetch the hub models that the run needs and that are not on this machine."""
         if self._model.needs_transfer:
             fetch_models(self.recipe, "transfer", vouchers=self._vouchers)
         if self._model.embeddings:
@@ -81,7 +81,7 @@ class TextTagger:
             ) from None
 
     def _refuse_other_models(self, run: Path) -> dict[str, Stage]:
-        """Check that the models at the paths of the recipe are those behind the stores that the run has read.
+        """Check that the models at the paths of the recipe made the stores that the run was trained on.
 
         :return: kind of vectors -> the stage that makes its store.
         :raises RecipeError: T cannot be computed for new text.
@@ -98,7 +98,7 @@ class TextTagger:
             read = self._stages_read()
         except MissingError as error:
             raise MissingError(
-                f"{error}; the run needs the very file that it has learnt from: put that back"
+                f"{error}; the run needs exactly the file that it was trained with: put that back"
             ) from None
         for name, (stage, store) in read.items():
             if stage.recipe_id != store:
@@ -112,11 +112,11 @@ class TextTagger:
         return {name: stage for name, (stage, _) in read.items()}
 
     def _stages_read(self) -> dict[str, tuple[Stage, str]]:
-        """Kind of vectors -> the stage that makes it now, and the id of the store that the run read."""
+        """Map each kind of vectors to the stage that makes it now, and the id of the store that was read."""
         run = self._model.run
         read: dict[str, tuple[Stage, str]] = {}
         if not self._model.needs_transfer and not run.facts.embeddings:
-            return read  # a recipe without models will do
+            return read  # such a run tags even if its recipe names no models
         plan = make_plan(self.recipe, Corpus((), (), ()))  # a store's id does not depend on the corpus
         if self._model.needs_transfer and run.store is not None:
             read[TRANSFER] = plan.transfer, run.store
@@ -131,7 +131,7 @@ class TextTagger:
 
     @property
     def failure(self) -> str:
-        """That the run has learnt nothing, in one line; empty where it has learnt something."""
+        """A line that says that the run has learnt nothing; else empty."""
         return self._model.run.failure
 
     @property
@@ -145,7 +145,7 @@ class TextTagger:
         return {split_tag(tag)[1] for tag in self._model.vocabulary.tags if tag != OUTSIDE}
 
     def tag(self, sentences: Sequence[Tokens]) -> list[Prediction]:
-        """The tags and entities of sentences of at least one token, in the given order.
+        """Tag sentences of at least one token, in the given order.
 
         :raises MissingError: a model of stage one is missing.
         :raises ModelError: a model is damaged, or a pickle has no voucher.
