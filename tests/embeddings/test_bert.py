@@ -220,7 +220,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: without_weights(f, "encoder.layer.1.output.dense.weight"),
         "weights are missing: encoder.layer.1.output.dense.weight; copy the model again"),
     "tokenizer, a list": (lambda f: (f / "tokenizer.json").write_text("[]"), r"damaged \(not a table\)"),
-    "no tokenizer": (without_tokenizer, "no tokenizer .*tokenizer.json.*; save the model's own there too"),
+    "no tokenizer": (
+        without_tokenizer, "no tokenizer .*tokenizer.json.*; save the model's own tokenizer there too"),
     "another tokenizer": (
         lambda f: edit_json(f / "config.json", vocab_size=3), "cannot open this model"),
     "code": (
