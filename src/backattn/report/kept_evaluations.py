@@ -1,4 +1,4 @@
-"""The scores on other files that ``backattn evaluate`` has kept in runs, beside those on the test set."""
+"""Read and format the scores on other files that ``backattn evaluate`` wrote into the folders of runs."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -65,12 +65,12 @@ class OtherFile:
 
 
 def kept_evaluations(run: Path) -> tuple[_Kept, ...]:
-    """The evaluations in the folder of a run, by name of their files; damaged ones are left out."""
+    """Read the evaluations in the folder of a run, in the order of their names; damaged ones are left out."""
     return _read(run)[0]
 
 
 def other_files(row: Row) -> list[OtherFile]:
-    """The files on which runs of a row were evaluated, by name; equal files are one."""
+    """List the files on which runs of a row were evaluated, by name; equal files count as one."""
     by_file: dict[str, list[tuple[int, _Kept]]] = defaultdict(list)
     for run in row.runs:
         for kept in _read(run.folder)[0]:
