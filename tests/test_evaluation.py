@@ -127,7 +127,9 @@ def test_several_files_are_several_rows_and_kept_in_the_run(home: Path, folder: 
     kept = sorted((Path(folder) / "evaluations").iterdir())
     assert [path.name.rpartition("-")[0] for path in kept] == ["other.conll", "plain.conll", "plain.conll"]
     values = [json.loads(path.read_text()) for path in kept]
-    assert {value["format"] for value in values} == {1}
+    assert {value["format"] for value in values} == {2}
+    assert values[0]["counts"] != values[0]["common_types_counts"]
+    assert np.sum(values[0]["counts"], 0)[[0, 2]].sum() == values[0]["support"]
     (again,) = json.loads(run("evaluate", folder, "other.conll", "--json")[1])
     assert {key: values[0][key] for key in again} == again
     assert "|sha256:" in again["signature"]
@@ -154,7 +156,7 @@ def test_the_report_prints_them_beside_the_test(home: Path) -> None:
     run("evaluate", str(folders[0]), "plain.conll")
     (folders[0] / "evaluations/broken-00000000.json").write_text("{")
     (folders[0] / "evaluations/wrong-00000000.json").write_text(
-        json.dumps({**expected[0], "format": 1, "f1": 2})
+        json.dumps({**expected[0], "format": 2, "counts": [[0, 0, 1]], "common_types_counts": [[0, 2]]})
     )
     os.mkfifo(folders[0] / "evaluations/pipe-00000000.json")
     (folders[1] / "evaluations/link-00000000.json").symlink_to(home / "none")
@@ -164,7 +166,7 @@ def test_the_report_prints_them_beside_the_test(home: Path) -> None:
     mean, deviation = np.mean([first, second]), np.std([first, second], ddof=1)
     cells = [cell.strip() for line in out.splitlines() if " other.conll " in line for cell in line.split("|")]
     assert cells[3:6] == ["other.conll", "5", f"{mean:.2f} ± {deviation:.2f}"]
-    assert cells[7] == "2"
+    assert cells[8:10] == ["–", "2"]
     assert sum(" plain.conll " in line for line in out.splitlines()) == 1
     assert "F1 on other files (`backattn evaluate`); a type that only the file has counts as missed, " in out
     reasons = err.splitlines()
@@ -173,7 +175,7 @@ def test_the_report_prints_them_beside_the_test(home: Path) -> None:
     ]  # fmt: skip
     assert all(line.startswith("backattn: not counted: cache/toy/runs/") for line in reasons)
     assert all(line.endswith("make it again with `backattn evaluate RUN FILE`") for line in reasons)
-    assert ": f1: expected a number from 0 to 1; found 2" in reasons[2]
+    assert ": counts: expected tp, fp and fn of each sentence; found 2 numbers" in reasons[2]
     (row,) = json.loads(run("report", "toy", "--json")[1])["langs"]["toy"]["tables"][0]["rows"]
     assert [one["file"] for one in row["other_files"]] == ["other.conll", "plain.conll"]
     assert row["other_files"][0]["f1"] == [one["f1"] for one in expected]

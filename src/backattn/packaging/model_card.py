@@ -83,8 +83,8 @@ class Card:
             scores=[_score(run, "dev", run.dev), _score(run, "test", run.test)],
             signature=run.test.signature,
             others=[
-                {"file": Path(kept.file).name, "f1": _percent(kept.f1), "support": kept.support,
-                 "common": _percent(kept.common_types.f1)}
+                {"file": Path(kept.file).name, "f1": _percent(kept.overall.f1),
+                 "support": kept.overall.support, "common": _percent(kept.common.f1)}
                 for kept in kept_evaluations(run.folder)
             ],
             models=list(_model_rows(self.models)),

@@ -56,6 +56,27 @@ class Measure:
 
 
 @dataclass(frozen=True, eq=False)
+class OtherFile:
+    """F1 of a row on a file other than the test set, over the seeds that were evaluated on it.
+
+    :param overall: over all entities.
+    :param common: over the types that the file has and the runs know.
+    :param lift, common_lift: to the base on the same file; None without a base that was evaluated on it.
+    :param remark: what limits the lifts.
+    """
+
+    file: str
+    sha256: str
+    entities: int
+    seeds: tuple[int, ...]
+    overall: Measure
+    common: Measure
+    lift: Difference | None
+    common_lift: Difference | None
+    remark: str
+
+
+@dataclass(frozen=True, eq=False)
 class Row:
     """Runs that differ only in the seed.
 
@@ -68,6 +89,7 @@ class Row:
     :param remark: why there is no difference, or what limits it.
     :param dead: a remark that the base (for a row of ``words``: the row itself) has learnt nothing, with all
         seeds or with some; empty otherwise. If the row has learnt nothing either, there is no difference.
+    :param other_files: the files on which its runs were evaluated, by name.
     """
 
     runs: tuple[RunRecord, ...]
@@ -78,6 +100,7 @@ class Row:
     from_recipe: Difference | None = None
     remark: str = ""
     dead: str = ""
+    other_files: tuple[OtherFile, ...] = ()
 
     @property
     def dev_entities(self) -> int:
@@ -335,13 +358,18 @@ def difference_to(base: Row, row: Row, measure: str = OVERALL) -> Difference | N
     :param measure: overall, or one of the groups of the recipe.
     """
     seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
-    if not seeds or all(run.learnt_nothing for run in (*base.runs, *row.runs)):
+    if not seeds or learnt_nothing(base, row):
         return None
     counts = [
         np.stack([r.counts if measure == OVERALL else r.groups[measure] for r in one.runs if r.seed in seeds])
         for one in (base, row)
     ]
     return paired_bootstrap(*counts, seeds=seeds)
+
+
+def learnt_nothing(*rows: Row) -> bool:
+    """Whether no run of the rows has learnt anything."""
+    return all(run.learnt_nothing for row in rows for run in row.runs)
 
 
 def shared_with_base(request: Mapping[str, Any]) -> str:

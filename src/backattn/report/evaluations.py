@@ -17,7 +17,7 @@ from backattn.corpus.scoring import Counts, Entities, Score, count
 from backattn.report.significance import intervals
 from backattn.tagger.run import RunFolder
 
-EVALUATION_FORMAT = 1
+EVALUATION_FORMAT = 2
 _LONGEST_NAME = 60
 
 
@@ -80,8 +80,13 @@ class Evaluation:
 
     @cached_property
     def common(self) -> Figure:
-        """The figure over the types that the file has and the run can predict."""
-        return self._figures([self.known - self.absent.keys()])[0]
+        """The figure over :attr:`common_types`."""
+        return self._figures([self.common_types])[0]
+
+    @property
+    def common_types(self) -> frozenset[str]:
+        """The types that the file has and the run can predict."""
+        return self.known - self.absent.keys()
 
     def _figures(self, parts: Sequence[frozenset[str] | set[str] | None]) -> list[Figure]:
         arrays = [self._counts(part) for part in parts]
@@ -147,9 +152,14 @@ class Evaluation:
         return RunFolder(self.run).evaluations / f"{name}-{self.sha256[:8]}.json"
 
     def save(self) -> None:
-        """Write the evaluation into the folder of its run.
+        """Write the evaluation into its run's folder, with the counts of each sentence, for a report to resample.
 
         :raises StoreError: the folder cannot be written, or is a link.
         """
-        value = {"format": EVALUATION_FORMAT, **self.to_json()}
+        value = {
+            "format": EVALUATION_FORMAT,
+            **self.to_json(),
+            "counts": self._counts(None).tolist(),
+            "common_types_counts": self._counts(self.common_types).tolist(),
+        }
         write_text(self.path, json.dumps(value, ensure_ascii=False) + "\n")

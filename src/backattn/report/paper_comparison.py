@@ -27,7 +27,7 @@ from backattn.report.text_tables import (
     INTERVAL,
     NOTHING,
     TextTable,
-    difference_cells,
+    difference_cell,
     f1_cell,
     lift_cells,
     points,
@@ -204,19 +204,14 @@ def _paper_lift(line: PaperLine) -> tuple[str, str]:
 
 
 def _our_lift(line: PaperLine) -> tuple[str, str, str]:
-    return f1_cell(line.ban, line.measure), _lift(line), _with_interval(line.beside_lift)
+    return f1_cell(line.ban, line.measure), _lift(line), difference_cell(line.beside_lift)
 
 
 def _lift(line: PaperLine) -> str:
     if line.ban is None or line.measure != OVERALL:
-        return _with_interval(line.difference)
+        return difference_cell(line.difference)
     value, interval, _ = lift_cells(line.ban)
     return value if interval == NOTHING else f"{value} {interval}"
-
-
-def _with_interval(difference: Difference | None) -> str:
-    value, interval, _ = difference_cells(difference)
-    return value if difference is None else f"{value} {interval}"
 
 
 def _pairs(table: Table, row: PaperRow) -> list[tuple[Row | None, Row | None]]:

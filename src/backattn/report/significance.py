@@ -5,6 +5,7 @@ replacement, and seeds with replacement, the same ones for both systems, so what
 for both does not blur their difference (Koehn 2004; seeds as a second level, which sacrebleu and scipy lack).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,9 @@ RESAMPLES = 10_000
 # Seed of the generator: a report of the same runs gives the same intervals.
 SEED = 1
 LEVEL = 0.95
-_CHUNK = 250  # resamples whose draws are held at once
+# Resamples whose draws are held at once; fewer, if they would draw more than _DRAWS sentences together.
+_CHUNK = 250
+_DRAWS = 50_000_000
 # All rows of a table use the same draws, which are cached: 20 KB a sentence.
 _CACHED = RESAMPLES // _CHUNK
 _MOST_CACHED = 5_000  # sentences
@@ -83,8 +86,7 @@ def intervals(
     # shape: (sentences, k * 3)
     flat = counts.transpose(1, 0, 2).reshape(sentences, -1).astype(np.float64)
     parts = []
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
+    for start, size in _chunks(resamples, sentences):
         weights = _weights(seed, start, size, sentences)
         parts.append(f1((weights.astype(np.float64) @ flat).reshape(size, systems, 3)))
     borders: NDArray[np.float64] = np.quantile(
@@ -106,8 +108,7 @@ def _resampled_differences(
     kind: type[np.floating[Any]] = np.float32 if sentences * int(whole.max()) < 2**24 else np.float64
     flat: NDArray[Any] = whole.astype(kind)
     parts = []
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
+    for start, size in _chunks(resamples, sentences):
         weights = weights_of(seed, start, size, sentences)
         scores = f1((weights.astype(kind) @ flat).reshape(size, 2, count, 3).astype(np.float64))
         # shape: (size, seeds)
@@ -115,6 +116,13 @@ def _resampled_differences(
         chosen = draw_seeds.integers(count, size=(size, count))
         parts.append(np.take_along_axis(differences, chosen, axis=1).mean(1))
     return np.concatenate(parts)
+
+
+def _chunks(resamples: int, sentences: int) -> Iterator[tuple[int, int]]:
+    """Yield where each chunk of resamples begins, and its size."""
+    most = max(1, min(_CHUNK, _DRAWS // sentences))
+    for start in range(0, resamples, most):
+        yield start, min(most, resamples - start)
 
 
 def _weights(seed: int, start: int, size: int, sentences: int) -> NDArray[np.uint16]:

@@ -17,9 +17,9 @@ from backattn.corpus import Corpus
 from backattn.corpus.formats import read_corpus
 from backattn.experiments.grid import Share, Size, sample_sizes
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
-from backattn.report.comparison import LangReport, Measure, Row, Table, build_tables
+from backattn.report.comparison import LangReport, Measure, OtherFile, Row, Table, build_tables
 from backattn.report.error_tables import error_notes, kind_grid, part_grid
-from backattn.report.kept_evaluations import damaged_evaluations, other_files, other_files_grid
+from backattn.report.kept_evaluations import damaged_evaluations, other_files_grid, with_other_files
 from backattn.report.lineage import store_origins
 from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.page import page
@@ -181,7 +181,12 @@ def _lang_report(lang: str, recipe: Recipe | None, cache: Path, sizes: Sequence[
         raise MissingError(f"{error}; {needed}" if needed else str(error)) from None
     finished = _of_sizes(runs.finished, lang, recipe, sizes) if sizes else runs.finished
     corpus = _corpus(recipe)
-    tables = build_tables(finished, store_origins(finished), recipe, corpus.digest if corpus else "")
+    tables = tuple(
+        map(
+            with_other_files,
+            build_tables(finished, store_origins(finished), recipe, corpus.digest if corpus else ""),
+        )
+    )
     errors = tuple(table_errors([row.runs for row in table.rows], table.corpus, corpus) for table in tables)
     if recipe and sizes and not any(row.whole for table in tables for row in table.rows):
         # Its rows are not selected, and would appear as missing runs.
@@ -324,7 +329,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "dead": row.dead,
         "dev_entities": row.dev_entities,
         "small_dev": row.small_dev,
-        "other_files": [other.to_json() for other in other_files(row)],
+        "other_files": [_other_file_json(one) for one in row.other_files],
         "runs": [
             {
                 "folder": run.folder.name,
@@ -337,6 +342,19 @@ def _row_json(row: Row) -> dict[str, Any]:
             }
             for run in row.runs
         ],
+    }
+
+
+def _other_file_json(one: OtherFile) -> dict[str, Any]:
+    return {
+        "file": one.file,
+        "sha256": one.sha256,
+        "entities": one.entities,
+        "seeds": list(one.seeds),
+        "f1": list(one.overall.values),
+        "common_types_f1": list(one.common.values),
+        "difference": _difference_json(one.lift) if one.lift else None,
+        "common_types_difference": _difference_json(one.common_lift) if one.common_lift else None,
     }
 
 

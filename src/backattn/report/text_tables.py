@@ -43,14 +43,14 @@ def score_grid(table: Table) -> TextTable:
         (row, (
             *(_quality(table.origin(row), name) for name in translators),
             *(f1_cell(row, name) for name in measures), *lift_cells(row),
-            *([_against(row.from_recipe)] if against else []), str(len(row.seeds)), str(row.epochs),
+            *([difference_cell(row.from_recipe)] if against else []), str(len(row.seeds)), str(row.epochs),
         ))
         for row in table.rows
     )  # fmt: skip
     systems = (
         (one, (
             *([NOTHING] * len(translators)), *(spread(one.measures[name]) for name in measures),
-            *difference_cells(None), *([_against(one.difference)] if against else []),
+            *difference_cells(None), *([difference_cell(one.difference)] if against else []),
             str(len(one.files)), NOTHING,
         ))
         for one in table.systems
@@ -269,11 +269,16 @@ def difference_cells(difference: Difference | None, remark: str = "") -> Sequenc
     return points(difference.value) + seeds, interval, p
 
 
-def _against(difference: Difference | None) -> str:
+def difference_cell(difference: Difference | None, remark: str = "", doubt: str = "") -> str:
+    """Format value and interval in one cell.
+
+    :param remark: as of :func:`difference_cells`.
+    :param doubt: what weakens the difference; it stands beside the value.
+    """
     if difference is None:
         return NOTHING
-    value, interval, _ = difference_cells(difference)
-    return f"{value} {interval}"
+    value, interval, _ = difference_cells(difference, remark)
+    return f"{_beside(value, doubt)} {interval}"
 
 
 def _translators(table: Table) -> list[str]:
