@@ -152,7 +152,7 @@ class Evaluation:
         return RunFolder(self.run).evaluations / f"{name}-{self.sha256[:8]}.json"
 
     def save(self) -> None:
-        """Write the evaluation into its run's folder, with the counts of each sentence, for a report to resample.
+        """Write the evaluation into its run's folder, with the counts of each sentence, for resampling.
 
         :raises StoreError: the folder cannot be written, or is a link.
         """
