@@ -216,8 +216,8 @@ HOSTILE = {
     "superscript": ("a\tb\t²-0\n", ":1: found '²-0'"),
     "arabic": ("a\tb\t٠-0\n", ":1: found '٠-0'"),
     "endless": ("a\tb\t" + "9" * 5000 + "-0\n", ":1: found '9999"),
-    "first": ("a\tb\t0-0\na b\tc\t2-0\n", ":2: the link 2-0 speaks of word 2 of the first sentence"),
-    "second": ("a\tb c\t0-2\n", ":1: the link 0-2 speaks of word 2 of the second sentence, expected 0 to 1"),
+    "first": ("a\tb\t0-0\na b\tc\t2-0\n", ":2: the link 2-0 refers to word 2 of the first sentence"),
+    "second": ("a\tb c\t0-2\n", ":1: the link 0-2 refers to word 2 of the second sentence, expected 0 to 1"),
     "bytes": (b"a\tb\t0-0\na\t\xff\t0-0\n", ":2: byte 3 of the line is not UTF-8"),
 }
 
@@ -237,7 +237,7 @@ def test_links_from_zero_in_a_file_from_one(tmp_path: Path) -> None:
     path, gold = write(tmp_path, "a ||| b\na ||| b\n"), write(tmp_path, "1-1\n0-1\n", "gold")
     recipe = AlignmentRecipe(path=path, links_path=gold, separator="|||", first=1)
     with pytest.raises(
-        CorpusError, match=r"gold:2: the link 0-1 speaks of word 0 .* expected 1 to 1; .*first"
+        CorpusError, match=r"gold:2: the link 0-1 refers to word 0 .* expected 1 to 1; .*first"
     ):
         read_linked_pairs(recipe, "alignment")
 

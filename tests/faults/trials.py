@@ -321,7 +321,7 @@ def jobs(shop: Workshop) -> list[Job]:
 def _litter(shop: Workshop, cache: Path) -> Path:
     """A cache with every kind of garbage, for a corpus that has shrunk (``less``).
 
-    The translation store has sentences too many, and shards that have been joined; the transfer store has
+    The translation store has sentences too many, and shards that have been merged; the transfer store has
     only the shards of a run that was stopped, and they are no garbage. A second recipe has finished, a third
     was stopped. Half-written files are everywhere.
     """

@@ -94,7 +94,7 @@ def test_leftovers_of_killed_runs_go_and_unfinished_shards_stay(
     stage.shards.mkdir()
     (stage.shards / f"{16 * '0'}.h5").write_bytes(b"a shard whose run was killed after the join")
     assert names(collect_garbage(plan, others=False, dry_run=False)) == [
-        f"{stage.shards.name}: shards that have been joined"
+        f"{stage.shards.name}: shards that have been merged"
     ]
     assert not stage.shards.exists()
 

@@ -22,7 +22,7 @@ _TITLES = {  # nominative, other cases, English
     "m": ("Herr", "Herrn", "Mr"),
 }
 _SLOT = re.compile(r"\{(\w+)(?::(\w+)(?:/(\w+))?)?\}")
-# Kinds of words for positions whose context does not tell the kind of the word.
+# Weights of the kinds of fillers, for slots whose context does not decide the kind.
 _ANY = {"mass": 5, "surname": 5, "org": 4, "place": 3, "thing": 2, "event": 1}
 _AGENT = {"human": 8, "org": 9, "surname": 3}
 _HUMAN = {"full": 8, "titled": 4, "woman": 1, "man": 1, "known_by_job": 2, "somebody": 3, "national": 1}
@@ -166,7 +166,7 @@ def _article(item: Item, form: str) -> Tagged:
 
 
 def _noun_phrase(item: Item, form: str, *, kind: str = "", article: bool = False) -> TaggedPair:
-    """Join article and noun or name; ``article`` adds the English one even if the item has none."""
+    """Join article and noun or name; ``article`` writes "the" even if the item's English has none."""
     the: Tagged = (("the", "O"),) if article or item.article else ()
     return TaggedPair(
         (*_article(item, form), *_tagged(item.german, kind)),
@@ -192,7 +192,7 @@ def _finished(pair: TaggedPair) -> TaggedPair:
 
 
 def _polished(sentence: Tagged) -> Tagged:
-    """Contract prepositions and articles (``bei dem`` -> ``beim``), ``a`` before vowels, capital letter."""
+    """Contract preposition and article (``bei dem`` -> ``beim``), write ``an`` before vowels, capitalise."""
     polished: list[tuple[str, str]] = []
     for token, tag in sentence:
         before = polished[-1][0] if polished else ""

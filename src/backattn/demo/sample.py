@@ -68,7 +68,7 @@ def _write(rng: random.Random) -> dict[str, tuple[int, str]]:
 
 
 def _distinct(draw: Callable[[], _T], name: Callable[[_T], str], count: int, seen: set[str]) -> list[_T]:
-    """Draw until ``count`` new items were found."""
+    """Draw ``count`` items whose names are not in ``seen``, and add their names to it."""
     drawn: list[_T] = []
     while len(drawn) < count:
         candidate = draw()

@@ -8,7 +8,7 @@ from backattn.common.sequence_reversal import reversal_indices, run_reversed
 
 
 class Recurrent:
-    """Inference of an RNN; its parameters are used as they are.
+    """Run a trained RNN for inference.
 
     torch runs a packed LSTM on the CPU step by step, and a padded, unidirectional one as a whole (oneDNN), in
     half the time. Padding after a sentence does not change its states, so the backward direction runs as a
@@ -28,7 +28,7 @@ class Recurrent:
             ]
 
     def __call__(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """States of each word; states at padding are undefined.
+        """Compute the states of each word; states at padding are undefined.
 
         :param inputs: *Shape:* (batch, n, e)
         :param lengths: of the sentences, the longest first. *Shape:* (batch,)

@@ -42,10 +42,10 @@ from backattn.recipe import States
 # flair logs its whole vocabulary when it opens a tagger; in a training, the log goes to a file.
 logging.getLogger("flair").setLevel(logging.WARNING)
 
-# Characters of a batch for each of its tokens, padding included: far more than words have.
+# Bound of a batch: characters per token, padding included. Words have far fewer.
 _TOKEN_CHARACTERS = 16
 
-# flair drops tokens that are empty or white space; they are replaced by this, so that A stays aligned.
+# Replaces tokens that are empty or white space: flair drops those, and A would not match the states.
 _PLACEHOLDER = "_"
 # flair's tags for "no entity", those of older models and of its dictionaries included.
 _NO_ENTITY = {"O", "_", "", "<unk>", "<START>", "<STOP>"}
@@ -118,7 +118,7 @@ class FlairTagger:
         :param sha256: digest that the file must have; empty for any.
         :param vouchers: which pickles may be opened; they can run code.
         :raises MissingError: there is no such file.
-        :raises ModelError: the digest differs from ``sha256`` or from its training's, no one vouches for a
+        :raises ModelError: the digest differs from ``sha256`` or from the training's, no one vouches for a
             pickle, or the file is not a tagger with an RNN.
         """
         if not path.is_file():
@@ -176,7 +176,7 @@ class FlairTagger:
         return [readings[i] for i in range(len(sentences))]
 
     def _read_batch(self, batch: list[tuple[str, ...]], embed: _Embed) -> Iterator[EnglishReading]:
-        """One batch, longest sentence first, as ``SequenceTagger.forward`` does it without dropout."""
+        """Read one batch, longest sentence first: ``SequenceTagger.forward`` without dropout."""
         tagger = self._tagger
         # E, shape: (batch, n, e)
         embedded = embed(batch)
@@ -190,13 +190,13 @@ class FlairTagger:
         rows = {"lstm": states, "embeddings": embedded}.get(self.states)
         if rows is None:
             rows = scores.softmax(-1)
-        for row, own, tokens in zip(rows.float().cpu().numpy(), tags, batch, strict=True):
-            yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), own)
+        for row, predicted, tokens in zip(rows.float().cpu().numpy(), tags, batch, strict=True):
+            yield EnglishReading(np.ascontiguousarray(row[: len(tokens)]), predicted)
 
     def _embedder(self, sentences: Sequence[tuple[str, ...]]) -> _Embed:
-        """A function that embeds batches of these sentences. *Shape:* (batch, n, e)"""
-        own = self._tagger.embeddings
-        if not all(type(part) in _CONTEXT_FREE for part in getattr(own, "embeddings", [own])):
+        """Return a function that embeds batches of these sentences. *Shape:* (batch, n, e)"""
+        whole = self._tagger.embeddings
+        if not all(type(part) in _CONTEXT_FREE for part in getattr(whole, "embeddings", [whole])):
             return self._embed
         forms = sorted({token for tokens in sentences for token in tokens})
         row = {form: number for number, form in enumerate(forms, start=1)}
@@ -261,7 +261,7 @@ def _non_blank(token: str) -> str:
 
 
 def _bioes(tags: list[str]) -> tuple[str, ...]:
-    """Convert a tagger's tags, BIOES or BIO, legal or not, to legal BIOES of the spans that flair reads."""
+    """Convert tags, BIOES or BIO, legal or not, to the spans that flair reads from them, as legal BIOES."""
     plain = ["O" if tag in _NO_ENTITY else tag for tag in tags]
     found = get_spans_from_bio(plain)  # it appends to its argument
     entities = [Span(positions[0], positions[-1] + 1, kind) for positions, _, kind in found]

@@ -7,7 +7,7 @@ from torch import Tensor
 def viterbi(
     emissions: Tensor, lengths: Tensor, transitions: Tensor, start: int, stop: int
 ) -> list[list[int]]:
-    """The best tag sequences: those of flair's ``ViterbiDecoder``, which loops over all words in Python.
+    """Find the best tag sequences: those of flair's ``ViterbiDecoder``, which loops over words in Python.
 
     :param emissions: *Shape:* (batch, n, tags)
     :param lengths: of the sentences, the longest first; on the CPU. *Shape:* (batch,)
@@ -16,23 +16,23 @@ def viterbi(
     :param stop: the tag after the last word.
     """
     n = emissions.shape[1]
-    # Number of sentences, counted from the first, that have a word at each step.
+    # Number of sentences that have a word at each step; they are the first ones of the batch.
     active = (lengths > torch.arange(n)[:, None]).sum(1).tolist()
     # shape: (batch, tags), the best score of a path that ends in each tag
     scores = emissions[:, 0] + transitions[:, start]
     backpointers = []
     for step in range(1, n):
-        now = active[step]
-        # shape: (now, to, from)
-        path_scores = emissions[:now, step, :, None] + transitions + scores[:now, None, :]
-        scores[:now], best_previous = path_scores.max(2)
+        count = active[step]
+        # shape: (count, to, from)
+        path_scores = emissions[:count, step, :, None] + transitions + scores[:count, None, :]
+        scores[:count], best_previous = path_scores.max(2)
         backpointers.append(best_previous)
     tag = (scores + transitions[stop]).argmax(1)
     # shape: (batch, n)
     tags = tag[:, None].repeat(1, n)
     for step in range(n - 1, 0, -1):
-        now = active[step]
-        tags[:now, step] = tag[:now]
-        tag[:now] = backpointers[step - 1].gather(1, tag[:now, None])[:, 0]
+        count = active[step]
+        tags[:count, step] = tag[:count]
+        tag[:count] = backpointers[step - 1].gather(1, tag[:count, None])[:, 0]
     tags[:, 0] = tag
     return [row[:length] for row, length in zip(tags.tolist(), lengths.tolist(), strict=True)]

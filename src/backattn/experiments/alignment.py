@@ -1,7 +1,7 @@
-"""Alignment error rate of the attention A on hand-aligned sentence pairs, compared with the diagonal's.
+"""Measure the alignment error rate of the attention A on hand-aligned sentence pairs.
 
 The translator force-decodes the given English, so that A is over the words that people aligned. Four methods
-extract links from A, and from the baseline, a diagonal A.
+extract links from A, and from a diagonal A as the baseline.
 """
 
 import itertools
@@ -194,9 +194,10 @@ def intersection(attention: Array) -> Links:
 def grow_diag(attention: Array) -> Links:
     """Symmetrise links by grow-diag (Koehn, Och and Marcu 2003), as Moses' ``symal`` does. *Shape:* (m, n)
 
-    It starts from the intersection. Pass by pass, until one adds nothing, it goes through the links by
-    English and then by foreign word, those just added included, and adds each neighbour of a link that is in
-    the union and has a word without a link so far. The order decides which links are added.
+    The links start as the intersection. A pass visits them in the order of the English, then of the foreign
+    word, including those that it has just added. It adds each neighbour of a link that is in the union and
+    has a word without a link so far. Passes repeat until one adds nothing. The order decides which links are
+    added.
     """
     union, links = by_foreign(attention) | by_english(attention), set(intersection(attention))
     foreign, english = {j for j, _ in links}, {i for _, i in links}
@@ -224,7 +225,7 @@ EXTRACTORS: dict[str, Callable[[Array], Links]] = {
 }
 
 
-# The method whose score stands for all where only one is shown: T = A R, too, takes A by its rows.
+# The method to show where only one is shown: it takes A by its rows, as T = A R does.
 HEADLINE = "foreign word"
 
 

@@ -1,9 +1,9 @@
 """Train the runs of a grid on the nodes of a Ray cluster.
 
-An actor gets the files of a run, goes on with its training for some minutes, and returns the files; the
-driver checks them, writes them into the folder of the run, and hands the run out again until it is finished.
-So a run can be stopped and go on anywhere, as on one machine, and the nodes need no common folder of runs.
-They need the stores: at the same path below their own BACKATTN_CACHE, with the same arrays.
+An actor gets the files of a run, resumes its training for some minutes, and returns the files. The driver
+checks them, writes them into the folder of the run, and hands the run out again until it is finished. So a
+run can be stopped and resumed anywhere, as on one machine, and the nodes need no common folder of runs. They
+need the stores: at the same path below their own BACKATTN_CACHE, with the same arrays.
 """
 
 import os
@@ -31,11 +31,11 @@ from backattn.store.reader import StoreReader
 from backattn.tagger.checkpoint_io import read_tensors
 from backattn.tagger.run import RunFolder, check_request, finished_run, read_run
 
-# A run comes back after the epoch that ends after so long: what a node's death costs at most. Each time, the
-# training is prepared anew, which takes a second or two.
+# Seconds after which an actor ends the current epoch and returns the run: about what a node's death costs.
+# Preparing the training anew each time takes a second or two.
 _SECONDS = 120.0
-# The files that a node sends back, in the order in which they take their places: the mark of a finished run
-# is the last.
+# The files that a node sends back, in the order in which they are moved into the run's folder: ``run.json``
+# comes last, because it marks a finished run.
 _FILES = (
     "vocabulary.json", "weights.safetensors", "predictions.dev.tsv", "predictions.test.tsv",
     "checkpoint.safetensors", "epochs.jsonl", "run.json",
@@ -44,10 +44,11 @@ _FILES = (
 
 @dataclass(frozen=True)
 class RunTask:
-    """A run to go on with.
+    """A run to resume.
 
-    :param folder: of this machine.
+    :param folder: the run's folder on the driver.
     :param files: the bytes of its files, as :func:`_pack` gives them.
+    :param size: see :class:`backattn.cluster.Task`; all runs count as equal.
     """
 
     cell: Cell
@@ -61,7 +62,7 @@ class RunTask:
         return self.folder.name
 
     def packed(self) -> "RunTask":
-        """Take along the files that the run has now."""
+        """Add the files that the run has now."""
         return replace(self, files=_pack(self.folder))
 
 
@@ -107,7 +108,7 @@ def train_on_cluster(
 class _Load:
     """Opens the stores in an actor.
 
-    :param arrays: digests of the arrays of each store, which must be those of the driver's.
+    :param arrays: digests of the arrays of each of the driver's stores; the actor's must have the same.
     """
 
     trainer: Trainer
@@ -132,7 +133,7 @@ class _Load:
 
 @dataclass(frozen=True)
 class _Train:
-    """Goes on with a run in an actor; returns its files."""
+    """Resumes a run in an actor; returns its files."""
 
     trainer: Trainer
     device: str
@@ -148,10 +149,10 @@ class _Train:
 
 
 def _receive(answer: Answer[RunTask], trainer: Trainer) -> bool:
-    """Write the files of a run that a node sent, once they are found to be of that run.
+    """Check that the files which a node sent are of its run, then write them into the run's folder.
 
     :return: whether the run is finished.
-    :raises BackattnError: they are not, or the training failed.
+    :raises BackattnError: they are of another run or damaged, or the training failed.
     """
     folder, data = answer.task.folder, answer.result()
     with new_partial_folder(folder) as partial:
@@ -163,8 +164,8 @@ def _receive(answer: Answer[RunTask], trainer: Trainer) -> bool:
         except (BackattnError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).replace(str(partial), folder.name).partition(";")[0]
             raise ModelError(
-                f"the node {answer.node} sent something else than the run that was asked for ({reason}); see "
-                "what runs there"
+                f"the node {answer.node} sent something else than the run that was asked for ({reason}); "
+                "check which program and version run there"
             ) from None
         for name in files:
             os.replace(partial / name, folder / name)
@@ -186,12 +187,12 @@ def _require_sound(folder: Path, trainer: Trainer, cell: Cell) -> None:
 
 
 def _arrays(store: StoreReader) -> dict[str, str]:
-    """The digests of a store's arrays but that which names the commands that made them."""
+    """Return the digests of a store's arrays, without the origins, which may differ between machines."""
     return {name: digest for name, digest in store.digests.items() if name != ORIGIN.name}
 
 
 def _pack(folder: Path) -> bytes:
-    """The files of a run as one run of bytes: safetensors, in which nothing is executed or unfolded."""
+    """Join the files of a run as safetensors, because opening that executes and decompresses nothing."""
     present = [folder / name for name in _FILES if is_file(folder / name)]
     return safetensors.numpy.save(
         {path.name: np.frombuffer(read_regular(path), np.uint8) for path in present}
@@ -199,9 +200,9 @@ def _pack(folder: Path) -> bytes:
 
 
 def _unpack(data: bytes) -> dict[str, bytes]:
-    """The inverse of :func:`_pack`, in the order in which the files take their places.
+    """The inverse of :func:`_pack`, in the order of :data:`_FILES`.
 
-    :raises SafetensorError, ValueError: they are no such bytes, or hold another file.
+    :raises SafetensorError, ValueError: the bytes are damaged, or hold a file that no run has.
     """
     files = safetensors.numpy.load(data)
     if not files.keys() <= set(_FILES) or any(file.dtype != np.uint8 for file in files.values()):

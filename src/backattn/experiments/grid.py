@@ -69,7 +69,7 @@ class RunGrid:
         """Each run once. Seeds outermost, so that a stopped grid leaves comparable runs.
 
         :param training: number of training sentences, as for :func:`sample_sizes`.
-        :raises RecipeError: a share is less than one of them.
+        :raises RecipeError: a share is less than one sentence.
         """
         sizes = sample_sizes(self.sentences, training)
         cells = (Cell(n, seed, i) for seed in self.seeds for n in sizes for i in self.inputs)
@@ -108,7 +108,7 @@ def sample_sizes(sizes: Sequence[Size], training: int) -> tuple[SampleSize, ...]
     """Each size as a number, or all.
 
     :param training: number of training sentences; 0 if it is not known and no size is a share.
-    :raises RecipeError: a share is less than one of them.
+    :raises RecipeError: a share is less than one sentence.
     """
     numbers = (size.of(training) if isinstance(size, Share) else size for size in sizes)
     return tuple("all" if training and number == training else number for number in numbers)

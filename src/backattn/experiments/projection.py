@@ -27,8 +27,8 @@ from backattn.store.reader import StoreReader
 from backattn.tagger.run import RunFolder
 
 SPLITS = ("dev", "test")
-# The longest gap inside a projected entity: source tokens that are not the most attended one of any of its
-# English tokens, as "de" or a hyphen.
+# The longest gap inside a projected entity, in source tokens. Tokens of a gap have no vote, as "de" or a
+# hyphen.
 _MAX_GAP = 1
 
 Tags = tuple[str, ...]

@@ -70,7 +70,7 @@ def train_grid(
     :param threads: CPU threads of each run.
     :param jobs: number of runs in parallel, each in its own process; None for :func:`fitting_jobs`, or one on
         a GPU. A single job runs in this process.
-    :param cluster: opens a cluster, on whose nodes the runs are trained instead; it says how many and where.
+    :param cluster: opens a cluster whose nodes train the runs instead; ``device`` and ``jobs`` do not apply.
     :raises StaleError: a store lacks sentences of this corpus.
     :raises RecipeError: the recipe does not fit the corpus or the inputs.
     """
@@ -98,7 +98,7 @@ def train_grid(
             train = partial(trainer.train, device=device)
             with _bar([folders[cell] for cell in pending], recipe.tagger.epochs) as tick:
                 outcomes.update(zip(pending, run_parallel(train, pending, jobs, tick), strict=True))
-    # Finished runs are only read and compared.
+    # The other cells: a finished run is only read and compared; a single job trains here, one run at a time.
     errors = {cell: outcomes[cell] if cell in outcomes else trainer.attempt(cell, device) for cell in folders}
     return Trained(
         runs=tuple(read_run(folder) for cell, folder in folders.items() if errors[cell] is None),
@@ -107,7 +107,7 @@ def train_grid(
 
 
 def training_warnings(corpus: Corpus, grid: RunGrid) -> tuple[str, ...]:
-    """Say what makes the runs of a grid, or their scores, worth little: the corpus, and its samples.
+    """Warn of what makes the runs of a grid, or their scores, worth little: the corpus, or its samples.
 
     :raises RecipeError: a share of the grid is less than one sentence.
     """
@@ -116,10 +116,10 @@ def training_warnings(corpus: Corpus, grid: RunGrid) -> tuple[str, ...]:
 
 
 def unmade_transfer(recipe: Recipe) -> str:
-    """Say what T of a recipe lacks where it was never made and ``backattn features`` cannot make it; else
-    empty.
+    """Name what is missing to make T of a recipe, if no store of it exists; empty if nothing is missing.
 
-    Where a store is there, it is for :func:`train_grid` to say what is wrong with it.
+    What ``backattn features`` can fetch is not missing. :func:`train_grid` reports what is wrong with a store
+    that exists.
     """
     if any(
         path for name in ("translation", TRANSFER) for path in (cache_root() / recipe.name / name).glob("*")

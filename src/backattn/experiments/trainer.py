@@ -116,7 +116,7 @@ class Trainer:
         return train_run(spec, folder, device=device, threads=self.threads, progress=progress)
 
     def train_for(self, seconds: float, cell: Cell, folder: Path, device: str) -> None:
-        """Go on with a run in any folder, up to the end of the epoch in which the time is over."""
+        """Resume a run in any folder, up to the end of the epoch in which the time runs out."""
         from backattn.tagger.training import train_for
 
         self._verify_stores()

@@ -40,9 +40,9 @@ from backattn.translation import Translator
 # tqdm's monitor thread is not needed, and where memory is short it cannot even start.
 tqdm.monitor_interval = 0
 
-# Source tokens of a shard: a few seconds of work on a CPU; and characters of one for each token, which only
-# tokens that are no words exceed.
+# Source tokens of a shard: a few seconds of work on a CPU.
 SHARD_TOKENS = 8000
+# Most characters of a shard, per token of its size. Only tokens that are no words reach it.
 _TOKEN_CHARACTERS = 16
 # Shards of a large corpus are larger: all are open while they are merged, and a process may open 1,024 files.
 _MAX_SHARDS = 256
@@ -51,9 +51,9 @@ _LOG_SECONDS = 60
 
 @dataclass(frozen=True)
 class Computing:
-    """Who computes the shards, and which of them.
+    """The engine that computes the shards, and which of them it computes.
 
-    :param share: compute these, and leave the merging to :func:`collect`; None for all of them.
+    :param share: compute these, and leave the merging to :func:`collect`; None computes and merges all.
     :param device: name of the device, where it is not the one of this machine.
     """
 
@@ -156,7 +156,7 @@ def _build(
         missing = stage.missing(old, *shards)
         resumed = len(stage.missing(old)) - len(missing)
         if old is not None and not missing and not resumed:
-            if not shards:  # an earlier run was killed after the merge, before it removed them
+            if not shards:  # all are merged: an earlier run was killed before it removed them
                 _remove_shards(stage)
             return Built(stage.path, len(stage.sentences), 0, 0, old.counts)
         if old is not None:
@@ -226,7 +226,7 @@ def _share_tasks(
 
 
 def _refuse_other_columns(sources: Sequence[StoreReader]) -> None:
-    """Refuse what cannot be merged: a shard that another program wrote, or another translator's."""
+    """Refuse to merge stores whose columns differ: one is of another program, or of another translator."""
     for source in sources:
         if source.columns != sources[0].columns:
             raise StoreError(
@@ -253,10 +253,10 @@ def _shard_tokens(stage: Stage) -> int:
 def _cut(missing: Sequence[Sentence], size: int) -> Iterator[tuple[Sentence, ...]]:
     """Cut sentences into shards of about ``size`` tokens, longest first.
 
-    What a shard takes in memory is bounded by its characters as well.
+    A shard also ends at a number of characters, which bounds its memory.
 
-    Not by :mod:`backattn.common.batching`: a shard is a unit of storage and has no padding, and where the
-    cuts lie must not depend on the order of the corpus.
+    :mod:`backattn.common.batching` is not used: a shard is a unit of storage without padding, and the cuts
+    must not depend on the order of the corpus.
     """
     part: list[Sentence] = []
     tokens = characters = 0
@@ -276,9 +276,10 @@ def _rest(
     shards: Sequence[StoreReader],
     translations: Mapping[bytes, Entry] | None,
 ) -> list[ShardTask]:
-    """List what the finished shards leave to do: whole shards, as they were cut before some were finished.
+    """List the tasks that the finished shards leave to do.
 
-    A shard is a part of one only if the corpus was edited after the interrupted run.
+    They are whole shards of the cuts that the interrupted run made; only if the corpus was edited since then
+    is a task a part of one.
     """
     held = {key for shard in shards for key in shard}
     rests = (tuple(sentence for sentence in part if sentence.key not in held) for part in parts)
@@ -302,7 +303,7 @@ def _progress(
 ) -> Iterator[Callable[[Sequence[Sentence]], None]]:
     """Show a bar, or a line now and then; yields the function that counts a finished part.
 
-    The time that is left goes by tokens, because long sentences come first.
+    The time that is left is estimated by tokens, because long sentences come first.
     """
     begin = logged = time.monotonic()
     total, all_tokens = sum(map(len, parts)), sum(len(sentence) for part in parts for sentence in part)

@@ -55,7 +55,7 @@ def check(plan: Plan, *, deep: bool = False) -> tuple[StageStatus, ...]:
 
 
 def new_identities(plan: Plan) -> Iterator[str]:
-    """One line for each store that is begun although another one like it is there, and what has changed."""
+    """Yield a line for each store that a run would begin beside a similar one: what differs in the recipe."""
     for stage in plan.stages:
         if not stage.path.exists() and not stage.shards.exists():
             changes = [change for change in _changes(stage) if change != _NO_STORE]
@@ -94,7 +94,7 @@ def _status(stage: Stage, deep: bool) -> StageStatus:
 
 
 def _trial(stage: Stage, store: StoreReader) -> Iterator[str]:
-    """Say of which splits only the first sentences were computed last."""
+    """Yield a line for each split of which the last run computed the first sentences only."""
     for split, facts in stage.corpora.items():
         before = store.attributes["corpora"].get(split, {})
         count, whole = before.get("sentences"), facts["sentences"]

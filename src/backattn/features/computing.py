@@ -1,4 +1,4 @@
-"""Open what computes the shards, as the options of ``backattn features`` say."""
+"""Open the engine that computes the shards, as the options of ``backattn features`` say."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from backattn.features.engines.local import LocalEngine
 
 @contextmanager
 def open_computing(options: EngineOptions, device: str) -> Iterator[tuple[Computing, str]]:
-    """Yield what computes, and the device: ``cpu`` or ``cuda``.
+    """Yield the engine with the share of shards that it computes, and the device: ``cpu`` or ``cuda``.
 
-    :param device: as of ``--device``.
+    :param device: value of ``--device``.
     """
     from backattn.common.device import pick_device
 

@@ -1,4 +1,4 @@
-"""Check the options of ``backattn features`` that say who computes the shards. Imports no torch."""
+"""Check the options of ``backattn features`` that choose the engine and its shards. Imports no torch."""
 
 import re
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class EngineOptions:
         """
         _ = self.share
         if self.collect and self != EngineOptions(collect=True):
-            raise RecipeError("--collect computes nothing: leave out --shard and --engine")
+            raise RecipeError("--collect computes nothing: leave out --shard, --engine and its options")
         if self.workers is not None and self.engine in (None, "local"):
             raise RecipeError("--workers: goes with --engine processes or ray; local is this process alone")
         if self.address is not None and self.engine != "ray":

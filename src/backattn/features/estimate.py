@@ -1,7 +1,7 @@
 """Estimate how long stage one will take, from the speeds that stores record; no model is loaded.
 
-A speed is that of the very model, settings and device that it was measured with: another one may take a
-hundred times as long.
+A speed holds only for the model, settings and device that it was measured with: others may take a hundred
+times as long.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from backattn.recipe import cache_root
 from backattn.store.layout import Kind, Origin
 from backattn.store.reader import StoreReader
 
-# A speed that fewer sentences give is of the first batches.
+# With fewer sentences, a speed is that of the first batches.
 FEWEST_SENTENCES = 100
 # Parts of a store's identity that its speed depends on.
 _PARTS: Mapping[Kind, tuple[str, ...]] = {
@@ -53,8 +53,8 @@ class Estimate:
 def estimate(plan: Plan, statuses: Iterable[StageStatus], device: str = "auto") -> list[Estimate]:
     """Estimate each stage that has missing sentences.
 
-    :param device: as of ``--device``. torch, which knows the name of a GPU, is not imported for it: ``auto``
-        takes the device that was measured last, and what is no ``cpu`` takes the GPU measured last.
+    :param device: value of ``--device``. torch, which knows the name of a GPU, is not imported to resolve it:
+        ``auto`` takes the device that was measured last, and any value but ``cpu`` the GPU measured last.
     """
     stages = {stage.name: stage for stage in plan.outlook}
     return [_estimate(stages[status.name], status, device) for status in statuses if status.missing]
@@ -75,13 +75,14 @@ def _estimate(stage: Stage | UnfetchedStage, status: StageStatus, device: str) -
         return Estimate(stage.name, None, "", f"{done} so far with this model and these settings{where}")
     name, last = max(known.items(), key=lambda item: item[1].started)
     speed = last.tokens / last.seconds
-    basis = f"{speed:.0f} tokens/s over {last.sentences} sentences with this model, until {last.started}"
+    measured = f"over {last.sentences} sentences with this model, last in the run of {last.started}"
+    basis = f"{speed:.0f} tokens/s {measured}"
     return Estimate(stage.name, status.missing_tokens / speed, name, basis)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What was computed on one device."""
+    """The work that was done on one device; ``started`` is the start of the last run."""
 
     sentences: int = 0
     tokens: int = 0

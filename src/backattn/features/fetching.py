@@ -1,4 +1,4 @@
-"""Fetch the models of a recipe that hubs have, before its stores are planned.
+"""Fetch the hub models of a recipe, before its stores are planned.
 
 What is on this machine already is not fetched again, so that a store grows with the model that it was begun
 with, whatever the hub has by now. The package of a hub is imported only when something is fetched.
@@ -161,6 +161,6 @@ def _news(recipe: Recipe, key: str, name: str) -> str:
     if newest == commit:
         return f"{key}: {name}: is the hub's newest ({commit})"
     return (
-        f"{key}: {name}: the hub's newest is another one, {newest}; here is {commit}, with which stores go "
-        f"on; `backattn features {recipe.name} --online` fetches the newest and begins new stores"
+        f"{key}: {name}: the hub's newest is another one, {newest}; this machine has {commit}, and stores go "
+        f"on with that; `backattn features {recipe.name} --online` fetches the newest and begins new stores"
     )

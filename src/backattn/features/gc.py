@@ -135,12 +135,12 @@ def _leftovers(top: Path) -> Iterator[_Find]:
 
 
 def _own(stage: Stage) -> Iterator[_Find]:
-    """Iterate over what can be deleted of a store of the recipe, and beside it."""
+    """Iterate over what a store of the recipe no longer needs: merged shards, sentences not in the corpus."""
     store = stage.open()
     if store is None:
         return
     if not stage.missing(store):
-        yield from _shards(stage.shards, "shards that have been joined")
+        yield from _shards(stage.shards, "shards that have been merged")
     kept = [sentence.key for sentence in stage.sentences if sentence.key in store]
     extra = store.sentences - len(kept)
     if extra and kept:
@@ -160,7 +160,7 @@ def _compact(stage: Stage, store: StoreReader, kept: Sequence[bytes]) -> None:
 
 
 def _take_other(base: Path, others: bool, dry_run: bool) -> list[Garbage]:
-    """Delete what is allowed of a store of another recipe, and beside it."""
+    """Delete a store of another recipe and its shards, if ``others`` allows it; then a lock without them."""
     lock, shards = base.with_suffix(".lock"), base.with_suffix(".shards")
     store = base.with_suffix(".h5")
     if os.path.lexists(lock) and not _is_made(lock):

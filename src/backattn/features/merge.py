@@ -43,7 +43,7 @@ def _counts(stage: Stage, keys: Sequence[bytes], sources: Mapping[bytes, Entry])
 
 
 def _coverage(stage: Stage, sources: Mapping[bytes, Entry]) -> dict[str, int]:
-    """How many source tokens of the corpus a dictionary has, and which share of all that is, in percent."""
+    """Count the source tokens of the corpus that a dictionary has, and their share in percent."""
     tokens = sum(map(len, stage.sentences))
     known = tokens - sum(int(sources[sentence.key]["unknown"][0]) for sentence in stage.sentences)
     return {"translated": known, "translated_percent": round(100 * known / tokens) if tokens else 0}

@@ -1,4 +1,4 @@
-"""Features of any sentences: from the stores that hold them, else computed; each model is loaded once."""
+"""Provide features of any sentences: read from a store where it holds them, computed otherwise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TRANSFER: Literal["T"] = "T"
 # Sentences that are computed at a time, which bounds the memory of their translations.
 _BATCH = 256
-# Pairs of tokens of one sentence, over those that are computed at a time: A has as many numbers, a gigabyte.
+# Most numbers of all A that are computed at a time, a gigabyte: a sentence of m tokens counts as m * m.
 _MOST_PAIRS = 1 << 28
 _STORE_SUFFIX = ".h5"
 # Computes the entries of sentences for a kind of vectors, and tells their width.
@@ -48,7 +48,7 @@ class FeatureModels:
         self._vouchers = vouchers
         self._embedders: dict[str, Embedder] = {}
 
-    # What needs no T needs none of the packages of these two.
+    # Loaded only for T, because their packages need not be installed otherwise.
     @cached_property
     def _translator(self) -> "Translator":
         from backattn.features.pipeline import load_translator
@@ -91,7 +91,7 @@ class FeatureModels:
 
 
 class FeatureSource:
-    """Vectors of sentences by the kind of vectors: stored ones, and those of the others, which are computed.
+    """Provides vectors of any kind for sentences: stored ones, and computed ones for the other sentences.
 
     :param stores: kind of vectors -> its store; None where there is none yet.
     """
@@ -102,7 +102,7 @@ class FeatureSource:
         self._verified: set[str] = set()  # names of stores
 
     def entries(self, name: str, unique: Sequence[Sentence]) -> tuple[dict[bytes, Entry], int]:
-        """Entries of different sentences by their keys, and the width of the vectors.
+        """Return the entries of different sentences by key, and the width of the vectors.
 
         :raises StoreError: the store is damaged.
         """
@@ -121,7 +121,7 @@ class FeatureSource:
 
 
 def _parts(sentences: Sequence[Sentence]) -> Iterator[list[Sentence]]:
-    """Cut sentences where those before and the next would have too large an A together."""
+    """Cut a list of sentences into parts whose A have at most ``_MOST_PAIRS`` numbers together."""
     part: list[Sentence] = []
     pairs = 0
     for sentence in sentences:
@@ -139,7 +139,8 @@ class TransferVectors:
 
     :param source: LANG (name or path of a recipe), or the path of a transfer store (``.h5``), which serves
         its own sentences without any model.
-    :param vouchers: of models that are pickles; default: what the recipe vouches for.
+    :param trust: open any pickle.
+    :param trusted: sha256 of pickles that may be opened, beside those that the recipe vouches for.
     :raises MissingError: the recipe, the store or a model is missing.
     :raises RecipeError: the recipe has no English tagger, or is wrong.
     :raises StoreError: the store is damaged, or holds something else than T.

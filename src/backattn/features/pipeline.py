@@ -149,7 +149,7 @@ class UnchangedModel:
         return cls(replace(stage, sentences=()), Plan(recipe, Corpus((), (), ())), device, vouchers)
 
     def __call__(self) -> Any:
-        """Load it.
+        """Load the model.
 
         :raises StaleError: its files are not those of the stage.
         """
@@ -194,6 +194,7 @@ def _require_vouchers(stage: Stage, recipe: Recipe, vouchers: Vouchers) -> None:
 def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> Translator:
     """Load the translator of a recipe, of whichever kind, from a folder or from the hub.
 
+    :param compared: the caller compares the digests of its files (see :meth:`.FairseqTranslator.load`).
     :raises MissingError: its package is not installed, or its files are not there.
     """
     translator = recipe.translator
@@ -217,7 +218,7 @@ def load_translator(recipe: Recipe, device: str, *, compared: bool = False) -> T
 
 
 def _fetched(place: Callable[[], _Place], recipe: Recipe, key: str, vouchers: Vouchers = NOBODY) -> _Place:
-    """Where a model lies; one of a hub is fetched if it is nowhere here."""
+    """Find the place of a model; fetch a hub's model that is not on this machine."""
     try:
         return place()
     except NotFetchedError:

@@ -160,7 +160,7 @@ class Plan:
 
     @property
     def outlook(self) -> tuple[Stage | UnfetchedStage, ...]:
-        """As :attr:`stages`, with those that wait for a model of a hub.
+        """As :attr:`stages`, including stores that wait for a model of a hub.
 
         :raises MissingError: models do not exist that nothing fetches; names all of them.
         """
@@ -180,13 +180,13 @@ class Plan:
             makers.append(("translation", "translation", lambda: self.translation))
             makers.append(("transfer", "transfer", lambda: self.transfer))
         if self.part != "transfer":
-            for own in self.recipe.tagger.embeddings:
-                makers.append(("embedding", f"embeddings/{own}", partial(self._embedding, own)))
+            for name in self.recipe.tagger.embeddings:
+                makers.append(("embedding", f"embeddings/{name}", partial(self._embedding, name)))
         return makers
 
     @contextmanager
     def _naming_all_missing(self) -> Iterator[None]:
-        """Name all models that are missing where one is."""
+        """Where a model is missing, raise an error that names all missing models."""
         try:
             yield
         except MissingError as error:
@@ -218,7 +218,7 @@ class Plan:
             if translator.checkpoint:
                 require_as_trained(model_path(translator.checkpoint), models)
             settings = _identity(translator)
-        elif isinstance(translator, DictionaryRecipe):  # of its language, only how it is written counts
+        elif isinstance(translator, DictionaryRecipe):  # of the language, only its blanks matter
             settings = {
                 "kind": "dictionary",
                 "version": _DICTIONARY_VERSION,
@@ -307,9 +307,7 @@ def make_plan(recipe: Recipe, corpus: Corpus, part: Part = "all") -> Plan:
     :raises RecipeError: the part is embeddings or T, and the recipe names no embeddings or no English tagger.
     """
     if part == "embeddings" and not recipe.tagger.embeddings:
-        raise RecipeError(
-            f"recipe {recipe.name}: tagger.embeddings is empty; name those that are wanted there"
-        )
+        raise RecipeError(f"recipe {recipe.name}: tagger.embeddings is empty; name the embeddings there")
     if part == "transfer":
         _ = recipe.english_tagger  # raises where the recipe has none
     return Plan(recipe, corpus, part)

@@ -141,7 +141,7 @@ def _parse_link(mark: str, first: int, lengths: Sequence[int], where: str, table
     for place, length, side in ((left, lengths[0], "first"), (right, lengths[1], "second")):
         if not 0 <= place < length:
             raise CorpusError(
-                f"{where}: the link {mark} speaks of word {place + first} of the {side} sentence, expected "
+                f"{where}: the link {mark} refers to word {place + first} of the {side} sentence, expected "
                 f"{first} to {length - 1 + first}; mend the link, or {table}.first or {table}.order of the "
                 "recipe"
             )

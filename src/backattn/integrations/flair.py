@@ -27,8 +27,9 @@ _PARAMETERS = {"source": str, "name": str, "store": str, "width": int}
 class TransferEmbeddings(TokenEmbeddings):
     """T = A R of each token (eq. 5): from a store where it holds the sentence, computed otherwise.
 
-    A saved model holds the name of the source and the id of the store. What it loads is what a recipe of this
-    machine names, and only if that makes the same T: a model file cannot name models, or vouch for a pickle.
+    A saved model holds the name of the source and the id of the store. Loading it opens the models that a
+    recipe of this machine names, and only if they make the same T: a model file can neither name models nor
+    vouch for a pickle.
 
     :param source: LANG, the name of a recipe; or the path of a transfer store (``.h5``), which serves its own
         sentences without any model.
@@ -49,7 +50,7 @@ class TransferEmbeddings(TokenEmbeddings):
                 "pipelines/ or of the package, or the path of a transfer store (.h5)"
             )
         self.source = source
-        with _log_level_kept():
+        with _keep_log_level():
             self._vectors = TransferVectors(source, device=str(flair.device))
             self._width = self._vectors.width
         self.name = f"T-{self._vectors.recipe_id[:14]}"
@@ -65,7 +66,7 @@ class TransferEmbeddings(TokenEmbeddings):
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
         full = [sentence for sentence in sentences if len(sentence)]
         tokens = given_tokens([[token.text for token in sentence] for sentence in full])
-        with _log_level_kept():
+        with _keep_log_level():
             found = self._vectors.of(tokens)
         for sentence, vectors in zip(full, found, strict=True):
             rows = torch.from_numpy(vectors.astype(np.float32)).to(flair.device)
@@ -74,14 +75,14 @@ class TransferEmbeddings(TokenEmbeddings):
         return sentences
 
     def to_params(self) -> dict[str, Any]:
-        """What a saved model holds."""
+        """Return the values that a saved model holds."""
         return {
             "source": self.source, "name": self.name, "store": self._vectors.recipe_id, "width": self._width,
         }  # fmt: skip
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> "TransferEmbeddings":
-        """The embeddings of a saved model.
+        """Make the embeddings of a saved model.
 
         :raises ModelError: the values are not those of :meth:`to_params`.
         :raises StaleError: the source makes another T than the model was trained with.
@@ -106,8 +107,8 @@ class TransferEmbeddings(TokenEmbeddings):
 
 
 @contextmanager
-def _log_level_kept() -> Iterator[None]:
-    """What opens an English tagger silences flair's log, which a training of the user's wants to see."""
+def _keep_log_level() -> Iterator[None]:
+    """Restore the level of flair's log: opening an English tagger silences it, and a training needs it."""
     log = logging.getLogger("flair")
     level = log.level
     try:

@@ -26,7 +26,7 @@ from backattn.tagger.run import RunFolder
 SCORE = "backattn_score"
 _FILE = "backattn.json"
 _ADVICE = "save the pipeline anew"
-# A sentence of a document: its tokens, and for each where it begins and ends in the document's text.
+# The tokens of one sentence: where each begins and ends in the document's text.
 _Places = list[tuple[int, int]]
 
 Span.set_extension(SCORE, default=None, force=True)
@@ -73,14 +73,14 @@ class BackattnComponent:
                     span = doc.char_span(start, end, label=entity.type, alignment_mode="expand")
                     scores[id(doc)][span] = entity.score
             for doc in docs:
-                # Two entities in the characters of one token: the longer one is kept.
+                # Of two entities within one token, the longer one is kept.
                 doc.ents = filter_spans(scores[id(doc)])
                 for span in doc.ents:
                     span._.set(SCORE, scores[id(doc)][span])
                 yield doc
 
     def _sentences(self, doc: Doc) -> Iterator[_Places]:
-        """The tokens of each sentence, without blanks; characters where the run reads these."""
+        """Iterate over the tokens of each sentence, without blanks; a run on characters gets characters."""
         if doc.has_annotation("SENT_START"):
             borders = [sentence[0].idx for sentence in doc.sents]
         else:
@@ -144,7 +144,7 @@ def _characters(text: str, start: int, end: int) -> _Places:
 
 
 def make_component(nlp: Language, name: str, run: str, best: bool, device: str) -> BackattnComponent:
-    """What spaCy calls for ``add_pipe("backattn")``."""
+    """Make the component; spaCy calls this for ``add_pipe("backattn")``."""
     return BackattnComponent(run, best=best, device=device)
 
 

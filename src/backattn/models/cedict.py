@@ -1,8 +1,8 @@
 """Read dictionaries into English: headwords and glosses.
 
 An entry of the Chinese-English dictionary CC-CEDICT is a line
-``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax). Of any other
-dictionary, it is a headword, a tab and one translation.
+``traditional simplified [pinyin] /gloss/gloss/`` (https://cc-cedict.org/wiki/format:syntax). An entry of any
+other dictionary is a line with a headword, a tab and one translation.
 """
 
 import re
@@ -15,7 +15,7 @@ from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK, text_lines
 from backattn.recipe import DictionaryFile, data_path
 
-# Where to get it, for messages.
+# The name and address of CC-CEDICT, for messages.
 PUBLISHED = "CC-CEDICT (https://www.mdbg.net/chinese/dictionary?page=cc-cedict)"
 _ENTRY = re.compile(r"(\S+) (\S+) \[[^\]]*\] /(.*)/\s*")
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
@@ -73,7 +73,7 @@ def read_entries(file: DictionaryFile) -> Iterator[Entry]:
 def _columns_entry(path: Path, number: int, text: str) -> Entry:
     """The entry of a line of two columns.
 
-    :raises CorpusError: it has other than two, or no headword.
+    :raises CorpusError: it does not have two columns, or has no headword.
     """
     columns = [" ".join(column.split()) for column in text.split("\t")]
     if len(columns) != 2 or not columns[0]:

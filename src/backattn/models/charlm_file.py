@@ -1,6 +1,6 @@
 """The file format of one direction of a character language model (``forward.safetensors``, ``backward.…``).
 
-It is the format of the English tagger's file for flair embeddings. Needs no flair.
+The English tagger's file has the same format for its flair embeddings. This module does not import flair.
 """
 
 import sys
@@ -26,7 +26,7 @@ class CharacterModelFile:
     model: CharacterModel
 
     def __post_init__(self) -> None:
-        # Without it, the state of a first token can be before the first character.
+        # Without a delimiter, the state of a first token can be before the first character.
         if not self.model.document_delimiter:
             raise ValueError("model.document_delimiter: expected at least one character")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 FORMAT = 1
-# End of the names of safetensors files; here, so that names are compared without importing torch.
+# Suffix of safetensors files; defined here, so that names are compared without importing torch.
 SUFFIX = ".safetensors"
 _LONGEST_DELIMITER = 100  # characters; flair's is one
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -35,7 +35,7 @@ class _Checked:
 class ItemDictionary(_Checked):
     """A flair ``Dictionary``: the index of an item is its position.
 
-    :param unknown: other items have index 0; otherwise they are an error.
+    :param unknown: any other item has index 0; if false, it is an error.
     """
 
     items: tuple[str, ...]
@@ -158,7 +158,7 @@ class CharacterModel(_Checked):
         super().__post_init__()
         _require(self.nout >= 0, "nout: expected 0 or more")
         _require(" " in self.vocabulary.items or self.vocabulary.unknown, "vocabulary: has no space")
-        # Every sentence begins with it, so a long one would cost time for each.
+        # Every sentence begins with the delimiter, so a long one would cost time in each.
         _require(len(self.document_delimiter) <= _LONGEST_DELIMITER, "document_delimiter: too long")
 
     @property

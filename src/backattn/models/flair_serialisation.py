@@ -36,9 +36,9 @@ from backattn.models.flair_config import (
 )
 from backattn.models.safetensors_model import TAGGER
 
-# Characters of one call of a character LSTM, padding included, and of one of a language model, whose states
-# are up to a hundred times as wide. Results do not depend on them.
+# Most characters in one call of a character LSTM, padding included. Results do not depend on this number.
 _MOST_CHARACTERS = 1 << 16
+# The same of a language model, whose states are up to a hundred times as wide.
 _MOST_STATES = 1 << 13
 
 
@@ -99,7 +99,7 @@ class WordStates(FlairEmbeddings):
         return sentences
 
     def _text(self, sentence: Sentence) -> tuple[str, list[int]]:
-        """What the language model reads, and the place in it of each token's state, counted as by flair."""
+        """Return the text for the language model, and the place in it of each token's state, as in flair."""
         plain = sentence.to_tokenized_string() if self.tokenized_lm else sentence.to_plain_string()
         start = self.lm.document_delimiter if "document_delimiter" in self.lm.__dict__ else "\n"
         before, after, places = len(start), len(start) + len(plain), []
@@ -113,12 +113,12 @@ class WordStates(FlairEmbeddings):
         return start + (text if self.is_forward_lm else text[::-1]) + " ", places
 
     def _states(self, texts: tuple[str, ...], places: tuple[list[int], ...]) -> Tensor:
-        """The states at these places of each text, one text after the other. *Shape:* (tokens, hidden)"""
+        """Compute the states at these places of each text, text after text. *Shape:* (tokens, hidden)"""
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         row_of = {text: row for row, text in enumerate(order)}
-        rows = torch.tensor([row_of[text] for text, own in enumerate(places) for _ in own])
-        columns = torch.tensor([place for own in places for place in own])
-        model: Any = self.lm  # whose functions have no types
+        rows = torch.tensor([row_of[text] for text, found in enumerate(places) for _ in found])
+        columns = torch.tensor([place for found in places for place in found])
+        model: Any = self.lm  # flair's functions have no types
         alive, begin, state = len(order), 0, model.init_hidden(len(order))
         result = torch.empty(0)
         while alive:
@@ -127,7 +127,7 @@ class WordStates(FlairEmbeddings):
             blank = [model.dictionary.get_idx_for_item(" ")]
             numbers = [model.dictionary.get_idx_for_items(list(part)) for part in parts]
             longest = len(parts[0])
-            padded = torch.tensor([own + blank * (longest - len(own)) for own in numbers])
+            padded = torch.tensor([row + blank * (longest - len(row)) for row in numbers])
             # shape: (characters, alive, hidden)
             output, state = model.forward(padded.T.to(flair.device), state, decode=False)
             if begin == 0:
@@ -141,7 +141,7 @@ class WordStates(FlairEmbeddings):
 
 
 def batch_characters(tagger: SequenceTagger) -> None:
-    """Replace every ``CharacterEmbeddings`` and ``FlairEmbeddings`` in a tagger by our version."""
+    """Replace every ``CharacterEmbeddings`` and ``FlairEmbeddings`` in a tagger by the faster version."""
     for module in tagger.modules():
         if type(module) is CharacterEmbeddings:
             module.__class__ = BatchedCharacters

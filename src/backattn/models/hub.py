@@ -1,4 +1,4 @@
-"""Find models of the Hugging Face hub in its local cache, download them, and record where other hubs' lie.
+"""Find models of the Hugging Face hub in its local cache, download them, and record where other hubs' are.
 
 What is in the cache is found without the hub's own package: a plan needs neither it nor a network. The commit
 of a snapshot is part of the identity of what is computed with it.
@@ -25,8 +25,8 @@ from backattn.recipe import cache_root
 COMMIT = re.compile("[0-9a-f]{40}")
 _LONGEST_REF = 100
 
-# Errors of a missing connection, of Python, requests, httpx, urllib3 and the hub's client: by name, since no
-# package of these is imported here.
+# Errors of a missing connection in Python, requests, httpx, urllib3 and the hub's client. They are compared
+# by name, because none of these packages is imported here.
 _UNREACHABLE = {
     "ConnectionError", "ConnectError", "Timeout", "TimeoutException", "MaxRetryError",
     "LocalEntryNotFoundError", "OfflineModeIsEnabled",
@@ -177,8 +177,8 @@ def public_commit(name: str) -> str:
 
 
 def recorded_place(hub: OtherHub, name: str) -> Path | None:
-    """Where a model of another hub lies, as :func:`record_place` has recorded it; None where it was not, or
-    is gone.
+    """Return where a model of another hub is, as :func:`record_place` recorded it; None without a record, or
+    if the model is gone.
 
     :raises ModelError: the record is damaged.
     """
@@ -192,7 +192,8 @@ def recorded_place(hub: OtherHub, name: str) -> Path | None:
             f"{record}: damaged (place: expected an absolute path, found {quoted(place)}); {advice}"
         )
     path = Path(place)
-    return path if is_file(path) or os.path.isdir(path) else None  # unlike Path's, of a name too long as well
+    # Not Path.is_dir, which raises for a name that is too long.
+    return path if is_file(path) or os.path.isdir(path) else None
 
 
 def record_place(hub: OtherHub, name: str, place: Path) -> None:

@@ -1,7 +1,7 @@
 """Find the files of a recipe's models and compute their digests, without loading a model.
 
-A model of a hub is what was fetched of it: the commit, and the digests of the files that are opened. Nothing
-here asks a hub.
+A model of a hub is identified by what was fetched: its commit, and the digests of the files that are opened.
+Nothing here asks a hub.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def absent_parts(recipe: Recipe) -> list[str]:
     names = (f"dict.{translator.source}.txt", "dict.en.txt", "joint.model")
     return [
         f"{folder / name}: not there; translator.checkpoint of the recipe {recipe.name} names a translator "
-        f"from {translator.source}, with checkpoint.pt, two dictionaries and its pieces"
+        f"from {translator.source}, whose folder needs checkpoint.pt, {', '.join(names[:-1])} and {names[-1]}"
         for name in names
         if is_file(folder / "checkpoint.pt") and not is_file(folder / name)
     ]
@@ -146,15 +146,15 @@ def _recorded(recipe: Recipe, hub: OtherHub, name: str) -> Path:
     place = recorded_place(hub, name)
     if place is None:
         raise _not_fetched(
-            recipe, name, f"no place of it is known; from the cache of {hub.split()[0]} or online"
+            recipe, name, f"no record of where it is; {hub.split()[0]} may have it in its own cache"
         )
     return place
 
 
 def _not_fetched(recipe: Recipe, name: str, reason: str) -> NotFetchedError:
     return NotFetchedError(
-        f"{name}: not fetched yet ({reason}); `backattn features {recipe.name}` fetches it first, and what "
-        "was fetched decides which store is read"
+        f"{name}: not fetched yet ({reason}); `backattn features {recipe.name}` fetches it; until then the "
+        "name of its store is not known"
     )
 
 

@@ -110,7 +110,7 @@ class Package:
     manifest: PackageManifest
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe with the places of the package's models instead of its own paths.
+        """Return a recipe with the places of the package's models instead of its own paths.
 
         :raises RecipeError: the folder has a name that a recipe cannot hold, or the run needs an aligner's
             links.
@@ -243,7 +243,7 @@ def open_package(folder: Path) -> Package | None:
     """
     if not os.path.lexists(folder / PACKAGE):
         return None
-    found = _refuse_links(folder)
+    found = _files_without_links(folder)
     where = str(folder / PACKAGE)
     manifest = read_manifest(folder)
     for name, sha256 in manifest.run.items():
@@ -252,7 +252,7 @@ def open_package(folder: Path) -> Package | None:
         _require_digest(folder / name, sha256.lower(), "")
     read = (name for name in found if "/" not in name and name.endswith((".json", ".safetensors")))
     unlisted = sorted({*read} - {*manifest.run, PACKAGE})
-    if unlisted:  # its digest would be compared with none
+    if unlisted:  # there is no digest to compare it with
         raise ModelError(f"{where}: does not list {quoted(unlisted[0])}, which the folder holds; {ADVICE}")
     stray = sorted(name for name in found - manifest.files if name.startswith(f"{MODELS}/"))
     if stray:
@@ -273,8 +273,8 @@ def read_manifest(folder: Path) -> PackageManifest:
         raise ModelError(f"{error}; {ADVICE}") from None
 
 
-def _refuse_links(folder: Path) -> set[str]:
-    """The files below a folder, as paths with slashes.
+def _files_without_links(folder: Path) -> set[str]:
+    """List the files below a folder, as paths with slashes.
 
     :raises ModelError: something is neither a file nor a folder, or there are very many.
     """

@@ -41,17 +41,17 @@ def load_plain(path: Path) -> Any:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     model = state.get("model", state) if isinstance(state, dict) else None
     if isinstance(model, dict) and _bytes_of(model.values()) > size:
-        raise ValueError("weights that it does not hold")
+        raise ValueError("it claims more weights than it has bytes")
     return state
 
 
 def _refuse_bomb(file: BinaryIO, size: int) -> None:
-    """Refuse an archive that is smaller than what it unpacks to; torch never packs.
+    """Refuse an archive that is smaller than what it unpacks to; torch never compresses.
 
-    Python finds an archive's directory from its end, torch at the place that the end names: an archive could
-    have one for each.
+    Python looks for an archive's directory before its end, torch at the place that the end names: an archive
+    could have a different directory for each.
 
-    :raises ValueError: it is one, or has two directories.
+    :raises ValueError: it is smaller, or has two directories.
     """
     file.seek(max(0, size - _END.size))
     end = file.read().rjust(_END.size, b"\0")
@@ -60,17 +60,17 @@ def _refuse_bomb(file: BinaryIO, size: int) -> None:
         begin = begin64 if (record64, place64) == (b"PK\6\6", size - _END.size) else -1
     with zipfile.ZipFile(file) as archive:
         if (record, begin, comment) != (b"PK\5\6", archive.start_dir, 0):
-            raise ValueError("an archive that torch has not written")
+            raise ValueError("an archive that torch did not write")
         if sum(member.file_size for member in archive.infolist()) > size:
-            raise ValueError("compressed")
+            raise ValueError("a compressed archive, which torch does not write")
 
 
 @contextmanager
 def _nothing_grows() -> Iterator[None]:
     """Keep torch's safe reader from building anything larger than what it reads.
 
-    It calls ``bytearray`` and ``codecs.encode`` for every pickle, with any argument: a terabyte of zeros; the
-    hexadecimal digits of the digits of the digits.
+    It lets a pickle call ``bytearray`` and ``codecs.encode`` with any argument. ``bytearray(1 << 40)`` is a
+    terabyte of zeros, and each encoding to hexadecimal digits doubles its input.
     """
     allowed = _weights_only_unpickler._get_allowed_globals()
     before = dict(allowed)

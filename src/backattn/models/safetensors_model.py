@@ -80,7 +80,7 @@ class FileKind(Generic[D]):
         try:
             # Checks that the tensors are inside the file, cover it and do not overlap; copies them.
             tensors = safetensors.torch.load(data)
-        # Beside its own error: of dtypes and shapes that torch does not have.
+        # Dtypes and shapes that torch does not have raise other errors than the library's own.
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             reason = error_text(error).removeprefix("Error while deserializing: ")
             raise ModelError(
@@ -134,7 +134,7 @@ def _check_tensors(description: Described, tensors: Mapping[str, Tensor]) -> Non
     for key, tensor in tensors.items():
         _require(key in expected, f"tensor {quoted(key)} is one too many")
         _require(tensor.dtype == torch.float32, f"tensor {quoted(key)}: expected float32")
-        # They would make every state NaN, and all cached states useless.
+        # NaN or infinity would make every state NaN, and all cached states useless.
         _require(
             bool(tensor.isfinite().all()),
             f"tensor {quoted(key)} has NaN or infinity, as if its training diverged",

@@ -40,7 +40,7 @@ _LARGEST_NUMBER = 1 << 31
 # Marian computes its positions one by one when it is built, so a billion is refused. opus-mt: 512, 1024.
 _MOST_POSITIONS = 1 << 12
 
-# How much longer a text may become before it is cut into pieces. XLM-RoBERTa's: 128 at most.
+# How many times as long a text may become before it is cut into pieces. XLM-RoBERTa: 128 at most.
 _MOST_GROWTH = 1 << 14
 
 # Names of settings that refer to code, or to a file or model elsewhere.
@@ -254,13 +254,13 @@ def read_encoder(folder: Path) -> EncoderFolder:
 
 
 def lacks_encoder_parts(folder: Path) -> bool:
-    """Whether configuration, weights or tokenizer are not there: a download was stopped, or took a part."""
+    """Whether configuration, weights or tokenizer are missing: a download was stopped, or partial."""
     try:
         held = {path.name for path in folder.iterdir() if is_file(path)}
     except OSError:
         return True
     tokenizers = {TOKENIZER}.union(*TOKENIZERS.values())
-    # A pickle is not opened, but then there is nothing that is still to come.
+    # A pickle is never opened, but it counts as weights: fetching again would bring no others.
     weights = {PICKLE, SAFETENSORS} & held or (INDEX in held and held.issuperset(_shards(folder / INDEX)))
     return not (CONFIG in held and weights and tokenizers & held)
 
@@ -344,8 +344,8 @@ def refuse_growth(path: Path) -> None:
             growth *= (2 if "type" in value else 1) * (1 + len(content) if isinstance(content, str) else 1)
     if growth > _MOST_GROWTH:
         raise ModelError(
-            f"{path}: the steps before its pieces may make a text {_MOST_GROWTH:,} times as long, or "
-            f"more; {ADVICE}"
+            f"{path}: its normalizer and pre_tokenizer may make a text more than {_MOST_GROWTH:,} times as "
+            f"long; {ADVICE}"
         )
 
 
@@ -391,7 +391,7 @@ def _vocabulary_files(folder: Path, tokenizer: str) -> tuple[str, ...]:
     found = [name for name in (TOKENIZER, *own) if is_file(folder / name)]
     if TOKENIZER not in found and (not own or len(found) < len(own)):
         either = " or ".join(filter(None, (TOKENIZER, " with ".join(own))))
-        raise ModelError(f"{folder}: no tokenizer ({either}); save the model's own there too")
+        raise ModelError(f"{folder}: no tokenizer ({either}); save the model's own tokenizer there too")
     for name in found:
         _check_size(folder / name, _LARGEST_VOCABULARY)
     return tuple(found)

@@ -55,7 +55,7 @@ def loader_errors_as_model_error(folder: Path | str) -> Iterator[None]:
 
 
 def _is_caused_by_model(error: BaseException) -> bool:
-    """Whether the model is at fault. A panic of the tokenizers library is a BaseException, no Exception."""
+    """Whether the model is at fault. A panic of the tokenizers library is a BaseException only."""
     if isinstance(error, Exception):
         return not is_environment_error(error)
     return type(error).__name__ == "PanicException"
@@ -106,7 +106,7 @@ def read_weights(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    # Held: torch.asarray, by which tensors are read, makes a KeyboardInterrupt a ValueError.
+    # Interrupts are held: torch.asarray, which reads tensors, turns a KeyboardInterrupt into a ValueError.
     with interrupts_held(), open_regular(path), safe_open(path, "pt") as file:
         framework = (file.metadata() or {}).get("format", "pt")
         if framework not in ("pt", "mlx"):  # other frameworks store some weights in another order
@@ -117,7 +117,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """:raises ModelError: it holds anything but CPU tensors that each fill their storage."""
+    """Read a pickle of weights.
+
+    :raises ModelError: it holds anything but CPU tensors that each fill their storage.
+    """
     weights = load_plain(path)
     if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
         raise ModelError(f"{path}: expected a table of weights by their names; {ADVICE}")
@@ -125,7 +128,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         usable = isinstance(weight, Tensor) and weight.layout == torch.strided and weight.device.type == "cpu"
         # An expanded tensor of a million elements can be one stored number; a copy takes the whole memory.
         if not usable or weight.nbytes > weight.untyped_storage().nbytes():
-            raise ModelError(f"{path}: {quoted(key)} is no tensor with numbers of its own; {ADVICE}")
+            raise ModelError(f"{path}: {quoted(key)} is not a CPU tensor that fills its storage; {ADVICE}")
     return weights
 
 

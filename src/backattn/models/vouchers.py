@@ -1,8 +1,8 @@
 """Decide whether a pickle may be opened, without loading it.
 
 flair's own model files are pickles, which can run code when they are opened. The user vouches for one on the
-command line, or by its digest in a recipe of ``pipelines/``. The recipes of the package vouch as well: who
-could change one could change the code beside it. Files that can come with a model do not vouch for it:
+command line, or by its digest in a recipe of ``pipelines/``. The recipes of the package vouch as well:
+anyone who can change one can change the code beside it. Files that can come with a model do not vouch for it,
 neither a run's ``recipe.json`` nor a recipe elsewhere; their digests are still compared.
 """
 

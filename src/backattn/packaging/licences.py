@@ -1,4 +1,4 @@
-"""What the licences of a run's data and models say about its use, as far as their names tell."""
+"""Derive from the names of licences what a run's data and models may be used for."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -40,7 +40,7 @@ _OF_THE_HUB = frozenset(
 
 @dataclass(frozen=True)
 class Licensed:
-    """Data or a model that a run stands on.
+    """Data or a model that a run was made from.
 
     :param what: key of the recipe, and for a file its path.
     :param licence: as the recipe says it.
@@ -51,14 +51,14 @@ class Licensed:
 
     @property
     def restrictions(self) -> tuple[str, ...]:
-        """What the licence forbids, or that nothing is known of it."""
+        """What the licence forbids, and :data:`NOT_KNOWN` if it is unknown."""
         found = tuple(meaning for pattern, meaning in _RESTRICTIONS if pattern.search(self.licence))
         unknown = self.licence.lower().startswith(UNKNOWN)
         return (*found, NOT_KNOWN) if unknown else found
 
 
 def licensed_parts(recipe: Recipe, tables: Iterable[str]) -> tuple[Licensed, ...]:
-    """The corpus, and the models of some tables of a recipe with the files that they were trained on.
+    """List the corpus, and the models of some tables of a recipe with the files that they were trained on.
 
     :param tables: those whose models the run reads (``translator``, ``embeddings.charlm``).
     """
@@ -113,7 +113,7 @@ def _of_charlm(training: CharLmTraining, key: str) -> Iterator[Licensed]:
 
 
 def shown_path(path: str) -> str:
-    """A path of a recipe for others to read: of an absolute one, which tells whose it is, only the name."""
+    """Return a path as it is published: of an absolute one, which may name a person, the last part."""
     return PurePosixPath(path).name if path.startswith(("/", "$")) else path
 
 

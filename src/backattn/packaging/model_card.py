@@ -33,7 +33,7 @@ _OVERALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a model card is written of.
+    """The facts that a model card states.
 
     :param statistics: of the corpus; None where its files are not at hand.
     :param licences: of the data and the models.
@@ -124,13 +124,13 @@ def _result(lang: str, split: str, counts: Counts) -> dict[str, Any]:
 
 
 def _json(value: object, indent: int | None = None) -> Markup:
-    """JSON, which is YAML as well, that ends no block of code."""
+    """Format as JSON, which is YAML as well; a backquote is escaped, since it could end a block of code."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return Markup(printable(text, keep="\n").replace("`", "\\u0060"))  # noqa: S704 - inside of code or YAML
 
 
 def _extras(recipe: Recipe, models: Mapping[ModelKey, PackagedModel]) -> str:
-    """The extras of the installation that tagging needs, in brackets; empty where the bare wheel does."""
+    """Return the extras of the installation that tagging needs, in brackets; empty if it needs none."""
     kinds = {FairseqRecipe: "fairseq", TransformersRecipe: "transformers"}
     found = {kinds.get(type(recipe.translator), "")} if "translator" in models else set()
     charlm = models.get("embeddings.charlm")
@@ -142,7 +142,7 @@ def _extras(recipe: Recipe, models: Mapping[ModelKey, PackagedModel]) -> str:
 
 
 def _settings(recipe: Recipe, *, with_transfer: bool) -> Markup:
-    """The tables of the recipe that say how, without paths, which are below Models and Licences."""
+    """Format the settings of translator, transfer and tagger; other sections of the card name the files."""
     whole = without_licences(as_json(recipe))
     names = (*(("translator", "transfer") if with_transfer else ()), "tagger")
     return _json({name: _without_paths(whole[name]) for name in names}, indent=1)

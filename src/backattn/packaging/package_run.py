@@ -69,7 +69,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Packaged:
-    """A folder that was made.
+    """Result of ``backattn package``: the new folder.
 
     :param bytes: its size.
     :param models: table of the recipe -> its model.
@@ -88,7 +88,7 @@ class Packaged:
         return {**asdict(self), "folder": str(self.folder), "models": models, "warnings": list(self.warnings)}
 
     def to_text(self) -> str:
-        """What was made, and how to use it."""
+        """The folder with its models, and how to use it."""
         lines = [f"{self.folder}: {self.bytes:,} bytes; tag with it: backattn tag {self.folder} FILE"]
         for key, model in self.models.items():
             place = f"below {model.below}: {model.place}" if model.below else "copied"
@@ -113,8 +113,8 @@ def package_run(run: Path, folder: Path, *, models: Models = "copy", replace: bo
     :param models: copy those that lie in files, or write only their names and digests.
     :param replace: replace the folder if it is a packaged run.
     :raises MissingError: the run, its predictions or a model are missing.
-    :raises RecipeError: the run or the folder is none for this; models are too large, or have no place that
-        can be named.
+    :raises RecipeError: the run cannot be packaged, the folder cannot be replaced, or the models are too
+        large or have paths that no other machine has.
     :raises ModelError: the run is damaged.
     :raises StaleError: a model is not the one that the run has learnt from.
     :raises StoreError: the folder cannot be written.
@@ -181,7 +181,7 @@ def _refuse_target(run: Path, folder: Path, *, replace: bool) -> None:
 
 
 def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:
-    """The models that the run reads, in the order in which they are used.
+    """List the models that the run reads, in the order in which they are used.
 
     :raises StaleError: one is not the one that the run has learnt from.
     """
@@ -199,7 +199,7 @@ def _models(run: Run, recipe: Recipe, models: Models) -> dict[ModelKey, _Model]:
         found["english"] = _english(recipe, plan, models)
     for name, store in run.facts.embeddings.items():
         if name not in plan.embeddings:
-            raise ModelError(f"{run.folder}: has read {quoted(name)}, which its recipe.json does not name")
+            raise ModelError(f"{run.folder}: read {quoted(name)}, which its recipe.json lacks; train again")
         stage = plan.embeddings[name]
         _require_same(run, stage, store)
         table: Any = getattr(recipe.embeddings, name)
@@ -305,7 +305,7 @@ def _pickles(models: Mapping[ModelKey, PackagedModel]) -> list[str]:
 
 
 def _statistics(run: Run, recipe: Recipe) -> tuple[CorpusStatistics | None, list[str]]:
-    """Count the corpus, if its files are those of the run; else a line about that."""
+    """Count the corpus, if its files are those of the run; else return a line that says why not."""
     try:
         corpus = read_corpus(recipe.corpus)
     except (BackattnError, OSError) as error:
@@ -365,7 +365,7 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
 
 
 def _impersonal(recipe: Recipe) -> Recipe:
-    """The recipe without the paths of this machine; those of models are placeholders, which nothing reads."""
+    """Return the recipe without this machine's paths; those of models become unused placeholders."""
     corpus, translator, tables = recipe.corpus, recipe.translator, recipe.embeddings
 
     def placed(table: Any, key: str) -> Any:

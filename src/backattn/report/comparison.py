@@ -27,7 +27,7 @@ from backattn.report.significance import Difference, f1, paired_bootstrap
 from backattn.tagger.run import trained_for
 
 OVERALL = "Overall"
-# In dev; with fewer, one entity more or less is five points of F1.
+# Entities in dev. With fewer, a single one is worth more than five points of recall.
 FEW_ENTITIES = 20
 BASE = "words"
 _TRANSFERRED = "words+transfer"
@@ -57,7 +57,7 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class OtherFile:
-    """F1 of a row on a file beside the test set, over the seeds that were evaluated on it.
+    """F1 of a row on a file other than the test set, over the seeds that were evaluated on it.
 
     :param overall: over all entities.
     :param common: over the types that the file has and the runs know.
@@ -87,8 +87,8 @@ class Row:
     :param difference: to the base, the same setting on words alone; None for the base itself.
     :param from_recipe: to the row of the unchanged recipe, for a row with other models or another T.
     :param remark: why there is no difference, or what limits it.
-    :param dead: that the base (of ``words``: the row itself) has learnt nothing, with all seeds or with some;
-        where the row has learnt nothing either, there is no difference.
+    :param dead: a remark that the base (for a row of ``words``: the row itself) has learnt nothing, with all
+        seeds or with some; empty otherwise. If the row has learnt nothing either, there is no difference.
     :param other_files: the files on which its runs were evaluated, by name.
     """
 
@@ -109,7 +109,7 @@ class Row:
 
     @property
     def small_dev(self) -> str:
-        """That dev is too small to choose an epoch by; empty where it is not."""
+        """A remark that dev is too small to choose an epoch by; empty if it is large enough."""
         count = self.dev_entities
         return f"dev has {count} {'entity' if count == 1 else 'entities'}" if count < FEW_ENTITIES else ""
 
@@ -322,7 +322,7 @@ def _compared(row: Row, rows: Sequence[Row]) -> Row:
 
 
 def _dead(runs: Sequence[RunRecord], whose: str) -> str:
-    """Say that runs have learnt nothing; empty where all have learnt something."""
+    """Write a remark that runs have learnt nothing; empty where all have learnt something."""
     dead = sum(run.learnt_nothing for run in runs)
     seeds = "" if dead == len(runs) else f" with {dead} of {len(runs)} seeds"
     trained = trained_for(runs[0].epochs, runs[0].sentences)

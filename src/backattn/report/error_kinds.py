@@ -1,7 +1,6 @@
 """Errors of predicted entities by kind, the confusion of their types, and F1 of parts of the entities.
 
-What an entity is, is defined in :mod:`~backattn.corpus.spans`; all counts are of
-:mod:`~backattn.corpus.scoring`.
+:mod:`~backattn.corpus.spans` defines what an entity is; :mod:`~backattn.corpus.scoring` counts.
 """
 
 from collections import Counter
@@ -19,7 +18,7 @@ BOTH = "type and boundary"
 MISSED = "missed"
 SPURIOUS = "spurious"
 KINDS = (RIGHT, TYPE, BOUNDARY, BOTH, MISSED, SPURIOUS)
-# The lengths of entities that are told apart; the last stands for all that are longer.
+# The lengths of entities that are counted apart; the last one includes all longer entities.
 LENGTHS = ("1 token", "2 tokens", "3 tokens", "4 and more")
 SEEN, UNSEEN = "seen", "unseen"
 
@@ -50,8 +49,8 @@ class Finding:
 def pair(gold: Entities, predicted: Entities) -> tuple[Finding, ...]:
     """Pair the entities of a sentence: each is in one finding.
 
-    First those with the same borders are paired, then of the others those of one type that overlap, then
-    any that overlap; always as many as possible, from left to right.
+    Entities with the same borders are paired first, then those of one type that overlap, then any that
+    overlap. Each step pairs as many as possible, from left to right.
 
     :param gold, predicted: neither has two entities that overlap.
     """
@@ -59,7 +58,7 @@ def pair(gold: Entities, predicted: Entities) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     for alike in (_same_borders, _same_type, _overlap):
         for entity in list(left):
-            # The leftmost that is free: those further right may overlap entities further right.
+            # Take the leftmost free one: the others may still overlap later entities.
             other = next((guess for guess in right if alike(entity, guess)), None)
             if other is not None:
                 findings.append(Finding(entity, other))
@@ -85,7 +84,7 @@ def confusion(findings: Sequence[Finding]) -> Counter[tuple[str | None, str | No
 
 
 def by_length(gold: Sequence[Entities], predicted: Sequence[Entities]) -> dict[str, Counts]:
-    """Count the entities of each length: a gold one by its own, a predicted one by its own."""
+    """Count the entities of each length; gold and predicted ones each by their own length."""
     longest = len(LENGTHS)
     return _parts(LENGTHS, lambda _, span: LENGTHS[min(span.end - span.start, longest) - 1], gold, predicted)
 
@@ -121,7 +120,7 @@ def _parts(
     gold: Sequence[Entities],
     predicted: Sequence[Entities],
 ) -> dict[str, Counts]:
-    """Counts of the entities of each name; the name of one depends on its sentence's number and its span."""
+    """Count the entities of each part; ``name_of`` maps sentence number and span to the part."""
 
     def chosen(rows: Sequence[Entities], name: str) -> list[Entities]:
         return [

@@ -1,4 +1,4 @@
-"""The scores of a run on other labelled files than its own test set; each is kept in the run's folder."""
+"""Score a run on other labelled files than its own test set, and keep the scores in the run's folder."""
 
 import json
 import re
@@ -132,10 +132,10 @@ class Evaluation:
             (self.unknown, "entities have types that the run does not know, and are counted as missed"),
             (self.absent, "predictions have types that the file has none of, and are counted as wrong"),
         )
-        for types, told in sides:
+        for types, text in sides:
             if types:
                 each = ", ".join(f"{name} {number:,}" for name, number in types.items())
-                lines.append(f"  {sum(types.values()):,} {told}: {each}")
+                lines.append(f"  {sum(types.values()):,} {text}: {each}")
         if self.unknown or self.absent:
             lines.append(f"  F1 over the types of both: {self.common.to_text()}")
         lines += [
@@ -147,12 +147,12 @@ class Evaluation:
 
     @property
     def path(self) -> Path:
-        """File of the evaluation in the folder of its run; the same for the same content of the same name."""
+        """File of the evaluation in the folder of its run; its name depends on the file's name and digest."""
         name = re.sub(r"[^\w.-]", "_", self.file.name, flags=re.ASCII)[:_LONGEST_NAME]
         return RunFolder(self.run).evaluations / f"{name}-{self.sha256[:8]}.json"
 
     def save(self) -> None:
-        """Write it into the folder of its run, with the counts of each sentence, which a report resamples.
+        """Write the evaluation into its run's folder, with the counts of each sentence, for resampling.
 
         :raises StoreError: the folder cannot be written, or is a link.
         """

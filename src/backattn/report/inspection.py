@@ -1,4 +1,4 @@
-"""What a page shows of one sentence: translation, attention, English tags, gold and predicted tags."""
+"""Collect what a page shows of a sentence: translation, attention, English tags, gold and predicted tags."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class RunPredictions:
 
     @classmethod
     def of(cls, run: RunRecord) -> "RunPredictions":
-        """Read them.
+        """Read the predictions of a run.
 
         :raises MissingError, ModelError: the run has no predictions, or they are damaged.
         """
@@ -61,7 +61,7 @@ class OpenStores:
 
     @classmethod
     def of(cls, plan: Plan) -> "OpenStores":
-        """Open them.
+        """Open the stores of a plan.
 
         :raises StoreError: a store is damaged, or of another identity.
         """
@@ -138,7 +138,7 @@ class Inspection:
             ("token", "gold", *(one.model for one in self.predictions), "A: English tokens of most weight")
         ]
         columns = [tokens, self.sentence.tags, *(one.tags for one in self.predictions)]
-        rows += [(*cells, self._looked_at(i)) for i, cells in enumerate(zip(*columns, strict=True))]
+        rows += [(*cells, self._most_attended(i)) for i, cells in enumerate(zip(*columns, strict=True))]
         widths = [max(width(row[column]) for row in rows) for column in range(len(columns))]
         for row in rows:
             cells = [pad(cell, size) for cell, size in zip(row, widths, strict=False)]
@@ -157,7 +157,7 @@ class Inspection:
             "not applied."
         )
 
-    def _looked_at(self, row: int) -> str:
+    def _most_attended(self, row: int) -> str:
         weights = self.attention[row, :-1]
         best = np.argsort(-weights, kind="stable")[:_SHOWN]
         return ", ".join(f"{self.english[j]} {weights[j]:.2f}" for j in best)

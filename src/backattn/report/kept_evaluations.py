@@ -1,4 +1,4 @@
-"""The scores on other files that ``backattn evaluate`` has kept in runs, beside those on the test set."""
+"""Read and format the scores on other files that ``backattn evaluate`` wrote into the folders of runs."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -68,12 +68,12 @@ class KeptEvaluation(Struct, frozen=True, forbid_unknown_fields=False):
         return _total(self.common_types_counts)
 
 
-# A file as some run's format reads it: digest of its bytes, and sentences -> seed -> the evaluation.
+# (digest of a file's bytes, number of its sentences as the run reads it) -> seed -> the evaluation.
 _ByFile = Mapping[tuple[str, int], Mapping[int, KeptEvaluation]]
 
 
 def kept_evaluations(run: Path) -> tuple[KeptEvaluation, ...]:
-    """The evaluations in the folder of a run, by name of their files; damaged ones are left out."""
+    """Read the evaluations in the folder of a run, in the order of their names; damaged ones are left out."""
     return _read(run)[0]
 
 
@@ -99,7 +99,7 @@ def _by_file(row: Row) -> _ByFile:
 
 
 def _other_file(own: Mapping[int, KeptEvaluation], base: Mapping[int, KeptEvaluation]) -> OtherFile:
-    """One file of a row.
+    """Combine the evaluations of a row's runs on one file.
 
     :param own, base: seed -> the evaluation of the row, and of its base.
     """
@@ -150,7 +150,7 @@ def other_files_grid(table: Table) -> TextTable | None:
 
 
 def damaged_evaluations(table: Table) -> list[str]:
-    """Lines about the files that cannot be read, which no table contains."""
+    """List the reasons why files cannot be read; no table contains these files."""
     return [line for row in table.rows for run in row.runs for line in _read(run.folder)[1]]
 
 

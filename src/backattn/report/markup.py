@@ -1,4 +1,4 @@
-"""HTML pages and Markdown from Jinja2 templates, and SVG elements. All escape every value.
+"""Write HTML pages and Markdown from Jinja2 templates, and SVG elements. All escape every value.
 
 A page needs no other file: no script, no font, no picture from elsewhere. It is well-formed XML as well as
 HTML, so that a test can read it strictly.
@@ -24,9 +24,9 @@ REPORT_PAGE, LIST_PAGE = "report.html", "sentences.html"
 
 @dataclass(frozen=True)
 class Script:
-    """A script of the project's own, which holds no text of others.
+    """A script of this project, without any foreign text.
 
-    :param digest: of the text, as a page's policy names it.
+    :param digest: of the text, as a page's Content-Security-Policy names it.
     """
 
     text: Markup

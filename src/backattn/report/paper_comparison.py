@@ -83,7 +83,7 @@ class PaperLine:
 
     @cached_property
     def beside_lift(self) -> Difference | None:
-        """That lift less the paper's, which is known without an interval: ours, moved."""
+        """The lift less the paper's: our interval, shifted, because the paper's lift has none."""
         ours, theirs = self.difference, self.paper.lift(self.measure)
         if ours is None or theirs is None:
             return None
@@ -127,7 +127,7 @@ def paper_lines(table: Table, paper: PaperRecipe) -> list[PaperLine]:
 
 
 def paper_grids(table: Table, paper: PaperRecipe) -> tuple[TextTable, ...]:
-    """Format the paper's tables with the runs beside them; a dash for what there is not."""
+    """Format the paper's tables with the runs beside them; a dash stands for a missing figure."""
     lines = paper_lines(table, paper)
     numbers = dict.fromkeys(row.table for row in paper.rows)
     grids = [_grid(number, [line for line in lines if line.paper.table == number]) for number in numbers]
@@ -149,7 +149,7 @@ def paper_notes(table: Table, recipe: Recipe) -> tuple[str, ...]:
     return (
         "Figures of Sun, Yi and Chen 2019 (arXiv:1906.01183), beside runs on all training sentences. In "
         f"brackets the {INTERVAL} of our lift; less the paper's lift, which has no interval, it is the same "
-        "interval, moved.",
+        "interval, shifted.",
         *learnt,
         *(
             f"{row.row}, Table {row.table}: no runs here of {row.models[0]}; {supply(row.models[0], recipe)}."
@@ -188,7 +188,7 @@ def _grid(number: int, lines: Sequence[PaperLine]) -> TextTable:
 
 
 def _sentences_grid(table: Table, sentences: PaperSentences) -> TextTable:
-    """Table 1: the sentences of the corpus."""
+    """Format Table 1: the sentences of the corpus."""
     run = table.rows[0].runs[0]
     train = next((row.sentences for row in table.rows if row.whole), None)
     here = {"train": train, "dev": len(run.dev.sentences), "test": len(run.counts)}
@@ -215,7 +215,7 @@ def _lift(line: PaperLine) -> str:
 
 
 def _pairs(table: Table, row: PaperRow) -> list[tuple[Row | None, Row | None]]:
-    """The runs beside a row of the paper: bases, each with its rows with Back Attention."""
+    """Pair the runs for a row of the paper: each base with its rows with Back Attention."""
     found: list[tuple[Row | None, Row | None]] = []
     for model in row.models:
         bases = _rows(table, model)
@@ -268,7 +268,7 @@ def missing_inputs(recipe: Recipe) -> str:
 
 def _missing_models(recipe: Recipe, embeddings: Sequence[EmbeddingName]) -> tuple[list[str], bool]:
     """Return how to get each missing model without a training, and whether other models have a training."""
-    # Of the tagger only the embeddings decide what is trained; the recipe's other keys may not go with these.
+    # Of the tagger, only the embeddings decide what is trained; other keys may not fit these embeddings.
     selected = structs.replace(recipe, tagger=TaggerRecipe(embeddings=tuple(embeddings)))
     try:
         found = trainings(selected)

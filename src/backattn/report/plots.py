@@ -1,7 +1,7 @@
 """Draw line charts with bands over seeds as SVG; the style sheet of the page has the colours.
 
-Written here, without a plotting library: a page needs one kind of chart, as text that follows its light and
-dark colours, and a report imports neither matplotlib nor a script.
+No plotting library is used: a page needs one kind of chart, as text that follows the page's light and dark
+colours, and a report imports neither matplotlib nor a script.
 """
 
 import math

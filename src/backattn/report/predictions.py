@@ -1,4 +1,4 @@
-"""The predictions that a run keeps of dev and test."""
+"""Read the predictions that a run keeps of dev and test."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -55,7 +55,7 @@ class TableErrors:
     """Errors of the rows of a table.
 
     :param rows: in the order of the table; None where a run of the row has no predictions to count.
-    :param remarks: why.
+    :param remarks: why rows, or the parts seen and unseen, were not counted.
     """
 
     rows: tuple[RowErrors | None, ...]
@@ -73,8 +73,8 @@ def table_errors(
 
     :param rows: the runs of each, which differ only in the seed.
     :param corpus_digest: digest of their corpus.
-    :param corpus: what the recipe's files hold now; with another one, or none, seen and unseen entities are
-        not told apart.
+    :param corpus: the corpus that the recipe's files hold now; if it is another one, or None, seen and unseen
+        entities are not told apart.
     """
     known: dict[int, frozenset[Tokens]] = {}
     if corpus is not None and corpus.digest == corpus_digest:

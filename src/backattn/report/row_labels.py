@@ -61,14 +61,14 @@ def common_settings(runs: Sequence[RunRecord], reference: Mapping[str, Any]) -> 
     return tuple(
         _labels(
             flat[0],
-            {k for k in _without_shown(tagger & flat[0].keys()) if _several([*flat, reference], k)}
+            {k for k in _without_shown(tagger & flat[0].keys()) if _differs([*flat, reference], k)}
             - _varying(flat),
         )
     )
 
 
 def _requests(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """The keys of each request that its run reads, dotted."""
+    """Return the keys of each request that its run reads, dotted."""
     found = [dict(flatten(run.request)) for run in runs]
     for run, values in zip(runs, found, strict=True):
         if run.inputs == "words" and not run.facts.tagger.embeddings:
@@ -84,7 +84,7 @@ def _by_keys(
 ) -> list[list[str]]:
     """Label each row with its keys, and those behind its stores, that differ from the recipe or vary."""
     shared = {key for values in made for key in values}
-    shown = {key for key in shared if reference or _several([v for v in made if key in v], key)}
+    shown = {key for key in shared if reference or _differs([v for v in made if key in v], key)}
     return [
         [
             *_labels(
@@ -92,10 +92,10 @@ def _by_keys(
                 {
                     key
                     for key in varying & values.keys()
-                    if key not in reference or _several([values, reference], key)
+                    if key not in reference or _differs([values, reference], key)
                 },
             ),
-            *_labels(stores, {key for key in shown & stores.keys() if _several([stores, reference], key)}),
+            *_labels(stores, {key for key in shown & stores.keys() if _differs([stores, reference], key)}),
         ]
         for values, stores in zip(flat, made, strict=True)
     ]
@@ -104,19 +104,19 @@ def _by_keys(
 def _by_preset(
     values: Mapping[str, Any], stores: Mapping[str, Any], reference: Mapping[str, Any], varying: set[str]
 ) -> list[str]:
-    """Label a row by a preset of the recipe; empty where fewer keys tell it from the recipe itself."""
+    """Label a row by a preset of the recipe; empty where the label without a preset is shorter."""
     if not reference:
         return []
     tagger = _without_shown(key for key in reference.keys() & values.keys() if key.startswith("tagger."))
 
     def labels(against: Mapping[str, Any]) -> list[str]:
-        keys = {key for key in tagger if _several([values, against], key)}
+        keys = {key for key in tagger if _differs([values, against], key)}
         return [
             *_labels(values, keys | (varying & values.keys()) - reference.keys()),
-            *_labels(stores, {key for key in stores if _several([stores, against], key)}),
+            *_labels(stores, {key for key in stores if _differs([stores, against], key)}),
         ]
 
-    # The name of the model shows the fusion, so that no key here could say that it is not the preset's.
+    # Only presets with the row's fusion: labels leave the fusion out, so they could not show a difference.
     named = [
         [f"preset={name}", *labels({**reference, **preset})]
         for name, preset in sorted(PRESETS.items())
@@ -149,10 +149,10 @@ def _made_with(runs: Sequence[RunRecord], origins: Mapping[str, StoreLineage]) -
 def _varying(flat: Sequence[Mapping[str, Any]]) -> set[str]:
     """The keys that differ between the rows that have them."""
     keys = {key for values in flat for key in values}
-    return {key for key in keys if _several([values for values in flat if key in values], key)}
+    return {key for key in keys if _differs([values for values in flat if key in values], key)}
 
 
-def _several(flat: Sequence[Mapping[str, Any]], key: str) -> bool:
+def _differs(flat: Sequence[Mapping[str, Any]], key: str) -> bool:
     return len({canonical_json(values.get(key)) for values in flat}) > 1
 
 

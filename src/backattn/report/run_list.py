@@ -1,4 +1,4 @@
-"""``backattn runs``: the finished runs of each LANG, the best on dev first; and the choice of one of them."""
+"""List the runs of each LANG, the best on dev first (``backattn runs``), and choose one of them."""
 
 import os
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class RunList:
 def list_runs(cache: Path, lang: str | None) -> RunList:
     """Read the runs of a LANG, or of all below the cache.
 
-    :raises MissingError: there is not one run, be it damaged or not finished.
+    :raises MissingError: there is no run, not even a damaged or an unfinished one.
     :raises RecipeError: LANG is not the name or path of a recipe.
     """
     langs = [recipe_name(lang)] if lang else sorted(path.parent.name for path in cache.glob("*/runs"))
@@ -70,8 +70,8 @@ def by_dev_f1(runs: Runs) -> list[RunRecord]:
 
 
 def named_run(run: Path, cache: Path) -> Path:
-    """The folder of a run that is given by its name, if only one below the cache has it; others as given."""
-    # os.path, unlike Path, takes a name that is too long for one of no file.
+    """Resolve the name of a run to its folder, if only one below the cache has it; keep any other path."""
+    # os.path returns False for a name that is too long; Path raises.
     if os.path.exists(run) or len(run.parts) != 1:
         return run
     found = [runs / run for runs in cache.glob("*/runs") if os.path.isdir(runs / run)]
@@ -79,7 +79,7 @@ def named_run(run: Path, cache: Path) -> Path:
 
 
 def run_folder(run: Path, cache: Path, *, best: bool) -> Path:
-    """The folder of a run that is given by its folder, its name, or a LANG.
+    """Find the folder of a run that is given by its folder, its name, or a LANG.
 
     :raises MissingError, ModelError: as :func:`chosen_run`.
     """

@@ -1,4 +1,4 @@
-"""The runs whose predictions are shown side by side: one on words alone, and the same with T."""
+"""Choose two runs whose predictions are shown side by side: one on words alone, and the same with T."""
 
 from collections.abc import Sequence
 from pathlib import Path

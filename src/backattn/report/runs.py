@@ -1,4 +1,4 @@
-"""Run folders -> records, without torch: of a run, a report needs only the JSON."""
+"""Read run folders as records, without torch: a report needs only the JSON of a run."""
 
 import os
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ from backattn.corpus.scoring import Counts
 from backattn.tagger.run import ADVICE, Run, RunFolder, read_run
 from backattn.tagger.run_spec import model_name
 
-# The store of T, among those that a run reads.
+# Name of the store of T among the stores that a run reads.
 TRANSFER = "transfer"
 
 # True positives, false positives and false negatives of each test sentence. Shape: (sentences, 3)
@@ -100,7 +100,7 @@ class RunRecord(Run):
 
 @dataclass(frozen=True)
 class Damaged:
-    """A run folder whose ``run.json`` or ``epochs.jsonl`` cannot be believed.
+    """A run folder whose ``run.json`` or ``epochs.jsonl`` is damaged, or contradicts other runs.
 
     :param reason: what is wrong and what to do, in one line.
     """
@@ -182,11 +182,11 @@ def count_array(rows: Sequence[Counts]) -> CountArray:
 
 
 def _comparable(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[Damaged]]:
-    """The runs that can be told side by side, and the others, each with what is odd about it."""
-    same = "another number of test sentences than other runs of its corpus"
-    kept, odd = _most_alike(runs, lambda run: run.facts.corpus, lambda run: len(run.counts), same)
-    same = "other groups of types than other runs of its recipe"
-    kept, others = _most_alike(kept, lambda run: run.row, lambda run: sorted(run.groups), same)
+    """Split runs into those that can be compared, and the others, each with the reason why not."""
+    difference = "another number of test sentences than other runs of its corpus"
+    kept, odd = _most_alike(runs, lambda run: run.facts.corpus, lambda run: len(run.counts), difference)
+    difference = "other groups of types than other runs of its recipe"
+    kept, others = _most_alike(kept, lambda run: run.row, lambda run: sorted(run.groups), difference)
     odd += others
     first: dict[tuple[str, int], RunRecord] = {}
     for run in kept:
@@ -203,7 +203,7 @@ def _most_alike(
     fact: Callable[[RunRecord], Any],
     difference: str,
 ) -> tuple[list[RunRecord], list[Damaged]]:
-    """The runs that share a fact with most of their group, and the others."""
+    """Split runs into those that share a fact with most of their group, and the others."""
     facts: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         facts[group(run)][str(fact(run))] += 1

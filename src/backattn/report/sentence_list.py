@@ -1,4 +1,4 @@
-"""``backattn inspect``: pages of sentences, and the list of those that T mends, breaks or changes."""
+"""Write pages of sentences, and the list of those that T mends, breaks or changes (``backattn inspect``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.run_pair import choose_runs
 from backattn.report.sentence_page import ListPage, Section, list_page, sentence_page
 
+# Categories of sentences.
 MENDED, BROKEN, DISPUTED, WRONG, RIGHT, UNSEEN = (
     "mended",
     "broken",
@@ -31,7 +32,7 @@ MENDED, BROKEN, DISPUTED, WRONG, RIGHT, UNSEEN = (
     "right",
     "unpredicted",
 )
-# Those of interest, in their order: title, explanation.
+# The categories that the list shows, in this order -> title, explanation.
 _TITLES = {
     MENDED: ("Mended by T", "Fewer errors with T than without."),
     BROKEN: ("Broken by T", "More errors with T than without."),
@@ -43,10 +44,10 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Judged:
-    """A sentence with what its predictions say of it.
+    """A sentence and its category.
 
-    :param category: of what interest it is; ``right`` is of none.
-    :param errors: entities missed or spurious, of each prediction.
+    :param category: one of the categories above; the list does not show ``right``.
+    :param errors: number of missed and spurious entities of each prediction.
     """
 
     sentence: Sentence
@@ -55,7 +56,7 @@ class Judged:
 
     @property
     def change(self) -> int:
-        """How many errors T adds or takes away."""
+        """Number of errors that T adds or takes away."""
         return abs(self.errors[-1] - self.errors[0]) if self.errors else 0
 
 
@@ -93,7 +94,7 @@ def inspect(
     """Find sentences, and write a page of each to ``cache/<lang>/report/``.
 
     :param queries: sentences, each as ``SPLIT:NUMBER`` (from 1), or as its exact tokens with spaces between;
-        none for those of dev and test that are of interest, and a page that lists them.
+        none for a list of those of dev and test whose category is listed.
     :param run: folder of a finished run, shown beside its counterpart (see :func:`.run_pair.choose_runs`).
     :param most: sentences of each category in the list.
     :raises CorpusError: the corpus has no such sentence.
@@ -126,7 +127,7 @@ def inspect(
 
 
 def judge(sentence: Sentence, runs: Sequence[RunPredictions]) -> Judged:
-    """Say of what interest a sentence is.
+    """Find the category of a sentence.
 
     :param runs: none, one, or the base and the run with T.
     """
@@ -152,7 +153,7 @@ def _write_list(
     judged: Sequence[Judged],
     counts: dict[str, int],
 ) -> tuple[Path, dict[str, int]]:
-    """Write the page that lists the sentences; its path, and the counts as they are."""
+    """Write the page that lists the sentences; return its path and the given counts."""
     pairs = list(zip(inspections, judged, strict=True))
     shown = {name: tuple((i, one.errors) for i, one in pairs if one.category == name) for name in counts}
     page = ListPage(
@@ -166,14 +167,14 @@ def _write_list(
 
 
 def _predicted_splits(corpus: Corpus) -> list[Sentence]:
-    """The sentences of test and dev, each once."""
+    """Return the sentences of test and dev, each once."""
     return list({sentence.tokens: sentence for sentence in reversed([*corpus.test, *corpus.dev])}.values())[
         ::-1
     ]
 
 
 def _of_interest(judged: Sequence[Judged], most: int) -> list[Judged]:
-    """The first of each category, those that T changes most first."""
+    """Choose at most so many sentences of each category, those that T changes most first."""
     return [
         one
         for name in _TITLES

@@ -1,4 +1,4 @@
-"""Pages of sentences: entities and A of one sentence, and the list of sentences by interest."""
+"""Write pages of sentences: entities and A of one sentence, and the list of sentences by category."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ _LEAST = 0.005  # a smaller value is not written in its cell
 
 @dataclass(frozen=True)
 class Token:
-    """A token of a line; the page lights up all that have the same number."""
+    """A token of a line; the page highlights all tokens with the same number."""
 
     number: int
     text: str
@@ -67,7 +67,7 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class ListPage:
-    """What the list of sentences shows.
+    """The contents of the list of sentences.
 
     :param runs: model and folder of each.
     :param report: whether there is a report to link to.
@@ -105,7 +105,7 @@ def sentence_page(
 
 
 def list_page(shown: ListPage) -> str:
-    """Write the list of sentences by interest, with a filter by type that needs no script."""
+    """Write the list of sentences by category, with a filter by type that needs no script."""
     types = sorted(
         {name for section in shown.sections for one, _ in section.sentences for name in _types(one)}
     )
@@ -191,7 +191,7 @@ def _rows(inspection: Inspection) -> list[dict[str, object]]:
 
 
 def _cell(value: float) -> tuple[int, str]:
-    """Shade and text of a cell; a store of strangers may hold any number."""
+    """Return shade and text of a cell; a foreign store may hold any number."""
     if not value >= _LEAST:
         return 0, ""
     text = f"{value:.2f}" if value < 1000 else "…"

@@ -18,8 +18,9 @@ RESAMPLES = 10_000
 # Seed of the generator: a report of the same runs gives the same intervals.
 SEED = 1
 LEVEL = 0.95
-_CHUNK = 250  # resamples whose draws are held at once,
-_DRAWS = 50_000_000  # or fewer: of so many sentences
+# Resamples whose draws are held at once; fewer, if they would draw more than _DRAWS sentences together.
+_CHUNK = 250
+_DRAWS = 50_000_000
 # All rows of a table use the same draws, which are cached: 20 KB a sentence.
 _CACHED = RESAMPLES // _CHUNK
 _MOST_CACHED = 5_000  # sentences

@@ -66,13 +66,13 @@ def _score(path: Path, recipe: Recipe, test: Sequence[Sentence]) -> Score:
 
 
 def read_predictions(path: Path, test: Sequence[Sentence], *, docstart: str = "") -> list[tuple[str, ...]]:
-    """Read predicted tags, in BIOES, of these very sentences.
+    """Read the predicted tags of exactly these sentences, as BIOES.
 
     :param docstart: token of lines that separate documents.
     :raises MissingError: there is no such file.
     :raises CorpusError: the file is no column file, or of other sentences; names file and line.
     """
-    format, lines = _looked_at(path, test, docstart)
+    format, lines = _detect_format(path, test, docstart)
     sentences = parse_column_file(path, format).sentences
     before = 0  # tokens
     for number, (found, expected) in enumerate(zip(sentences, test, strict=False), 1):
@@ -88,8 +88,8 @@ def read_predictions(path: Path, test: Sequence[Sentence], *, docstart: str = ""
     return [sentence.tags for sentence in sentences]
 
 
-def _looked_at(path: Path, test: Sequence[Sentence], docstart: str) -> tuple[ColumnFormat, list[int]]:
-    """Look which form the columns and tags have, and on which lines the tokens stand."""
+def _detect_format(path: Path, test: Sequence[Sentence], docstart: str) -> tuple[ColumnFormat, list[int]]:
+    """Detect the format of the columns and tags; also return the number of each line with a token."""
     tabs, prefixes, lines = False, set[str](), list[int]()
     most = 2 * (sum(map(len, test)) + len(test)) + 1000
     for number, line in text_lines(path, _REMEDY):
@@ -114,7 +114,7 @@ def _looked_at(path: Path, test: Sequence[Sentence], docstart: str) -> tuple[Col
 
 
 def _scheme(prefixes: set[str]) -> Scheme:
-    """The scheme that has such prefixes; B and I alone are read as IOB1 and IOB2 are, an I- may begin."""
+    """Return the scheme with these prefixes. B and I alone are IOB2 here, with orphans, which covers IOB1."""
     if prefixes & {"L", "U"}:
         return "BILOU"
     if prefixes & {"M", "W"}:
@@ -154,13 +154,13 @@ def _system(name: str, files: Sequence[Path], scores: Sequence[Score], table: Ta
 
 
 def _own_row(table: Table) -> Row | None:
-    """The row of Back Attention that is nearest to the recipe: on most sentences, and most epochs."""
+    """Choose the row of Back Attention nearest to the recipe, with the most sentences, then epochs."""
     rows = [row for row in table.rows if row.inputs == "words+transfer"]
     return max(rows, key=lambda row: (not row.setting, row.sentences, row.epochs), default=None)
 
 
 def _difference(counts: NDArray[np.int64], own: Row) -> Difference:
-    """Bootstrap the difference; a system given once has no seeds, and stands against each of ours.
+    """Bootstrap the difference. A single file has no seeds, so it is compared with each seed of ours.
 
     :raises ModelError: the runs have scored another number of sentences than the test split has.
     """

@@ -1,4 +1,4 @@
-"""``backattn report``: write the runs of each LANG as Markdown, JSON and one self-contained page."""
+"""Write the runs of each LANG as Markdown, JSON and one self-contained page (``backattn report``)."""
 
 import html
 import json

@@ -117,7 +117,7 @@ def run_grid(table: Table) -> TextTable:
 
 def notes(table: Table) -> tuple[str, ...]:
     """Explain the columns of a table and the limits of its numbers."""
-    # The cell of a difference itself names its seeds.
+    # Where there is a difference, its cell names the seeds.
     without = [row for row in table.rows if row.remark and not row.difference]
     remarks = [f"{row.sentences:,} sentences, {row.name}: {row.remark}." for row in without]
     compared = [row.difference for row in table.rows if row.difference]
@@ -236,7 +236,7 @@ def points(value: float) -> str:
 
 
 def f1_cell(row: Row | None, measure: str) -> str:
-    """Format an F1 of a row, and beside the overall one what makes it worth little."""
+    """Format an F1 of a row; the overall F1 is followed by remarks that limit its worth."""
     if row is None or measure not in row.measures:
         return NOTHING
     doubts = [row.small_dev, "" if row.difference else row.dead] if measure == OVERALL else []
@@ -244,7 +244,7 @@ def f1_cell(row: Row | None, measure: str) -> str:
 
 
 def lift_cells(row: Row | None) -> Sequence[str]:
-    """Format value, interval and p of the difference to the base, and beside the value what limits it."""
+    """Format value, interval and p of the difference to the base; remarks that limit it follow the value."""
     if row is None:
         return difference_cells(None)
     value, *rest = difference_cells(row.difference, row.remark)
@@ -252,8 +252,8 @@ def lift_cells(row: Row | None) -> Sequence[str]:
 
 
 def _beside(cell: str, *doubts: str) -> str:
-    told = "; ".join(filter(None, doubts))
-    return f"{cell} ({told})" if told else cell
+    remarks = "; ".join(filter(None, doubts))
+    return f"{cell} ({remarks})" if remarks else cell
 
 
 def difference_cells(difference: Difference | None, remark: str = "") -> Sequence[str]:
@@ -296,9 +296,8 @@ def _quality(origin: StoreLineage, name: str) -> str:
 def _finding(row: Row, difference: Difference, epochs: bool) -> str:
     verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else ""
     size = f"{percent(abs(difference.value))} points"
-    alone = (
-        "; one seed" if len(difference.seeds) == 1 else ""
-    )  # an interval over sentences does not show its luck
+    # The interval of one seed is over sentences only, and does not show the luck of the seed.
+    alone = "; one seed" if len(difference.seeds) == 1 else ""
     doubts = "".join(f"; {doubt}" for doubt in (row.dead, row.small_dev) if doubt)
     interval = f"{INTERVAL} {points(difference.low)} to {points(difference.high)}{alone}{doubts}"
     where = f"{row.sentences:,} sentences{f', {row.epochs} epochs' if epochs else ''}: {row.name}"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
-# Bytes that are hashed at a time: Ctrl-C has to wait for them.
+# Bytes that are hashed at a time; Ctrl-C waits for the end of a block.
 _BLOCK_BYTES = 1 << 24
 
 

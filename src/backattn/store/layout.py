@@ -73,7 +73,7 @@ TRANSLATION = (
 )
 
 
-# Of a dictionary's translations, also how many source tokens it does not have.
+# Columns of a dictionary's translations: also the number of source tokens that it does not have.
 DICTIONARY_TRANSLATION = (*TRANSLATION, Column("unknown", "int32"))
 
 

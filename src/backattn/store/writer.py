@@ -196,8 +196,8 @@ def _blocks(column: Column, offsets: NDArray[np.int64]) -> Iterator[tuple[int, i
 class _Stream:
     """Write arrays into allocated datasets without HDF5, which would copy them once more.
 
-    Their digests are computed on the way, and the system writes to the disk meanwhile. No thread is used for
-    that: where memory is short, Python can wait for ever for a thread that never started.
+    The digests are computed along the way, while the system writes to the disk. No thread is used for that:
+    where memory is short, Python can wait for ever for a thread that never started.
     """
 
     def __init__(self, disk: _Disk) -> None:
@@ -235,7 +235,7 @@ class _Stream:
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
     def _start_write_back(self) -> None:
-        # Advised that pages are not needed, Linux begins to write them, and does not wait.
+        # When it is advised that pages are not needed, Linux begins to write them, without waiting.
         if hasattr(os, "posix_fadvise"):
             size = self._place - self._started
             os.posix_fadvise(self._descriptor, self._started, size, os.POSIX_FADV_DONTNEED)

@@ -1,9 +1,8 @@
-"""The course that every training takes: a folder to resume from, and a result that appears whole.
+"""Run a training: with a work folder to resume from, and a result that appears whole.
 
 ``<folder>.work/`` holds the unfinished training and, from its beginning, ``request.json``: the request that
-it belongs to. ``<folder>/`` takes its place at the end, with the manifest ``training.json`` written last.
-A work folder without that request, or a result folder without a manifest, is not ours and is
-refused.
+it belongs to. ``<folder>/`` appears at the end, with the manifest ``training.json`` written last. A work
+folder without that request, or a result folder without a manifest, is not ours and is refused.
 """
 
 import json
@@ -39,8 +38,8 @@ from backattn.recipe import data_path
 _DataT = TypeVar("_DataT")
 _TrainedT = TypeVar("_TrainedT")
 
-# Keys of a request: the digest of a data file (:func:`data_digest`), or of a file of the translator whose
-# weights a training begins with; empty where there is no such file.
+# Keys of a request whose values are digests: of a data file (:func:`data_digest`), or of a file of the parent
+# translator. A digest is empty where there is no such file.
 _DATA = re.compile(r"(^|\.)(data|parent)\.")
 # Key of the manifest: the recipe that trained the model.
 _LANG = "lang"
@@ -48,7 +47,7 @@ _LANG = "lang"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """One training: its folders, the request that identifies it, and its course (:meth:`run`).
+    """One training: its folders, the request that identifies it, and its steps (:meth:`run`).
 
     :param folder: of the result, as :func:`result_folder` gives it.
     :param request: everything that the numbers depend on, as JSON values, down to digests of the data.
@@ -101,7 +100,7 @@ class TrainingJob:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out; at a good end, remove the work folder, unless it is another training's.
+        """Keep other processes out; on success, remove the work folder, unless it is another training's.
 
         :raises BusyError: another process trains into the same folder.
         """
@@ -133,8 +132,8 @@ class TrainingJob:
     def claim(self) -> Path:
         """Create the work folder, or check the one of the same request; return its path.
 
-        :raises RecipeError: the work folder or the result is another training's, or a link lies in the work
-            folder, which would be followed, or a pipe.
+        :raises RecipeError: the work folder or the result is another training's, or the work folder holds a
+            link, which would be followed, a pipe or a device.
         """
         self._refuse_others()
         self.path.mkdir(parents=True, exist_ok=True)

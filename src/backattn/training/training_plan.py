@@ -67,7 +67,7 @@ class Training:
         return found.get(self.kind, "flair")
 
     def begins(self, *, replace: bool = False, others: bool = False) -> bool:
-        """Whether ``backattn models`` runs it: it is not there, or its settings are to be compared.
+        """Whether ``backattn models`` runs it: no model is there, or the model's settings must be compared.
 
         The model of another recipe may have other settings than that recipe has now.
 
@@ -116,7 +116,7 @@ def trainings(recipe: Recipe, *, replace: bool = False) -> list[Training]:
 
 
 def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
-    """The missing models of a recipe that none of the trainings makes."""
+    """List the missing models of a recipe that none of the trainings makes."""
     charlm, fasttext = recipe.embeddings.charlm, recipe.embeddings.fasttext
     places = {
         "charlm": model_path(charlm.checkpoint if charlm else ""),
@@ -137,7 +137,7 @@ def untrained(recipe: Recipe, found: Sequence[Training]) -> list[MissingError]:
 
 
 def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: bool) -> Iterator[Training]:
-    """The training of the translator, by this recipe or the one that names its folder, after its parents'."""
+    """List the training of the translator, by this or another recipe, after those of its parents."""
     translator = recipe.translator
     if not isinstance(translator, FairseqRecipe) or translator.hub:
         return
@@ -155,7 +155,7 @@ def _translator(recipe: Recipe, asked: str, children: tuple[str, ...], replace: 
 
 
 def _described(checkpoint: str, but: tuple[str, ...]) -> tuple[Recipe, FairseqRecipe] | None:
-    """The recipe that trains a translator, except ``but``, and its table; None where there is none."""
+    """Find the recipe that trains a translator, none of ``but``, and its table; None if no recipe does."""
     if checkpoint and (name := trained_by(checkpoint)) not in but:
         with suppress(MissingError):  # no recipe has that name
             other = load_recipe(name)
@@ -204,7 +204,7 @@ def _english(recipe: Recipe) -> Iterator[Training]:
 
 
 def _describing(recipe: Recipe, name: Literal["charlm", "fasttext"]) -> tuple[Recipe, Any] | None:
-    """The recipe that trains an embedding, this one or the one of its folder, and its table; None without."""
+    """Find the recipe that trains an embedding, this or another one, and its table; None if none does."""
     table = getattr(recipe.embeddings, name)
     if name not in recipe.tagger.embeddings or table is None or not table.checkpoint:
         return None

@@ -1,4 +1,4 @@
-"""Source sentence -> English tokens and the attention A between the two.
+"""Translate source sentences into English tokens, with the attention A between the two.
 
 A recipe's ``translator.kind`` chooses among :mod:`~backattn.translation.fairseq`,
 :mod:`~backattn.translation.marian` (transformers), :mod:`~backattn.translation.dictionary` and

@@ -39,7 +39,7 @@ class MergedWords:
 
 
 def words_of_sentencepieces(pieces: Sequence[str]) -> MergedWords:
-    """Group sentencepieces to words: the first piece and every piece with ``▁`` start one.
+    """Group sentencepieces into words: the first piece and every piece with ``▁`` start one.
 
     A ``▁`` alone belongs to the next word, so that no word is empty; at the end of the sentence it belongs to
     none.
@@ -60,7 +60,7 @@ def words_of_sentencepieces(pieces: Sequence[str]) -> MergedWords:
 
 
 def words_of_bpe(pieces: Sequence[str]) -> MergedWords:
-    """Group BPE pieces to words: a piece that ends in ``@@`` is continued by the next one.
+    """Group BPE pieces into words: a piece that ends in ``@@`` is continued by the next one.
 
     ``@-@``, a hyphen that Moses has split off, is joined with both neighbours again.
     """
@@ -172,8 +172,8 @@ def copy_unknown(words: Sequence[str], attention: Array, source: Sequence[str]) 
     """Replace words with an unknown piece by the source token with the largest attention weight.
 
     A word that is not in the translator's vocabulary comes out as ``<unk>``; it is nearly always a name or a
-    number that should be copied. A token that is far longer than any name is not copied: translated in
-    segments, it may have thousands of unknown words.
+    number that should be copied. A token that is far longer than any name is not copied: it is translated in
+    segments, and each of many thousand unknown words would become a copy of it.
 
     :param attention: token-level, EOS last. *Shape:* (m + 1, n + 1)
     """
@@ -186,7 +186,7 @@ def copy_unknown(words: Sequence[str], attention: Array, source: Sequence[str]) 
 
 
 def token_attention(attention: Array, *, eos: EosPolicy, normalise: Normalisation) -> Array:
-    """A of back attention: apply the EOS policy, then normalise the rows if ``normalise`` says so.
+    """Make the A of back attention: apply the EOS policy, then normalise the rows if ``normalise`` says so.
 
     :param attention: token-level, EOS last on both sides. *Shape:* (m + 1, n + 1)
     :param eos: ``drop`` removes the EOS row and column and leaves the rest as it is; ``renormalise``

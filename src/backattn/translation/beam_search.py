@@ -1,11 +1,11 @@
 """Beam search and forced decoding with any stepwise decoder. Pure torch.
 
-The search is the project's own, and not fairseq's or transformers', because both models share it, because it
-returns the attention of the best hypothesis, and because it is faster: it finds what fairseq's
-``SequenceGenerator`` finds (the tests compare them token by token) with less work. A sentence has its own
-length limit and leaves the batch as soon as no better hypothesis is possible; the first step is computed once
-a sentence, not once a beam; and hypotheses are not copied at every step: back-pointers are kept, and only the
-best hypothesis is read back at the end.
+The search is this project's own, because models of fairseq and of transformers share it, it returns the
+attention of the best hypothesis, and it is faster. It finds what fairseq's ``SequenceGenerator`` finds (the
+tests compare them token by token) with less work. A sentence has its own length limit and leaves the batch as
+soon as no better hypothesis is possible. The first step is computed once for each sentence, not for each
+hypothesis. Hypotheses are not copied at every step: back-pointers are kept, and only the best hypothesis is
+read back at the end.
 """
 
 import itertools
@@ -23,7 +23,8 @@ class Decoder(Protocol):
     def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """Extend every hypothesis by one piece and score the next one.
 
-        Hypotheses are numbered row by row, one row for each active sentence. The arguments may be changed.
+        Hypotheses are numbered row by row, one row for each active sentence. A decoder may change its
+        arguments.
 
         :param pieces: the newest piece of each hypothesis. *Shape:* (sentences, beam)
         :param order: back-pointers: the hypothesis of the previous step that each one extends; in the first

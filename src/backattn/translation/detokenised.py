@@ -108,15 +108,15 @@ class RawTextTokenizer:
 
 
 def align_pieces(text: str, tokens: Sequence[str], sentencepiece: SentencePieceModel) -> AlignedPieces:
-    """The pieces of a text, each with the indices of the tokens that it covers, at least one.
+    """Split a text into pieces, each with the indices of the tokens that it covers, at least one.
 
     Where the normalised text differs from the normalised tokens (a normalisation across their border), each
     token is encoded by itself. A token that normalisation deletes has no piece.
 
     :param text: the detokenised ``tokens``.
     """
-    each = [_known(sentencepiece.pieces(token)) for token in tokens]
-    pieces = _known(sentencepiece.text_pieces(text))
+    each = [_drop_unknown(sentencepiece.pieces(token)) for token in tokens]
+    pieces = _drop_unknown(sentencepiece.text_pieces(text))
     bare = list(map(_bare, pieces))
     lengths = [sum(len(_bare(piece)) for piece in own) for own in each]
     if "".join(bare) != "".join(_bare(piece) for own in each for piece in own):
@@ -127,7 +127,7 @@ def align_pieces(text: str, tokens: Sequence[str], sentencepiece: SentencePieceM
 
 
 def overlaps(pieces: Sequence[int], tokens: Sequence[int]) -> list[tuple[int, ...]]:
-    """Indices of the tokens that each piece overlaps, by character offsets in the same text.
+    """Find the indices of the tokens that each piece overlaps, by character offsets in the same text.
 
     A piece without characters belongs to the token that begins at its offset, and at the end of the text to
     none.
@@ -148,7 +148,7 @@ def overlaps(pieces: Sequence[int], tokens: Sequence[int]) -> list[tuple[int, ..
 
 
 def _group_by_token(pieces: AlignedPieces) -> list[list[str]]:
-    """Pieces in the smallest groups of which no two share a token."""
+    """Group pieces so that no two groups share a token; the groups are as small as possible."""
     groups: list[list[str]] = []
     reached = -1
     for covered, piece in pieces:
@@ -159,8 +159,8 @@ def _group_by_token(pieces: AlignedPieces) -> list[list[str]]:
     return groups
 
 
-def _known(pieces: list[str]) -> list[str]:
-    """No pieces for a text that normalisation deletes, which sentencepiece encodes as one unknown piece."""
+def _drop_unknown(pieces: list[str]) -> list[str]:
+    """Drop the single unknown piece that stands for a text which normalisation deletes."""
     return [] if pieces == [UNKNOWN] else pieces
 
 

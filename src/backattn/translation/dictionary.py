@@ -33,7 +33,7 @@ class DictionaryTranslator:
 
     :param glosses: headword -> the English tokens for it, at least one.
     :param source: language code of the source side.
-    :param endings: are taken off what is no headword; the first that leaves one counts.
+    :param endings: removed from the end of what is no headword; the first that leaves a headword counts.
     """
 
     opened = "plain text"
@@ -69,7 +69,10 @@ class DictionaryTranslator:
         return [self._translation(tokens) for tokens in sentences]
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
-        """:raises RecipeError: always; a dictionary has no attention over a given translation."""
+        """Refuse: a dictionary has no attention over a given translation.
+
+        :raises RecipeError: always.
+        """
         raise RecipeError(
             'translator.kind: "dictionary" has no attention over a given translation; align with another kind'
         )
@@ -87,7 +90,7 @@ class DictionaryTranslator:
         return Translation(tuple(english), attention, unknown=unknown)
 
     def _spans(self, tokens: Sequence[str]) -> Iterator[tuple[int, int, Sequence[str], bool]]:
-        """Spans of source tokens from left to right: start, end, English words, is it a headword."""
+        """Iterate over spans of source tokens: start, end, English words, whether it is a headword."""
         borders = [0, *accumulate(map(len, self._words(tokens)))]
         words = ["".join(tokens[start:end]) for start, end in pairwise(borders)]
         place = 0
@@ -108,7 +111,7 @@ class DictionaryTranslator:
             start = end
 
     def _match(self, words: Sequence[str], start: int) -> tuple[int, tuple[str, ...]] | None:
-        """The longest headword that begins with the word at ``start``: its end, its English tokens."""
+        """Find the longest headword that begins with the word at ``start``: its end, its English tokens."""
         text, found = "", None
         for end, word in enumerate(words[start:], start + 1):
             text += " " + word if text and (self._spaced or blank_between(words[end - 2], word)) else word
@@ -138,5 +141,5 @@ def _is_letter(token: str) -> bool:
 
 
 def _to_ascii(text: str) -> str:
-    """Text with full-width characters and punctuation as English has them, still one token."""
+    """Replace full-width characters and punctuation by their ASCII forms; the text stays one token."""
     return "".join(unicodedata.normalize("NFKC", _PUNCTUATION.get(text, text)).split()) or text

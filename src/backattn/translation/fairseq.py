@@ -27,7 +27,7 @@ _OPENED = "plain data (weights_only, closed list of classes)"
 class FairseqSubwordTokenizer:
     """Tokenizer with one fairseq dictionary a side (a ``SubwordTokenizer``).
 
-    :param pieces: splits tokens into pieces, and merges target pieces to words.
+    :param pieces: splits tokens into pieces, and merges target pieces into words.
     """
 
     def __init__(self, source: Dictionary, target: Dictionary, pieces: TokenPieces) -> None:
@@ -64,7 +64,7 @@ class FairseqTranslator(SearchTranslator):
 
     :param models: one model, or an ensemble whose probabilities and attention are averaged.
     :param source, target: their dictionaries.
-    :param pieces: splits tokens into pieces, and merges target pieces to words.
+    :param pieces: splits tokens into pieces, and merges target pieces into words.
     """
 
     def __init__(

@@ -80,10 +80,10 @@ def load_models(
 
 @contextmanager
 def reading_once(state: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, fairseq's reader of checkpoints gets what was read and looked at already.
+    """Make fairseq's reader of checkpoints return a state that was read and checked already.
 
-    It would read the file again, which may be another one by then, and as a pickle that runs where the
-    environment says so (``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``).
+    fairseq would read the file again. It may be another file by then, and it is opened as a pickle that can
+    run code if the environment says so (``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``).
     """
     checkpoint_utils.torch = SimpleNamespace(**{**vars(torch), "load": lambda *_, **__: dict(state)})
     try:

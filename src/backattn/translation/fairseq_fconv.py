@@ -1,7 +1,7 @@
 """A faster inference implementation of fairseq's fconv model. Pure torch.
 
-Weights and results are fairseq's (a test compares the two). It is faster because weights are packed once a
-model, and states of the source are kept once a sentence, not once a hypothesis.
+Weights and results are fairseq's (a test compares the two). It is faster because weights are packed once for
+a model, and states of the source are kept once for a sentence, not for each hypothesis.
 """
 
 import contextlib

@@ -19,7 +19,10 @@ class CopyTranslator:
         return [Translation(tokens, np.eye(len(tokens) + 1, dtype=np.float32)) for tokens in sentences]
 
     def align(self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[NDArray[np.float32]]:
-        """:raises RecipeError: always; a copy has no attention over a given translation."""
+        """Refuse: a copy has no attention over a given translation.
+
+        :raises RecipeError: always.
+        """
         raise RecipeError(
             'translator.kind: "copy" has no attention over a given translation; align with another kind'
         )

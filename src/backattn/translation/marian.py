@@ -81,7 +81,7 @@ class MarianTranslator(SearchTranslator):
 
         :param device: ``cpu`` (float32) or ``cuda`` (float16).
         :raises MissingError: one of its files is not there.
-        :raises ModelError: it is damaged, or not of the kind.
+        :raises ModelError: it is damaged, or not a Marian model.
         """
         settings, files = marian_settings(folder), marian_files(folder)
         safe = SAFETENSORS in files
@@ -119,7 +119,7 @@ def fetch_marian(recipe: TransformersRecipe) -> Path:
 def _check_config(folder: Path, config: Any, size: int) -> None:
     """Check the ids of special pieces, and that a sentence of one piece fits.
 
-    :raises ModelError: they are wrong, or it does not.
+    :raises ModelError: an id is wrong, or no sentence fits.
     """
     for key in ("eos_token_id", "pad_token_id", "decoder_start_token_id"):
         number = getattr(config, key)
@@ -160,9 +160,8 @@ class _MarianDecoder:
 
     def step(self, pieces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the next piece, and the attention, averaged over the heads."""
-        rows: Any = (
-            order.flatten()
-        )  # transformers' annotation is LongTensor, which torch's functions are not annotated to return
+        # Any: transformers' annotation is LongTensor, which torch's functions are not annotated to return.
+        rows: Any = order.flatten()
         inputs = pieces.reshape(-1, 1)
         if self._steps == 0:
             inputs = torch.full_like(inputs, self._model.config.decoder_start_token_id)

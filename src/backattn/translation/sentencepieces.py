@@ -1,4 +1,4 @@
-"""Split tokens into sentencepieces, and merge these to words."""
+"""Split tokens into sentencepieces, and merge sentencepieces into words."""
 
 from collections.abc import Sequence
 from functools import lru_cache

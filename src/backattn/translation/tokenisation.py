@@ -28,7 +28,7 @@ _WORD_END = "</w>"
 
 
 class TokenPieces(Protocol):
-    """Splits source tokens into pieces, and merges target pieces to words."""
+    """Splits source tokens into pieces, and merges target pieces into words."""
 
     def pieces(self, token: str) -> list[str]:
         """The pieces of one source token, at least one."""
@@ -83,7 +83,7 @@ class BpeCodes:
         return tuple(piece for word in words for piece in self._cut(word)) or (UNKNOWN,)
 
     def _cut(self, word: str) -> list[str]:
-        """The symbols that are left of a word: the best of its merges is done everywhere, again and again.
+        """Split a word into symbols: the best merge of its symbols is applied everywhere, until none is left.
 
         The symbols are a linked list, so that the time grows with their number and not with its square.
         """

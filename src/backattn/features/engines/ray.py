@@ -1,7 +1,7 @@
 """Compute shards in actors of a Ray cluster, each with models of its own.
 
-An actor returns the bytes of its shard, which are checked as a file is before they take its name. So the
-nodes need the models and the package, but no common file system.
+An actor returns the bytes of its shard. The driver writes them to a partial file, checks that, and renames
+it. So the nodes need the models and the package, but no common file system.
 """
 
 from collections import deque

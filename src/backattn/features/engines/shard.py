@@ -27,7 +27,7 @@ from backattn.store.writer import write_store
 # Computes the entries of sentences, without their origin; T from the translations of the same sentences.
 Compute = Callable[[Sequence[Sentence], Mapping[bytes, Entry]], list[Entry]]
 
-# What T is computed from, of the columns of a translation.
+# The columns of a translation that T is computed from.
 _TRANSLATED = ("english", "attention")
 
 
@@ -88,7 +88,7 @@ class ShardWork:
 
 
 class Engine(Protocol):
-    """Has shards computed."""
+    """Computes the shards of a store."""
 
     def run(self, work: ShardWork, tasks: Sequence[ShardTask]) -> Generator[Path]:
         """Compute shards and yield the path of each, in any order, when it lies in the folder.
@@ -160,10 +160,10 @@ def _fits(entry: Entry, kind: str, tokens: int) -> bool:
 
 
 def receive_shard(data: bytes, work: ShardWork, task: ShardTask, sender: str) -> Path:
-    """Write the bytes of a shard that another machine computed, once they are found to be that shard.
+    """Check that bytes from another machine are the shard of a task, and write them into the folder.
 
     :param sender: the machine, for the message.
-    :raises StoreError: they are not.
+    :raises StoreError: they are not that shard, or cannot be written.
     """
     path = work.folder / task.name
     try:
@@ -184,8 +184,14 @@ def receive_shard(data: bytes, work: ShardWork, task: ShardTask, sender: str) ->
 def _require_sound(path: Path, header: Header, task: ShardTask, sender: str) -> None:
     try:
         read_shard(path, header.kind, header.recipe_id, task)
-    except (StoreError, MissingError, KeyError, ValueError) as error:  # it may lack a column, or be no text
+    except (
+        StoreError,
+        MissingError,
+        KeyError,
+        ValueError,
+    ) as error:  # a column may be missing, or its text not UTF-8
         reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
         raise StoreError(
-            f"{sender} sent something else than the shard that was asked for ({reason}); see what runs there"
+            f"{sender} sent something else than the shard that was asked for ({reason}); check which "
+            "program and version run there"
         ) from None

@@ -26,9 +26,9 @@ from backattn.recipe import CharLmTraining
 _EMBEDDING = 100  # width of a character's vector: flair's own
 _CLIP = 0.25  # longest gradient: flair's own
 _LAST_RATE = 0.1  # share of the first learning rate
-# Characters of a batch of the perplexity, padding included.
+# Characters of a batch when the perplexity is measured, padding included.
 _BATCH = 8192
-_NONE = -100  # cross entropy's ignored target
+_IGNORED = -100  # cross entropy's ignored target
 
 
 def pick_flair_device() -> None:
@@ -165,14 +165,14 @@ def negative_log_likelihood(model: Any, lines: Sequence[str]) -> tuple[float, in
     alphabet = Alphabet(model.dictionary.get_items())
     texts = [line if model.is_forward_lm else line[::-1] for line in lines]
     read = [torch.from_numpy(alphabet.read(DELIMITER + text + DELIMITER)) for text in texts]
-    loss = torch.nn.CrossEntropyLoss(ignore_index=_NONE, reduction="sum")
+    loss = torch.nn.CrossEntropyLoss(ignore_index=_IGNORED, reduction="sum")
     total = 0.0
     model.eval()
     with torch.inference_mode():
         for batch in batches([len(text) for text in read], _BATCH):
             # shape: (characters, batch)
             inputs = pad_sequence([read[i][:-1] for i in batch]).to(flair.device)
-            targets = pad_sequence([read[i][1:] for i in batch], padding_value=_NONE).to(flair.device)
+            targets = pad_sequence([read[i][1:] for i in batch], padding_value=_IGNORED).to(flair.device)
             state, step = model.init_hidden(len(batch)), _BATCH // len(batch) or 1
             # A line that is longer than a batch is read in parts.
             for begin in range(0, len(inputs), step):

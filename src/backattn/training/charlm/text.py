@@ -15,7 +15,7 @@ from backattn.corpus import Corpus, Sentence, evenly_spread
 from backattn.recipe import TextFile, Unit, data_path
 from backattn.translation.tokenisation import letters, tokenise
 
-# Rarer characters become "unknown", so that a model has learnt to read characters that it does not have.
+# Rarer characters become "unknown", so that a model learns to read characters outside of its vocabulary.
 MIN_COUNT = 3
 
 
@@ -26,7 +26,7 @@ class TextCounts:
     :param kept: lines that are trained on.
     :param empty: lines without any token.
     :param over_limit: lines that the recipe's ``limit`` leaves out.
-    :param held_out: lines left out that are a dev or test sentence of the corpus, whatever their tokens.
+    :param held_out: lines left out because their letters are those of a dev or test sentence of the corpus.
     """
 
     path: str
@@ -100,7 +100,7 @@ def read_text(files: tuple[TextFile, ...], purpose: Purpose, *, progress: bool) 
 
 
 def held_out_text(corpus: Corpus) -> Set[str]:
-    """The letters of each dev and test sentence, which no text may contain that something is trained on."""
+    """Collect the letters of each dev and test sentence, which no training text may contain."""
     return {letters(_line(sentence)) for sentence in (*corpus.dev, *corpus.test)}
 
 

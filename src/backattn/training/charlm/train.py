@@ -30,7 +30,7 @@ from backattn.training.charlm.text import MIN_COUNT, Purpose, Text, TextCounts, 
 from backattn.training.epoch_files import EpochFiles, EpochMetrics
 from backattn.training.training_job import TrainingJob, data_digest, result_folder
 
-_LARGEST_LOSS = 100.0  # nats; one character of all of Unicode, by chance, is 14
+_LARGEST_LOSS = 100.0  # nats per character; a uniform guess over all of Unicode has 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,14 +253,14 @@ def _train_direction(
 
 
 def _perplexity(loss: float, path: Path) -> float:
-    """The perplexity of a character, from its loss in nats.
+    """Compute the perplexity of a character from its loss in nats.
 
     :raises ModelError: the training diverged.
     """
     if loss > _LARGEST_LOSS:
         raise ModelError(
             f"{path}: its training diverged (a loss of {loss:.0f} nats a character); delete "
-            f"{path.parent} and lower the learning_rate of their training"
+            f"{path.parent} and lower the learning_rate of that training"
         )
     return math.exp(loss)
 
@@ -292,7 +292,7 @@ def _write(
 
 
 def _checked(data: bytes, name: str) -> bytes:
-    """A model file's bytes, once they have been opened.
+    """Check that bytes are a character language model, and return them.
 
     :raises ModelError: they are no character language model.
     """

@@ -73,7 +73,7 @@ def convert_tagger(source: Path, target: Path, *, sha256: str, trust: bool) -> C
     if target.suffix != SUFFIX:
         raise ModelError(f"{target}: expected a name that ends in {SUFFIX}")
     if source.suffix.lower() == SUFFIX:
-        raise ModelError(f"{source}: is no flair file by its name, which can stay as it is")
+        raise ModelError(f"{source}: is no flair file by its name, but a native file already; name another")
     named = frozenset([sha256.lower()] if sha256 else [])
     vouchers = Vouchers(trust=trust, named=named, pinned=frozenset())
     old = FlairTagger.load(source, sha256=sha256, vouchers=vouchers, batch_tokens=_BATCH_TOKENS, device="cpu")
@@ -121,6 +121,6 @@ def _vocabularies(description: Description) -> Iterator[tuple[str, ...]]:
 
 
 def _below_cache(path: Path) -> str:
-    """The path as a recipe names it: relative to the cache where it lies there."""
+    """Return a path as a recipe names it: relative to the cache if it is below it."""
     root, whole = cache_root().resolve(), path.resolve()
     return (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()

@@ -99,7 +99,7 @@ def _new_tagger(
 
 
 def _forbid_illegal(tagger: SequenceTagger) -> None:
-    """Initialise illegal BIOES transitions like flair's into START, so low that no gradient reaches them."""
+    """Give illegal BIOES transitions the score of those into START, so low that no gradient reaches them."""
     *tags, start, stop = tagger.label_dictionary.get_items()
     assert (start, stop) == ("<START>", "<STOP>")
     legal = torch.from_numpy(legal_transitions(tags))
@@ -144,7 +144,7 @@ def train_epoch(
             shuffle=False,
             embeddings_storage_mode="none",
             save_final_model=False,
-            use_final_model_for_eval=True,  # else flair writes a pickle of its best model, which nobody opens
+            use_final_model_for_eval=True,  # else flair writes a pickle of its best model
             create_loss_file=False,
             create_file_logs=False,
             attach_default_scheduler=False,

@@ -35,8 +35,8 @@ from backattn.translation import Translation
 from backattn.translation.fairseq import FairseqTranslator
 from backattn.translation.tokenisation import detokenise, letters, split_words
 
-# Sentences per file of the work folder: as many translations a kill loses at most. The batches, and so the
-# last digits, depend on it.
+# Sentences per file of the work folder. A kill loses the translations of one file at most. The batches, and
+# so the last digits, depend on this number.
 _CHUNK = 2000
 
 
@@ -74,12 +74,15 @@ def read_english(back: BackTranslation, text: TrainingText) -> list[EnglishText]
         empty += len(sentences) - len(full)
         found.append(EnglishText(path, tuple(kept), repeat, known=len(full) - len(kept), empty=empty))
     if not any(english.sentences for english in found):
-        raise CorpusError("the recipe's translator.training.back_translation gives no sentence that is new")
+        raise CorpusError(
+            "the recipe's translator.training.back_translation gives no sentence that is new: all are in the "
+            "pairs, or empty; name other files"
+        )
     return found
 
 
 def _files(back: BackTranslation) -> Iterator[tuple[str, int, list[str], int]]:
-    """Each file's path, how often its sentences count, the sentences, and the number of lines without one."""
+    """Iterate over the files: path, how often its sentences count, sentences, number of lines without one."""
     for parallel in back.parallel:
         pairs, empty = read_pairs(parallel)
         yield parallel.path, parallel.repeat, [pair.english for pair in pairs], empty

@@ -1,9 +1,9 @@
 """Train a translator with fairseq's models, criterion, optimisers and ``Trainer``, called from Python.
 
-It differs from ``fairseq-train`` in that the data come from plain
-lines of pieces (no binarised files, one joint dictionary), fconv's encoder shares the embedding too, the
-step runs under ``torch.autocast`` when the recipe asks for bfloat16, the loss takes less memory
-(:mod:`~backattn.training.translator.label_smoothing`), and fairseq's output goes to a log file.
+It differs from ``fairseq-train``: the data come from plain lines of pieces (no binarised files, one joint
+dictionary), fconv's encoder shares the embedding too, the step runs under ``torch.autocast`` when the recipe
+asks for bfloat16, the loss takes less memory (:mod:`~backattn.training.translator.label_smoothing`), and
+fairseq's output goes to a log file.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from backattn.training.translator.subword_data import PieceFiles
 from backattn.translation.fairseq_checkpoint import reading_once
 
 with keep_root_logging():
-    # fairseq imports it at the first batch, and takes a lack of memory for one of a compiler.
+    # fairseq would import it at the first batch, and report a lack of memory as a missing compiler.
     import fairseq.data.data_utils_fast  # noqa: F401
     from fairseq import options
     from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
@@ -204,7 +204,7 @@ class _Run:
 
     def _step(self, sample: Any, epoch: int) -> None:
         try:
-            # Without raise_oom, fairseq leaves out a batch for which memory lacks, and goes on.
+            # Without raise_oom, fairseq skips a batch that does not fit into memory, and goes on.
             self.trainer.train_step([sample], raise_oom=True)
         except FloatingPointError:
             raise ModelError(

@@ -59,11 +59,11 @@ _BLEU_CHUNK = 100
 class TranslatorReport:
     """The figures of a trained translator, as its ``training.json`` keeps them.
 
-    :param folder: what ``translator.checkpoint`` of the recipe names.
+    :param folder: the folder that ``translator.checkpoint`` of the recipe names.
     :param train_pairs, valid_pairs: pairs that were trained on (repeats included) and held out.
-    :param translated_back: English sentences among the former that were translated back.
-    :param not_translated_back: of the same files, lines left out: without a sentence, with one that the pairs
-        or earlier lines have already, or whose translation is empty or ran into its length limit.
+    :param translated_back: how many of the training pairs are back-translated English sentences.
+    :param not_translated_back: lines of these English files that were left out: without a sentence, with one
+        of the pairs or of an earlier line, or with a translation that is empty or reached its length limit.
     :param empty, held_out, too_long: pairs left out: a side is empty, is also in the held-out files, or
         has more pieces than the recipe's ``max_pieces``.
     :param epochs: loss, perplexity, speed and time of each epoch.
@@ -91,7 +91,7 @@ class TranslatorReport:
         return {**dataclasses.asdict(self), "folder": str(self.folder)}
 
     def to_text(self) -> str:
-        """The report in a few lines, for a person."""
+        """The report in a few lines, for a reader."""
         minutes = sum(epoch.seconds for epoch in self.epochs) / 60
         last = self.epochs[-1]
         speed = sum(epoch.pieces for epoch in self.epochs) / max(60 * minutes, 1e-9)
@@ -118,10 +118,10 @@ def train_translator(
     state.
 
     With ``keep``, ``<folder>.epochs/1`` and so on are complete translators too, of each epoch's own weights.
-    Where a finished translator was trained without ``keep``, it is trained once more for them, and the
-    finished folder is still left as it is. A ``<folder>.epochs`` of another recipe is replaced; without
-    ``keep`` none is touched. An unfinished training without ``keep`` no longer has the weights of its first
-    epochs, so one with ``keep`` does not resume it.
+    A finished translator that was trained without ``keep`` is trained once more for its epochs, and its
+    folder is still left as it is. A ``<folder>.epochs`` of another recipe is replaced; without ``keep`` none
+    is touched. An unfinished training without ``keep`` no longer has the weights of its first epochs, so one
+    with ``keep`` does not resume it.
 
     :param threads: of torch; None leaves torch's own choice.
     :param progress: show bars with rate and time left on standard error.
@@ -240,7 +240,8 @@ def _refuse_strange_folders(recipe: Recipe, training: TranslatorTraining, folder
 def _request(recipe: Recipe, training: TranslatorTraining) -> dict[str, Any]:
     """Everything that the weights depend on, down to digests of the parallel files.
 
-    Not the settings of beam search, which the BLEU depends on as well: ``training.json`` records them.
+    The settings of beam search are left out, although the BLEU depends on them; ``training.json`` records
+    them.
     """
     back = training.back_translation or BackTranslation()
     files = [*training.parallel, *back.parallel, training.valid, training.test]

@@ -22,7 +22,7 @@ logging.getLogger("gensim").setLevel(logging.ERROR)
 # fastText.
 _SAMPLE = 1e-4
 _LAST_RATE = 1e-4  # the learning rate at the end, as a share of that at the beginning
-# gensim leaves out what follows in a longer sentence.
+# Most tokens of a sentence: gensim drops the rest, so longer sentences are cut.
 _LONGEST_SENTENCE = 10_000
 
 
@@ -71,7 +71,7 @@ class Vectors:
         return safetensors.numpy.save(self._arrays())
 
     def restore(self, data: bytes, name: str) -> "Vectors":
-        """Go on from what :meth:`dump` has returned.
+        """Restore the numbers that :meth:`dump` has returned.
 
         :param name: of its file, for messages.
         :raises ModelError: it is not of a training of this text and these settings.

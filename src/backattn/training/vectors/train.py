@@ -25,7 +25,7 @@ from backattn.training.translator.parallel_corpus import read_pairs
 from backattn.training.vectors.gensim_trainer import Vectors
 
 _KEY = "embeddings.fasttext"
-_FORMAT = 1  # of what a training makes of a request
+_FORMAT = 1  # raised when a training makes something else of the same request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class VectorsReport:
     :param tokens: of that text.
     :param words: size of the vocabulary.
     :param rare: different tokens of the text that are too rare for it.
-    :param threads: that trained; with more than one, the numbers are not the same again.
+    :param threads: number of threads that trained; with more than one, the numbers are not reproducible.
     :param files: counts of the lines of each file.
     :param coverage: of each part of the corpus.
     """
@@ -197,7 +197,7 @@ def make_request(recipe: Recipe, training: FastTextTraining, purpose: Purpose) -
 
 
 def _read(recipe: Recipe, training: FastTextTraining, purpose: Purpose, progress: bool) -> _Text:
-    """The corpus' training sentences, the foreign sides of the pairs, and the files of the recipe.
+    """Read the corpus' training sentences, the foreign sides of the pairs, and the files of the recipe.
 
     :raises CorpusError: no word is frequent enough for the vocabulary.
     """
@@ -231,7 +231,7 @@ def _train(
     def train(epoch: int, path: Path) -> VectorsEpoch:
         vectors.train_epoch(epoch)
         write_whole(path, vectors.dump())
-        # The file before the last one; a kill before the log is written leaves the last one to go on from.
+        # The file before the previous one. A kill before the log is written resumes from the previous file.
         files.path(epoch - 1).unlink(missing_ok=True)
         return VectorsEpoch(tokens=text.counts.total())
 
@@ -250,7 +250,7 @@ def _write(
     result: Path,
 ) -> dict[str, Any]:
     vectors.write(result / VECTORS)
-    FastTextBinary(result / VECTORS)  # opens what will be opened
+    FastTextBinary(result / VECTORS)  # checks that the file can be opened
     known = vectors.vocabulary
     report = VectorsReport(
         folder=folder,
