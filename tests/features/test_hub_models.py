@@ -59,7 +59,7 @@ def test_a_store_goes_on_with_the_model_that_it_was_begun_with(
         assert (status, err) == (expected, ""), out
         assert "embeddings/bert: missing; 4 sentences, 4 to compute (its name is not known yet)" in out
         assert "someone/bert: not fetched yet" in out
-        assert "`backattn features toy` fetches it first" in out
+        assert "`backattn features toy` fetches it; until then the name" in out
     for command in (("gc", "toy", "--only", "embeddings", "--others"), ("train", "toy", "--inputs", "words")):
         status, out, err = run(*command)
         assert (status, out) == (2, ""), err
