@@ -157,7 +157,7 @@ def test_what_is_neither_text_nor_tokens_is_refused(
         ({"run": "es", "best": True, "trust": "no"}, r"trust: found 'no', expected True or False"),
         ({"run": "es", "best": True, "split": "no"}, r"split: found 'no', expected True or False"),
         ({"run": "es", "best": 1}, r"best: found 1, expected True or False"),
-        ({"run": "es", "best": True, "device": 0}, r"device: found 0, expected cpu, cuda or auto, as text"),
+        ({"run": "es", "best": True, "device": 0}, r"device: found 0, expected cpu, cuda, cuda:N or auto"),
         ({"run": "a" * 5000}, r"a+…?.*holds no run"),
     ],
     ids=str,

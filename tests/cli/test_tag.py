@@ -232,12 +232,18 @@ def of_format(folder: str, tmp_path: Path, **keys: object) -> str:
     return str(files)
 
 
+def test_the_tag_of_another_column_than_the_last_is_named(folder: str, tmp_path: Path) -> None:
+    own = of_format(folder, tmp_path, kind="columns", tag=1, separator="tab")
+    text = "Anna Lee\tB-PER\tx\nBen Ruiz\tB-PER\tx\n"
+    assert "2 lines have a tab and a tag, as here 'B-PER', expected" in refused(own, text, "--input", "text")
+
+
 # Plain, as released: the lemma is where Universal NER has its tag.
 CONLLU = (
     "# sent_id = 1\n1-2\tBenbor\t_\t_\n1\tBen\tBen\t_\n2\tbor\tbo\t_\n3\ti\ti\t_\n"
     "3.1\tx\tx\t_\n4\tHof\tHof\t_\n\n1\tKiel\tKiel\t_\n"
 )
-PASSED = "standard input: passed over 1 comment lines, 1 multiword ranges, 1 empty nodes\n"
+PASSED = "standard input: passed over 1 comment line, 1 multiword range, 1 empty node\n"
 
 
 def test_conllu_is_read_by_name_and_where_the_corpus_is_conllu(folder: str, tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_printable_text_of_any_language_is_left_alone() -> None:
 def test_lists_and_texts_end() -> None:
     assert listed(["a", "b\n"]) == r"a, 'b\n'"
     assert len(listed(["name"] * 10**6)) <= 320
+    assert listed(["a"] * 80) == ", ".join("a" * 80)
+    assert listed(["a"] * 81) == ", ".join("a" * 80) + ", ..."
     assert shortened("a" * 500 + "b" * 500, 20) == "aaaaaaa ... bbbbbbb"
 
 

@@ -319,6 +319,10 @@ def test_a_word_may_be_the_name_of_a_column(tmp_path: Path) -> None:
         ),
         ('{"words": ["Ana"], "tags": ["O"]}\n{"words": [\n', "0.txt:2: found "),
         (b"\x1f\x8b\x08rest", "0.txt: expected a column file, found a file packed by gzip"),
+        (
+            b"PAR1\x15\0" + b"a\tO\n" * (1 << 19) + b"PAR1",
+            "0.txt: expected a column file, found a Parquet file",
+        ),
         ("Ana\0\tB-PER\nva\tO\n", "0.txt:1: found a NUL character, expected lines"),
         ("Ana B-PER\nva O\nRuiz I-LOC\n1 2 3\n", "0.txt:4: found 3 columns ('1 2 3')"),
     ],

@@ -111,6 +111,8 @@ def test_chinese_is_split_into_characters() -> None:
     ("In the U.S. Army. He left", "en", ["In the U.S. Army.", "He left"]),
     ("cost ca. three. «So?» 3 men", "en", ["cost ca. three.", "«So?»", "3 men"]),
     ("Ana\r\n\r\n Luis \n", "es", ["Ana", "Luis"]),
+    ("Ana\rLuis\r", "es", ["Ana", "Luis"]),
+    ("Ana\u2028Ruiz\x0bvive\x85aquí", "es", ["Ana\u2028Ruiz\x0bvive\x85aquí"]),
     ("我爱北京。你呢？“好！”他说", "zh", ["我爱北京。", "你呢？", "“好！”", "他说"]),
     (" \n ", "es", []),
 ])  # fmt: skip

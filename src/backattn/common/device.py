@@ -29,7 +29,7 @@ def pick_device(wanted: str) -> str:
     :raises RecipeError: torch does not know or does not have that device.
     """
     if not isinstance(wanted, str):  # from Python
-        raise RecipeError(f"device: found {quoted(wanted)}, expected cpu, cuda or auto, as text")
+        raise RecipeError(f"device: found {quoted(wanted)}, expected cpu, cuda, cuda:N or auto, as text")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -40,7 +40,7 @@ def pick_device(wanted: str) -> str:
         reason = str(error).splitlines()[0]
         meant = "did you mean cuda? " if "gpu" in wanted.lower() else ""
         raise RecipeError(
-            f"--device {quoted(wanted)}: {meant}expected cpu, cuda or auto ({reason})"
+            f"device {quoted(wanted)}: {meant}expected cpu, cuda, cuda:N or auto ({reason})"
         ) from None
     return wanted
 

@@ -54,7 +54,8 @@ def plain(text: str) -> str:
 
 def listed(names: "list[str] | tuple[str, ...]") -> str:
     """Join names with commas; a long list is cut."""
-    return shortened(", ".join(map(plain, names[:_LONGEST_VALUE])), 4 * _LONGEST_VALUE)
+    more = ["..."] if len(names) > _LONGEST_VALUE else []
+    return shortened(", ".join([*map(plain, names[:_LONGEST_VALUE]), *more]), 4 * _LONGEST_VALUE)
 
 
 def shortened(text: str, longest: int = 3 * _LONGEST_VALUE) -> str:

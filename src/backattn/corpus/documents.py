@@ -12,8 +12,6 @@ from backattn.corpus.raw_text import tokenise
 from backattn.recipe import Unit
 
 Tokens = tuple[str, ...]
-# The document separator of CoNLL-2003.
-DOCSTART = "-DOCSTART-"
 # Characters that would end a line or a column of the output, and NUL.
 _NOT_IN_TOKENS = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", "\0": "a NUL character"}
 

@@ -23,7 +23,6 @@ from backattn.common.safe_text import quoted
 from backattn.common.text_lines import BYTE_ORDER_MARK
 from backattn.corpus.conllu import ConlluRows
 from backattn.corpus.documents import (
-    DOCSTART,
     Document,
     check_characters,
     check_tokens,
@@ -31,7 +30,7 @@ from backattn.corpus.documents import (
     joined,
 )
 from backattn.corpus.formats import ColumnRows, Row, split_columns
-from backattn.corpus.labelled import LONGEST_SENTENCE
+from backattn.corpus.labelled import DOCSTART, LONGEST_SENTENCE
 from backattn.corpus.other_forms import other_form
 from backattn.corpus.tags import OUTSIDE, split_tag
 from backattn.recipe import ColumnFormat, ConlluFormat, CorpusFormat, JsonlFormat, Unit
@@ -255,9 +254,10 @@ class ColumnSuspicion:
         self._entities += tag not in (None, OUTSIDE)
         if self._row == _CONSECUTIVE:
             raise self._columns(f"{self._row} lines in a row have a tag, as here {quoted(tag)}")
-        self._tabbed += "\t" in line and tag_of(line.split("\t"), self._form) is not None
+        behind_tab = tag_of(line.split("\t"), self._form)  # of a line without a tab, None
+        self._tabbed += behind_tab is not None
         if self._tabbed == _TABBED:
-            raise self._columns(f"{_TABBED} lines have a tab and a tag, as here {quoted(tag)}")
+            raise self._columns(f"{_TABBED} lines have a tab and a tag, as here {quoted(behind_tab)}")
         if self._single == self._read >= _CONSECUTIVE and self._empty:
             raise self._columns("every line so far is one token, some lines are empty")
 
@@ -424,7 +424,11 @@ def read_conllu(source: BinaryIO, form: InputForm) -> Iterator[Document]:
         check_tokens(tokens, f"{form.name}:{sentence[0][0]}")
         yield joined(tokens, form.unit)
     passed = {"comment lines": rows.comments, **rows.no_tokens}
-    if found := [f"{number:,} {what}" for what, number in passed.items() if number]:
+    if found := [
+        f"{number:,} {what if number > 1 else what.removesuffix('s')}"
+        for what, number in passed.items()
+        if number
+    ]:
         form.tell(f"{form.name}: passed over {', '.join(found)}")
 
 

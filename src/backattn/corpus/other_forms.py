@@ -34,8 +34,11 @@ def other_form(text: str) -> str:
 
 
 def other_binary(path: Path, data: bytes) -> str:
-    """Say which binary form a file has, and what to do; empty if it may be text."""
-    if data.startswith(b"PAR1") and data.endswith(b"PAR1"):
+    """Say which binary form a file has, and what to do; empty if it may be text.
+
+    :param data: its first bytes; of a small file all.
+    """
+    if data.startswith(b"PAR1") and (data.endswith(b"PAR1") or b"\0" in data):
         return f"a Parquet file; {_CONVERT}"
     return packed_form(path, data)
 

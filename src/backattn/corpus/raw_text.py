@@ -36,6 +36,7 @@ _CLOSING = "\"'»”’)\\]}」』）"
 _SENTENCE_END = re.compile(
     f"(?<![.!?…؟۔।])[.!?…؟۔।]++[{_CLOSING}]*+(?=\\s)|(?<![。！？])[。！？]++[{_CLOSING}]*+"
 )
+_LINE = re.compile("[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _OPENING = "\"'«“„‘([{¿¡「『（-–—"
 
 
@@ -184,8 +185,9 @@ def _is_mark(character: str) -> bool:
 def split_sentences(text: str, language: str) -> list[tuple[int, int]]:
     """Find the places (start, end) of the sentences of a text, without the blanks around them.
 
-    A line feed ends a sentence. So does ``.``, ``!`` or ``?`` before a blank and a word that does not begin
-    with a small letter; except for the full stop of an abbreviation that Moses knows, or of an initial.
+    The end of a line (LF, CR or CR LF) ends a sentence. So does ``.``, ``!`` or ``?`` before a blank and a
+    word that does not begin with a small letter; except for the full stop of an abbreviation that Moses
+    knows, or of an initial.
     """
     prefixes = _prefixes(base_language(language)) if unit_of(language) == "word" else frozenset()
     found, start = [], 0
@@ -201,7 +203,7 @@ def split_sentences(text: str, language: str) -> list[tuple[int, int]]:
 
 def _ends(text: str, prefixes: frozenset[str]) -> Iterator[int]:
     place = 0
-    for line in text.splitlines(keepends=True):
+    for line in _LINE.findall(text):
         for mark in _SENTENCE_END.finditer(line):
             if _ends_sentence(line, mark, prefixes):
                 yield place + mark.end()
