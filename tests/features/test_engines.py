@@ -14,6 +14,7 @@ from backattn.common.errors import BackattnError, ModelError, RecipeError, Stale
 from backattn.corpus import Corpus, Sentence
 from backattn.features import build
 from backattn.features.build import Built, Computing, collect, translations_of
+from backattn.features.computing import open_computing
 from backattn.features.engine_options import EngineOptions, Share
 from backattn.features.engines.local import LocalEngine
 from backattn.features.engines.processes import ProcessesEngine, _gpu
@@ -341,3 +342,23 @@ def test_the_command_line_names_the_engine(home: Path, monkeypatch: pytest.Monke
     status, out, err = run("train", "toy", "--address", "x:1")
     assert (status, out) == (2, "")
     assert err.startswith("backattn: --address: is that of a Ray cluster, and goes with --engine ray")
+
+
+@pytest.mark.parametrize(("device", "workers", "shared"), [("cpu", 2, 0), ("cuda", 2, 4), ("cuda:1", 1, 0)])
+def test_gpus_are_dealt_out_unless_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, device: str, workers: int, shared: int
+) -> None:
+    """A worker that sees one GPU alone has no ``cuda:1``."""
+    monkeypatch.setattr("backattn.common.device.pick_device", lambda wanted: wanted)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    with open_computing(EngineOptions(engine="processes", workers=workers), device) as (computing, named):
+        engine = computing.engine
+    assert isinstance(engine, ProcessesEngine)
+    assert (named, engine.workers, engine.gpus) == (device, workers, shared)
+
+
+def test_a_named_gpu_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backattn.common.device.pick_device", lambda wanted: wanted)
+    with open_computing(EngineOptions(engine="processes"), "cuda:1") as (computing, _):
+        assert isinstance(computing.engine, ProcessesEngine)
+        assert computing.engine.workers == 1

@@ -112,6 +112,12 @@ def test_a_system_stands_in_the_tables_and_in_the_bootstrap(home: Path) -> None:
     assert f"{100 * expected.value:.2f}".lstrip("-") in lines[0]
     assert "GLiNER: predictions given with --with" in text
     assert "GLiNER" in (home / "cache/toy/report/report.html").read_text()
+    (home / "second.tsv").write_text(columns(OTHER))
+    (home / "third.tsv").write_text(columns(OTHER))
+    report("GLiNER=other.tsv", "GLiNER=second.tsv", "GLiNER=third.tsv")  # of three seeds; ours has two
+    text = (home / "cache/toy/report/report.md").read_text()
+    (line,) = (line for line in text.splitlines() if "| GLiNER" in line and "(seeds 1, 2) [" in line)
+    assert line.split("|")[-3].strip() == "3"
     status, table, _ = report()
     assert (status, table["systems"]) == (0, [])
 

@@ -37,7 +37,8 @@ def open_computing(options: EngineOptions, device: str) -> Iterator[tuple[Comput
         if not workers:
             raise RecipeError("--engine processes: say how many with --workers; each holds a model in memory")
         threads = options.threads or max(1, usable_cores() // workers)
-        yield Computing(ProcessesEngine(workers, threads, gpus), options.share), device
+        shared = 0 if ":" in device else gpus  # each worker gets one of several GPUs; cuda:1 is one itself
+        yield Computing(ProcessesEngine(workers, threads, shared), options.share), device
     else:
         yield Computing(LocalEngine(options.threads), options.share), device
 

@@ -1,7 +1,7 @@
 """Derive from the names of licences what a run's data and models may be used for."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -117,7 +117,7 @@ def shown_path(path: str) -> str:
     return PurePosixPath(path).name if path.startswith(("/", "$")) else path
 
 
-def warnings(parts: Iterable[Licensed]) -> tuple[str, ...]:
+def warnings(parts: Sequence[Licensed]) -> tuple[str, ...]:
     """One line for each restriction of use, with the parts that have it; none for what is not known."""
     lines = []
     for _, meaning in _RESTRICTIONS:

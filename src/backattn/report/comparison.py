@@ -177,6 +177,7 @@ class System:
     :param files: its files, one for each seed.
     :param difference: to a row of the runs; None without one.
     :param against: name of that row.
+    :param remark: what limits the difference.
     """
 
     name: str
@@ -185,6 +186,7 @@ class System:
     types: Mapping[str, Measure]
     difference: Difference | None = None
     against: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,7 +150,8 @@ def _system(name: str, files: Sequence[Path], scores: Sequence[Score], table: Ta
     if own is None:
         return System(name, tuple(files), measures, types)
     counts = np.stack([count_array(one.sentences) for one in scores])
-    return System(name, tuple(files), measures, types, _difference(counts, own), own.name)
+    remark = "" if len(files) in (1, len(own.seeds)) else "not of all seeds"
+    return System(name, tuple(files), measures, types, _difference(counts, own), own.name, remark)
 
 
 def _own_row(table: Table) -> Row | None:

@@ -101,7 +101,7 @@ def make_report(
     :param systems: ``NAME=FILE`` texts, predictions of other systems of the test split of the one LANG.
     :raises MissingError: a LANG has no finished run (of these sizes); names what its recipe needs and lacks.
     :raises RecipeError: a LANG is not the name of a recipe, or its recipe cannot be read.
-    :raises ModelError: two folders hold the same run, or all runs of a LANG are damaged.
+    :raises ModelError: all runs of a LANG are damaged.
     """
     named = {recipe_name(lang): lang for lang in reversed(langs)}
     names = dict.fromkeys(map(recipe_name, langs))

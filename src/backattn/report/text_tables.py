@@ -50,7 +50,7 @@ def score_grid(table: Table) -> TextTable:
     systems = (
         (one, (
             *([NOTHING] * len(translators)), *(spread(one.measures[name]) for name in measures),
-            *difference_cells(None), *([difference_cell(one.difference)] if against else []),
+            *difference_cells(None), *([difference_cell(one.difference, one.remark)] if against else []),
             str(len(one.files)), NOTHING,
         ))
         for one in table.systems

@@ -42,8 +42,9 @@ from backattn.training.epoch_files import EpochFiles, EpochMetrics
 from backattn.training.training_job import TrainingJob, data_digest, result_folder
 
 MODEL = "tagger.safetensors"
-# The number of dev sentences that select the epoch: evaluating more would take as long as an epoch.
-_DEV_LIMIT = 2000
+# Dev sentences that select the epoch, or up to twice as many: of a larger dev part every second, third, ...
+# sentence is taken, since evaluating all would take as long as an epoch.
+_DEV_SENTENCES = 2000
 _CHARLM = "english.training.charlm"
 _BATCH_TOKENS = 4000  # tokens per batch of the evaluation
 
@@ -211,7 +212,7 @@ def _read(training: EnglishTraining) -> _Data:
             raise RecipeError(
                 f'english.training.files: no {name} sentences; give a file use = "{name}" or "split"'
             )
-    step = max(1, len(dev) // _DEV_LIMIT)
+    step = max(1, len(dev) // _DEV_SENTENCES)
     return _Data(tuple(train), tuple(dev[::step]), tests)
 
 
