@@ -244,8 +244,12 @@ def test_where_no_node_is_left_nobody_waits_for_ever(
 ) -> None:
     """As Ray does where it restarts actors itself: the only node with room dies."""
     large = pair.cluster.add(2)
-    monkeypatch.setattr(ray_of_the_project, "_PLACING_SECONDS", 5.0)
-    after_shards(monkeypatch, 2, large.kill)
+
+    def kill() -> None:
+        monkeypatch.setattr(ray_of_the_project, "_PLACING_SECONDS", 5.0)  # too few to begin on a busy machine
+        large.kill()
+
+    after_shards(monkeypatch, 2, kill)
     with (
         connected(pair.cluster.address),
         pytest.raises(
