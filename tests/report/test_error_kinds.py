@@ -15,6 +15,8 @@ from backattn.report.error_kinds import (
     KINDS,
     LENGTHS,
     MISSED,
+    NEW,
+    REPEATED,
     RIGHT,
     SEEN,
     SPURIOUS,
@@ -23,6 +25,7 @@ from backattn.report.error_kinds import (
     Finding,
     by_length,
     by_novelty,
+    by_repetition,
     confusion,
     count_kinds,
     entity_words,
@@ -109,6 +112,10 @@ def test_parts_sum_to_the_whole(
     known = entity_words([tuple("abcabcabc")], [train])
     whole = count(gold, predicted)
     lengths, novelty = by_length(gold, predicted), by_novelty(tokens, gold, predicted, known)
+    repetition = by_repetition(tokens, gold, predicted, {tokens[0]})  # the sentences are all different
+    assert total(repetition.values()) == whole
+    assert repetition == {REPEATED: count(gold[:1], predicted[:1]), NEW: count(gold[1:], predicted[1:])}
+    assert by_repetition(tokens, gold, predicted, known) == {}
     assert (list(lengths), list(novelty)) == (list(LENGTHS), [SEEN, UNSEEN])
     assert total(lengths.values()) == total(novelty.values()) == whole
 

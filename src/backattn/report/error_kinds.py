@@ -21,6 +21,7 @@ KINDS = (RIGHT, TYPE, BOUNDARY, BOTH, MISSED, SPURIOUS)
 # The lengths of entities that are counted apart; the last one includes all longer entities.
 LENGTHS = ("1 token", "2 tokens", "3 tokens", "4 and more")
 SEEN, UNSEEN = "seen", "unseen"
+NEW, REPEATED = "in new sentences", "in repeated sentences"
 
 Tokens = tuple[str, ...]
 
@@ -103,6 +104,22 @@ def by_novelty(
         return SEEN if sentences[number][span.start : span.end] in known else UNSEEN
 
     return _parts((SEEN, UNSEEN), novelty, gold, predicted)
+
+
+def by_repetition(
+    sentences: Sequence[Tokens], gold: Sequence[Entities], predicted: Sequence[Entities],
+    known: AbstractSet[Tokens],
+) -> dict[str, Counts]:  # fmt: skip
+    """Count the entities of sentences that stand in training too, and of the others.
+
+    :param sentences: their tokens.
+    :param known: the sentences of training.
+    :return: nothing where no sentence stands in training.
+    """
+    repeated = [tokens in known for tokens in sentences]
+    if not any(repeated):
+        return {}
+    return _parts((NEW, REPEATED), lambda number, _: REPEATED if repeated[number] else NEW, gold, predicted)
 
 
 def entity_words(sentences: Sequence[Tokens], gold: Sequence[Entities]) -> frozenset[Tokens]:

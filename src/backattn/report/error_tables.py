@@ -45,7 +45,8 @@ def error_notes(errors: TableErrors) -> tuple[str, ...]:
         "Kinds: a gold and a predicted entity of the same borders but another type are an error of type; "
         "two of one type that overlap, of boundary; two that only overlap, of both. Each entity is in one "
         "pair at most; those without are missed and spurious. Seen: the same words are an entity of the "
-        "training sentences, of whichever type.",
+        "training sentences, of whichever type. Repeated: the sentence stands among the training sentences, "
+        "so that a tagger may know it by heart.",
         *errors.remarks,
     )
 

@@ -13,6 +13,7 @@ from backattn.report.error_kinds import (
     Tokens,
     by_length,
     by_novelty,
+    by_repetition,
     confusion,
     count_kinds,
     entity_words,
@@ -41,13 +42,22 @@ class RowErrors:
     """Errors of a row on test, each number a mean over its seeds.
 
     :param kinds: number of entities of each kind, in the order of :data:`.error_kinds.KINDS`.
-    :param parts: seen and unseen entities, if the training sentences are known, then each length.
+    :param parts: if the training sentences are known, seen and unseen entities, and those in new and in
+        repeated sentences, if any is repeated; then each length.
     :param confusion: number of entities of each gold and predicted type; None is no entity.
     """
 
     kinds: Mapping[str, float]
     parts: Mapping[str, Part]
     confusion: Confusion
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the training sentences hold: the words of their entities, and the sentences."""
+
+    entities: frozenset[Tokens]
+    sentences: frozenset[Tokens]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +86,13 @@ def table_errors(
     :param corpus: the corpus that the recipe's files hold now; if it is another one, or None, seen and unseen
         entities are not told apart.
     """
-    known: dict[int, frozenset[Tokens]] = {}
+    known: dict[int, _Training] = {}
     if corpus is not None and corpus.digest == corpus_digest:
         for size in {runs[0].sentences for runs in rows}:
             sample = nested_sample(corpus.train, size)
-            known[size] = entity_words([s.tokens for s in sample], entities(s.tags for s in sample))
+            tokens = [sentence.tokens for sentence in sample]
+            words = entity_words(tokens, entities(sentence.tags for sentence in sample))
+            known[size] = _Training(words, frozenset(tokens))
     found: list[RowErrors | None] = []
     reasons: list[str] = []
     for runs in rows:
@@ -97,7 +109,7 @@ def table_errors(
     return TableErrors(tuple(found), tuple(remarks))
 
 
-def _row_errors(runs: Sequence[RunRecord], known: frozenset[Tokens] | None) -> RowErrors:
+def _row_errors(runs: Sequence[RunRecord], known: _Training | None) -> RowErrors:
     """Count the errors of a row.
 
     :raises MissingError, ModelError: a run has no predictions, or they are damaged.
@@ -117,7 +129,7 @@ def _row_errors(runs: Sequence[RunRecord], known: frozenset[Tokens] | None) -> R
 
 
 def _run_errors(
-    run: RunRecord, known: frozenset[Tokens] | None
+    run: RunRecord, known: _Training | None
 ) -> tuple[dict[str, int], dict[str, Counts], Counter[tuple[str | None, str | None]]]:
     """Kinds, parts and confusion of one run."""
     rows = read_predictions(run.folder, "test")
@@ -130,8 +142,11 @@ def _run_errors(
             "train again"
         )
     findings = [finding for pairs in map(pair, gold, predicted) for finding in pairs]
-    novelty = by_novelty(tokens, gold, predicted, known) if known is not None else {}
-    return count_kinds(findings), {**novelty, **by_length(gold, predicted)}, confusion(findings)
+    parts = by_length(gold, predicted)
+    if known is not None:
+        novelty = by_novelty(tokens, gold, predicted, known.entities)
+        parts = {**novelty, **by_repetition(tokens, gold, predicted, known.sentences), **parts}
+    return count_kinds(findings), parts, confusion(findings)
 
 
 def _row_json(row: RowErrors) -> dict[str, Any]:
