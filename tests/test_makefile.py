@@ -6,10 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from datetime import date
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 # Says what it was called with; the real one is tested elsewhere.
@@ -142,3 +145,15 @@ def test_an_exception_of_the_audit_names_its_day_its_package_and_its_reason(line
     assert package.endswith(":")
     assert f"\n{package.removesuffix(':')}==" in pinned
     assert len(reason) > 40
+
+
+def test_the_pinned_packages_install_on_any_python_that_the_project_names() -> None:
+    """pip refuses all of them where one needs a later release, such as 3.11.5."""
+    oldest = SpecifierSet(
+        tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"]
+    )
+    (first,) = (clause.version for clause in oldest if clause.operator == ">=")
+    pinned = re.findall(r"^([\w.-]+)(?:\[\w,-]+\])?==", (ROOT / "requirements.txt").read_text("utf-8"), re.M)
+    needs = {name: metadata(name).get("Requires-Python") or ">=3" for name in pinned}
+    assert len(needs) > 50
+    assert {name: need for name, need in needs.items() if not SpecifierSet(need).contains(f"{first}.0")} == {}
