@@ -200,6 +200,7 @@ class Table:
     :param common: ``key=value`` of the tagger of all rows, where the recipe has another value.
     :param earlier: whether the recipe's files now hold another corpus.
     :param systems: other systems (``backattn report --with``).
+    :param damaged_evaluations: a line for each kept evaluation that cannot be read; no row has it.
     """
 
     corpus: str
@@ -210,6 +211,7 @@ class Table:
     common: tuple[str, ...] = ()
     earlier: bool = False
     systems: tuple[System, ...] = ()
+    damaged_evaluations: tuple[str, ...] = ()
 
     @property
     def measures(self) -> list[str]:

@@ -79,7 +79,8 @@ def kept_evaluations(run: Path) -> tuple[KeptEvaluation, ...]:
 
 def with_other_files(table: Table) -> Table:
     """Add to each row the files on which its runs were evaluated, with the lift to its base there."""
-    found = [_by_file(row) for row in table.rows]
+    damaged: list[str] = []
+    found = [_by_file(row, damaged) for row in table.rows]
     rows = []
     for row, own in zip(table.rows, found, strict=True):
         base = None if row.inputs == BASE else base_of(row, table.rows)
@@ -87,13 +88,16 @@ def with_other_files(table: Table) -> Table:
         beside = found[table.rows.index(base)] if base is not None and comparable else {}
         made = [_other_file(own[key], beside.get(key, {})) for key in own]
         rows.append(replace(row, other_files=tuple(sorted(made, key=lambda one: (one.file, one.sha256)))))
-    return replace(table, rows=tuple(rows))
+    return replace(table, rows=tuple(rows), damaged_evaluations=tuple(damaged))
 
 
-def _by_file(row: Row) -> _ByFile:
+def _by_file(row: Row, damaged: list[str]) -> _ByFile:
+    """Read the evaluations of a row's runs; add the reasons why others cannot be read to ``damaged``."""
     found: dict[tuple[str, int], dict[int, KeptEvaluation]] = defaultdict(dict)
     for run in row.runs:
-        for kept in kept_evaluations(run.folder):
+        evaluations, reasons = _read(run.folder)
+        damaged += reasons
+        for kept in evaluations:
             found[kept.sha256, len(kept.counts)][run.seed] = kept
     return found
 
@@ -147,11 +151,6 @@ def other_files_grid(table: Table) -> TextTable | None:
         "only the run has as wrong; lifts with their intervals as above, over the sentences of the file"
     )
     return rows_grid(title, table, names, lines, words=1) if lines else None
-
-
-def damaged_evaluations(table: Table) -> list[str]:
-    """List the reasons why files cannot be read; no table contains these files."""
-    return [line for row in table.rows for run in row.runs for line in _read(run.folder)[1]]
 
 
 def _read(run: Path) -> tuple[tuple[KeptEvaluation, ...], tuple[str, ...]]:

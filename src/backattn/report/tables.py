@@ -19,7 +19,7 @@ from backattn.experiments.grid import Share, Size, sample_sizes
 from backattn.recipe import Recipe, as_json, available_recipes, load_recipe, recipe_name
 from backattn.report.comparison import LangReport, Measure, OtherFile, Row, Table, build_tables
 from backattn.report.error_tables import error_notes, kind_grid, part_grid
-from backattn.report.kept_evaluations import damaged_evaluations, other_files_grid, with_other_files
+from backattn.report.kept_evaluations import other_files_grid, with_other_files
 from backattn.report.lineage import store_origins
 from backattn.report.markup import LIST_PAGE, REPORT_PAGE
 from backattn.report.page import page
@@ -69,7 +69,7 @@ class ReportFiles:
         """
         damaged = [run.reason for report in self.langs for run in report.damaged]
         files = [
-            line for report in self.langs for table in report.tables for line in damaged_evaluations(table)
+            line for report in self.langs for table in report.tables for line in table.damaged_evaluations
         ]
         return tuple(f"not counted: {reason}" for reason in (*damaged, *files))
 
