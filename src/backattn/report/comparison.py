@@ -8,7 +8,6 @@ reads no frozen features, and neither does its base.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from backattn.common.digests import canonical_json
-from backattn.common.errors import ModelError
 from backattn.common.nested_dict import flatten
 from backattn.recipe import Recipe
 from backattn.report.lineage import StoreLineage, recipe_keys
@@ -248,10 +246,11 @@ def build_tables(
 ) -> tuple[Table, ...]:
     """Build one table for each corpus (a corrected label makes another corpus), the current one first.
 
+    :param runs: as ``scan_runs`` finds them: no two of one row and seed, those of one corpus over the same
+        test sentences, and those of one row over the same groups of types.
     :param origins: lineage of each store, if known.
     :param recipe: rows name only the keys in which they differ from it.
     :param today: digest of the corpus that the recipe's files hold now; empty if unknown.
-    :raises ModelError: two folders hold the same run, or runs of one corpus scored different sentences.
     """
     by_corpus: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
@@ -267,11 +266,6 @@ def _table(
 ) -> Table:
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
-        if run.counts.shape != runs[0].counts.shape:
-            raise ModelError(
-                f"{run.folder}: scores {len(run.counts)} test sentences, {runs[0].folder} scores "
-                f"{len(runs[0].counts)} of the same corpus; remove the damaged one and train again"
-            )
         groups[_key(run.request, "seed")].append(run)
     support = _support(runs)
     rows = [_row(part, tuple(support)) for part in groups.values()]
@@ -285,16 +279,6 @@ def _table(
 
 def _row(runs: Sequence[RunRecord], types: tuple[str, ...]) -> Row:
     runs = sorted(runs, key=lambda run: run.seed)
-    for first, second in pairwise(runs):
-        if first.groups.keys() != second.groups.keys():
-            raise ModelError(
-                f"{second.folder}: scores other groups of types than {first.folder}, which is of the same "
-                "recipe; remove the damaged one and train again"
-            )
-        if first.seed == second.seed:
-            raise ModelError(
-                f"{second.folder}: the same run as {first.folder} (seed {first.seed}); remove one of them"
-            )
     none = (0, 0, 0)
     measures = {
         name: Measure(tuple(float(f1(run.groups[name].sum(0))) for run in runs)) for name in runs[0].groups
