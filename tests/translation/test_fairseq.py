@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import os
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +263,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def archive(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, under a name that fairseq seems to know, on a Python that opens fairseq's archives."""
-    if not hasattr(tarfile, "data_filter"):
-        pytest.skip("this Python, before 3.11.4, unpacks no archive")
+    tiny_translator.need_safe_archives()
     folder = Path(shutil.copytree(unpacked, tmp_path / "toy.de-en"))
     models = {
         "transformer.toy.de-en": {"path": str(folder), "tokenizer": "moses", "bpe": "fastbpe"},
